@@ -1,0 +1,161 @@
+"""Thespian from the inside: the base of all our actors. Nothing else under an actor imports Thespian.
+
+Rules kept here, once, for everybody (the facts behind them are in docs/decisions.md):
+nothing escapes `receiveMessage` (Thespian would run the message a second time); a crash is an explicit act that
+tells the parent its reason; a child's death is delivered once, however often Thespian says it; the process dies
+with its parent.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from thespian.actors import (
+    Actor,
+    ActorAddress,
+    ActorExitRequest,
+    ActorSystemMessage,
+    ChildActorExited,
+    DeadEnvelope,
+    PoisonMessage,
+    ThespianWatch,
+    WakeupMessage,
+    WatchMessage,
+)
+
+from actorpool import host
+
+log = logging.getLogger("actorpool")
+
+__all__ = ["ActorAddress", "Exiting", "Shell", "log"]
+
+CRASHED = 70  # the exit status of an actor that ended itself because of an error (EX_SOFTWARE)
+
+
+@dataclass(frozen=True)
+class Exiting:
+    """Sent by a child to its parent before it ends by itself; no such message means an abnormal end."""
+
+    reason: Any
+    traceback: str = ""
+
+
+class Shell(Actor):  # type: ignore[misc]
+    """A thin actor: turns each message into one call of a hook. All hooks run in the actor's own process.
+
+    Hooks: `on_message(message, sender)`, `on_timer(payload)`, `on_watch()`, `on_child_exit(address)`, `on_exit()`.
+    `watched()` returns the descriptors Thespian should watch.
+    """
+
+    parent: ActorAddress | None = None
+    _entered = False
+
+    def receiveMessage(self, message: Any, sender: ActorAddress) -> Any:  # noqa: N802
+        """Thespian's entry point; nothing is ever raised out of it."""
+        try:
+            if not self._entered:
+                self._enter()
+            self._dispatch(message, sender)
+        except Exception as error:
+            self._crash(error, message)
+        descriptors = self.watched()
+        return ThespianWatch(descriptors) if descriptors else None
+
+    def _enter(self) -> None:
+        self._entered = True
+        if self.is_process:
+            host.link_to_parent()
+            self.on_process()
+
+    def _dispatch(self, message: Any, sender: ActorAddress) -> None:
+        if isinstance(message, WatchMessage):
+            self.on_watch()
+        elif isinstance(message, WakeupMessage):
+            self.on_timer(message.payload)
+        elif isinstance(message, ChildActorExited):
+            self._child_exited(message.childAddress)
+        elif isinstance(message, ActorExitRequest):
+            self.on_exit()
+        elif isinstance(message, (DeadEnvelope, PoisonMessage)):
+            log.debug("undelivered: %s", type(message).__name__)
+        elif not isinstance(message, ActorSystemMessage):
+            self.on_message(message, sender)
+
+    def _child_exited(self, address: ActorAddress) -> None:
+        # Thespian says it twice after a graceful end and after a failed __init__; the hook hears it once.
+        if address in self._living:
+            self._living.remove(address)
+            self.on_child_exit(address)
+
+    def _crash(self, error: Exception, message: Any) -> None:
+        text = traceback.format_exc()
+        log.error("%s pid %d crashed on %s:\n%s", type(self).__name__, os.getpid(), type(message).__name__, text)
+        self.exit_with(f"{type(error).__name__}: {error}", text)
+
+    # -- what an actor does -------------------------------------------------------------------------------
+
+    @property
+    def is_process(self) -> bool:
+        """Whether this actor has a process of its own (simpleSystemBase hosts all actors in one)."""
+        return hasattr(self._myRef, "transport")
+
+    @property
+    def can_watch(self) -> bool:
+        """Whether Thespian can watch descriptors for this actor (the TCP base can)."""
+        return hasattr(getattr(self._myRef, "transport", None), "set_watch")
+
+    @property
+    def _living(self) -> list[ActorAddress]:
+        return self.__dict__.setdefault("_living_children", [])  # type: ignore[no-any-return]
+
+    def spawn(self, actor: Any, requirements: Any = None) -> tuple[ActorAddress, int | None]:
+        """Create a child; returns its address and, where it has one, the pid of its process."""
+        address = self.createActor(actor, targetActorRequirements=requirements)
+        self._living.append(address)
+        started = getattr(self._myRef, "_child_procs", None)
+        if requirements is None and started and started[-1].childAddr == address:
+            return address, started[-1].childProc.pid
+        return address, None
+
+    def set_timer(self, seconds: float, payload: Any = None) -> None:
+        """Have `on_timer(payload)` called after `seconds`; it cannot be cancelled, so make stale ones harmless."""
+        self.wakeupAfter(timedelta(seconds=max(seconds, 0.001)), payload)
+
+    def exit_with(self, reason: Any, text: str = "") -> None:
+        """End this actor by itself, telling the parent why first."""
+        if self.parent is not None:
+            self.send(self.parent, Exiting(reason, text))
+        self.send(self.myAddress, ActorExitRequest())
+
+    def end_child(self, address: ActorAddress) -> None:
+        """Ask a child to end (its exit hook runs)."""
+        self.send(address, ActorExitRequest())
+
+    # -- hooks --------------------------------------------------------------------------------------------
+
+    def on_process(self) -> None:
+        """Once, before the first message, in an actor that has its own process."""
+
+    def on_message(self, message: Any, sender: ActorAddress) -> None:
+        """A message that is not Thespian's own."""
+
+    def on_timer(self, payload: Any) -> None:
+        """A timer of `set_timer` ran out."""
+
+    def on_watch(self) -> None:
+        """A watched descriptor is readable."""
+
+    def on_child_exit(self, address: ActorAddress) -> None:
+        """A child created by `spawn` is gone; called exactly once for each."""
+
+    def on_exit(self) -> None:
+        """The actor ends after this; may block for a bounded time."""
+
+    def watched(self) -> list[int]:
+        """The descriptors to watch from now on."""
+        return []

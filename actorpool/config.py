@@ -1,0 +1,274 @@
+"""What a pool is told: `PoolConfig`, `Breaker`, `Autoscale`. Every default is written here, once.
+
+A config is refused when it is made, with every bad field named at once, before anything starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any
+
+from actorpool import portable
+from actorpool.errors import InvalidConfig
+
+POOL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
+
+Check = Callable[[Any], "str | None"]
+
+
+def _number(low: float, *, above: bool = False, optional: bool = False, whole: bool = False) -> Check:
+    kind = "a whole number" if whole else "a number"
+    bound = f"{'above' if above else 'of at least'} {low}"
+
+    def check(value: Any) -> str | None:
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value != value:
+            return f"must be {kind} {bound}{' or None' if optional else ''}, not {value!r}"
+        if value < low or (above and value == low):
+            return f"must be {bound}, not {value!r}"
+        return None
+
+    return check
+
+
+def _one_of(*choices: Any) -> Check:
+    return lambda value: None if value in choices else f"must be one of {', '.join(map(repr, choices))}, not {value!r}"
+
+
+def _settings(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, str]:
+    """Every problem of the fields given to a settings class: unknown, missing, bad."""
+    known = {item.name: item for item in fields(cls)}
+    problems = {name: f"is unknown; known are {', '.join(known)}" for name in given if name not in known}
+    for name, item in known.items():
+        if name in given:
+            text = checks[name](given[name]) if name in checks else None
+            if text:
+                problems[name] = text
+        elif item.default is MISSING and item.default_factory is MISSING:
+            problems[name] = "is required"
+    return problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class Breaker:
+    """Circuit breaker: open after `failures` connection-class failures within `window` seconds.
+
+    After `reset_after` seconds it lets `half_open` trial calls through; a success closes it, a failure opens it again.
+    """
+
+    failures: int = 5
+    window: float = 10.0
+    reset_after: float = 30.0
+    half_open: int = 1
+
+    def __new__(cls, **given: Any) -> Breaker:
+        problems = _settings(cls, given, _BREAKER)
+        if problems:
+            raise InvalidConfig("Breaker", problems)
+        return super().__new__(cls)
+
+
+_BREAKER = {
+    "failures": _number(1, whole=True),
+    "window": _number(0, above=True),
+    "reset_after": _number(0, above=True),
+    "half_open": _number(1, whole=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Autoscale:
+    """Resize in place every `interval` seconds to `headroom` times the average of leases out.
+
+    The target is at least `minimum`, at most `maximum` (None: no bound), and is taken only when it
+    differs from the present size by more than `threshold`.
+    """
+
+    interval: float = 300.0
+    headroom: float = 1.2
+    minimum: int = 5
+    maximum: int | None = None
+    threshold: int = 2
+
+    def __new__(cls, **given: Any) -> Autoscale:
+        problems = _settings(cls, given, _AUTOSCALE)
+        low, high = given.get("minimum", 5), given.get("maximum")
+        if not problems and high is not None and high < low:
+            problems["maximum"] = f"must be at least minimum ({low}), not {high!r}"
+        if problems:
+            raise InvalidConfig("Autoscale", problems)
+        return super().__new__(cls)
+
+
+_AUTOSCALE = {
+    "interval": _number(0, above=True),
+    "headroom": _number(0, above=True),
+    "minimum": _number(0, whole=True),
+    "maximum": _number(0, whole=True, optional=True),
+    "threshold": _number(0, whole=True),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """Settings of one pool (contract 4). Times are seconds.
+
+    Args:
+        worker: a `Worker` subclass, or `"module:Class"`.
+        worker_args: keyword arguments of the worker; never logged, shown or sent to telemetry.
+        size: workers kept; `"auto"` asks the worker class.
+        max_overflow: extra workers while demand lasts.
+
+    Raises:
+        InvalidConfig: names every unknown, missing or bad field.
+    """
+
+    worker: Any
+    worker_args: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    size: int | str = 5
+    max_overflow: int = 10
+    overflow_ttl: float = 0.0
+    strategy: str = "lifo"
+    checkout_timeout: float = 5.0
+    call_timeout: float | None = None
+    max_waiting: int | None = None
+    queue_target: float | None = None
+    queue_interval: float = 1.0
+    max_lifetime: float | None = None
+    lifetime_jitter: float = 0.05
+    idle_timeout: float | None = None
+    health_interval: float | None = 30.0
+    check_on_checkout: float | None = 0.5
+    max_lease: float | None = None
+    leak_threshold: float | None = None
+    on_caller_death: str = "reset"
+    kill_after: float = 2.0
+    max_restarts: int = 10
+    restart_period: float = 60.0
+    backoff_min: float = 0.1
+    backoff_max: float = 30.0
+    breaker: Breaker | None = None
+    autoscale: Autoscale | None = None
+    enabled: bool = True
+    placement: Mapping[str, Any] | None = None
+
+    def __new__(cls, **given: Any) -> PoolConfig:
+        problems = _settings(cls, given, _POOL)
+        low, high = given.get("backoff_min", 0.1), given.get("backoff_max", 30.0)
+        if not {"backoff_min", "backoff_max"} & problems.keys() and high < low:
+            problems["backoff_max"] = f"must be at least backoff_min ({low}), not {high!r}"
+        if problems:
+            raise InvalidConfig("PoolConfig", problems)
+        return super().__new__(cls)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        state = {item.name: getattr(self, item.name) for item in fields(self)}
+        state["worker"] = portable.Parcel.of(state["worker"])
+        state["worker_args"] = portable.Parcel.of(state["worker_args"])
+        return (_thaw, (state,))
+
+
+def _thaw(state: dict[str, Any]) -> PoolConfig:
+    """Rebuild a config without opening the user's code: `worker` and `worker_args` stay parcels."""
+    config = object.__new__(PoolConfig)
+    config.__dict__.update(state)
+    return config
+
+
+def load_worker(worker: Any) -> type:
+    """The worker class behind `"module:Class"`, a parcel, or the class itself.
+
+    Raises:
+        ImportError, AttributeError, TypeError: it cannot be imported or is no `Worker` subclass.
+    """
+    from actorpool.workers.base import Worker  # not at the top: the workers know this module
+
+    if isinstance(worker, portable.Parcel):
+        worker = worker.open()
+    if isinstance(worker, str):
+        module, colon, name = worker.partition(":")
+        if not (module and colon and name):
+            raise TypeError(f'expected "module:Class", got {worker!r}')
+        worker = getattr(importlib.import_module(module), name)
+    if not (isinstance(worker, type) and issubclass(worker, Worker)):
+        raise TypeError(f"expected a subclass of actorpool.workers.Worker, got {worker!r}")
+    return worker
+
+
+def _check_worker(value: Any) -> str | None:
+    try:
+        load_worker(value)
+    except (ImportError, AttributeError, TypeError, ValueError) as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+def _check_arguments(value: Any) -> str | None:
+    if isinstance(value, portable.Parcel):
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        return f"must be a dict of keyword arguments, not {type(value).__name__}"
+    try:
+        portable.dumps(value)
+    except Exception as error:  # anything a user's __reduce__ may raise
+        return f"does not pickle ({type(error).__name__}: {error}); pass plain values and build the rest in the worker"
+    return None
+
+
+def _check_size(value: Any) -> str | None:
+    return None if value == "auto" else _number(0, whole=True)(value)
+
+
+def _instance(kind: type, *, optional: bool = True) -> Check:
+    return lambda value: (
+        None
+        if isinstance(value, kind) or (optional and value is None)
+        else f"must be a {kind.__name__}{' or None' if optional else ''}, not {value!r}"
+    )
+
+
+_POOL: dict[str, Check] = {
+    "worker": _check_worker,
+    "worker_args": _check_arguments,
+    "size": _check_size,
+    "max_overflow": _number(0, whole=True),
+    "overflow_ttl": _number(0),
+    "strategy": _one_of("lifo", "fifo"),
+    "checkout_timeout": _number(0),
+    "call_timeout": _number(0, above=True, optional=True),
+    "max_waiting": _number(0, whole=True, optional=True),
+    "queue_target": _number(0, above=True, optional=True),
+    "queue_interval": _number(0, above=True),
+    "max_lifetime": _number(0, above=True, optional=True),
+    "lifetime_jitter": _number(0),
+    "idle_timeout": _number(0, above=True, optional=True),
+    "health_interval": _number(0, above=True, optional=True),
+    "check_on_checkout": _number(0, optional=True),
+    "max_lease": _number(0, above=True, optional=True),
+    "leak_threshold": _number(0, above=True, optional=True),
+    "on_caller_death": _one_of("reset", "restart"),
+    "kill_after": _number(0, above=True),
+    "max_restarts": _number(0, whole=True),
+    "restart_period": _number(0, above=True),
+    "backoff_min": _number(0, above=True),
+    "backoff_max": _number(0, above=True),
+    "breaker": _instance(Breaker),
+    "autoscale": _instance(Autoscale),
+    "enabled": _instance(bool, optional=False),
+    "placement": _instance(Mapping),
+}
+
+
+def check_pool_name(name: Any) -> str:
+    """Return `name` if it can name a pool (it becomes a file name and a metric's segment).
+
+    Raises:
+        InvalidConfig: it is not `[A-Za-z][A-Za-z0-9_.-]{0,63}`.
+    """
+    if isinstance(name, str) and POOL_NAME.match(name):
+        return name
+    raise InvalidConfig("pool", {"name": f"must be [A-Za-z][A-Za-z0-9_.-]{{0,63}}, not {name!r}"})

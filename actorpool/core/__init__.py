@@ -1,0 +1,5 @@
+"""Everything that decides: plain objects without clock, randomness, process or Thespian.
+
+A mutating method takes `now` (monotonic seconds) and, where it needs one, a random number in [0, 1);
+it returns effects for a shell to carry out.
+"""

@@ -1,0 +1,109 @@
+"""What the operating system knows about processes: identities, links, death watches, kills.
+
+Everything here is about *this* host. A process is named by (host, pid, start time), so a recycled pid is never
+mistaken for the process that had it before.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+
+import psutil
+
+HOST = socket.gethostname()
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+
+
+@dataclass(frozen=True)
+class Caller:
+    """A process that asks for something; taken where the request is made."""
+
+    host: str
+    pid: int
+    started: float
+
+    @classmethod
+    def here(cls) -> Caller:
+        """The calling process (cheap: made once for each process)."""
+        global _here
+        if _here is None or _here.pid != os.getpid():
+            _here = cls(HOST, os.getpid(), start_time(os.getpid()) or 0.0)
+        return _here
+
+    def alive(self) -> bool:
+        """Whether that very process still runs (True for a process of another host: not ours to say)."""
+        return self.host != HOST or start_time(self.pid) == self.started
+
+
+_here: Caller | None = None
+
+
+def start_time(pid: int) -> float | None:
+    """When the process started, in clock ticks since boot on Linux; None when it is gone or a zombie."""
+    if sys.platform.startswith("linux"):
+        try:
+            with open(f"/proc/{pid}/stat", "rb") as file:
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        return None if fields[0] in (b"Z", b"X") else float(fields[19])
+    try:
+        process = psutil.Process(pid)
+        return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
+    except psutil.Error:
+        return None
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of that pid runs (a zombie does not)."""
+    return start_time(pid) is not None
+
+
+def watch_descriptor(pid: int) -> int | None:
+    """A pidfd, readable once the process is dead; None where the kernel has none (then poll instead).
+
+    Raises:
+        ProcessLookupError: the process is already gone.
+    """
+    if not hasattr(os, "pidfd_open"):
+        return None
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        raise
+    except OSError:
+        return None
+
+
+def link_to_parent(expected: int | None = None) -> None:
+    """Die with the parent, enforced by the kernel; at once if the parent `expected` is already gone.
+
+    Runs in: every actor process, first thing. On platforms without `prctl` it does nothing.
+    """
+    if _libc is None:
+        return
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if expected is not None and os.getppid() != expected:
+        os._exit(0)
+
+
+def send_signal(pid: int | None, number: int) -> bool:
+    """Signal a process; False when there is none. Never signals this process itself or a group."""
+    if not pid or pid <= 1 or pid == os.getpid():
+        return False
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill(pid: int | None) -> bool:
+    """SIGKILL a process; False when there is none."""
+    return send_signal(pid, signal.SIGKILL)

@@ -1,0 +1,252 @@
+"""Every message of the public protocol (contract 3.3, 8, 9): frozen, picklable, numbered by `ref`.
+
+A request carries who asks (`caller`, taken where the message is made) and a `ref` that its reply repeats.
+User code inside a message travels as a `Parcel`: the manager and the pool pass it on unopened.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from actorpool.config import PoolConfig
+from actorpool.errors import RemoteError
+from actorpool.host import Caller
+from actorpool.portable import Parcel
+
+_numbers = itertools.count(1)
+
+
+def new_ref() -> tuple[int, int]:
+    """A reference that no other request of this host carries (process and running number)."""
+    return (os.getpid(), next(_numbers))
+
+
+@dataclass(frozen=True)
+class Message:
+    """Base of all messages."""
+
+
+@dataclass(frozen=True)
+class Request(Message):
+    """A message that is answered by `Ok` or `Err` with the same `ref`."""
+
+    ref: Any = field(default_factory=new_ref, kw_only=True)
+    caller: Caller = field(default_factory=Caller.here, kw_only=True)
+
+
+@dataclass(frozen=True)
+class Ok(Message):
+    """The answer to a request that succeeded."""
+
+    value: Any = None
+    ref: Any = None
+
+    def unwrap(self) -> Any:
+        """The value."""
+        return self.value
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_ok, (Parcel.of(self.value), self.ref))
+
+
+@dataclass(frozen=True)
+class Err(Message):
+    """The answer to a request that failed."""
+
+    error: BaseException
+    ref: Any = None
+
+    def unwrap(self) -> NoReturn:
+        """Raise the error."""
+        raise self.error
+
+
+def _ok(parcel: Parcel, ref: Any) -> Message:
+    """Open a result where it arrives; one that cannot be rebuilt there is an error of that call only."""
+    try:
+        return Ok(parcel.open(), ref)
+    except Exception as error:
+        text = f"the result cannot be rebuilt in this process: {type(error).__name__}: {error}"
+        return Err(RemoteError(text, type_name=type(error).__name__, cause=error), ref)
+
+
+@dataclass(frozen=True)
+class StartPool(Request):
+    """Start a pool; `Ok(address of the pool)` once all `size` workers are started."""
+
+    name: str
+    config: PoolConfig
+
+
+@dataclass(frozen=True)
+class StopPool(Request):
+    """Stop a pool; running calls may finish within `timeout` seconds."""
+
+    name: str
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class ListPools(Request):
+    """The names of all pools, sorted."""
+
+
+@dataclass(frozen=True)
+class GetPoolStatus(Request):
+    """A pool's `PoolStatus`; answered also while the pool is saturated."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class WithConnection(Request):
+    """Run `fn(connection, *args, **kwargs)` in a worker; `timeout` bounds the checkout only."""
+
+    pool: str
+    fn: Callable[..., Any] | Parcel
+    args: tuple[Any, ...] | Parcel = ()
+    kwargs: Mapping[str, Any] | Parcel | None = None
+    timeout: float = 5.0
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (_with_connection, (self.pool, *_packed(self), self.timeout, self.ref, self.caller))
+
+
+@dataclass(frozen=True)
+class Checkout(Request):
+    """Lease a worker; `Ok(Grant)`. With `block=False` a full pool answers `PoolFull` at once."""
+
+    pool: str
+    block: bool = True
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Grant(Message):
+    """A lease: `lease` is its number, `worker` the worker's address; hand it back with `Checkin`."""
+
+    lease: int
+    pool: str
+    worker: Any
+    worker_id: int = 0
+    worker_pid: int | None = None
+    pool_address: Any = None
+
+
+@dataclass(frozen=True)
+class Checkin(Message):
+    """Give a lease back. Not answered."""
+
+    grant: Grant
+
+
+@dataclass(frozen=True)
+class Call(Request):
+    """To the worker of a grant: call a `@method`. With `grant=None`: a worker embedded without a pool."""
+
+    grant: Grant | None
+    method: str | Callable[..., Any] | Parcel
+    args: tuple[Any, ...] | Parcel = ()
+    kwargs: Mapping[str, Any] | Parcel | None = None
+    timeout: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        method = self.method if isinstance(self.method, str) else Parcel.of(self.method)
+        packed = (method, Parcel.of(tuple(self.args) if not isinstance(self.args, Parcel) else self.args))
+        return (_call, (self.grant, *packed, Parcel.of(self.kwargs), self.timeout, self.ref, self.caller))
+
+
+def _packed(message: WithConnection) -> tuple[Parcel, Parcel, Parcel]:
+    args = message.args if isinstance(message.args, Parcel) else tuple(message.args)
+    return Parcel.of(message.fn), Parcel.of(args), Parcel.of(message.kwargs)
+
+
+def _with_connection(pool: str, fn: Any, args: Any, kwargs: Any, timeout: float, ref: Any, caller: Any) -> Any:
+    return WithConnection(pool, fn, args, kwargs, timeout, ref=ref, caller=caller)
+
+
+def _call(grant: Any, method: Any, args: Any, kwargs: Any, timeout: Any, ref: Any, caller: Any) -> Any:
+    return Call(grant, method, args, kwargs, timeout, ref=ref, caller=caller)
+
+
+@dataclass(frozen=True)
+class Subscribe(Request):
+    """Ask the manager for every event whose name matches the glob `pattern`, sent as `Event` messages."""
+
+    pattern: str = "*"
+
+
+@dataclass(frozen=True)
+class Event(Message):
+    """Something that happened: `name` as in contract 9, `time` a Unix time, figures and circumstances as dicts."""
+
+    name: str
+    pool: str | None
+    time: float
+    measurements: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Down(Message):
+    """A monitored process is gone. Sent exactly once for each monitor."""
+
+    ref: Any
+    pid: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class StartChild(Request):
+    """Add and start a child: a `ChildSpec`, or for `simple_one_for_one` a dict of extra `args`."""
+
+    spec: Any = None
+
+
+@dataclass(frozen=True)
+class TerminateChild(Request):
+    """Stop a child; its spec stays (a temporary one's does not)."""
+
+    id: Any
+
+
+@dataclass(frozen=True)
+class RestartChild(Request):
+    """Start a child that was terminated or has ended."""
+
+    id: Any
+
+
+@dataclass(frozen=True)
+class DeleteChild(Request):
+    """Forget the spec of a child that does not run."""
+
+    id: Any
+
+
+@dataclass(frozen=True)
+class WhichChildren(Request):
+    """All children as `ChildInfo`, latest started first."""
+
+
+@dataclass(frozen=True)
+class CountChildren(Request):
+    """`Counts(specs, active, supervisors, workers)`."""
+
+
+@dataclass(frozen=True)
+class GetChildSpec(Request):
+    """The `ChildSpec` of a child, by id or address."""
+
+    id: Any
+
+
+@dataclass(frozen=True)
+class WhereIs(Request):
+    """The present address of a child; `Err(not_found)` for an unknown id."""
+
+    id: Any

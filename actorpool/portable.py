@@ -1,0 +1,166 @@
+"""How user code crosses processes: by reference where the other side can import it, else by value.
+
+Plain pickle is tried first because it is ten times faster than cloudpickle; cloudpickle takes over for
+lambdas, closures and everything that is defined where no other process can import it (`__main__`, a REPL,
+a test module that is not on `sys.path`).
+"""
+
+from __future__ import annotations
+
+import importlib.machinery
+import importlib.util
+import io
+import pickle
+import sys
+from types import FunctionType, ModuleType
+from typing import Any
+
+import cloudpickle
+
+PROTOCOL = 5
+
+
+class _ByValue(Exception):
+    """The value refers to something that another process cannot import."""
+
+
+class _ReferencePickler(pickle.Pickler):
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, (type, FunctionType)) and not _importable(value.__module__):
+            raise _ByValue
+        return NotImplemented
+
+
+_known: dict[str | None, bool] = {None: False, "__main__": False, "__mp_main__": False, "builtins": True}
+
+
+def _importable(name: str | None) -> bool:
+    try:
+        return _known[name]
+    except KeyError:
+        assert name is not None
+        known = _known[name] = _found_on_path(name)
+        return known
+
+
+def _found_on_path(name: str) -> bool:
+    module = sys.modules.get(name)
+    origin = getattr(module, "__file__", None)
+    if module is None or origin is None:
+        return module is not None and name in sys.builtin_module_names or _spec(name) is not None
+    spec = _spec(name)
+    return spec is not None and spec.origin == origin
+
+
+def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    """What a fresh process would import under that name (`sys.modules` is not asked)."""
+    path = None
+    spec = None
+    parts = name.split(".")
+    for depth in range(1, len(parts) + 1):
+        try:
+            spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:depth]), path)
+        except (ImportError, ValueError):
+            return _hooked_spec(name)
+        if spec is None:
+            return _hooked_spec(name)
+        path = list(spec.submodule_search_locations or ())
+    return spec
+
+
+def _hooked_spec(name: str) -> importlib.machinery.ModuleSpec | None:
+    """A module that an import hook serves (an editable install, a zip): ask the finders themselves."""
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        if find is None or finder is importlib.machinery.PathFinder:
+            continue
+        try:
+            parent = sys.modules.get(name.rpartition(".")[0])
+            spec = find(name, getattr(parent, "__path__", None))
+        except Exception:  # a foreign finder may fail in its own way; then it does not serve this name
+            continue
+        if isinstance(spec, importlib.machinery.ModuleSpec):
+            return spec
+    return None
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle `value` so that another process of this host can load it.
+
+    Raises:
+        TypeError, pickle.PicklingError, AttributeError: as cloudpickle, when the value cannot travel at all.
+    """
+    buffer = io.BytesIO()
+    try:
+        _ReferencePickler(buffer, PROTOCOL).dump(value)
+        return buffer.getvalue()
+    except Exception:  # whatever plain pickle refuses, cloudpickle decides
+        return _dumps_by_value(value)
+
+
+class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """cloudpickle, which also takes functions and classes of unimportable modules by value."""
+
+    def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, (type, FunctionType)):
+            module = sys.modules.get(getattr(value, "__module__", None) or "")
+            if isinstance(module, ModuleType) and module.__name__ != "__main__" and not _importable(module.__name__):
+                with _by_value(module):
+                    return super().reducer_override(value)
+        return super().reducer_override(value)
+
+
+class _by_value:
+    def __init__(self, module: ModuleType) -> None:
+        self.module = module
+
+    def __enter__(self) -> None:
+        cloudpickle.register_pickle_by_value(self.module)
+
+    def __exit__(self, *exc: object) -> None:
+        try:
+            cloudpickle.unregister_pickle_by_value(self.module)
+        except ValueError:
+            pass  # a nested dump of the same module has done it
+
+
+def _dumps_by_value(value: Any) -> bytes:
+    buffer = io.BytesIO()
+    _ValuePickler(buffer, PROTOCOL).dump(value)
+    return buffer.getvalue()
+
+
+loads = pickle.loads
+
+
+class Parcel:
+    """A pickled value that nobody on the way opens: user code meets only the process that runs it."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    @classmethod
+    def of(cls, value: Any) -> Parcel:
+        """Pack `value`; a parcel stays as it is."""
+        return value if isinstance(value, Parcel) else cls(dumps(value))
+
+    def open(self) -> Any:
+        """Unpickle the value; raises whatever importing or rebuilding it raises."""
+        return loads(self.data)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Parcel) and other.data == self.data
+
+    def __hash__(self) -> int:
+        return hash(self.data)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Parcel, (self.data,))
+
+    def __repr__(self) -> str:
+        return f"<parcel of {len(self.data)} bytes>"
+
+
+__all__ = ["PROTOCOL", "Parcel", "dumps", "loads"]

@@ -1,0 +1,225 @@
+"""Messages between our own parts: pool and worker (control connection or Thespian), client and pool (`ASK`).
+
+Not public. Each is handled the same whichever way it came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from actorpool.messages import Request
+from actorpool.portable import Parcel
+
+# -- pool → worker ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Init:
+    """First message to a worker actor; answered by `Started` or `StartFailed`.
+
+    `settings` are the `PoolConfig` fields a worker needs: check_on_checkout. `directory` is the channel's (None: messages only).
+    """
+
+    pool: str | None
+    worker_id: int
+    worker: Parcel
+    worker_args: Parcel
+    check_on_checkout: float | None
+    directory: str | None
+    parent: Any
+
+
+@dataclass(frozen=True)
+class Open:
+    """Connect (close first what is open); answered by `Opened` or `OpenFailed`."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check the idle connection; answered by `Checked` or `Lost`."""
+
+
+@dataclass(frozen=True)
+class Suspect:
+    """A sibling lost its connection: check before the next call."""
+
+
+@dataclass(frozen=True)
+class Revoke:
+    """The lease is taken back: reset, raise the fence; answered by `Revoked` (or `Lost`)."""
+
+    lease: int
+
+
+@dataclass(frozen=True)
+class RunFor:
+    """Run a call of the message way and answer the asker; afterwards `Ran` to the pool."""
+
+    lease: int
+    asker: Any
+    ref: Any
+    fn: Parcel
+    args: Parcel
+    kwargs: Parcel
+    timeout: float | None
+
+
+@dataclass(frozen=True)
+class Broadcast:
+    """Call a method for its effect, between two calls (`clear_cache`); not answered."""
+
+    method: str
+
+
+@dataclass(frozen=True)
+class Gather:
+    """Call a method and answer `Gathered` (`stats`)."""
+
+    ref: Any
+    method: str
+
+
+# -- worker → pool ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Started:
+    """The worker's `__init__` has run; it is ready to open."""
+
+    worker_id: int
+    pid: int
+
+
+@dataclass(frozen=True)
+class StartFailed:
+    """The worker's `__init__` (or its import) raised."""
+
+    worker_id: int
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Opened:
+    """Connected."""
+
+    worker_id: int
+    took: float
+
+
+@dataclass(frozen=True)
+class OpenFailed:
+    """`open` raised; `permanent`: a `PermanentError`; `retry_after` as the worker asked, else None."""
+
+    worker_id: int
+    error: BaseException
+    permanent: bool
+    retry_after: float | None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """The connection is healthy."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True)
+class Lost:
+    """The connection is gone (a check, a reset or a call said so); the process is fine and waits for `Open`."""
+
+    worker_id: int
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """The lease is over and the worker is pristine."""
+
+    worker_id: int
+    lease: int
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A `RunFor` is done; the worker is pristine."""
+
+    worker_id: int
+    lease: int
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The answer to `Gather`: the value or the exception."""
+
+    worker_id: int
+    ref: Any
+    value: Any
+
+
+# -- client → pool, by ASK or as Thespian messages; answered by the value or an error -------------------------
+
+
+@dataclass(frozen=True)
+class Status(Request):
+    """`PoolStatus`."""
+
+
+@dataclass(frozen=True)
+class Workers(Request):
+    """`list[WorkerInfo]`."""
+
+
+@dataclass(frozen=True)
+class Leases(Request):
+    """`list[LeaseInfo]`."""
+
+
+@dataclass(frozen=True)
+class Metrics(Request):
+    """`PoolMetrics`."""
+
+
+@dataclass(frozen=True)
+class Resize(Request):
+    """Change `size` and `max_overflow` (None: as it is)."""
+
+    size: int | None = None
+    max_overflow: int | None = None
+
+
+@dataclass(frozen=True)
+class Suspend(Request):
+    """Serve nobody new until `Resume`."""
+
+
+@dataclass(frozen=True)
+class Resume(Request):
+    """End a suspension or a drain."""
+
+
+@dataclass(frozen=True)
+class Drain(Request):
+    """Suspend, and answer when every lease is back; at the deadline interrupt what still runs."""
+
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Recycle(Request):
+    """Replace every connection (or process, with `restart`), one at a time; answered when done."""
+
+    timeout: float | None = None
+    restart: bool = False
+
+
+@dataclass(frozen=True)
+class ClearCache(Request):
+    """Have every worker clear its cache before its next call."""
+
+
+@dataclass(frozen=True)
+class GatherStats(Request):
+    """`dict[worker id, stats()]` of all workers that answer within `timeout` seconds."""
+
+    timeout: float = 1.0

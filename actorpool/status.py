@@ -1,0 +1,121 @@
+"""What a pool tells about itself: plain frozen values that travel in messages and to the screen."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class PoolStatus:
+    """A pool at one moment (contract 5); every figure is derived from what is really there.
+
+    Attributes:
+        name: the pool's name.
+        state: `ready`, `overflow`, `full`, `starting`, `degraded`, `suspended`, `draining`, `circuit_open`.
+        size: workers kept, as configured.
+        overflow: how many more than `size` are alive.
+        workers: idle and ready now.
+        waiting: callers queued.
+        monitors: leases out.
+        total: worker processes alive.
+        wait_ms_p50, wait_ms_p99, hold_ms_p50: milliseconds over the last 1000 leases.
+        since: seconds since the pool started.
+        max_overflow: overflow workers allowed, as configured.
+    """
+
+    name: str
+    state: str
+    size: int
+    overflow: int
+    workers: int
+    waiting: int
+    monitors: int
+    total: int = 0
+    checkouts: int = 0
+    checkins: int = 0
+    timeouts: int = 0
+    shed: int = 0
+    restarts: int = 0
+    reclaimed: int = 0
+    connect_errors: int = 0
+    wait_ms_p50: float = 0.0
+    wait_ms_p99: float = 0.0
+    hold_ms_p50: float = 0.0
+    since: float = 0.0
+    max_overflow: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The figures as a plain dict, for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class WorkerInfo:
+    """One worker process. `connected_at` is a Unix time or None; `overflow`: started above `size`."""
+
+    id: int
+    pid: int | None
+    state: str
+    calls: int
+    restarts: int
+    connected_at: float | None
+    overflow: bool
+
+
+@dataclass(frozen=True)
+class LeaseInfo:
+    """One lease that is out. `age` in seconds."""
+
+    id: int
+    worker_id: int
+    caller_pid: int
+    caller_host: str
+    age: float
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample of a pool (contract 9). `time` is a Unix time, waits are milliseconds."""
+
+    time: float
+    leases: int
+    waiting: int
+    total: int
+    wait_ms_p50: float
+    wait_ms_p99: float
+    sessions: int | None = None
+
+
+@dataclass(frozen=True)
+class PoolMetrics:
+    """The last 100 samples of a pool; minimum, maximum and average are over leases out."""
+
+    samples: tuple[Sample, ...]
+    minimum: int
+    maximum: int
+    average: float
+
+
+@dataclass(frozen=True)
+class TreeNode:
+    """A node of the supervision tree; `str(tree)` draws it."""
+
+    id: str
+    kind: str
+    pid: int | None
+    state: str
+    restarts: int = 0
+    children: tuple[TreeNode, ...] = field(default=())
+
+    def __str__(self) -> str:
+        return "\n".join(self._lines("", ""))
+
+    def _lines(self, first: str, rest: str) -> list[str]:
+        process = f" pid {self.pid}" if self.pid else ""
+        restarts = f", {self.restarts} restart(s)" if self.restarts else ""
+        lines = [f"{first}{self.kind} {self.id}{process} [{self.state}{restarts}]"]
+        for child in self.children:
+            last = child is self.children[-1]
+            lines += child._lines(rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
+        return lines

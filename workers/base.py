@@ -1,0 +1,99 @@
+"""What a user writes: a `Worker` with its hooks and `@method`s. Knows nothing of actors or pools."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from actorpool.errors import ActorPoolError, PermanentError
+
+__all__ = ["PermanentError", "Reply", "RetryAfter", "Worker", "method", "methods_of"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def method(function: F) -> F:
+    """Mark a method of a worker as callable from outside by `call` and as an attribute of a pool or lease."""
+    function.__actorpool_method__ = True  # type: ignore[attr-defined]
+    return function
+
+
+def methods_of(worker: type) -> tuple[str, ...]:
+    """The names of a worker class's `@method`s, in order of definition, base classes first."""
+    names: dict[str, None] = {}
+    for cls in reversed(worker.__mro__):
+        for name, value in vars(cls).items():
+            if getattr(value, "__actorpool_method__", False):
+                names[name] = None
+            else:
+                names.pop(name, None)
+    return tuple(names)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a method of a *shared* worker may return to ask for a pause or for its end.
+
+    Attributes:
+        value: the result for the caller.
+        cooldown: seconds during which this connection takes no further call.
+        close: the connection is done and is to be closed.
+    """
+
+    value: Any = None
+    cooldown: float = 0.0
+    close: bool = False
+
+
+class RetryAfter(ActorPoolError):
+    """Raised by `open`: not now, try again after `seconds`."""
+
+    def __init__(self, seconds: float, message: str = "") -> None:
+        super().__init__(message or f"retry after {seconds} s", seconds=seconds)
+
+    seconds: float
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (RetryAfter, (self.seconds, str(self)))
+
+
+class Worker:
+    """One stateful, crash-prone thing (a session, a client) hosted by a worker process.
+
+    Every hook runs in the worker's own process, one at a time, never beside a call. Hooks block this worker only.
+    """
+
+    resource: Hashable = None
+    """The key under which a shared pool finds this worker's connection."""
+
+    def __init__(self, **worker_args: Any) -> None:
+        """Keep the arguments; no I/O. Raising fails the pool's start."""
+        for name, value in worker_args.items():
+            setattr(self, name, value)
+
+    def open(self) -> None:
+        """Connect. Raising means "not now" and is retried with backoff; `PermanentError` means never."""
+
+    def check(self) -> None:
+        """Raise if the connection is unhealthy; it is then closed and opened anew."""
+
+    def reset(self) -> None:
+        """Back to pristine between two leases; if it raises, the connection is closed and opened anew."""
+
+    def close(self) -> None:
+        """Disconnect. Called once before the process ends and before each reconnect; must not raise."""
+
+    @property
+    def connection(self) -> Any:
+        """What `fn` gets in `run(fn)`."""
+        return self
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Whether `error`, raised by a call, means that the connection is gone (it is then opened anew)."""
+        return isinstance(error, (ConnectionError, EOFError))
+
+    @classmethod
+    def auto_size(cls, **worker_args: Any) -> int:
+        """The pool size for `size="auto"`; called in the pool's process before the first worker starts."""
+        raise PermanentError(f'{cls.__name__} cannot tell a size: give size=N instead of size="auto"')
