@@ -49,8 +49,8 @@ class Circuit:
         self._trials += 1
         return True
 
-    def trial_ends(self) -> None:
-        """Report the end of a trial, however it ended; its verdict comes by `failure` or `success`."""
+    def trial_ends(self, now: float) -> None:
+        """Report the end of a trial at `now`, however it ended; its verdict comes by `failure` or `success`."""
         self._trials -= 1
 
     def failure(self, now: float) -> bool:

@@ -75,7 +75,7 @@ def test_half_open_lets_only_so_many_trials_out():
     assert circuit.allows(31)
     assert circuit.trial_begins(31)
     assert not circuit.allows(31)
-    circuit.trial_ends()  # its caller died without a verdict
+    circuit.trial_ends(32)  # its caller died without a verdict
     assert circuit.allows(32)
 
 
@@ -83,7 +83,7 @@ def test_a_successful_trial_closes_it_and_forgets_the_failures():
     circuit = opened()
     circuit.trial_begins(31)
     assert circuit.success(32)
-    circuit.trial_ends()
+    circuit.trial_ends(32)
     assert circuit.state(32) == "closed"
     assert not circuit.trial_begins(33)
     assert [circuit.failure(33) for _ in range(3)] == [False, False, True]
@@ -93,7 +93,7 @@ def test_a_failed_trial_opens_it_again_for_the_whole_time():
     circuit = opened()
     circuit.trial_begins(31)
     assert circuit.failure(32)
-    circuit.trial_ends()
+    circuit.trial_ends(32)
     assert circuit.state(61.9) == "open"
     assert circuit.state(62) == "half_open"
 
@@ -104,7 +104,7 @@ def test_a_trial_that_outlives_the_next_opening_still_counts():
     circuit.failure(2)
     assert circuit.state(4) == "half_open"
     assert not circuit.allows(4)
-    circuit.trial_ends()
+    circuit.trial_ends(32)
     assert circuit.allows(4)
 
 
