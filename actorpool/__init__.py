@@ -1,0 +1,166 @@
+"""OTP-style supervised pools of worker actors on Thespian.
+
+Importing this module imports nothing else of ours: each name is loaded from its home when it is first used,
+so nobody pays for a driver, and a program that only sends messages pays for no client.
+"""
+
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if sys.platform == "win32":
+    raise ImportError(
+        "actorpool does not run on Windows: it needs fork, unix sockets and signals; use Linux (WSL 2 will do) or macOS"
+    )
+
+if TYPE_CHECKING:
+    from actorpool.client.aio import AsyncLease, AsyncPool
+    from actorpool.client.lease import Lease
+    from actorpool.client.local import LocalPool
+    from actorpool.client.pool import Pool
+    from actorpool.client.router import Pools
+    from actorpool.client.shared import SharedPool
+    from actorpool.client.system import System, connect, start
+    from actorpool.config import Autoscale, Breaker, PoolConfig
+    from actorpool.errors import (
+        ActorPoolError,
+        AuthenticationFailed,
+        CallTimeout,
+        CheckoutTimeout,
+        CircuitOpen,
+        InvalidConfig,
+        LeaseExpired,
+        MethodNotFound,
+        NoMatch,
+        NoResource,
+        PermanentError,
+        PoolAlreadyExists,
+        PoolDown,
+        PoolFull,
+        PoolNotFound,
+        PoolStopped,
+        QueueShed,
+        RemoteError,
+        RestartIntensityExceeded,
+        SystemDown,
+        TooManyWaiting,
+        UnknownConnection,
+        WorkerDied,
+        WorkerUnavailable,
+    )
+    from actorpool.messages import (
+        Call,
+        Checkin,
+        Checkout,
+        Err,
+        Event,
+        GetPoolStatus,
+        Grant,
+        ListPools,
+        Ok,
+        StartPool,
+        StopPool,
+        Subscribe,
+        WithConnection,
+    )
+    from actorpool.status import PoolMetrics, PoolStatus
+    from actorpool.supervisors.manager import ConnectionManager
+    from actorpool.telemetry import LoggingSink, StatsdSink
+    from actorpool.workers.sizing import pool_size
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "actorpool.client.aio": "AsyncLease AsyncPool",
+    "actorpool.client.lease": "Lease",
+    "actorpool.client.local": "LocalPool",
+    "actorpool.client.pool": "Pool",
+    "actorpool.client.router": "Pools",
+    "actorpool.client.shared": "SharedPool",
+    "actorpool.client.system": "System connect start",
+    "actorpool.config": "Autoscale Breaker PoolConfig",
+    "actorpool.errors": (
+        "ActorPoolError AuthenticationFailed CallTimeout CheckoutTimeout CircuitOpen InvalidConfig LeaseExpired "
+        "MethodNotFound NoMatch NoResource PermanentError PoolAlreadyExists PoolDown PoolFull PoolNotFound "
+        "PoolStopped QueueShed RemoteError RestartIntensityExceeded SystemDown TooManyWaiting UnknownConnection "
+        "WorkerDied WorkerUnavailable"
+    ),
+    "actorpool.messages": (
+        "Call Checkin Checkout Err Event GetPoolStatus Grant ListPools Ok StartPool StopPool Subscribe WithConnection"
+    ),
+    "actorpool.status": "PoolMetrics PoolStatus",
+    "actorpool.supervisors.manager": "ConnectionManager",
+    "actorpool.telemetry": "LoggingSink StatsdSink",
+    "actorpool.workers.sizing": "pool_size",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [  # spelled out for type checkers, which read no table
+    "ActorPoolError",
+    "AsyncLease",
+    "AsyncPool",
+    "AuthenticationFailed",
+    "Autoscale",
+    "Breaker",
+    "Call",
+    "CallTimeout",
+    "Checkin",
+    "Checkout",
+    "CheckoutTimeout",
+    "CircuitOpen",
+    "ConnectionManager",
+    "Err",
+    "Event",
+    "GetPoolStatus",
+    "Grant",
+    "InvalidConfig",
+    "Lease",
+    "LeaseExpired",
+    "ListPools",
+    "LocalPool",
+    "LoggingSink",
+    "MethodNotFound",
+    "NoMatch",
+    "NoResource",
+    "Ok",
+    "PermanentError",
+    "Pool",
+    "PoolAlreadyExists",
+    "PoolConfig",
+    "PoolDown",
+    "PoolFull",
+    "PoolMetrics",
+    "PoolNotFound",
+    "PoolStatus",
+    "PoolStopped",
+    "Pools",
+    "QueueShed",
+    "RemoteError",
+    "RestartIntensityExceeded",
+    "SharedPool",
+    "StartPool",
+    "StatsdSink",
+    "StopPool",
+    "Subscribe",
+    "System",
+    "SystemDown",
+    "TooManyWaiting",
+    "UnknownConnection",
+    "WithConnection",
+    "WorkerDied",
+    "WorkerUnavailable",
+    "connect",
+    "pool_size",
+    "start",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = globals()[name] = getattr(import_module(_HOME[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,163 @@
+"""What every test may rely on: nothing it starts outlives it, and nothing waits by sleeping.
+
+Processes are attributed by a token in their environment, which every descendant inherits, daemonised or not;
+so several test runs on one machine do not see each other's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import psutil
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+TOKEN = "ACTORPOOL_TEST_RUN"
+# Started by the standard library on first use and kept until the interpreter ends.
+STANDARD = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+hypothesis.settings.register_profile("dev", deadline=None)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=500, derandomize=True, print_blob=True)
+hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    os.environ[TOKEN] = f"{os.getpid()}-{secrets.token_hex(4)}"
+    # Short, because the path of a unix socket has at most 107 bytes.
+    os.environ["ACTORPOOL_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="apt-")
+    inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *inherited])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    left = _wait_until_gone(set())
+    if left:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+        print(f"\nprocesses outlived the whole run:\n{_describe(left)}", file=sys.stderr)
+        _kill(left)
+    shutil.rmtree(os.environ["ACTORPOOL_RUNTIME_DIR"], ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left() -> Iterator[None]:
+    """Fail the test that leaves a process behind, and end that process."""
+    before = _ours()
+    yield
+    left = _wait_until_gone(before)
+    if left:
+        text = _describe(left)
+        _kill(left)
+        pytest.fail(f"the test left {len(left)} process(es) running:\n{text}", pytrace=False)
+
+
+def _ours() -> set[psutil.Process]:
+    """Every living process of this run but this one: descendants, and whoever carries the run's token."""
+    me = psutil.Process()
+    found = set(me.children(recursive=True))
+    found.update(process for process in psutil.process_iter() if _carries_token(process))
+    found.discard(me)
+    return {process for process in found if _counts(process)}
+
+
+def _carries_token(process: psutil.Process) -> bool:
+    try:
+        return process.environ().get(TOKEN) == os.environ[TOKEN]
+    except (psutil.Error, OSError):  # gone meanwhile, or somebody else's
+        return False
+
+
+def _counts(process: psutil.Process) -> bool:
+    try:
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return not any(name in " ".join(process.cmdline()) for name in STANDARD)
+    except psutil.Error:
+        return False
+
+
+def _wait_until_gone(before: set[psutil.Process], timeout: float = 3.0) -> set[psutil.Process]:
+    deadline = time.monotonic() + timeout
+    while True:
+        left = _ours() - before
+        if not left or time.monotonic() > deadline:
+            return left
+        time.sleep(0.02)
+
+
+def _describe(processes: set[psutil.Process]) -> str:
+    lines = []
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            lines.append(f"  pid {process.pid} (parent {process.ppid()}): {' '.join(process.cmdline())[:200]}")
+    return "\n".join(lines)
+
+
+def _kill(processes: set[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()  # psutil compares the start time: never a recycled pid
+    psutil.wait_procs(list(processes), timeout=3)
+
+
+@pytest.fixture
+def eventually() -> Callable[..., Any]:
+    """Poll: `eventually(fn, timeout=5.0)` returns the first true value of `fn()`; its failures in between are patience."""
+
+    def wait(fn: Callable[[], Any], timeout: float = 5.0, every: float = 0.005) -> Any:
+        deadline = time.monotonic() + timeout
+        while True:
+            problem = None
+            try:
+                value = fn()
+                if value:
+                    return value
+            except Exception as error:
+                problem = error
+            if time.monotonic() > deadline:
+                said = f"raised {problem!r}" if problem else f"returned {value!r}"
+                raise AssertionError(f"not within {timeout} s: last {said}") from problem
+            time.sleep(every)
+
+    return wait
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A TCP port on loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def open_descriptors() -> Callable[[], dict[int, str]]:
+    """A function that lists this process's descriptors and what they are, to compare before and after."""
+
+    def descriptors() -> dict[int, str]:
+        found = {}
+        for name in os.listdir("/dev/fd"):
+            with contextlib.suppress(OSError):  # the listing's own descriptor is closed by now
+                found[int(name)] = os.readlink(f"/proc/self/fd/{name}") if os.path.isdir("/proc/self/fd") else ""
+        return found
+
+    return descriptors
+
+
+@pytest.fixture
+def system() -> Iterator[Any]:
+    """A private actor system of the default base, ended after the test."""
+    import actorpool
+
+    with actorpool.start() as running:
+        yield running
