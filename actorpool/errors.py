@@ -121,6 +121,10 @@ class PermanentError(ActorPoolError):
     """Raised by a worker's `open`: retrying is useless (wrong password, missing driver)."""
 
 
+class MessageTooBig(ActorPoolError, ValueError):
+    """The arguments or the result of one call are beyond `max_message`; the lease and the worker are fine."""
+
+
 class AuthenticationFailed(ActorPoolError):
     """The cookie is not the node's."""
 
