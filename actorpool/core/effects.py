@@ -1,0 +1,115 @@
+"""What a decision asks its shell to do. Plain tuples: the shell carries each out, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any, NamedTuple, Union
+
+
+class Granted(NamedTuple):
+    """Tell the holder that it has the worker. `check_first`: check the connection before the first call."""
+
+    ref: Any
+    holder: Hashable
+    lease: int
+    worker: int
+    waited: float
+    check_first: bool
+
+
+class Refused(NamedTuple):
+    """Tell the holder that its checkout failed."""
+
+    ref: Any
+    holder: Hashable
+    error: Exception
+
+
+class Ended(NamedTuple):
+    """A lease is over without a checkin: its worker died (`died`), or it was taken back."""
+
+    lease: int
+    holder: Hashable
+    ref: Any
+    worker: int
+    died: bool
+
+
+class Start(NamedTuple):
+    """Create the worker's process."""
+
+    worker: int
+
+
+class Open(NamedTuple):
+    """Have the worker connect (closing what it has open first)."""
+
+    worker: int
+
+
+class Close(NamedTuple):
+    """Have the worker disconnect; it connects again when it is next called."""
+
+    worker: int
+
+
+class Check(NamedTuple):
+    """Have the idle worker check its connection."""
+
+    worker: int
+
+
+class Revoke(NamedTuple):
+    """Interrupt what runs under the lease, reset the worker, raise its fence."""
+
+    worker: int
+    lease: int
+
+
+class Stop(NamedTuple):
+    """Ask the worker's process to end; `interrupt` what it runs."""
+
+    worker: int
+    interrupt: bool = False
+
+
+class Kill(NamedTuple):
+    """SIGKILL the worker's process."""
+
+    worker: int
+
+
+class Emit(NamedTuple):
+    """Something worth telling: an event of contract 9."""
+
+    name: str
+    measurements: dict[str, Any]
+    metadata: dict[str, Any]
+
+
+class Answer(NamedTuple):
+    """Answer an administrative request; an exception is raised at the asker's."""
+
+    ref: Any
+    value: Any = None
+
+
+class Ready(NamedTuple):
+    """The pool has started; `degraded` while no worker could connect yet."""
+
+    degraded: bool
+
+
+class Fail(NamedTuple):
+    """The pool cannot go on: it fails to its supervisor with this error."""
+
+    error: Exception
+
+
+class Stopped(NamedTuple):
+    """The pool was asked to stop and no worker is left."""
+
+
+Effect = Union[
+    Granted, Refused, Ended, Start, Open, Close, Check, Revoke, Stop, Kill, Emit, Answer, Ready, Fail, Stopped
+]

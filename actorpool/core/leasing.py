@@ -1,0 +1,328 @@
+"""Callers: checkout, waiting, leases, checkin, and taking back what a caller does not give back.
+
+`_serve` is the only place that matches waiters with workers. The semantics are poolboy's (devinus/poolboy), with
+leases that belong to the real caller, deadlines on the request, and CoDel in the queue.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
+from actorpool.core.fleet import DOWN, LEASED, REVOKING
+from actorpool.core.ledger import Lease, decides
+from actorpool.core.waiting import Waiter
+from actorpool.core.workforce import Workforce
+from actorpool.errors import (
+    CheckoutTimeout,
+    CircuitOpen,
+    PoolFull,
+    PoolStopped,
+    QueueShed,
+    TooManyWaiting,
+    WorkerUnavailable,
+)
+
+
+class Leasing(Workforce):
+    """The layer that serves callers."""
+
+    # -- checkout -----------------------------------------------------------------------------------------
+
+    @decides
+    def checkout(
+        self,
+        now: float,
+        ref: Any,
+        holder: Hashable,
+        timeout: float | None = None,
+        block: bool = True,
+        stack: str | None = None,
+    ) -> None:
+        """Ask for a worker: `Granted` or `Refused`, now or later.
+
+        Args:
+            now: monotonic seconds.
+            ref: names this request among the holder's.
+            holder: whose lease it will be; `caller_down(holder)` takes it back.
+            timeout: longest wait in seconds (None: the config's).
+            block: False refuses at once when the pool is full.
+            stack: where the caller asked, for leak reports.
+        """
+        timeout = self.config.checkout_timeout if timeout is None else timeout
+        refusal = self._refusal(now)
+        if refusal is not None:
+            self._do(Refused(ref, holder, refusal))
+        elif self.fleet.idle and not len(self.queue) and self.serving:
+            self._grant(now, ref, holder, now, stack)
+        elif (refusal := self._no_waiting(timeout, block, now)) is not None:
+            self._do(Refused(ref, holder, refusal))
+        else:
+            self.queue.push(Waiter((holder, ref), holder, now, now + timeout, block, stack))
+            self._fill(now)
+
+    def _refusal(self, now: float) -> Exception | None:
+        """Why nobody is let in at all."""
+        if self.stopping:
+            return PoolStopped(f"pool {self.name!r} is being stopped", pool=self.name)
+        if not self.circuit.allows(now):
+            return CircuitOpen(
+                f"pool {self.name!r}: the circuit breaker is open after repeated connection failures"
+                f" (last: {self.down_cause!r}); next try in {self.circuit.retry_in(now):.1f} s",
+                pool=self.name,
+                cause=self.down_cause,
+            )
+        if self.hopeless and self.fleet.staying == self.fleet.count(DOWN):
+            return self._unavailable(0.0)
+        return None
+
+    def _no_waiting(self, timeout: float, block: bool, now: float) -> Exception | None:
+        """Why this caller cannot queue."""
+        room = self._surplus < self.max_overflow or len(self.queue) < self.fleet.incoming
+        if not block and not (room and self.serving):
+            return PoolFull(
+                f"pool {self.name!r} is full ({self.situation(now)}); wait for a worker with block=True, "
+                "or raise size or max_overflow",
+                pool=self.name,
+                status=self.status(now),
+            )
+        if timeout <= 0:
+            self.timeouts += 1
+            return self._too_late(0.0, now)
+        limit = self.config.max_waiting
+        if limit is not None and len(self.queue) - (self._coming() if self.serving else 0) >= limit:
+            self.shed += 1
+            self._emit("pool.shed", waiting=len(self.queue))
+            return TooManyWaiting(
+                f"pool {self.name!r}: {len(self.queue)} callers are waiting, max_waiting is {limit} "
+                f"({self.situation(now)}); slow the callers down, or raise max_waiting or size",
+                pool=self.name,
+                waited=0.0,
+                status=self.status(now),
+            )
+        return None
+
+    def _coming(self) -> int:
+        """Workers that are on their way for callers who are not idle ones yet (overflow may still be started)."""
+        room = 0 if self.down_cause is not None else self.max_overflow - self._surplus
+        return self.fleet.incoming + max(0, room)
+
+    def _grant(self, now: float, ref: Any, holder: Hashable, since: float, stack: str | None) -> None:
+        idle = self.fleet.idle
+        worker = idle[next(reversed(idle) if self.config.strategy == "lifo" else iter(idle))]
+        self.fleet.move(worker, LEASED)
+        lease = Lease(next(self._lease_ids), worker, holder, ref, now, stack)
+        worker.lease = lease.id
+        worker.calls += 1
+        self.leases[lease.id] = lease
+        held = self.held.get(holder)
+        if held is None:
+            held = self.held[holder] = set()
+        held.add(lease.id)
+        self.checkouts += 1
+        waited = now - since
+        self.waits.add(waited)
+        if self._timed_leases:
+            self._watch_lease(lease, now)
+        lease.trial = self.circuit.trial_begins(now)
+        if self.observed:
+            self._emit("pool.checkout", metadata={"worker": worker.id, "lease": lease.id}, wait_ms=waited * 1e3)
+        self._do(Granted(ref, holder, lease.id, worker.id, waited, worker.suspect))
+        worker.suspect = False
+
+    @property
+    def _timed_leases(self) -> bool:
+        return self.config.max_lease is not None or self.config.leak_threshold is not None
+
+    def _watch_lease(self, lease: Lease, now: float) -> None:
+        if self.config.max_lease is not None:
+            self.agenda.at(now + self.config.max_lease, (self._overdue, lease.id, None))
+        if self.config.leak_threshold is not None:
+            self.agenda.at(now + self.config.leak_threshold, (self._leaking, lease.id, None))
+
+    def _serve(self, now: float) -> None:
+        """Match idle workers with waiters, first come, first served, until one of the two runs out."""
+        while self.fleet.idle and self.serving:
+            waiter, shed = self.queue.pop(now)
+            for late, delay in shed:
+                self._shed(late, delay, now)
+            if waiter is None:
+                break
+            self._grant(now, waiter.ref[1], waiter.caller, waiter.since, waiter.stack)
+
+    # -- waiting that ends without a worker -----------------------------------------------------------------
+
+    def _refuse(self, waiter: Waiter, error: Exception) -> None:
+        self._do(Refused(waiter.ref[1], waiter.caller, error))
+
+    def _shed(self, waiter: Waiter, delay: float, now: float) -> None:
+        self.shed += 1
+        waited = now - waiter.since
+        target = self.config.queue_target or 0.0
+        self._emit("pool.shed", waiting=len(self.queue), wait_ms=waited * 1e3)
+        text = (
+            f"pool {self.name!r}: shed after {waited * 1e3:.0f} ms in the queue; over the last queue_interval every "
+            f"wait was above {delay * 1e3:.0f} ms, queue_target is {target * 1e3:.0f} ms ({self.situation(now)}). "
+            "Raise size, make the calls shorter, spread the load, or raise queue_target"
+        )
+        self._refuse(waiter, QueueShed(text, pool=self.name, waited=waited, status=self.status(now)))
+
+    def _expire_waiters(self, now: float) -> None:
+        for waiter in self.queue.expired(now):
+            self.timeouts += 1
+            waited = now - waiter.since
+            self._emit("pool.timeout", timeout=waited)
+            self._refuse(waiter, self._too_late(waited, now))
+        for waiter, delay in self.queue.shed(now):
+            self._shed(waiter, delay, now)
+
+    def _too_late(self, waited: float, now: float) -> Exception:
+        cannot_connect = self.fleet.staying and self.fleet.staying == self.fleet.count(DOWN) + self._reopening()
+        if self.down_cause is not None and cannot_connect:
+            return self._unavailable(waited)
+        return CheckoutTimeout(
+            f"pool {self.name!r}: no worker within {waited:.2f} s ({self.situation(now)}); "
+            "look for a leak or slow calls first, then raise size, max_overflow or checkout_timeout",
+            pool=self.name,
+            waited=waited,
+            status=self.status(now),
+        )
+
+    def _reopening(self) -> int:
+        return self.fleet.incoming if self.down_cause is not None else 0
+
+    def _unavailable(self, waited: float) -> Exception:
+        cause = self.down_cause
+        return WorkerUnavailable(
+            f"pool {self.name!r}: no worker can connect ({type(cause).__name__}: {cause})"
+            + ("; it will not be tried again by itself: correct the cause, then recycle() the pool"
+               if self.hopeless else f"; waited {waited:.2f} s, reconnecting goes on with backoff"),
+            pool=self.name,
+            waited=waited,
+            cause=cause,
+        )  # fmt: skip
+
+    def _fail_hopeless_waiters(self, now: float) -> None:
+        if self.hopeless and self.fleet.staying == self.fleet.count(DOWN):
+            for waiter in self.queue.clear():
+                self._refuse(waiter, self._unavailable(now - waiter.since))
+
+    # -- a lease ends ---------------------------------------------------------------------------------------
+
+    @decides
+    def checkin(self, now: float, id: int) -> None:
+        """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
+        lease = self.leases.get(id)
+        if lease is None:
+            return
+        self._end_lease(id, now)
+        self.checkins += 1
+        if lease.trial:
+            self._circuit_success(now)
+        if self.observed:
+            hold = (now - lease.since) * 1e3
+            self._emit("pool.checkin", metadata={"worker": lease.worker.id, "lease": id}, hold_ms=hold)
+        if lease.leaked:
+            self._emit("pool.leak", metadata={"lease": id, "returned": True}, age=now - lease.since)
+        self._available(lease.worker, now)
+        self._check_drained()
+
+    @decides
+    def cancel(self, now: float, ref: Any, holder: Hashable) -> None:
+        """The caller waits no longer. If the grant crossed its cancel, the lease ends."""
+        if self.queue.remove((holder, ref)) is not None:
+            return
+        lease = self._lease_of(holder, ref)
+        if lease is not None:
+            self._end_lease(lease.id, now)
+            self.checkins += 1
+            self._available(lease.worker, now)
+            self._check_drained()
+
+    @decides
+    def abandon(self, now: float, id: int) -> None:
+        """A call of this lease timed out or was cancelled: its worker is suspect until it was reset."""
+        lease = self.leases.get(id)
+        if lease is not None:
+            self._emit("call.timeout", metadata={"worker": lease.worker.id, "lease": id})
+            self._take_back(lease, now)
+
+    @decides
+    def caller_down(self, now: float, holder: Hashable) -> None:
+        """The holder is gone: its waiters are forgotten, its leases reclaimed."""
+        self.queue.of_caller(holder)
+        for id in list(self.held.get(holder, ())):
+            self._reclaimed(self.leases[id], now, "caller died")
+        self.held.pop(holder, None)
+        self._check_drained()
+
+    @decides
+    def revoked(self, now: float, id: int, lease: int) -> None:
+        """The worker is pristine again after its lease was taken back."""
+        worker = self.fleet.workers.get(id)
+        if worker is not None and worker.state is REVOKING:
+            self._available(worker, now)
+            self._check_drained()
+
+    def _end_lease(self, id: int, now: float, died: bool = False) -> None:
+        lease = self.leases.pop(id)
+        self.held[lease.holder].discard(id)
+        lease.worker.lease = None
+        self.holds.add(now - lease.since)
+        if lease.trial:
+            self.circuit.trial_ends(now)
+        if died:
+            self._do(Ended(id, lease.holder, lease.ref, lease.worker.id, True))
+
+    def _take_back(self, lease: Lease, now: float) -> None:
+        """End a lease that its holder did not end: interrupt the worker, and have it reset before it serves again."""
+        worker = lease.worker
+        self._end_lease(lease.id, now)
+        self._do(Ended(lease.id, lease.holder, lease.ref, worker.id, False))
+        self.fleet.move(worker, REVOKING)
+        worker.seen = now
+        self._do(Revoke(worker.id, lease.id))
+        self.agenda.at(now + self.config.kill_after, (self._unanswered, worker.id, now))
+
+    def _unanswered(self, id: int, since: float, now: float) -> None:
+        worker = self.fleet.workers.get(id)
+        if worker is not None and worker.state is REVOKING and worker.seen == since:
+            self._kill_if_there(id, None, now)
+
+    def _overdue(self, id: int, _since: None, now: float) -> None:
+        lease = self.leases.get(id)
+        if lease is not None:
+            self._reclaimed(lease, now, "max_lease")
+
+    def _leaking(self, id: int, _since: None, now: float) -> None:
+        lease = self.leases.get(id)
+        if lease is not None:
+            lease.leaked = True
+            metadata = {"lease": id, "holder": str(getattr(lease.holder, "pid", "?")), "stack": lease.stack or ""}
+            self._emit("pool.leak", metadata=metadata, age=now - lease.since)
+
+    def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
+        self.reclaimed += 1
+        metadata = {"worker": lease.worker.id, "lease": lease.id, "why": why}
+        self._emit("pool.reclaimed", metadata=metadata, age=now - lease.since)
+        if why == "caller died" and self.config.on_caller_death == "restart":
+            self._end_lease(lease.id, now)
+            restarts = lease.worker.restarts
+            self._stop(lease.worker, now, interrupt=True)
+            self._fill(now, restarts)
+        else:
+            self._take_back(lease, now)
+
+    def _lease_of(self, holder: Hashable, ref: Any) -> Lease | None:
+        """The lease that a checkout was answered with, if it is still out (a grant that crossed a cancel)."""
+        for id in self.held.get(holder, ()):
+            if self.leases[id].ref == ref:
+                return self.leases[id]
+        return None
+
+    def _check_drained(self) -> None:
+        if self.drainers and not self.leases and not self.fleet.places[REVOKING]:
+            for ref in self.drainers:
+                self._do(Answer(ref))
+            self.drainers.clear()

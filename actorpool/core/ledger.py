@@ -1,0 +1,229 @@
+"""The state of a pool and its figures: what there is, and how it is told. Decides nothing.
+
+`PoolCore` is built in layers, each on the one before: `Ledger` (state, figures) <- `Workforce` (worker processes and
+their connections) <- `Leasing` (callers) <- `PoolCore` (operations and time).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Callable, Hashable
+from typing import Any, Concatenate, ParamSpec, TypeVar
+
+from actorpool.config import PoolConfig
+from actorpool.core.agenda import Agenda
+from actorpool.core.backoff import Backoff, Retry
+from actorpool.core.breaker import Circuit
+from actorpool.core.effects import Effect, Emit
+from actorpool.core.fleet import DOWN, IDLE, LEASED, OPENING, STARTING, STOPPING, Fleet, Worker
+from actorpool.core.intensity import Intensity
+from actorpool.core.meters import Quantiles
+from actorpool.core.waiting import WaitingQueue
+from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
+
+
+P = ParamSpec("P")
+Core = TypeVar("Core", bound="Ledger")
+
+
+def decides(method: Callable[Concatenate[Core, P], None]) -> Callable[Concatenate[Core, P], list[Effect]]:
+    """A public step of a pool: what it decided is returned as effects, in order."""
+
+    @functools.wraps(method)
+    def step(self: Core, *args: P.args, **kwargs: P.kwargs) -> list[Effect]:
+        method(self, *args, **kwargs)
+        return self._flush()
+
+    return step
+
+
+class Lease:
+    """A worker in somebody's hands."""
+
+    __slots__ = ("holder", "id", "leaked", "ref", "since", "stack", "trial", "worker")
+
+    def __init__(self, id: int, worker: Worker, holder: Hashable, ref: Any, since: float, stack: str | None) -> None:
+        self.id = id
+        self.worker = worker
+        self.holder = holder
+        self.ref = ref
+        self.since = since
+        self.stack = stack
+        self.leaked = False
+        self.trial = False
+
+
+class Ledger:
+    """Everything a pool knows; every figure is counted from it, never kept beside it.
+
+    Args:
+        name: the pool's name, for texts.
+        config: the settings; `size` here, since "auto" is resolved by the shell.
+        now: monotonic seconds.
+        random: a source of numbers in [0, 1), for jitter.
+        first_id: the first worker id; ids grow from there and are never used twice.
+    """
+
+    def __init__(
+        self, name: str, config: PoolConfig, size: int, now: float, random: Callable[[], float], first_id: int = 1
+    ) -> None:
+        self.name = name
+        self.config = config
+        self.size = size
+        self.max_overflow = config.max_overflow
+        self.random = random
+        self.began = now
+        self.fleet = Fleet()
+        self.queue = WaitingQueue(config.queue_target, config.queue_interval)
+        self.leases: dict[int, Lease] = {}
+        self.held: dict[Hashable, set[int]] = {}
+        self.agenda = Agenda()
+        self.retry = Retry(Backoff(config.backoff_min, config.backoff_max))
+        self.intensity = Intensity(config.max_restarts, config.restart_period)
+        self.circuit = Circuit(config.breaker)
+        self.started = False
+        self.failed: Exception | None = None
+        self.suspended = False
+        self.draining = False
+        self.drainers: list[Any] = []
+        self.stopping = False
+        self.stoppers: list[Any] = []
+        self.down_cause: Exception | None = None
+        self.hopeless = False
+        self.recyclers: list[Any] = []
+        self.observed = False
+        self.checkouts = self.checkins = self.timeouts = self.shed = 0
+        self.restarts = self.reclaimed = self.connect_errors = 0
+        self.waits = Quantiles()
+        self.holds = Quantiles()
+        self._replaced: set[int | None] = set()
+        self._worker_ids = itertools.count(first_id)
+        self._lease_ids = itertools.count(1)
+        self._effects: list[Effect] = []
+
+    # -- figures ------------------------------------------------------------------------------------------
+
+    @property
+    def overflow(self) -> int:
+        """How many more than `size` are alive."""
+        return max(0, self.fleet.staying - self.size)
+
+    @property
+    def serving(self) -> bool:
+        """Whether newcomers and waiters may be given workers now."""
+        return not (self.suspended or self.draining or self.stopping)
+
+    def state(self, now: float) -> str:
+        """The pool's state in one word (contract 5)."""
+        if self.draining or self.stopping:
+            return "draining"
+        if self.suspended:
+            return "suspended"
+        if self.circuit.state(now) == "open":
+            return "circuit_open"
+        fleet = self.fleet
+        if fleet.idle:
+            return "ready"
+        if self.down_cause is not None and fleet.count(DOWN, OPENING):
+            return "degraded"
+        if not self.leases and not len(self.queue):
+            return "starting" if fleet.count(STARTING, OPENING) else "ready"
+        return "overflow" if self.overflow < self.max_overflow else "full"
+
+    def status(self, now: float) -> PoolStatus:
+        """The pool at this moment."""
+        return PoolStatus(
+            name=self.name,
+            state=self.state(now),
+            size=self.size,
+            overflow=self.overflow,
+            workers=self.fleet.count(IDLE),
+            waiting=len(self.queue),
+            monitors=len(self.leases),
+            total=len(self.fleet),
+            checkouts=self.checkouts,
+            checkins=self.checkins,
+            timeouts=self.timeouts,
+            shed=self.shed,
+            restarts=self.restarts,
+            reclaimed=self.reclaimed,
+            connect_errors=self.connect_errors,
+            wait_ms_p50=self.waits.quantile(0.5) * 1e3,
+            wait_ms_p99=self.waits.quantile(0.99) * 1e3,
+            hold_ms_p50=self.holds.quantile(0.5) * 1e3,
+            since=now - self.began,
+            max_overflow=self.max_overflow,
+        )
+
+    def worker_infos(self, pids: dict[int, int | None], now: float, wall: float) -> list[WorkerInfo]:
+        """All workers; `pids` is the shell's knowledge, `wall` the Unix time at `now`."""
+        return [
+            WorkerInfo(
+                id=worker.id,
+                pid=pids.get(worker.id),
+                state=worker.state.value,
+                calls=worker.calls,
+                restarts=worker.restarts,
+                connected_at=None if worker.connected_at is None else wall - (now - worker.connected_at),
+                overflow=worker.overflow,
+            )
+            for worker in self.fleet
+        ]
+
+    def lease_infos(self, now: float) -> list[LeaseInfo]:
+        """All leases that are out, oldest first; holders tell `pid` and `host`."""
+        return [
+            LeaseInfo(
+                id=lease.id,
+                worker_id=lease.worker.id,
+                caller_pid=getattr(lease.holder, "pid", 0),
+                caller_host=getattr(lease.holder, "host", ""),
+                age=now - lease.since,
+            )
+            for lease in self.leases.values()
+        ]
+
+    def situation(self, now: float) -> str:
+        """The numbers that explain a refusal, as one clause for its text."""
+        busy = self.fleet.count(LEASED)
+        text = (
+            f"size {self.size}, overflow {self.overflow} of {self.max_overflow}, {busy} busy, {len(self.queue)} waiting"
+        )
+        oldest = next(iter(self.leases.values()), None)
+        if oldest is not None:
+            holder = oldest.holder
+            text += (
+                f"; the oldest lease is {oldest.id}, held for {now - oldest.since:.1f} s"
+                f" by pid {getattr(holder, 'pid', '?')} on {getattr(holder, 'host', '?')}"
+            )
+        return text
+
+    # -- shared by the layers -----------------------------------------------------------------------------
+
+    def _do(self, effect: Effect) -> None:
+        self._effects.append(effect)
+
+    def _emit(self, name: str, /, *, metadata: dict[str, Any] | None = None, **measurements: Any) -> None:
+        self._effects.append(Emit(name, measurements, metadata or {}))
+
+    def _flush(self) -> list[Effect]:
+        effects, self._effects = self._effects, []
+        return effects
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken. For tests: it looks at everything."""
+        placed = [worker for place in self.fleet.places.values() for worker in place.values()]
+        assert len(placed) == len(self.fleet) == len({worker.id for worker in placed}), "a worker is in two places"
+        for state, place in self.fleet.places.items():
+            assert all(worker.state is state for worker in place.values()), f"{state} holds a stranger"
+        leased = {worker.id for worker in placed if worker.lease is not None}
+        assert leased == set(self.fleet.places[LEASED]), "leased workers and LEASED differ"
+        assert len(self.leases) == len(leased), "leases and leased workers differ"
+        for lease in self.leases.values():
+            assert lease.worker.lease == lease.id, "a worker has two leases"
+            assert lease.id in self.held[lease.holder], "a lease is not on its holder's list"
+        assert sum(map(len, self.held.values())) == len(self.leases), "a holder's list has a lease that ended"
+        if self.serving:
+            assert not (self.fleet.idle and len(self.queue)), "a waiter waits while a worker is idle"
+        assert self.fleet.count(STOPPING) == len(self.fleet) - self.fleet.staying
