@@ -17,7 +17,10 @@ import psutil
 
 HOST = socket.gethostname()
 _PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+CAN_LINK = _libc is not None
+"""Whether the kernel can end a process with its parent."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +94,15 @@ def link_to_parent(expected: int | None = None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if expected is not None and os.getppid() != expected:
         os._exit(0)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of every descendant whose own parent dies, instead of init; they must then be reaped here.
+
+    Runs in: the node. On platforms without `prctl` it does nothing.
+    """
+    if _libc is not None:
+        _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
 def send_signal(pid: int | None, number: int) -> bool:

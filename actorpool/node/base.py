@@ -1,0 +1,84 @@
+"""Thespian's system base, hardened: what the node starts, and what other processes attach to it with.
+
+`ActorSystem` takes a base as an object, so a plain `ActorSystem()` afterwards in the same process is the same system,
+unless the process has one already: that one is never replaced.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from typing import Any
+
+from thespian.actors import ActorSystem, InvalidActorAddress
+from thespian.system import multiprocTCPBase, multiprocUDPBase
+
+from actorpool.errors import SystemDown
+from actorpool.node.transport import transport_for
+
+_BASES = {
+    "multiprocTCPBase": multiprocTCPBase.ActorSystemBase,
+    "multiprocUDPBase": multiprocUDPBase.ActorSystemBase,
+}
+ATTACH_TRIES = 5
+"""Several processes that attach in the same instant can fail with Thespian 4.0.1; each tries again a little later."""
+
+
+class _Carrier:
+    """What Thespian's base reads its capabilities from."""
+
+    def __init__(self, port: int) -> None:
+        self.capabilities: dict[str, Any] = {"Admin Port": port, "Process Startup Method": "fork"}
+
+
+class _AttachOnly:
+    """Mixed into the base of every process but the node's: stock Thespian would fork an admin of its own."""
+
+    def _startAdmin(self, address: Any, *_: Any) -> None:  # noqa: N802
+        raise SystemDown(f"nobody listens at {address}: the node has ended; start a new one")
+
+
+def host_system(base: str, port: int, cookie: bytes, log_definitions: dict[str, Any]) -> Any:
+    """Start an actor system whose admin listens on `port` of loopback.
+
+    Runs in: the node, which must have one thread only, because every actor is forked from here.
+
+    Args:
+        base: "multiprocTCPBase" or "multiprocUDPBase".
+        port: a free port.
+        cookie: the key every message is signed with.
+        log_definitions: `logging.config.dictConfig` for Thespian's own logger process.
+
+    Raises:
+        thespian.actors.ActorSystemException: it did not start (the port was taken meanwhile).
+    """
+    cls = type("HardenedBase", (_BASES[base],), {"transportType": transport_for(base, cookie)})
+    return ActorSystem(cls(_Carrier(port), logDefs=log_definitions))
+
+
+def attach(base: str, port: int, cookie: bytes) -> Any:
+    """Thespian's `ActorSystem` of a running node; never starts one.
+
+    Raises:
+        SystemDown: nobody listens there, or it does not answer to this cookie.
+    """
+    cls = type("AttachedBase", (_AttachOnly, _BASES[base]), {"transportType": transport_for(base, cookie)})
+    for attempt in range(ATTACH_TRIES):
+        try:
+            ours = cls(_Carrier(port))
+        except InvalidActorAddress:
+            time.sleep(random.uniform(0.05, 0.3) * (attempt + 1))
+        else:
+            return ActorSystem(ours, transientUnique=getattr(ActorSystem, "systemBase", None) is not None)
+    raise SystemDown(f"the node at port {port} did not answer {ATTACH_TRIES} times: it is ending, or the machine is overloaded")
+
+
+def detach(system: Any) -> None:
+    """Close this process's endpoint of a node; the node is not touched."""
+    base = system._systemBase
+    if base is None:
+        return  # the user's own shutdown() has been here
+    if getattr(ActorSystem, "systemBase", None) is base:
+        del ActorSystem.systemBase
+    system._systemBase = None
+    base.transport.close()

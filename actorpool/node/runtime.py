@@ -1,0 +1,257 @@
+"""The runtime directory: what names a node, keeps its cookie and holds its sockets.
+
+`${ACTORPOOL_RUNTIME_DIR:-$XDG_RUNTIME_DIR or /tmp}/actorpool-<uid>/<name>/`, 0700, with `cookie` (0600), `node.json`,
+`node.log`, `manager` and the pools' and workers' sockets. A node holds a lock on `lock` while it lives, so a directory
+without a holder is what a killed node left, whatever its files say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+import stat
+import sys
+from dataclasses import asdict, dataclass
+
+from actorpool import __version__, host
+from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
+
+NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
+ANONYMOUS = "_"
+"""First letter of the names made up for nodes that were given none; a given name cannot begin with it."""
+LONGEST_PATH = 103 if sys.platform == "darwin" else 107
+"""Bytes the path of a unix socket may have."""
+PROTOCOL = 1
+"""Raised when the two sides of the channel or the internal messages no longer understand each other."""
+KEPT = "node.log"
+_COOKIE_BYTES = 32
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What `node.json` says about a serving node. `started` as in `host.start_time`; ports are of loopback."""
+
+    name: str
+    pid: int
+    started: float
+    version: str
+    protocol: int
+    base: str
+    admin_port: int
+    root_port: int
+    fingerprint: str
+
+    def alive(self) -> bool:
+        """Whether that very process runs."""
+        return host.start_time(self.pid) == self.started
+
+
+def check_node_name(name: str | None) -> None:
+    """Refuse a name that cannot be a directory's.
+
+    Raises:
+        InvalidConfig: it is not `[A-Za-z][A-Za-z0-9_.-]{0,63}` (or None).
+    """
+    if name is not None and not (isinstance(name, str) and NODE_NAME.match(name)):
+        raise InvalidConfig("system", {"name": f"must be [A-Za-z][A-Za-z0-9_.-]{{0,63}} or None, not {name!r}"})
+
+
+def root() -> str:
+    """Where the nodes of this user are; made if need be.
+
+    Raises:
+        AuthenticationFailed: it is a link, or somebody else's.
+    """
+    base = os.environ.get("ACTORPOOL_RUNTIME_DIR")
+    if not base:
+        session = os.environ.get("XDG_RUNTIME_DIR", "")
+        base = session if os.path.isdir(session) and os.access(session, os.W_OK) else "/tmp"
+    path = os.path.join(os.path.abspath(base), f"actorpool-{os.geteuid()}")
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    _private_directory(path)
+    return path
+
+
+def _private_directory(path: str) -> None:
+    """Make a directory 0700, or make sure that it is one of ours and nobody else's."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+        what = "is no directory" if not stat.S_ISDIR(found.st_mode) else f"belongs to uid {found.st_uid}"
+        raise AuthenticationFailed(
+            f"{path} {what}: no key is put there (uid {os.geteuid()}); remove it, or set ACTORPOOL_RUNTIME_DIR"
+        )
+    if stat.S_IMODE(found.st_mode) != 0o700:
+        os.chmod(path, 0o700)
+
+
+def socket_fits(path: str) -> bool:
+    """Whether a unix socket can have that path."""
+    return len(os.fsencode(path)) <= LONGEST_PATH
+
+
+class RuntimeDirectory:
+    """A directory held by the node that runs in this process.
+
+    Attributes:
+        path, name: where it is and the node's name.
+        cookie: the key of this node, made anew for each.
+        lock: the descriptor whose lock says that the node lives; a forked process must close it.
+    """
+
+    def __init__(self, path: str, lock: int) -> None:
+        self.path = path
+        self.name = os.path.basename(path)
+        self.lock = lock
+        self._clear()
+        self.cookie = secrets.token_bytes(_COOKIE_BYTES)
+        self._write("cookie", self.cookie.hex())
+
+    @classmethod
+    def claim(cls, name: str | None) -> RuntimeDirectory:
+        """Take the directory of that name, or a new one for a node without a name. Removes what killed nodes left.
+
+        Raises:
+            InvalidConfig: the name is bad, its node is running, or a socket's path would be too long.
+            AuthenticationFailed: the directory is not ours.
+        """
+        check_node_name(name)
+        top = root()
+        _sweep(top)
+        path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
+        if not socket_fits(os.path.join(path, "manager")):
+            text = f"{path}/manager has more than the {LONGEST_PATH} bytes a socket's path may have"
+            raise InvalidConfig("system", {"name": f"{text}: set ACTORPOOL_RUNTIME_DIR to a shorter one"})
+        while True:
+            _private_directory(path)
+            try:
+                lock = _lock(path)
+            except FileNotFoundError:
+                continue  # a node that was just ending has removed it meanwhile
+            if lock is None:
+                raise InvalidConfig("system", {"name": f"a node named {name!r} is running: connect to it, or stop it"})
+            return cls(path, lock)
+
+    def publish(self, facts: NodeFacts) -> None:
+        """Let other processes find this node."""
+        self._write("node.json", json.dumps(asdict(facts)))
+
+    def release(self) -> None:
+        """Remove it all; a node with a name leaves its log."""
+        self._clear()
+        if self.name.startswith(ANONYMOUS):
+            shutil.rmtree(self.path, ignore_errors=True)
+        else:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self.path, "lock"))
+        os.close(self.lock)
+
+    def _clear(self) -> None:
+        for entry in os.scandir(self.path):
+            if entry.name not in (KEPT, "lock"):
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.path)
+
+    def _write(self, name: str, text: str) -> None:
+        """Put a file there at once, whole, readable by this user only."""
+        draft = os.path.join(self.path, f".{name}")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(draft)
+        with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "w") as file:
+            file.write(text)
+        os.rename(draft, os.path.join(self.path, name))
+
+
+def _lock(path: str) -> int | None:
+    """Lock a directory for this process; None if somebody else has it."""
+    file = os.path.join(path, "lock")
+    descriptor = os.open(file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_ino != os.stat(file).st_ino:
+            raise FileNotFoundError(file)  # its holder ended and removed it between our open and our lock
+    except BaseException as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return descriptor
+
+
+def _sweep(top: str) -> None:
+    """Remove the directories of unnamed nodes that were killed."""
+    for entry in os.scandir(top):
+        if not entry.name.startswith(ANONYMOUS):
+            continue
+        with contextlib.suppress(OSError):  # ending just now, or being swept by somebody else
+            lock = _lock(entry.path)
+            if lock is not None:
+                shutil.rmtree(entry.path, ignore_errors=True)
+                os.close(lock)
+
+
+def fingerprint(cookie: bytes) -> str:
+    """What shows that a cookie is the node's without showing the cookie."""
+    return hashlib.blake2b(b"actorpool node", key=cookie, digest_size=16).hexdigest()
+
+
+def running() -> list[str]:
+    """The names of this user's serving nodes, sorted; those without a given name begin with `_`."""
+    top = root()
+    return sorted(name for name in os.listdir(top) if (facts := _facts(os.path.join(top, name))) and facts.alive())
+
+
+def find(name: str) -> tuple[str, NodeFacts, bytes]:
+    """The directory, the facts and the cookie of a running node.
+
+    Raises:
+        SystemDown: no such node runs, or it is of a version this process cannot talk to.
+        AuthenticationFailed: the cookie is missing, readable by others, or not the node's.
+    """
+    if not isinstance(name, str) or not NODE_NAME.match(name.removeprefix(ANONYMOUS)) and not name[1:].isalnum():
+        check_node_name(name)
+    path = os.path.join(root(), name)
+    facts = _facts(path)
+    if facts is None or not facts.alive():
+        known = ", ".join(running()) or "none"
+        raise SystemDown(
+            f"no node named {name!r} runs (looked in {os.path.dirname(path)}; running: {known}): "
+            f"start it with actorpool.start({name!r}) or `actorpool up`"
+        )
+    if facts.protocol != PROTOCOL:
+        raise SystemDown(
+            f"node {name!r} is of actorpool {facts.version} (protocol {facts.protocol}), this process of {__version__} "
+            f"(protocol {PROTOCOL}): use one version on both sides, or restart the node"
+        )
+    return path, facts, _cookie(path, facts)
+
+
+def _facts(path: str) -> NodeFacts | None:
+    try:
+        with open(os.path.join(path, "node.json")) as file:
+            return NodeFacts(**json.load(file))
+    except (OSError, ValueError, TypeError):  # not serving, or another version's file
+        return None
+
+
+def _cookie(path: str, facts: NodeFacts) -> bytes:
+    file = os.path.join(path, "cookie")
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_NOFOLLOW)) as opened:
+            found = os.fstat(opened.fileno())
+            cookie = bytes.fromhex(opened.read())
+    except (OSError, ValueError) as error:
+        raise AuthenticationFailed(f"the cookie of node {facts.name!r} cannot be read: {error}", cause=error) from error
+    if found.st_uid != os.geteuid() or stat.S_IMODE(found.st_mode) & 0o077:
+        mode = oct(stat.S_IMODE(found.st_mode))
+        raise AuthenticationFailed(f"{file} is of uid {found.st_uid}, mode {mode}: it must be yours alone (0600)")
+    if not secrets.compare_digest(fingerprint(cookie), facts.fingerprint):
+        raise AuthenticationFailed(f"{file} is not the cookie that node {facts.name!r} (pid {facts.pid}) started with")
+    return cookie

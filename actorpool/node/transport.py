@@ -1,0 +1,290 @@
+"""Thespian's transports, hardened: loopback only, every message signed, every process tied to its parent.
+
+Nothing of Thespian is patched: a class is made for each cookie, so two nodes in one process never share a key.
+A message that was not signed with the cookie is never unpickled, is answered by nothing, and is counted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import logging
+import os
+import pickle
+import socket
+import time
+from typing import Any
+
+from thespian.actors import ActorAddress
+from thespian.system.transport import ExternalInterfaceTransportInit, ReceiveEnvelope
+from thespian.system.transport.IPBase import TCPv4ActorAddress, UDPv4ActorAddress
+from thespian.system.transport.streamBuffer import ReceiveBuffer, ackDataErrPacket, ackPacket, isControlMessage
+from thespian.system.transport.TCPTransport import ExternalTransportCopy, TCPEndpoint, TCPIncomingPersistent, TCPTransport
+from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UDPTransportCopy
+
+from actorpool import host
+
+log = logging.getLogger("actorpool")
+
+LOOPBACK = "127.0.0.1"
+SIGNATURE = 32
+"""Bytes of a signature (BLAKE2b with the cookie as its key, RFC 7693)."""
+LONGEST_SIZE = 11
+"""Digits of the length before a message; more is not a message of ours."""
+LARGEST = 2**30
+"""Bytes a message may announce; what is larger is not received at all."""
+REPARENTING = 5.0
+"""Seconds the admin waits to become the node's child; it takes less than a millisecond."""
+
+
+class ForgedMessageError(ValueError):
+    """The signature is not the cookie's."""
+
+
+class Seal:
+    """Signs and verifies with one cookie; counts what it refused in this process."""
+
+    def __init__(self, cookie: bytes) -> None:
+        self._cookie = cookie
+        self.refused = 0
+
+    def close(self, value: Any) -> bytes:
+        """Pickle a value and sign it."""
+        data = pickle.dumps(value, 5)
+        return self._signature(data) + data
+
+    def open(self, data: bytes) -> Any:
+        """Verify and unpickle.
+
+        Raises:
+            ForgedMessageError: the signature is wrong; nothing was unpickled.
+            Exception: whatever unpickling a message of ours raises (a class that cannot be imported here).
+        """
+        return pickle.loads(self.verified(data))
+
+    def verified(self, data: bytes) -> memoryview:
+        """What was signed, without its signature."""
+        body = memoryview(data)[SIGNATURE:]
+        if not hmac.compare_digest(self._signature(body), data[:SIGNATURE]):
+            raise ForgedMessageError
+        return body
+
+    def signed(self, data: bytes) -> bytes:
+        """A signature and the data."""
+        return self._signature(data) + data
+
+    def _signature(self, data: bytes | memoryview) -> bytes:
+        return hashlib.blake2b(data, key=self._cookie, digest_size=SIGNATURE).digest()
+
+    def refuse(self, why: str) -> None:
+        """Count a message that is not ours; logged at 1, 10, 100, ... so that a flood cannot fill the disk."""
+        self.refused += 1
+        if str(self.refused).strip("0") == "1":
+            log.warning("dropped %d message(s) that were not signed with this node's cookie (%s)", self.refused, why)
+
+
+class _Hardened:
+    """What both transports share. Made into a class of its own for each cookie by `transport_for`."""
+
+    seal: Seal
+    logging_tree: tuple[Any, Any]
+
+    def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
+        """Tell the child, just before it is forked, whom to die with."""
+        endpoint = super().prepEndpoint(address, capabilities)  # type: ignore[misc]
+        endpoint.parent_pid = os.getpid()
+        return endpoint
+
+    def setAddressManager(self, manager: Any) -> None:  # noqa: N802
+        """Called once in each actor, right after Thespian has replaced the logging tree by a forwarder.
+
+        The tree of the node is put back: an actor writes its own lines, so none is lost when it is killed and a flood
+        of them does not block its messages.
+        """
+        super().setAddressManager(manager)  # type: ignore[misc]
+        logging.root, logging.Logger.manager = self.logging_tree
+        logging.Logger.root = logging.root
+
+
+def _tie(endpoint: Any) -> None:
+    """First thing in a forked process: die with whoever forked it, enforced by the kernel."""
+    if not host.CAN_LINK:
+        return
+    if endpoint.addrInst is None:  # the admin: Thespian forks it twice, and the node, a subreaper, adopts it
+        deadline = time.monotonic() + REPARENTING
+        while os.getppid() != endpoint.parent_pid and time.monotonic() < deadline:
+            time.sleep(0.0002)
+    host.link_to_parent(endpoint.parent_pid)
+
+
+class SignedTCP(_Hardened, TCPTransport):  # type: ignore[misc]
+    """TCP on loopback; a connection that brings a forged message is closed without an answer."""
+
+    def __init__(self, init: Any, *args: Any) -> None:
+        if isinstance(init, TCPEndpoint):
+            _tie(init)
+            number, address, parent, admin, routing, tx_only = init.args
+        else:
+            admin = self.getAdminAddr(args[0]) if isinstance(init, ExternalInterfaceTransportInit) else args[0]
+            number = address = parent = None
+            routing = tx_only = False
+        # An address that is not "external" in Thespian's sense is bound as it is, not on every interface.
+        super().__init__(TCPEndpoint(number, address or _tcp(0), parent, admin, routing, tx_only))
+
+    @staticmethod
+    def getAdminAddr(capabilities: dict[str, Any]) -> Any:  # noqa: N802
+        """Where the admin listens."""
+        return _tcp(capabilities["Admin Port"])
+
+    def external_transport_clone(self) -> Any:
+        """A private endpoint of the same node (`ActorSystem.private()`)."""
+        return type(self)(ExternalTransportCopy(), self._adminAddr)
+
+    def close(self) -> None:
+        """Close every socket; Thespian leaves that to the garbage collector, which complains."""
+        sockets = [getattr(self, "socket", None)]
+        sockets += [idle.socket for idle in getattr(self, "_openSockets", {}).values()]
+        sockets += [getattr(intent, "socket", None) for intent in getattr(self, "_transmitIntents", {}).values()]
+        super().close()
+        self._openSockets = {}
+        for sock in sockets:
+            if sock is not None:
+                sock.close()
+
+    def serializer(self, intent: Any) -> bytes:
+        """The bytes of a message: its length, its signature, itself."""
+        return self._frame((self.myAddress, intent.message))
+
+    def _frame(self, value: Any) -> bytes:
+        data = self.seal.close(value)
+        return b"%d>" % len(data) + data
+
+    def _handleReadableIncoming(self, inc: Any, has_exclusive_flag: bool = False) -> Any:  # noqa: N802
+        pending = super()._handleReadableIncoming(inc, has_exclusive_flag=has_exclusive_flag)
+        if pending is None:
+            return None
+        size, buffer = pending._rData._size, pending._rData._buf
+        if (size is None and len(buffer) > LONGEST_SIZE) or (size is not None and not SIGNATURE < size <= LARGEST):
+            self.seal.refuse("no message at all")
+            pending.close()
+            return None
+        return pending
+
+    def _addedDataToIncoming(self, inc: Any, skipFinish: bool = False, has_exclusive_flag: bool = False) -> Any:  # noqa: N802, N803
+        """Thespian's own steps, with verification first and signed acknowledgements."""
+        if not inc.receivedAllData():
+            return inc
+        inc._rData._deserialize = self.seal.open
+        try:
+            value, extra = inc.data
+            if isControlMessage(value):
+                raise ValueError("an acknowledgement that nobody waits for")
+            envelope = ReceiveEnvelope(*value)
+        except ForgedMessageError:
+            self.seal.refuse("wrong signature")
+            inc.close()
+            return None
+        except Exception as error:  # signed, but it cannot be rebuilt here: the sender is told, as by Thespian
+            log.warning("a message could not be unpickled: %s: %s", type(error).__name__, error)
+            self._acknowledge(inc, ackDataErrPacket)
+            inc.close()
+            return None
+        self._acknowledge(inc, ackPacket)
+        inc.fromAddress = value[0]
+        self._processReceivedEnvelope(envelope, has_exclusive_flag=has_exclusive_flag)
+        if extra:
+            following = TCPIncomingPersistent(inc.fromAddress, inc.socket, ReceiveBuffer())
+            following.addData(extra)
+            return self._addedDataToIncoming(following, has_exclusive_flag=has_exclusive_flag)
+        if not skipFinish:
+            self._finishIncoming(inc, envelope.sender)
+        return None
+
+    def _acknowledge(self, inc: Any, packet: str) -> None:
+        try:
+            inc.socket.send(self._frame(packet))
+        except OSError as error:
+            log.debug("the sender left before its message was acknowledged: %s", error)
+
+    def _check_XMIT_4_done(self, intent: Any, received: bytes) -> Any:  # noqa: N802
+        """An acknowledgement (or a message that crossed ours) has arrived, in part or whole."""
+        intent.ackbuf._deserialize = self.seal.open
+        try:
+            return super()._check_XMIT_4_done(intent, received)
+        except ForgedMessageError:
+            self.seal.refuse("a forged acknowledgement")
+            intent.backoffPause(True)
+            intent.stage = self._XMITStepRetry
+            return self._nextTransmitStep(intent)
+
+
+class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
+    """UDP on loopback; a datagram that is not signed is as if it had never come."""
+
+    def __init__(self, init: Any, *args: Any) -> None:
+        if isinstance(init, UDPEndpoint):
+            _tie(init)
+            number, address, parent, admin = init.args
+        else:
+            admin = self.getAdminAddr(args[0]) if isinstance(init, ExternalInterfaceTransportInit) else args[0]
+            number = address = parent = None
+        super().__init__(UDPEndpoint(number, address or _udp(0), parent, admin))
+        plain = self.socket
+        self.socket = _SignedDatagrams(self.seal, plain.detach())
+
+    @staticmethod
+    def getAdminAddr(capabilities: dict[str, Any]) -> Any:  # noqa: N802
+        """Where the admin listens."""
+        return _udp(capabilities["Admin Port"])
+
+    def external_transport_clone(self) -> Any:
+        """A private endpoint of the same node (`ActorSystem.private()`)."""
+        return type(self)(UDPTransportCopy(), self._adminAddr)
+
+
+class _SignedDatagrams(socket.socket):
+    """A socket that signs what it sends and gives nothing but what was signed."""
+
+    def __init__(self, seal: Seal, fileno: int) -> None:
+        super().__init__(fileno=fileno)
+        self._seal = seal
+
+    def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]
+        """Sign and send."""
+        return super().sendto(self._seal.signed(data), address)
+
+    def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Any]:
+        """What was signed; nothing (which Thespian drops as no message) for a forgery."""
+        data, sender = super().recvfrom(size, flags)
+        try:
+            return bytes(self._seal.verified(data)), sender
+        except ForgedMessageError:
+            self._seal.refuse("wrong signature")
+            return b"", sender
+
+
+def _tcp(port: int) -> Any:
+    return ActorAddress(TCPv4ActorAddress(LOOPBACK, port))
+
+
+def _udp(port: int) -> Any:
+    return ActorAddress(UDPv4ActorAddress(LOOPBACK, port))
+
+
+_TRANSPORTS = {"multiprocTCPBase": (SignedTCP, _tcp), "multiprocUDPBase": (SignedUDP, _udp)}
+
+
+def transport_for(base: str, cookie: bytes) -> type:
+    """A transport class of its own for one cookie; `base` is Thespian's name of the system base."""
+    cls = _TRANSPORTS[base][0]
+    return type(cls.__name__, (cls,), {"seal": Seal(cookie), "logging_tree": (logging.root, logging.Logger.manager)})
+
+
+def address_at(base: str, port: int) -> Any:
+    """The `ActorAddress` of the actor that listens on a port of loopback."""
+    return _TRANSPORTS[base][1](port)
+
+
+def port_of(address: Any) -> int:
+    """The port an actor listens on."""
+    return int(address.addressDetails.sockname[1])
