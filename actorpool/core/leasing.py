@@ -66,7 +66,7 @@ class Leasing(Workforce):
         """Why nobody is let in at all."""
         if self.stopping:
             return PoolStopped(f"pool {self.name!r} is being stopped", pool=self.name)
-        if not self.circuit.allows(now):
+        if not self.circuit.allows(now, len(self.queue)):
             return CircuitOpen(
                 f"pool {self.name!r}: the circuit breaker is open after repeated connection failures"
                 f" (last: {self.down_cause!r}); next try in {self.circuit.retry_in(now):.1f} s",
@@ -166,7 +166,8 @@ class Leasing(Workforce):
             f"wait was above {delay * 1e3:.0f} ms, queue_target is {target * 1e3:.0f} ms ({self.situation(now)}). "
             "Raise size, make the calls shorter, spread the load, or raise queue_target"
         )
-        self._refuse(waiter, QueueShed(text, pool=self.name, waited=waited, status=self.status(now)))
+        error = QueueShed(text, pool=self.name, waited=waited, status=self.status(now))
+        self._refuse(waiter, self._unavailable(waited) if self._cut_off else error)
 
     def _expire_waiters(self, now: float) -> None:
         for waiter in self.queue.expired(now):
@@ -178,8 +179,7 @@ class Leasing(Workforce):
             self._shed(waiter, delay, now)
 
     def _too_late(self, waited: float, now: float) -> Exception:
-        cannot_connect = self.fleet.staying and self.fleet.staying == self.fleet.count(DOWN) + self._reopening()
-        if self.down_cause is not None and cannot_connect:
+        if self._cut_off:
             return self._unavailable(waited)
         return CheckoutTimeout(
             f"pool {self.name!r}: no worker within {waited:.2f} s ({self.situation(now)}); "
@@ -189,8 +189,11 @@ class Leasing(Workforce):
             status=self.status(now),
         )
 
-    def _reopening(self) -> int:
-        return self.fleet.incoming if self.down_cause is not None else 0
+    @property
+    def _cut_off(self) -> bool:
+        """Whether no worker has a connection, for a known cause: what callers are to hear of, not of the queue."""
+        staying = self.fleet.staying
+        return self.down_cause is not None and 0 < staying == self.fleet.count(DOWN) + self.fleet.incoming
 
     def _unavailable(self, waited: float) -> Exception:
         cause = self.down_cause

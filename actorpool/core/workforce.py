@@ -46,7 +46,8 @@ class Workforce(Ledger):
             return
         while self._surplus < 0:
             self._start(now, restarts)
-        if not self.serving or self.down_cause is not None:
+        # While some are down, hiring beside those who reconnect one by one would be the storm that this avoids.
+        if not self.serving or self.down_cause is not None or self.fleet.places[DOWN]:
             return
         room = self.max_overflow - self._surplus
         wanted = len(self.queue) - self.fleet.incoming
