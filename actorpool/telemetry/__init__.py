@@ -1,0 +1,20 @@
+"""Events, the sinks they go to, and the samples of each pool."""
+
+from actorpool.telemetry.events import EVENTS, FREQUENT
+from actorpool.telemetry.function import FunctionSink
+from actorpool.telemetry.hub import Hub
+from actorpool.telemetry.samples import Samples
+from actorpool.telemetry.sinks import LoggingSink, Outlet, Sink, StatsdSink, sinks_of
+
+__all__ = [
+    "EVENTS",
+    "FREQUENT",
+    "FunctionSink",
+    "Hub",
+    "LoggingSink",
+    "Outlet",
+    "Samples",
+    "Sink",
+    "StatsdSink",
+    "sinks_of",
+]

@@ -1,0 +1,40 @@
+"""The events: every name that is ever emitted, and what it measures. Patterns over these names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from fnmatch import translate
+
+EVENTS: dict[str, str] = {
+    "pool.started": "a pool serves; size, max_overflow",
+    "pool.stopped": "a pool has ended",
+    "pool.checkout": "a worker was handed out; wait_ms",
+    "pool.checkin": "a lease came back; hold_ms",
+    "pool.timeout": "a caller gave up waiting; wait_ms",
+    "pool.overflow": "a worker above size was started; overflow",
+    "pool.shed": "CoDel or max_waiting refused a caller; wait_ms",
+    "pool.reclaimed": "a lease was taken from a caller that died or held it too long; hold_ms",
+    "pool.leak": "a lease is older than leak_threshold; hold_ms",
+    "pool.resized": "the configured size changed; size, max_overflow",
+    "pool.sample": "every metrics_interval; leases, waiting, total, wait_ms_p50, wait_ms_p99, sessions",
+    "worker.started": "a worker process runs",
+    "worker.connected": "a worker opened its connection; ms",
+    "worker.connect_error": "a worker could not open its connection, or lost it",
+    "worker.restarted": "a dead worker was replaced",
+    "worker.died": "a worker process ended without being told to",
+    "call.done": "a call returned or raised; ms",
+    "call.timeout": "a call ran longer than its timeout; ms",
+    "breaker.opened": "the circuit breaker refuses checkouts from now on",
+    "breaker.closed": "the circuit breaker lets checkouts through again",
+    "supervisor.restarted": "a supervisor restarted a child",
+    "supervisor.gave_up": "a supervisor or a pool exceeded its restart intensity",
+}
+
+FREQUENT = frozenset({"pool.checkout", "pool.checkin", "call.done"})
+"""The events of every single call: sinks may gather them before they send."""
+
+
+def matcher(pattern: str) -> Callable[[str], object]:
+    """A function that is true for the event names which the glob `pattern` covers (`*` covers dots too)."""
+    return re.compile(translate(pattern)).match

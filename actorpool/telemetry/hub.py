@@ -1,0 +1,137 @@
+"""What an actor holds to emit events: its sinks, opened here, and who subscribed. Knows no clock: events carry it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from actorpool.messages import Event
+from actorpool.telemetry.events import matcher
+from actorpool.telemetry.sinks import Outlet, Sink
+
+log = logging.getLogger("actorpool")
+
+PAUSE = 60.0  # seconds for which a sink that failed is left alone
+
+
+class _Guarded:
+    """One sink, opened when it is first needed. It is foreign code: whatever it raises ends here, logged once for each
+    row of failures."""
+
+    def __init__(self, sink: Sink, owner: str, here: bool) -> None:
+        self._sink = sink
+        self._owner = owner
+        self._open: Callable[[], Outlet] = getattr(sink, "open_here", sink.open) if here else sink.open
+        self._outlet: Outlet | None = None
+        self._failing = False
+        self._asleep_until = float("-inf")
+
+    def wants(self, name: str) -> bool:
+        try:
+            return bool(self._opened().wants(name))
+        except Exception as error:
+            self._failed(error, float("-inf"))
+            return True  # unknown until it works again
+
+    def emit(self, event: Event) -> None:
+        if event.time < self._asleep_until:
+            return
+        try:
+            self._opened().emit(event)
+            self._failing = False
+        except Exception as error:
+            self._failed(error, event.time)
+
+    def flush(self, now: float) -> None:
+        try:
+            if self._outlet is not None:
+                self._outlet.flush()
+        except Exception as error:
+            self._failed(error, now)
+
+    def close(self) -> None:
+        outlet, self._outlet = self._outlet, None
+        try:
+            if outlet is not None:
+                outlet.close()
+        except Exception as error:
+            log.debug("%s: closing %r: %r", self._owner, self._sink, error)
+
+    def _opened(self) -> Outlet:
+        if self._outlet is None:
+            self._outlet = self._open()
+        return self._outlet
+
+    def _failed(self, error: Exception, now: float) -> None:
+        self._asleep_until = now + PAUSE
+        if not self._failing:
+            self._failing = True
+            log.error("%s: telemetry sink %r is left alone for %.0f s: %r", self._owner, self._sink, PAUSE, error)
+        self.close()  # and opened anew after the pause
+
+
+class Hub:
+    """Distributes the events of one actor to its sinks and names the subscribers each is to be sent to.
+
+    Args:
+        sinks: settings, as of `sinks_of`; each is opened in this process when it is first needed.
+        pool: the pool's name, for the log.
+        here: the actor shares its process with the user (simpleSystemBase): functions are called directly.
+    """
+
+    def __init__(self, sinks: Iterable[Sink] = (), pool: str | None = None, *, here: bool = False) -> None:
+        owner = f"pool {pool}" if pool else "actorpool"
+        self._sinks = [_Guarded(sink, owner, here) for sink in sinks]
+        self._subscriptions: list[tuple[str, Any, Callable[[str], object]]] = []
+        self._wanted: dict[str, tuple[list[_Guarded], list[Any]]] = {}
+
+    def wants(self, name: str) -> bool:
+        """Whether anybody listens to events of that name: one look into a dict, so unheard events cost nothing."""
+        sinks, addresses = self._wanted.get(name) or self._listeners(name)
+        return bool(sinks or addresses)
+
+    def emit(self, event: Event) -> list[tuple[Any, Event]]:
+        """Give `event` to the sinks; returns the (address, event) pairs that the actor is to send. Never raises."""
+        sinks, addresses = self._wanted.get(event.name) or self._listeners(event.name)
+        for sink in sinks:
+            sink.emit(event)
+        return [(address, event) for address in addresses]
+
+    def flush(self, now: float) -> None:
+        """Send what sinks have gathered. Call it once a second or so, and before the actor sleeps for long.
+
+        Args:
+            now: Unix time in seconds, as in `Event.time`.
+        """
+        for sink in self._sinks:
+            sink.flush(now)
+
+    def close(self) -> None:
+        """Send what was gathered and close all sinks; takes two seconds at most for each function."""
+        for sink in self._sinks:
+            sink.close()
+
+    @property
+    def subscriptions(self) -> list[tuple[str, Any]]:
+        """All (pattern, address) pairs, in order: what a new pool's hub is to be told."""
+        return [(pattern, address) for pattern, address, _ in self._subscriptions]
+
+    def subscribe(self, pattern: str, address: Any) -> None:
+        """Send events whose name matches the glob `pattern` to `address` from now on; asking twice changes nothing."""
+        if (pattern, address) not in self.subscriptions:
+            self._subscriptions.append((pattern, address, matcher(pattern)))
+            self._wanted.clear()
+
+    def unsubscribe(self, address: Any) -> None:
+        """Forget every subscription of `address` (it is gone)."""
+        self._subscriptions = [item for item in self._subscriptions if item[1] != address]
+        self._wanted.clear()
+
+    def _listeners(self, name: str) -> tuple[list[_Guarded], list[Any]]:
+        addresses: list[Any] = []
+        for _, address, matches in self._subscriptions:
+            if matches(name) and address not in addresses:  # addresses of actors have no hash
+                addresses.append(address)
+        found = self._wanted[name] = ([sink for sink in self._sinks if sink.wants(name)], addresses)
+        return found

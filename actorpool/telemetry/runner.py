@@ -1,0 +1,89 @@
+"""The process of one telemetry function: `python -m actorpool.telemetry.runner`, events on its standard input.
+
+It ends when the actor closes that, and with SIGKILL when the actor dies.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO
+
+from actorpool import host
+from actorpool.messages import Event
+from actorpool.telemetry.function import LENGTH, resolve
+
+PAUSE = 60.0  # seconds for which a function that raised is left alone
+
+
+class Runner:
+    """Calls the function, and keeps its failures to one complaint for each row of them.
+
+    Args:
+        function: called with each event.
+        complain: called with the text.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Event], object],
+        complain: Callable[[str], object],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._function = function
+        self._complain = complain
+        self._clock = clock
+        self._asleep_until = float("-inf")
+        self._failing = False
+
+    def __call__(self, event: Event) -> None:
+        if self._clock() < self._asleep_until:
+            return
+        try:
+            self._function(event)
+            self._failing = False
+        except Exception as error:
+            self._asleep_until = self._clock() + PAUSE
+            if not self._failing:
+                self._failing = True
+                self._complain(f"{type(error).__name__}: {error}")
+
+
+def _read(stream: BinaryIO) -> Any:
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
+        raise EOFError
+    return pickle.loads(stream.read(LENGTH.unpack(head)[0]))
+
+
+def _runner(target: str, complain: Callable[[str], object]) -> Callable[[Event], object]:
+    try:
+        return Runner(resolve(target), complain)
+    except Exception as error:  # a module of the user's may fail to import in any way
+        complain(f"{type(error).__name__}: {error}")
+        return lambda event: None
+
+
+def main() -> None:
+    """Read events until the actor ends."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C in a terminal is for the owner
+    with socket.socket(fileno=sys.stdin.fileno()) as connection, connection.makefile("rb") as stream:
+        try:
+            target, parent = _read(stream)
+            host.link_to_parent(parent)
+            run = _runner(target, lambda text: connection.sendall(text.encode()))
+            while True:
+                run(_read(stream))
+        except (EOFError, pickle.UnpicklingError, OSError):
+            sys.stdout.flush()
+            os._exit(0)  # whatever threads the function's module has started
+
+
+if __name__ == "__main__":
+    main()

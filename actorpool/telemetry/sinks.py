@@ -1,0 +1,209 @@
+"""Where events go: settings that travel (`Sink`), and what they become inside each actor process (`Outlet`).
+
+A sink is a picklable value without a socket or a file; `open` is called in the process that emits.
+An outlet must never block: what it cannot send at once it drops.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+from actorpool.errors import InvalidConfig
+from actorpool.messages import Event
+from actorpool.telemetry.events import FREQUENT, matcher
+from actorpool.telemetry.function import FunctionSink
+
+
+class Outlet(Protocol):
+    """A live sink in one process. What it raises is logged once, and it is then left alone for a while."""
+
+    def wants(self, name: str) -> bool:
+        """Whether events of that name are of use; asked once for each name."""
+
+    def emit(self, event: Event) -> None:
+        """Take one event; must not block."""
+
+    def flush(self) -> None:
+        """Send what was gathered; cheap when there is nothing."""
+
+    def close(self) -> None:
+        """Send what was gathered and let go of everything; may take a second."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Settings of a sink: picklable, and without a socket or a file of their own."""
+
+    def open(self) -> Outlet:
+        """Called in each process that emits events, before the first one."""
+
+
+@dataclass(frozen=True)
+class StatsdSink:
+    """Sends counters, timings and gauges to a statsd server over UDP.
+
+    Names are `<prefix>.<pool>.<event>`, with the event's `pool.` left out: each event counts
+    (`actorpool.db.checkout`), its milliseconds are a timing (`actorpool.db.checkout_time`, `actorpool.db.hold_time`),
+    its other numbers are gauges (`actorpool.db.size`). Nothing but names and numbers is ever sent.
+
+    Args:
+        host: resolved here and now, so that no actor ever waits for a name server.
+        port: UDP port.
+        prefix: first part of every name.
+
+    Raises:
+        InvalidConfig: a bad port or prefix, or a host that cannot be resolved.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8125
+    prefix: str = "actorpool"
+    address: str = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        problems = {}
+        if isinstance(self.port, bool) or not isinstance(self.port, int) or not 0 < self.port < 65536:
+            problems["port"] = f"must be a whole number of 1 to 65535, not {self.port!r}"
+        if not isinstance(self.prefix, str) or not self.prefix.isascii() or set(self.prefix) & set(":|@ \n"):
+            problems["prefix"] = f"must be ASCII without blanks, ':', '|' and '@', not {self.prefix!r}"
+        try:
+            found = socket.getaddrinfo(self.host, None, type=socket.SOCK_DGRAM)
+            object.__setattr__(self, "address", str(sorted(found)[0][4][0]))  # IPv4 sorts before IPv6
+        except (OSError, TypeError, UnicodeError) as error:
+            problems["host"] = f"{self.host!r} cannot be resolved: {error}"
+        if problems:
+            raise InvalidConfig("StatsdSink", problems)
+
+    def open(self) -> Outlet:
+        return _Statsd(self)
+
+
+class _Statsd:
+    """Gathers the frequent events into full datagrams; sends everything else at once."""
+
+    DATAGRAM = 1432  # fits an Ethernet frame with room for IPv6 and a tunnel
+    BATCH = 30  # figures of about 45 bytes each: one datagram
+    PATIENCE = 0.05  # seconds between two sendings while events keep coming
+
+    def __init__(self, sink: StatsdSink) -> None:
+        import statsd  # here, because only processes that emit need it
+
+        self._client = statsd.StatsClient(
+            sink.address, sink.port, sink.prefix, maxudpsize=self.DATAGRAM, ipv6=":" in sink.address
+        )
+        self._client._sock.setblocking(False)  # a full buffer drops a figure instead of stopping the pool
+        self._pipe = self._client.pipeline()
+        self._gathered = 0
+        self._sent = 0.0
+
+    def wants(self, name: str) -> bool:
+        return True
+
+    def emit(self, event: Event) -> None:
+        scope = f"{event.pool}." if event.pool else ""
+        name = event.name.removeprefix("pool.")
+        counted = event.name != "pool.sample"
+        if counted:
+            self._pipe.incr(scope + name)
+        for key, value in event.measurements.items():
+            if not isinstance(value, (int, float)):
+                continue  # None: it could not be measured
+            if counted and key.endswith("ms"):
+                self._pipe.timing(f"{scope}{'hold' if key == 'hold_ms' else name}_time", value)
+            else:
+                self._pipe.gauge(scope + key, value)
+        self._gathered += 1 + len(event.measurements)
+        if event.name not in FREQUENT or self._gathered >= self.BATCH or event.time - self._sent > self.PATIENCE:
+            self._sent = event.time
+            self.flush()
+
+    def flush(self) -> None:
+        if self._gathered:
+            self._gathered = 0
+            self._pipe.send()
+
+    def close(self) -> None:
+        self.flush()
+        self._client.close()
+
+
+@dataclass(frozen=True)
+class LoggingSink:
+    """Writes one line for each event to a logger of the standard library.
+
+    Args:
+        level: a level's name or number.
+        logger: the logger's name.
+        pattern: a glob over event names; `"*"` also has the events of every single call.
+
+    Raises:
+        InvalidConfig: the level is unknown.
+    """
+
+    level: int | str = "INFO"
+    logger: str = "actorpool.events"
+    pattern: str = "*"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self._number(), int):
+            raise InvalidConfig("LoggingSink", {"level": f"must be a level of logging, not {self.level!r}"})
+
+    def _number(self) -> Any:
+        return logging.getLevelName(self.level.upper()) if isinstance(self.level, str) else self.level
+
+    def open(self) -> Outlet:
+        return _Logging(logging.getLogger(self.logger), self._number(), self.pattern)
+
+
+class _Logging:
+    def __init__(self, logger: logging.Logger, level: int, pattern: str) -> None:
+        self._logger = logger
+        self._level = level
+        self._matches = matcher(pattern)
+
+    def wants(self, name: str) -> bool:
+        return bool(self._matches(name)) and self._logger.isEnabledFor(self._level)
+
+    def emit(self, event: Event) -> None:
+        facts = {**event.measurements, **event.metadata}.items()
+        text = " ".join(f"{key}={value:.3f}" if isinstance(value, float) else f"{key}={value}" for key, value in facts)
+        self._logger.log(self._level, "%s pool=%s %s", event.name, event.pool, text)
+
+    def flush(self) -> None:
+        """Nothing is gathered."""
+
+    def close(self) -> None:
+        """The logger is not ours."""
+
+
+def sinks_of(telemetry: Any) -> tuple[Sink, ...]:
+    """The sinks meant by `start(telemetry=...)`: None, a sink, `"module:function"`, or a list of them.
+
+    Raises:
+        InvalidConfig: names every entry that is none of these.
+    """
+    if telemetry is None:
+        return ()
+    given = list(telemetry) if isinstance(telemetry, Iterable) and not isinstance(telemetry, str) else [telemetry]
+    sinks: list[Sink] = []
+    problems = {}
+    for number, item in enumerate(given):
+        try:
+            sinks.append(_sink(item))
+        except (TypeError, ValueError) as error:
+            problems[f"telemetry[{number}]" if len(given) > 1 else "telemetry"] = str(error)
+    if problems:
+        raise InvalidConfig("telemetry", problems)
+    return tuple(sinks)
+
+
+def _sink(item: Any) -> Sink:
+    if isinstance(item, str):
+        return FunctionSink(item)
+    if isinstance(item, Sink) and not isinstance(item, type):
+        return item
+    raise TypeError(f'must be a StatsdSink, a LoggingSink or a function as "module:function", not {item!r}')
