@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -72,6 +73,55 @@ class LeaseInfo:
     caller_pid: int
     caller_host: str
     age: float
+
+
+@dataclass(frozen=True)
+class MethodStats:
+    """What one connection of a shared pool knows of one method.
+
+    Attributes:
+        count: calls that were answered.
+        mean: seconds a call takes, weighing the last hundred or so.
+        errors: how many of `count` were answered by an exception.
+    """
+
+    count: int = 0
+    mean: float = 0.0
+    errors: int = 0
+
+
+@dataclass(frozen=True)
+class ConnInfo:
+    """One connection of a shared pool at one moment.
+
+    Attributes:
+        id: names the connection for `info`, `extra` and `pop`; kept when it is revived.
+        resource: what it is connected to.
+        extra: whatever its owner attached to it, for `where`.
+        methods: what can be called, in order of definition.
+        ttl: seconds from connecting until it expires; None: never.
+        revive: False, True or `"force"`.
+        closed: it takes no calls now: it is opening, waits to be opened again, or is on its way out.
+        stats: `MethodStats` of every method.
+        waiting: calls in its queue, without the one that runs.
+        cooldown: seconds until it takes the next call.
+        connected_at, last_call: Unix times of its last connecting and of the end of its last call, or None.
+        pid: its worker's process, or None.
+    """
+
+    id: int
+    resource: Hashable
+    extra: Any
+    methods: tuple[str, ...]
+    ttl: float | None
+    revive: bool | str
+    closed: bool
+    stats: Mapping[str, MethodStats]
+    waiting: int
+    cooldown: float
+    connected_at: float | None
+    last_call: float | None
+    pid: int | None
 
 
 @dataclass(frozen=True)
