@@ -112,7 +112,7 @@ def _kill(processes: set[psutil.Process]) -> None:
 
 @pytest.fixture
 def eventually() -> Callable[..., Any]:
-    """Poll: `eventually(fn, timeout=5.0)` returns the first true value of `fn()`; its failures in between are patience."""
+    """Poll: `eventually(fn, timeout=5.0)` returns the first true value of `fn()`; what it raises before is forgiven."""
 
     def wait(fn: Callable[[], Any], timeout: float = 5.0, every: float = 0.005) -> Any:
         deadline = time.monotonic() + timeout

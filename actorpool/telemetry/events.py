@@ -11,11 +11,11 @@ EVENTS: dict[str, str] = {
     "pool.stopped": "a pool has ended",
     "pool.checkout": "a worker was handed out; wait_ms",
     "pool.checkin": "a lease came back; hold_ms",
-    "pool.timeout": "a caller gave up waiting; wait_ms",
+    "pool.timeout": "a caller waited in vain; timeout (seconds)",
     "pool.overflow": "a worker above size was started; overflow",
-    "pool.shed": "CoDel or max_waiting refused a caller; wait_ms",
-    "pool.reclaimed": "a lease was taken from a caller that died or held it too long; hold_ms",
-    "pool.leak": "a lease is older than leak_threshold; hold_ms",
+    "pool.shed": "CoDel or max_waiting refused a caller; waiting, wait_ms",
+    "pool.reclaimed": "a lease was taken from a caller that died or held it too long; age (seconds)",
+    "pool.leak": "a lease is older than leak_threshold, or came back after all; age (seconds)",
     "pool.resized": "the configured size changed; size, max_overflow",
     "pool.sample": "every metrics_interval; leases, waiting, total, wait_ms_p50, wait_ms_p99, sessions",
     "worker.started": "a worker process runs",
@@ -33,6 +33,9 @@ EVENTS: dict[str, str] = {
 
 FREQUENT = frozenset({"pool.checkout", "pool.checkin", "call.done"})
 """The events of every single call: sinks may gather them before they send."""
+
+STATES = frozenset({"pool.started", "pool.resized", "pool.sample"})
+"""The events whose measurements say how things stand, rather than how long something took."""
 
 
 def matcher(pattern: str) -> Callable[[str], object]:

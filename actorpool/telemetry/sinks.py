@@ -14,7 +14,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Event
-from actorpool.telemetry.events import FREQUENT, matcher
+from actorpool.telemetry.events import FREQUENT, STATES, matcher
 from actorpool.telemetry.function import FunctionSink
 
 
@@ -47,8 +47,8 @@ class StatsdSink:
     """Sends counters, timings and gauges to a statsd server over UDP.
 
     Names are `<prefix>.<pool>.<event>`, with the event's `pool.` left out: each event counts
-    (`actorpool.db.checkout`), its milliseconds are a timing (`actorpool.db.checkout_time`, `actorpool.db.hold_time`),
-    its other numbers are gauges (`actorpool.db.size`). Nothing but names and numbers is ever sent.
+    (`actorpool.db.checkout`), its milliseconds are a timing (`actorpool.db.checkout_time`, `actorpool.db.hold_time`);
+    what a sample or a resize measures are gauges (`actorpool.db.leases`). Nothing but names and numbers is ever sent.
 
     Args:
         host: resolved here and now, so that no actor ever waits for a name server.
@@ -106,16 +106,15 @@ class _Statsd:
     def emit(self, event: Event) -> None:
         scope = f"{event.pool}." if event.pool else ""
         name = event.name.removeprefix("pool.")
-        counted = event.name != "pool.sample"
-        if counted:
+        if event.name != "pool.sample":
             self._pipe.incr(scope + name)
         for key, value in event.measurements.items():
-            if not isinstance(value, (int, float)):
-                continue  # None: it could not be measured
-            if counted and key.endswith("ms"):
-                self._pipe.timing(f"{scope}{'hold' if key == 'hold_ms' else name}_time", value)
-            else:
+            if value is None:
+                continue  # it could not be measured
+            if event.name in STATES:
                 self._pipe.gauge(scope + key, value)
+            elif key.endswith("ms"):
+                self._pipe.timing(f"{scope}{'hold' if key == 'hold_ms' else name}_time", value)
         self._gathered += 1 + len(event.measurements)
         if event.name not in FREQUENT or self._gathered >= self.BATCH or event.time - self._sent > self.PATIENCE:
             self._sent = event.time

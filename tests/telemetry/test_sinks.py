@@ -48,8 +48,9 @@ def test_a_checkout_is_a_counter_and_a_timing(server, statsd):
             Event("pool.checkin", "db", 1e9, {"hold_ms": 2}),
             ["actorpool.db.checkin:1|c", "actorpool.db.hold_time:2.000000|ms"],
         ),
-        (Event("pool.timeout", "db", 1e9), ["actorpool.db.timeout:1|c"]),
-        (Event("pool.overflow", "db", 1e9, {"overflow": 2}), ["actorpool.db.overflow:1|c", "actorpool.db.overflow:2|g"]),
+        (Event("pool.timeout", "db", 1e9, {"timeout": 5.0}), ["actorpool.db.timeout:1|c"]),
+        (Event("pool.overflow", "db", 1e9, {"overflow": 2}), ["actorpool.db.overflow:1|c"]),
+        (Event("pool.resized", "db", 1e9, {"size": 2}), ["actorpool.db.resized:1|c", "actorpool.db.size:2|g"]),
         (Event("worker.restarted", "db", 1e9), ["actorpool.db.worker.restarted:1|c"]),
         (
             Event("call.done", "db", 1e9, {"ms": 0.25}),
@@ -182,7 +183,8 @@ def test_a_function_that_ends_its_process_is_started_again_after_a_pause(notes, 
 
 def test_the_functions_process_dies_with_its_actor(notes, eventually):
     script = (
-        "from actorpool.telemetry.function import ProcessOutlet; from actorpool.messages import Event; import os, time\n"
+        "import os, time\nfrom actorpool.messages import Event\n"
+        "from actorpool.telemetry.function import ProcessOutlet\n"
         "outlet = ProcessOutlet('user_functions:slow'); outlet.emit(Event('call.done', 'db', 1.0))\n"
         f"while not os.path.exists({str(notes)!r}): time.sleep(0.01)\n"
         "os.kill(os.getpid(), 9)"
