@@ -137,6 +137,21 @@ class RestartIntensityExceeded(ActorPoolError):
     """More restarts than `max_restarts` within the period: the supervisor gave up."""
 
 
+class SupervisorError(ActorPoolError):
+    """A supervisor could not or would not do it.
+
+    Args:
+        reason: OTP's word (`"not_found"`, `"running"`, ...), or a tuple that begins with it.
+        message: the text for a person; without one, the reason itself.
+        **facts: as for every error; `cause` is the exception that a child's start failed with.
+    """
+
+    reason: Any = None
+
+    def __init__(self, reason: Any, message: str = "", **facts: Any) -> None:
+        super().__init__(message or str(reason), reason=reason, **facts)
+
+
 class NoResource(ActorPoolError, LookupError):
     """A shared pool has no live connection to the resource."""
 

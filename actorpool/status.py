@@ -148,6 +148,36 @@ class PoolMetrics:
 
 
 @dataclass(frozen=True)
+class ChildInfo:
+    """One child of a supervisor.
+
+    Attributes:
+        id: as in its spec; None for a child of `simple_one_for_one`.
+        address, pid: None while it does not run (pid: also where actors have no process of their own).
+        type: `"worker"` or `"supervisor"`.
+        state: `"running"`, `"restarting"`, `"stopped"`; in the pool manager also `"failed"`.
+        restarts: how often it was started again.
+    """
+
+    id: Any
+    address: Any
+    pid: int | None
+    type: str
+    state: str
+    restarts: int
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Children of a supervisor: registered, running, and how many of the registered are of each type."""
+
+    specs: int
+    active: int
+    supervisors: int
+    workers: int
+
+
+@dataclass(frozen=True)
 class TreeNode:
     """A node of the supervision tree; `str(tree)` draws it."""
 
