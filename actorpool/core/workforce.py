@@ -261,6 +261,8 @@ class Workforce(Ledger):
             self._recycle_now(worker, now)
         elif worker.expires is not None and now >= worker.expires and worker.recycle is None:
             self._renew(worker, now)
+        elif self._surplus > self.max_overflow:  # resized: waiters or not, it is one more than allowed
+            self._stop(worker, now)
         elif self._surplus > 0 and not self._is_wanted() and self.config.overflow_ttl <= 0:
             self._stop(worker, now)
         else:
