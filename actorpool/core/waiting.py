@@ -34,7 +34,7 @@ class Waiter:
         stack: where it was asked for, when leaks are traced.
     """
 
-    ref: Hashable
+    ref: Any
     caller: Hashable
     since: float
     deadline: float
