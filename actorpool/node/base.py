@@ -13,6 +13,7 @@ from typing import Any
 from thespian.actors import ActorSystem, InvalidActorAddress
 from thespian.system import multiprocTCPBase, multiprocUDPBase
 
+from actorpool import host
 from actorpool.errors import SystemDown
 from actorpool.node.transport import transport_for
 
@@ -52,6 +53,7 @@ def host_system(base: str, port: int, cookie: bytes, log_definitions: dict[str, 
     Raises:
         thespian.actors.ActorSystemException: it did not start (the port was taken meanwhile).
     """
+    host.adopt_orphans()  # the admin among them, see `transport`
     cls = type("HardenedBase", (_BASES[base],), {"transportType": transport_for(base, cookie)})
     return ActorSystem(cls(_Carrier(port), logDefs=log_definitions))
 
@@ -82,3 +84,19 @@ def detach(system: Any) -> None:
         del ActorSystem.systemBase
     system._systemBase = None
     base.transport.close()
+
+
+def ask(system: Any, address: Any, request: Any, timeout: float) -> Any:
+    """Send a request and return the value of its own answer; answers to anything else are dropped.
+
+    Raises:
+        SystemDown: no answer within `timeout` seconds.
+        Exception: what the other side answered with `Err`.
+    """
+    deadline = time.monotonic() + timeout
+    answer = system.ask(address, request, timeout)
+    while answer is not None and getattr(answer, "ref", None) != request.ref:
+        answer = system.listen(max(deadline - time.monotonic(), 0.001))
+    if answer is None:
+        raise SystemDown(f"{type(request).__name__} was not answered within {timeout} s")
+    return answer.unwrap()

@@ -17,7 +17,7 @@ import secrets
 import shutil
 import stat
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from actorpool import __version__, host
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
@@ -25,6 +25,7 @@ from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 ANONYMOUS = "_"
 """First letter of the names made up for nodes that were given none; a given name cannot begin with it."""
+_MADE_UP = re.compile(ANONYMOUS + r"[0-9a-f]{8}\Z")
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 """Bytes the path of a unix socket may have."""
 PROTOCOL = 1
@@ -42,10 +43,10 @@ class NodeFacts:
     started: float
     version: str
     protocol: int
-    base: str
-    admin_port: int
-    root_port: int
-    fingerprint: str
+    base: str = ""
+    admin_port: int = 0
+    root_port: int = 0
+    fingerprint: str = ""
 
     def alive(self) -> bool:
         """Whether that very process runs."""
@@ -125,19 +126,20 @@ class RuntimeDirectory:
         check_node_name(name)
         top = root()
         _sweep(top)
-        path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
-        if not socket_fits(os.path.join(path, "manager")):
-            text = f"{path}/manager has more than the {LONGEST_PATH} bytes a socket's path may have"
-            raise InvalidConfig("system", {"name": f"{text}: set ACTORPOOL_RUNTIME_DIR to a shorter one"})
         while True:
+            path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
+            if not socket_fits(os.path.join(path, "manager")):
+                text = f"{path}/manager has more than the {LONGEST_PATH} bytes a socket's path may have"
+                raise InvalidConfig("system", {"name": f"{text}: set ACTORPOOL_RUNTIME_DIR to a shorter one"})
             _private_directory(path)
             try:
                 lock = _lock(path)
             except FileNotFoundError:
-                continue  # a node that was just ending has removed it meanwhile
-            if lock is None:
+                continue  # somebody who was just ending, or sweeping, has removed it meanwhile
+            if lock is not None:
+                return cls(path, lock)
+            if name is not None:
                 raise InvalidConfig("system", {"name": f"a node named {name!r} is running: connect to it, or stop it"})
-            return cls(path, lock)
 
     def publish(self, facts: NodeFacts) -> None:
         """Let other processes find this node."""
@@ -215,7 +217,7 @@ def find(name: str) -> tuple[str, NodeFacts, bytes]:
         SystemDown: no such node runs, or it is of a version this process cannot talk to.
         AuthenticationFailed: the cookie is missing, readable by others, or not the node's.
     """
-    if not isinstance(name, str) or not NODE_NAME.match(name.removeprefix(ANONYMOUS)) and not name[1:].isalnum():
+    if not (isinstance(name, str) and _MADE_UP.match(name)):
         check_node_name(name)
     path = os.path.join(root(), name)
     facts = _facts(path)
@@ -236,8 +238,9 @@ def find(name: str) -> tuple[str, NodeFacts, bytes]:
 def _facts(path: str) -> NodeFacts | None:
     try:
         with open(os.path.join(path, "node.json")) as file:
-            return NodeFacts(**json.load(file))
-    except (OSError, ValueError, TypeError):  # not serving, or another version's file
+            found = json.load(file)
+        return NodeFacts(**{item.name: found[item.name] for item in fields(NodeFacts) if item.name in found})
+    except (OSError, ValueError, TypeError):  # not serving
         return None
 
 

@@ -92,7 +92,7 @@ class _Hardened:
     def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
         """Tell the child, just before it is forked, whom to die with."""
         endpoint = super().prepEndpoint(address, capabilities)  # type: ignore[misc]
-        endpoint.parent_pid = os.getpid()
+        endpoint.parent = (os.getpid(), self)
         return endpoint
 
     def setAddressManager(self, manager: Any) -> None:  # noqa: N802
@@ -108,13 +108,13 @@ class _Hardened:
 
 def _tie(endpoint: Any) -> None:
     """First thing in a forked process: die with whoever forked it, enforced by the kernel."""
-    if not host.CAN_LINK:
-        return
+    parent, transport = endpoint.parent
     if endpoint.addrInst is None:  # the admin: Thespian forks it twice, and the node, a subreaper, adopts it
-        deadline = time.monotonic() + REPARENTING
-        while os.getppid() != endpoint.parent_pid and time.monotonic() < deadline:
+        transport.close()  # else every actor would keep the node's own socket
+        deadline = time.monotonic() + (REPARENTING if host.CAN_LINK else 0.0)
+        while os.getppid() != parent and time.monotonic() < deadline:
             time.sleep(0.0002)
-    host.link_to_parent(endpoint.parent_pid)
+    host.link_to_parent(parent)
 
 
 class SignedTCP(_Hardened, TCPTransport):  # type: ignore[misc]

@@ -1,0 +1,165 @@
+"""Starting and stopping nodes from other processes."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from multiprocessing.connection import Connection, Pipe
+from typing import Any
+
+import actorpool
+from actorpool import host
+from actorpool.errors import ActorPoolError, SystemDown
+from actorpool.node import runtime
+from actorpool.node.order import Failed, Order, Ready, Stop
+
+START_TIMEOUT = 30.0
+"""Seconds for a node to serve; it takes about 0.1 on an idle machine."""
+STOP_MARGIN = 2.0
+"""Seconds a node may need beyond the timeout of its orderly end before it is killed."""
+_POLL = 0.02
+
+
+class _Process(subprocess.Popen):  # type: ignore[type-arg]
+    def __del__(self) -> None:
+        """A node ends with its owner's process, not with a handle; so a handle's end is nothing to warn of."""
+
+
+class Node:
+    """A node that this process started. It ends when this process ends, whether or not anybody keeps this object.
+
+    Attributes:
+        name, directory: the node's name and runtime directory.
+        pid: its process.
+    """
+
+    def __init__(self, process: _Process, pipe: Connection, ready: Ready) -> None:
+        self.name, self.directory = ready.name, ready.directory
+        self.pid = process.pid
+        self._owner = os.getpid()
+        self._process = process
+        self._pipe = pipe
+        _started[self.pid] = self
+
+    def stop(self, timeout: float) -> None:
+        """End the node in an orderly way within `timeout` seconds, else by SIGKILL.
+
+        In a forked copy of the process that started it, this does nothing: the node is the parent's.
+        """
+        if os.getpid() != self._owner or _started.pop(self.pid, None) is None:
+            return
+        with contextlib.suppress(OSError):  # it has ended already
+            self._pipe.send(Stop(timeout))
+        try:
+            self._process.wait(timeout + STOP_MARGIN)
+        except subprocess.TimeoutExpired:
+            self._process.kill()  # and the kernel ends everything below it
+            self._process.wait()
+        self._pipe.close()
+
+    def reap(self) -> None:
+        """Leave no zombie of a node that ended by itself."""
+        if os.getpid() == self._owner:
+            self._process.poll()
+
+
+_started: dict[int, Node] = {}
+
+
+def _forked() -> None:
+    """The child of an owner is not the owner: without its copies, the pipes' ends say when the owner is gone."""
+    for node in _started.values():
+        node._pipe.close()
+    _started.clear()
+
+
+os.register_at_fork(after_in_child=_forked)
+
+
+def launch(name: str | None, base: str, *, daemon: bool = False, **settings: Any) -> Node:
+    """Start a node in a fresh interpreter and wait until it serves.
+
+    Args:
+        name: its name; None: one is made up.
+        base: "multiprocTCPBase" or "multiprocUDPBase".
+        daemon: it does not end with this process (the command line's `up --daemon`).
+        **settings: further fields of `Order`.
+
+    Raises:
+        InvalidConfig: the name is bad or taken.
+        SystemDown: it did not come up; the text says why.
+    """
+    ours, theirs = Pipe()
+    environment, restore = _environment()
+    with theirs:
+        process = _Process(
+            [sys.executable, "-m", "actorpool.node", str(theirs.fileno())],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL if daemon else None,
+            stderr=subprocess.DEVNULL if daemon else None,
+            pass_fds=[theirs.fileno()],
+            start_new_session=True,
+            env=environment,
+        )
+    owner = None if daemon else host.Caller.here()
+    path = tuple(os.path.abspath(entry) for entry in sys.path)
+    try:
+        ours.send(Order(name, base, owner, path, restore, **settings))
+        answer = ours.recv() if ours.poll(START_TIMEOUT) else None
+    except (EOFError, OSError):
+        answer = Failed(SystemDown(f"the node (pid {process.pid}) ended with status {process.wait()} before it served"))
+    except BaseException:
+        _abandon(process, ours)
+        raise
+    if isinstance(answer, Ready):
+        return Node(process, ours, answer)
+    _abandon(process, ours)
+    raise answer.error if answer else SystemDown(f"the node did not serve within {START_TIMEOUT} s: it was killed")
+
+
+def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
+    """The environment that finds this very actorpool, and what to set back once it is found."""
+    package = os.path.dirname(os.path.dirname(os.path.abspath(actorpool.__file__)))
+    added = {
+        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
+        "PYTHONSAFEPATH": "1",  # else a file in the working directory could stand in for a module
+    }
+    return {**os.environ, **added}, {variable: os.environ.get(variable) for variable in added}
+
+
+def _abandon(process: _Process, pipe: Connection) -> None:
+    pipe.close()
+    process.kill()
+    process.wait()
+
+
+def stop(name: str, timeout: float = 10.0) -> None:
+    """End any node of this user, whoever started it (`actorpool down`).
+
+    Args:
+        name: the node's name.
+        timeout: seconds for an orderly end; then it is killed.
+
+    Raises:
+        SystemDown: no node of that name runs.
+    """
+    _, facts, _ = runtime.find(name)
+    host.send_signal(facts.pid, signal.SIGTERM)
+    if not _gone(facts, timeout):
+        host.kill(facts.pid)
+        if not _gone(facts, STOP_MARGIN):
+            raise ActorPoolError(f"node {name!r} (pid {facts.pid}) does not end, not even by SIGKILL")
+
+
+def _gone(facts: runtime.NodeFacts, timeout: float) -> bool:
+    """Wait for a node's end."""
+    deadline = time.monotonic() + timeout
+    while facts.alive():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL)
+    return True

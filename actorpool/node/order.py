@@ -1,0 +1,57 @@
+"""What an owner tells the node it starts, and what it hears from it: plain values over one pipe."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from actorpool.host import Caller
+
+
+@dataclass(frozen=True)
+class Order:
+    """Sent once by the owner, before anything else.
+
+    Attributes:
+        name: the node's name; None: one is made up.
+        base: Thespian's name of the system base.
+        owner: the process to end with; None: nobody (a daemon).
+        path: the owner's `sys.path`.
+        environment: variables to set back (None: to unset) that only served to start the interpreter.
+        log_level: from which level on lines go to standard error as well.
+        log_file: where the log is written; None: `node.log` in the runtime directory.
+        grace: seconds for an orderly end that nobody gave a timeout for.
+        options: passed to the manager.
+    """
+
+    name: str | None
+    base: str
+    owner: Caller | None
+    path: tuple[str, ...]
+    environment: dict[str, str | None]
+    log_level: str = "WARNING"
+    log_file: str | None = None
+    grace: float = 10.0
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """From the node: it serves, under that name."""
+
+    name: str
+    directory: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    """From the node: it cannot start."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True)
+class Stop:
+    """From the owner: end in an orderly way within `timeout` seconds."""
+
+    timeout: float
