@@ -18,7 +18,12 @@ from actorpool.portable import Parcel
 class Init:
     """First message to a worker actor; answered by `Started` or `StartFailed`.
 
-    `settings` are the `PoolConfig` fields a worker needs: check_on_checkout. `directory` is the channel's (None: messages only).
+    Attributes:
+        pool: the pool's name; None for a worker that belongs to no pool.
+        check_on_checkout: seconds of idleness after which the connection is checked before a call; None is never.
+        directory: where to open the worker's socket; None: messages only.
+        spin: seconds to look again before blocking on the channel.
+        max_message: bytes a frame may have.
     """
 
     pool: str | None
@@ -28,6 +33,8 @@ class Init:
     check_on_checkout: float | None
     directory: str | None
     parent: Any
+    spin: float = 0.0
+    max_message: int = 2**30
 
 
 @dataclass(frozen=True)
@@ -41,8 +48,15 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """A sibling lost its connection: check before the next call."""
+class Close:
+    """Disconnect; the next call connects again. Not answered."""
+
+
+@dataclass(frozen=True)
+class End:
+    """The lease was checked in by message: reset. Not answered."""
+
+    lease: int
 
 
 @dataclass(frozen=True)
@@ -62,7 +76,7 @@ class RunFor:
     fn: Parcel
     args: Parcel
     kwargs: Parcel
-    timeout: float | None
+    check_first: bool
 
 
 @dataclass(frozen=True)
@@ -93,10 +107,10 @@ class Started:
 
 @dataclass(frozen=True)
 class StartFailed:
-    """The worker's `__init__` (or its import) raised."""
+    """The worker's `__init__` (or its import) raised; `error` as `wire.dump_error` packs it."""
 
     worker_id: int
-    error: BaseException
+    error: Parcel
 
 
 @dataclass(frozen=True)
@@ -112,7 +126,7 @@ class OpenFailed:
     """`open` raised; `permanent`: a `PermanentError`; `retry_after` as the worker asked, else None."""
 
     worker_id: int
-    error: BaseException
+    error: Parcel
     permanent: bool
     retry_after: float | None
 
@@ -129,7 +143,7 @@ class Lost:
     """The connection is gone (a check, a reset or a call said so); the process is fine and waits for `Open`."""
 
     worker_id: int
-    error: BaseException
+    error: Parcel
 
 
 @dataclass(frozen=True)
@@ -137,6 +151,13 @@ class Revoked:
     """The lease is over and the worker is pristine."""
 
     worker_id: int
+    lease: int
+
+
+@dataclass(frozen=True)
+class Running:
+    """A `RunFor` begins now: from here on it may have taken effect."""
+
     lease: int
 
 
@@ -149,12 +170,20 @@ class Ran:
 
 
 @dataclass(frozen=True)
+class NotRun:
+    """A `RunFor` was not started, for want of a connection: another worker may take it. `Lost` follows."""
+
+    worker_id: int
+    lease: int
+
+
+@dataclass(frozen=True)
 class Gathered:
     """The answer to `Gather`: the value or the exception."""
 
     worker_id: int
     ref: Any
-    value: Any
+    value: Parcel
 
 
 # -- client → pool, by ASK or as Thespian messages; answered by the value or an error -------------------------
@@ -223,3 +252,73 @@ class GatherStats(Request):
     """`dict[worker id, stats()]` of all workers that answer within `timeout` seconds."""
 
     timeout: float = 1.0
+
+
+# -- client or node → manager, by ASK or as Thespian messages ---------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Hello(Request):
+    """Who serves here? `Welcome`."""
+
+
+@dataclass(frozen=True)
+class Welcome:
+    """The manager's address and process, and the process of the root supervisor above it (pids None: one process)."""
+
+    address: Any
+    pid: int | None
+    supervisor_pid: int | None
+
+
+@dataclass(frozen=True)
+class Tree(Request):
+    """The whole supervision tree as a `TreeNode`, from the root supervisor down."""
+
+
+@dataclass(frozen=True)
+class Supervise(Request):
+    """Start a `ChildSpec` or `SupervisorSpec` under the root supervisor; its address."""
+
+    spec: Any
+
+
+@dataclass(frozen=True)
+class Retire(Request):
+    """Manager → pool: stop for good; running calls may finish within `timeout` seconds. Answered when all are gone."""
+
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Listen(Request):
+    """Manager → pool: send events that match `pattern` to `address` from now on."""
+
+    pattern: str = "*"
+    address: Any = None
+
+
+# -- the message way of a client --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Routed:
+    """Manager → pool: a request that the manager received for it, with who asked."""
+
+    request: Any
+    asker: Any
+
+
+@dataclass(frozen=True)
+class Cancel(Request):
+    """Client → pool: the `Checkout` of that `ref` is not waited for any more. Not answered."""
+
+    pool: str = ""
+
+
+@dataclass(frozen=True)
+class Abandon(Request):
+    """Client → pool: a call of this lease timed out. Not answered."""
+
+    pool: str = ""
+    lease: int = 0

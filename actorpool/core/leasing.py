@@ -246,6 +246,14 @@ class Leasing(Workforce):
     @decides
     def abandon(self, now: float, id: int) -> None:
         """A call of this lease timed out or was cancelled: its worker is suspect until it was reset."""
+        self._overran(id, None, now)
+
+    @decides
+    def limit(self, now: float, id: int, seconds: float) -> None:
+        """Bound what runs under this lease: after `seconds` it is abandoned (for calls nobody else times)."""
+        self.agenda.at(now + seconds, (self._overran, id, None))
+
+    def _overran(self, id: int, _since: None, now: float) -> None:
         lease = self.leases.get(id)
         if lease is not None:
             self._emit("call.timeout", metadata={"worker": lease.worker.id, "lease": id})

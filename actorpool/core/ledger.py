@@ -22,7 +22,6 @@ from actorpool.core.meters import Quantiles
 from actorpool.core.waiting import WaitingQueue
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
-
 P = ParamSpec("P")
 Core = TypeVar("Core", bound="Ledger")
 

@@ -78,7 +78,7 @@ class PoolCore(Leasing):
 
     @decides
     def stop(self, now: float, ref: Any, timeout: float) -> None:
-        """End the pool: waiters fail at once, running calls may finish within `timeout`. `Stopped` when all are gone."""
+        """End the pool: waiters fail at once, running calls may finish within `timeout`. `Stopped` when none is left."""
         self.stopping = True
         for waiter in self.queue.clear():
             self._refuse(waiter, PoolStopped(f"pool {self.name!r} was stopped while you waited", pool=self.name))

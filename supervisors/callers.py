@@ -1,0 +1,157 @@
+"""Who a pool serves, and how each is told: by channel or by Thespian message.
+
+A holder is what the core knows as opaque: whoever a lease belongs to. An asker is whoever waits for the answer to an
+administrative request. Both carry the way back with them, so the pool itself never asks which way a request came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from actorpool import host, portable
+from actorpool.channel import wire
+from actorpool.channel.lane import Peer
+from actorpool.core.effects import Ended, Granted, Refused
+from actorpool.errors import CallTimeout, WorkerDied
+from actorpool.host import Caller
+from actorpool.messages import Err, Grant, Ok, WithConnection
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.pool import PoolActor
+
+
+class ChannelCaller:
+    """A client at the other end of a channel connection; its leases end when the connection does."""
+
+    __slots__ = ("caller", "host", "peer", "pid")
+
+    def __init__(self, peer: Peer) -> None:
+        self.peer = peer
+        self.pid = peer.pid
+        self.host = host.HOST
+        self.caller = Caller(host.HOST, peer.pid, host.start_time(peer.pid) or 0.0)
+
+    def granted(self, pool: PoolActor, grant: Granted) -> None:
+        """Tell the client which worker it has."""
+        flags = wire.CHECK_FIRST if grant.check_first else 0
+        pid = pool.crew.pid(grant.worker) or 0
+        self.peer.send(wire.GRANT, grant.ref, wire.GRANT_BODY.pack(grant.lease, grant.worker, pid, flags))
+
+    def refused(self, pool: PoolActor, refusal: Refused) -> None:
+        """Tell the client why it gets none."""
+        self.peer.send(wire.ERROR, refusal.ref, wire.dump_error(refusal.error))
+
+    def ended(self, pool: PoolActor, end: Ended) -> None:
+        """Nothing to say: the worker's own connection tells the client, or its fence does."""
+
+
+@dataclass(frozen=True)
+class MessageCaller:
+    """An actor or a plain `ask`, by message; its leases end when its process dies."""
+
+    caller: Caller
+    address: Any = field(hash=False)
+
+    @property
+    def pid(self) -> int:
+        """The caller's process."""
+        return self.caller.pid
+
+    @property
+    def host(self) -> str:
+        """The caller's host."""
+        return self.caller.host
+
+    def granted(self, pool: PoolActor, grant: Granted) -> None:
+        """Answer `Ok(Grant)`."""
+        worker = pool.crew.hand(grant.worker)
+        value = Grant(grant.lease, pool.name, worker.address, grant.worker, worker.pid, pool.myAddress)
+        pool.send(self.address, Ok(value, grant.ref))
+
+    def refused(self, pool: PoolActor, refusal: Refused) -> None:
+        """Answer `Err`."""
+        pool.send(self.address, Err(refusal.error, refusal.ref))
+
+    def ended(self, pool: PoolActor, end: Ended) -> None:
+        """Nothing to say: the next call meets the worker's fence."""
+
+
+class RunCaller:
+    """One `WithConnection`: the lease is the pool's own affair, the worker answers the asker itself."""
+
+    __slots__ = ("address", "caller", "deadline", "request", "running")
+
+    def __init__(self, request: WithConnection, address: Any, deadline: float) -> None:
+        self.request = request
+        self.address = address
+        self.caller = request.caller
+        self.deadline = deadline
+        self.running = False
+
+    @property
+    def pid(self) -> int:
+        """The caller's process."""
+        return self.caller.pid
+
+    @property
+    def host(self) -> str:
+        """The caller's host."""
+        return self.caller.host
+
+    def granted(self, pool: PoolActor, grant: Granted) -> None:
+        """Send the call to the worker."""
+        self.running = False
+        pool.run(self, grant)
+
+    def refused(self, pool: PoolActor, refusal: Refused) -> None:
+        """Answer `Err`."""
+        pool.send(self.address, Err(refusal.error, self.request.ref))
+
+    def ended(self, pool: PoolActor, end: Ended) -> None:
+        """The worker died or was taken back. What had not begun goes to another worker, unseen by the asker."""
+        if end.died and not self.running:
+            pool.again(self)
+        elif end.died:
+            text = f"pool {pool.name!r}: worker {end.worker} died while it ran the call, which may have taken effect"
+            pool.send(self.address, Err(WorkerDied(text, pool=pool.name), self.request.ref))
+        else:
+            limit = pool.config.call_timeout or pool.config.max_lease
+            text = f"pool {pool.name!r}: the call ran longer than {limit} s and was interrupted"
+            pool.send(self.address, Err(CallTimeout(text, pool=pool.name), self.request.ref))
+
+
+@dataclass(frozen=True)
+class ChannelAsker:
+    """Waits for a `REPLY` or `ERROR` frame."""
+
+    peer: Peer
+    ref: int
+
+    def answer(self, value: Any) -> None:
+        """Send the value, or the error that it is."""
+        if not isinstance(value, BaseException):
+            try:
+                self.peer.send(wire.REPLY, self.ref, portable.dumps(value))
+                return
+            except Exception as error:  # what a user's stats() returned does not pickle
+                value = error
+        self.peer.send(wire.ERROR, self.ref, wire.dump_error(value))
+
+
+@dataclass(frozen=True)
+class MessageAsker:
+    """Waits for an `Ok` or `Err` message; `actor` is who sends it."""
+
+    actor: Any = field(compare=False)
+    address: Any = field(hash=False)
+    ref: Any = None
+
+    def answer(self, value: Any) -> None:
+        """Send the value, or the error that it is."""
+        reply = Err(value, self.ref) if isinstance(value, BaseException) else Ok(value, self.ref)
+        self.actor.send(self.address, reply)
+
+
+Asker = ChannelAsker | MessageAsker
+Holder = ChannelCaller | MessageCaller | RunCaller

@@ -1,0 +1,170 @@
+"""The worker processes of a pool as the shell knows them: address, pid, death watch, control connection.
+
+Decides nothing: the core says which worker, the crew knows how to reach it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from actorpool import host, portable
+from actorpool.actor import Shell
+from actorpool.channel import wire
+from actorpool.channel.lane import Lane, Peer
+from actorpool.workers.actor import INTERRUPT, WorkerActor
+
+
+class Hand:
+    """One worker process. `pid` is None where actors have no process of their own."""
+
+    __slots__ = ("address", "fd", "id", "peer", "pid")
+
+    def __init__(self, id: int, address: Any, pid: int | None) -> None:
+        self.id = id
+        self.address = address
+        self.pid = pid
+        self.peer: Peer | None = None
+        self.fd: int | None = None
+
+
+class Crew:
+    """All worker processes of one pool.
+
+    Args:
+        actor: the pool actor, their parent.
+        lane: its channel (None: messages only).
+        directory: where the workers' sockets are.
+        on_death: called with a worker id once its process is gone.
+    """
+
+    def __init__(self, actor: Shell, lane: Lane | None, directory: str | None, on_death: Any) -> None:
+        self._actor = actor
+        self._lane = lane
+        self._directory = directory
+        self._on_death = on_death
+        self._hands: dict[int, Hand] = {}
+
+    def hand(self, id: int) -> Hand:
+        """The worker of that id; raises KeyError when it is gone."""
+        return self._hands[id]
+
+    def pid(self, id: int) -> int | None:
+        """The worker's pid, if it has one and is there."""
+        hand = self._hands.get(id)
+        return hand.pid if hand is not None else None
+
+    @property
+    def pids(self) -> dict[int, int | None]:
+        """Worker id to pid."""
+        return {hand.id: hand.pid for hand in self._hands.values()}
+
+    def __iter__(self) -> Iterator[Hand]:
+        return iter(list(self._hands.values()))
+
+    def start(self, id: int, init: Any, requirements: Any) -> None:
+        """Create the worker's process and send it its first message."""
+        address, pid = self._actor.spawn(WorkerActor, requirements)
+        hand = self._hands[id] = Hand(id, address, pid)
+        self._watch(hand)
+        self._actor.send(address, init)
+
+    def _watch(self, hand: Hand) -> None:
+        if self._lane is None or hand.pid is None:
+            return
+        try:
+            hand.fd = host.watch_descriptor(hand.pid)
+        except ProcessLookupError:
+            return  # Thespian tells this death
+        if hand.fd is not None:
+            self._lane.watch(hand.fd, lambda _fd: self._on_death(hand.id))
+
+    def attach(self, id: int, pid: int) -> None:
+        """The worker is up: connect to its socket, so that orders travel by the channel."""
+        hand = self._hands.get(id)
+        if hand is None:
+            return
+        if hand.pid is None and pid != os.getpid():
+            hand.pid = pid
+            self._watch(hand)
+        if self._lane is not None and self._directory is not None:
+            with contextlib.suppress(OSError):  # it has died meanwhile, which is noticed by itself
+                hand.peer = self._lane.connect(os.path.join(self._directory, f"{pid}.w"))
+                hand.peer.state = hand
+
+    def tell(self, id: int, message: Any) -> None:
+        """Send an order, by the control connection where there is one."""
+        hand = self._hands.get(id)
+        if hand is None:
+            return
+        if hand.peer is not None and hand.peer.open:
+            hand.peer.send(wire.CONTROL, 0, portable.dumps(message))
+        else:
+            self._actor.send(hand.address, message)
+
+    def interrupt(self, id: int) -> None:
+        """Break into the call that the worker runs."""
+        host.send_signal(self.pid(id), INTERRUPT)
+
+    def stop(self, id: int) -> None:
+        """Ask the worker's process to end."""
+        hand = self._hands.get(id)
+        if hand is not None:
+            self._actor.end_child(hand.address)
+
+    def kill(self, id: int) -> None:
+        """SIGKILL the worker's process; a worker without one is asked to end."""
+        if not host.kill(self.pid(id)):
+            self.stop(id)
+
+    def id_of(self, address: Any) -> int | None:
+        """The worker at that address."""
+        return next((hand.id for hand in self._hands.values() if hand.address == address), None)
+
+    def forget(self, id: int) -> None:
+        """The worker's process is gone: let go of its connection, watch and socket file."""
+        hand = self._hands.pop(id, None)
+        if hand is None:
+            return
+        if hand.fd is not None and self._lane is not None:
+            self._lane.unwatch(hand.fd)
+            os.close(hand.fd)
+        if hand.peer is not None:
+            hand.peer.close()
+        if self._directory is not None and hand.pid is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(self._directory, f"{hand.pid}.w"))
+
+    def end_all(self, timeout: float) -> None:
+        """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""
+        processes = [hand for hand in self._hands.values() if hand.pid is not None]
+        for hand in processes:
+            host.send_signal(hand.pid, INTERRUPT)
+            host.send_signal(hand.pid, signal.SIGTERM)
+        wait_for_deaths([hand.pid for hand in processes if hand.pid], timeout)
+        for hand in processes:
+            host.kill(hand.pid)
+            self.forget(hand.id)
+
+
+def wait_for_deaths(pids: list[int], timeout: float) -> None:
+    """Block until the processes are gone, at most `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    for pid in pids:
+        try:
+            fd = host.watch_descriptor(pid)
+        except ProcessLookupError:
+            continue
+        left = deadline - time.monotonic()
+        if fd is None:
+            while host.alive(pid) and time.monotonic() < deadline:
+                time.sleep(0.005)
+        else:
+            if left > 0:
+                select.select([fd], [], [], left)
+            os.close(fd)

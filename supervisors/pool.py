@@ -1,0 +1,366 @@
+"""The pool actor: a thin shell around `PoolCore`. Messages and frames in, effects out; it decides nothing.
+
+Incoming: `on_frame` (channel), `on_message` (Thespian), deaths and timers. Each becomes one call of the core, whose
+effects `_carry_out` hands to the methods named after them.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actorpool.supervisors.supervised import LATER, Supervised
+
+from actorpool import portable, protocol
+from actorpool.actor import Shell, log
+from actorpool.channel import wire
+from actorpool.channel.lane import Lane, Peer
+from actorpool.config import PoolConfig, load_worker
+from actorpool.core.effects import Effect, Granted, Refused
+from actorpool.core.pool import PoolCore
+from actorpool.errors import PoolStopped
+from actorpool.messages import Checkin, Checkout, Err, Event, Request, WithConnection
+from actorpool.portable import Parcel
+from actorpool.status import Sample
+from actorpool.supervisors.callers import (
+    Asker,
+    ChannelAsker,
+    ChannelCaller,
+    Holder,
+    MessageAsker,
+    MessageCaller,
+    RunCaller,
+)
+from actorpool.supervisors.clientele import Clientele
+from actorpool.supervisors.crew import Crew
+from actorpool.supervisors.gatherings import Gatherings
+from actorpool.supervisors.pool_effects import EFFECTS
+from actorpool.supervisors.pool_verbs import LATER_ANSWER, VERBS
+from actorpool.telemetry import Hub, Samples
+
+
+class PoolActor(Supervised, Shell):
+    """Owns the workers of one pool. Started by a supervisor with `init`; counts as started once `Ready`."""
+
+    def init(
+        self,
+        name: str,
+        config: PoolConfig,
+        directory: str | None = None,
+        spin: float = 0.0,
+        max_message: int = wire.MAX_MESSAGE,
+        sinks: tuple[Any, ...] = (),
+        subscriptions: tuple[tuple[str, Any], ...] = (),
+        metrics_interval: float = 10.0,
+    ) -> Any:
+        """Start the pool.
+
+        Args:
+            name: the pool's name.
+            config: its settings.
+            directory: where its socket and its workers' are; None: messages only.
+            spin: seconds to look again before blocking on the channel.
+            max_message: bytes a frame may have.
+            sinks: settings of the telemetry sinks, opened here.
+            subscriptions: (pattern, address) pairs of who gets events as messages.
+            metrics_interval: seconds between two samples.
+        """
+        self.name, self.config = name, config
+        self.directory = directory if self.can_watch else None
+        self.spin, self.max_message, self._interval = spin, max_message, metrics_interval
+        self.hub = Hub(sinks, name, here=not self.is_process)
+        for pattern, address in subscriptions:
+            self.hub.subscribe(pattern, address)
+        self.samples = Samples()
+        self._armed: float | None = None
+        self._lane: Lane | None = None
+        worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
+        arguments = config.worker_args.open() if isinstance(config.worker_args, Parcel) else config.worker_args
+        size = worker.auto_size(**arguments) if isinstance(config.size, str) else config.size  # type: ignore[attr-defined]
+        if self.directory is not None:
+            path = os.path.join(self.directory, f"{name}.pool")
+            self._lane = Lane(path, self, spin=spin, max_message=max_message)
+        self._clientele = Clientele(self._lane, self._holder_gone)
+        self.crew = Crew(self, self._lane, self.directory, self._worker_gone)
+        self.gatherings = Gatherings(self.crew)
+        self.core = PoolCore(name, config, size, time.monotonic(), random.random)
+        self.observe()
+        if self.is_process:
+            gc.collect()
+            gc.freeze()  # what is loaded so far stays shared with every worker
+        self.set_timer(self._interval, "sample")
+        self.carry_out(self.core.start(time.monotonic()))
+        return LATER
+
+    # -- incoming: the channel --------------------------------------------------------------------------------
+
+    def watched(self) -> list[int]:
+        """The one descriptor behind which all connections and death watches are."""
+        lane = getattr(self, "_lane", None)
+        return [lane.descriptor] if lane is not None else []
+
+    def on_watch(self) -> None:
+        """Something arrived on the channel, or a watched process died."""
+        assert self._lane is not None
+        self._lane.serve()
+        self._arm()
+
+    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        """One frame of a client or a worker."""
+        core = self.core
+        if kind == wire.CHECKOUT:
+            holder = peer.state or self._welcome(peer)
+            timeout, block, stack = portable.loads(body)
+            self.carry_out(core.checkout(time.monotonic(), ref, holder, timeout, block, stack))
+        elif kind == wire.CHECKIN:
+            self.carry_out(core.checkin(time.monotonic(), ref))
+        elif kind == wire.CONTROL:
+            self._on_worker(portable.loads(body))
+        elif kind == wire.CANCEL:
+            self.carry_out(core.cancel(time.monotonic(), ref, peer.state))
+        elif kind == wire.ABANDON:
+            self.carry_out(core.abandon(time.monotonic(), ref))
+        elif kind == wire.ASK:
+            self._ask(portable.loads(body), ChannelAsker(peer, ref))
+
+    def on_gone(self, peer: Peer) -> None:
+        """A client closed its end: its leases and waiters end. (A worker's end is told by its death.)"""
+        if isinstance(peer.state, ChannelCaller):
+            self._holder_gone(peer.state)
+            self._clientele.remove(peer.state)
+
+    def _welcome(self, peer: Peer) -> ChannelCaller:
+        holder = peer.state = ChannelCaller(peer)
+        self._clientele.add(holder)
+        return holder
+
+    # -- incoming: Thespian messages ----------------------------------------------------------------------------
+
+    def on_message(self, message: Any, sender: Any) -> None:
+        """Anything that is no system message."""
+        if not hasattr(self, "core"):
+            return
+        if isinstance(message, protocol.Routed):
+            message, sender = message.request, message.asker
+        if isinstance(message, WithConnection):
+            self._with_connection(message, sender)
+        elif isinstance(message, Checkout):
+            holder = MessageCaller(message.caller, sender)
+            self._clientele.add(holder)
+            now = time.monotonic()
+            self.carry_out(self.core.checkout(now, message.ref, holder, message.timeout, message.block))
+        elif isinstance(message, Checkin):
+            self._checkin(message)
+        elif isinstance(message, protocol.Cancel):
+            self.carry_out(self.core.cancel(time.monotonic(), message.ref, MessageCaller(message.caller, sender)))
+        elif isinstance(message, protocol.Abandon):
+            self.carry_out(self.core.abandon(time.monotonic(), message.lease))
+        elif type(message) in VERBS:
+            self._ask(message, MessageAsker(self, sender, message.ref))
+        elif not self._on_worker(message):
+            self._not_ours(message, sender)
+        self._arm()
+
+    def _not_ours(self, message: Any, sender: Any) -> None:
+        text = f"pool {self.name!r} does not understand {type(message).__name__}"
+        log.warning("%s", text)
+        self.send(sender, Err(TypeError(text), getattr(message, "ref", None)))
+
+    def _with_connection(self, request: WithConnection, sender: Any) -> None:
+        now = time.monotonic()
+        holder = RunCaller(request, sender, now + request.timeout)
+        self._clientele.add(holder)
+        self.carry_out(self.core.checkout(now, request.ref, holder, request.timeout))
+
+    def _checkin(self, message: Checkin) -> None:
+        lease = message.grant.lease
+        if lease in self.core.leases:
+            self.crew.tell(message.grant.worker_id, protocol.End(lease))
+            self.carry_out(self.core.checkin(time.monotonic(), lease))
+
+    # -- incoming: workers, deaths, time --------------------------------------------------------------------------
+
+    def _on_worker(self, message: Any) -> bool:
+        """A worker's report, whichever way it came; False for anything else."""
+        handler = _REPORTS.get(type(message))
+        if handler is None:
+            return False
+        handler(self, message)
+        return True
+
+    def _worker_started(self, message: protocol.Started) -> None:
+        self.crew.attach(message.worker_id, message.pid)
+        self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id))
+
+    def _start_failed(self, message: protocol.StartFailed) -> None:
+        error = wire.load_error(message.error.data)
+        self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, _as_exception(error)))
+
+    def _opened(self, message: protocol.Opened) -> None:
+        self.carry_out(self.core.opened(time.monotonic(), message.worker_id, message.took))
+
+    def _open_failed(self, message: protocol.OpenFailed) -> None:
+        error = _as_exception(wire.load_error(message.error.data))
+        log.warning("pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
+        self.carry_out(
+            self.core.open_failed(time.monotonic(), message.worker_id, error, message.permanent, message.retry_after)
+        )
+
+    def _lost(self, message: protocol.Lost) -> None:
+        error = _as_exception(wire.load_error(message.error.data))
+        log.warning("pool %s: worker %s lost its connection: %s", self.name, message.worker_id, error)
+        self.carry_out(self.core.lost(time.monotonic(), message.worker_id, error))
+
+    def _checked(self, message: protocol.Checked) -> None:
+        self.carry_out(self.core.checked(time.monotonic(), message.worker_id))
+
+    def _revoked(self, message: protocol.Revoked) -> None:
+        self.carry_out(self.core.revoked(time.monotonic(), message.worker_id, message.lease))
+
+    def _running(self, message: protocol.Running) -> None:
+        lease = self.core.leases.get(message.lease)
+        if lease is not None and isinstance(lease.holder, RunCaller):
+            lease.holder.running = True
+
+    def _ran(self, message: protocol.Ran) -> None:
+        self.carry_out(self.core.checkin(time.monotonic(), message.lease))
+
+    def _not_run(self, message: protocol.NotRun) -> None:
+        lease = self.core.leases.get(message.lease)
+        self.carry_out(self.core.checkin(time.monotonic(), message.lease))
+        if lease is not None and isinstance(lease.holder, RunCaller):
+            self.again(lease.holder)
+
+    def _gathered(self, message: protocol.Gathered) -> None:
+        self.gatherings.arrived(message)
+
+    def _worker_gone(self, id: int) -> None:
+        if id not in self.core.fleet:
+            return
+        log.info("pool %s: worker %s (pid %s) is gone", self.name, id, self.crew.pid(id))
+        self.crew.forget(id)
+        self.gatherings.gone(id)
+        self.carry_out(self.core.died(time.monotonic(), id))
+        self._arm()
+
+    def on_child_exit(self, address: Any) -> None:
+        """Thespian tells the death of a worker (the pidfd has often told it before)."""
+        id = self.crew.id_of(address)
+        if id is not None:
+            self._worker_gone(id)
+
+    def _holder_gone(self, holder: Holder) -> None:
+        self.carry_out(self.core.caller_down(time.monotonic(), holder))
+
+    def on_timer(self, payload: Any) -> None:
+        """A moment of the core, a sample, or a look at callers that cannot be watched."""
+        if payload == "sample":
+            self._sample()
+        else:
+            self._armed = None
+            self._clientele.poll(time.monotonic())
+            self.gatherings.expire(time.monotonic())
+            self.carry_out(self.core.tick(time.monotonic()))
+        self._arm()
+
+    def _arm(self) -> None:
+        """Ask Thespian for a timer, unless one that is early enough is on its way."""
+        moments = [self.core.deadline(), self.gatherings.deadline(), self._clientele.deadline()]
+        deadline = min((moment for moment in moments if moment is not None), default=None)
+        if deadline is not None and (self._armed is None or deadline < self._armed):
+            self._armed = deadline
+            self.set_timer(deadline - time.monotonic(), "tick")
+
+    def _sample(self) -> None:
+        now = time.monotonic()
+        status = self.core.status(now)
+        sample = Sample(
+            time.time(), status.monitors, status.waiting, status.total, status.wait_ms_p50, status.wait_ms_p99,
+            self.gatherings.sessions,
+        )  # fmt: skip
+        self.samples.add(sample)
+        self.emit("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
+        self.hub.flush(time.time())
+        self.carry_out(self.core.sampled(now, self.samples.leases()))
+        self.gatherings.ask_sessions(self.core.fleet.idle, now)
+        self.set_timer(self._interval, "sample")
+
+    # -- incoming: administration -----------------------------------------------------------------------------------
+
+    def _ask(self, request: Request, asker: Asker) -> None:
+        verb = VERBS.get(type(request))
+        if verb is None:
+            asker.answer(TypeError(f"pool {self.name!r} does not understand {type(request).__name__}"))
+            return
+        answer = verb(self, request, asker)
+        if answer is not LATER_ANSWER:
+            asker.answer(answer)
+
+    # -- outgoing ---------------------------------------------------------------------------------------------------
+
+    def carry_out(self, decided: list[Effect]) -> None:
+        """Do what the core decided, in order."""
+        for effect in decided:
+            EFFECTS[type(effect)](self, effect)
+
+    def run(self, holder: RunCaller, grant: Granted) -> None:
+        """Send a call of the message way to its worker, which answers the asker itself."""
+        request = holder.request
+        packed = (Parcel.of(request.fn), Parcel.of(request.args), Parcel.of(request.kwargs))
+        order = protocol.RunFor(grant.lease, holder.address, request.ref, *packed, grant.check_first)
+        self.crew.tell(grant.worker, order)
+        if self.config.call_timeout is not None:
+            self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
+
+    def again(self, holder: RunCaller) -> None:
+        """Take a call that was not started to another worker, within what is left of its time."""
+        now = time.monotonic()
+        self.carry_out(self.core.checkout(now, holder.request.ref, holder, max(holder.deadline - now, 0.001)))
+
+    def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Tell an event to whoever listens."""
+        if self.hub.wants(name):
+            for address, event in self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)):
+                self.send(address, event)
+
+    def observe(self) -> None:
+        """Have the core speak of every checkout only while somebody listens."""
+        self.core.observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
+
+    # -- the end ------------------------------------------------------------------------------------------------------
+
+    def on_exit(self) -> None:
+        """Refuse who waits, end every worker process, leave nothing behind. Blocks at most `kill_after` seconds."""
+        if not hasattr(self, "core"):
+            return
+        for waiter in self.core.queue.clear():
+            error = PoolStopped(f"pool {self.name!r} ended while you waited", pool=self.name)
+            waiter.caller.refused(self, Refused(waiter.ref[1], waiter.caller, error))  # type: ignore[attr-defined]
+        self.crew.end_all(self.config.kill_after)
+        self.hub.close()
+        self._clientele.close()
+        if self._lane is not None:
+            self._lane.close()
+
+
+def _as_exception(error: BaseException) -> Exception:
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+_REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {
+    protocol.Started: PoolActor._worker_started,
+    protocol.StartFailed: PoolActor._start_failed,
+    protocol.Opened: PoolActor._opened,
+    protocol.OpenFailed: PoolActor._open_failed,
+    protocol.Lost: PoolActor._lost,
+    protocol.Checked: PoolActor._checked,
+    protocol.Revoked: PoolActor._revoked,
+    protocol.Running: PoolActor._running,
+    protocol.Ran: PoolActor._ran,
+    protocol.NotRun: PoolActor._not_run,
+    protocol.Gathered: PoolActor._gathered,
+}

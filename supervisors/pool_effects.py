@@ -1,0 +1,137 @@
+"""How a pool's decisions are carried out: one function for each effect, run in the pool's process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol
+from actorpool.actor import log
+from actorpool.core import effects as fx
+from actorpool.portable import Parcel
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.pool import PoolActor
+
+
+def granted(pool: PoolActor, effect: Any) -> None:
+    """The holder has a worker."""
+    effect.holder.granted(pool, effect)
+
+
+def refused(pool: PoolActor, effect: Any) -> None:
+    """The holder gets none."""
+    effect.holder.refused(pool, effect)
+
+
+def ended(pool: PoolActor, effect: Any) -> None:
+    """A lease ended without a checkin."""
+    effect.holder.ended(pool, effect)
+
+
+def start(pool: PoolActor, effect: fx.Start) -> None:
+    """Create a worker's process."""
+    config = pool.config
+    init = protocol.Init(
+        pool=pool.name,
+        worker_id=effect.worker,
+        worker=Parcel.of(config.worker),
+        worker_args=Parcel.of(config.worker_args),
+        check_on_checkout=config.check_on_checkout,
+        directory=pool.directory,
+        parent=pool.myAddress,
+        spin=pool.spin,
+        max_message=pool.max_message,
+    )
+    pool.crew.start(effect.worker, init, config.placement)
+
+
+def open_(pool: PoolActor, effect: fx.Open) -> None:
+    """Have a worker connect."""
+    pool.crew.tell(effect.worker, protocol.Open())
+
+
+def close(pool: PoolActor, effect: fx.Close) -> None:
+    """Have a worker disconnect."""
+    pool.crew.tell(effect.worker, protocol.Close())
+
+
+def check(pool: PoolActor, effect: fx.Check) -> None:
+    """Have a worker check its connection."""
+    pool.crew.tell(effect.worker, protocol.Check())
+
+
+def revoke(pool: PoolActor, effect: fx.Revoke) -> None:
+    """Take a worker back."""
+    # The signal first: its flag is then up before the message can be read, and cleared by the message.
+    pool.crew.interrupt(effect.worker)
+    pool.crew.tell(effect.worker, protocol.Revoke(effect.lease))
+
+
+def stop(pool: PoolActor, effect: fx.Stop) -> None:
+    """End a worker's process."""
+    if effect.interrupt:
+        pool.crew.interrupt(effect.worker)
+    pool.crew.stop(effect.worker)
+
+
+def kill(pool: PoolActor, effect: fx.Kill) -> None:
+    """End a worker's process by force."""
+    pool.crew.kill(effect.worker)
+
+
+def emit(pool: PoolActor, effect: fx.Emit) -> None:
+    """Tell an event."""
+    if effect.name == "pool.leak":
+        log.warning("pool %s: leak: %s %s", pool.name, effect.metadata, effect.measurements)
+    pool.emit(effect.name, effect.measurements, effect.metadata)
+
+
+def answer(pool: PoolActor, effect: fx.Answer) -> None:
+    """Answer an administrative request; its ref is the asker."""
+    effect.ref.answer(effect.value)
+
+
+def ready(pool: PoolActor, effect: fx.Ready) -> None:
+    """The pool counts as started."""
+    log.info("Started connection pool: %s", pool.name)
+    pool.emit("pool.started", {"size": pool.core.size, "max_overflow": pool.core.max_overflow}, {})
+    pool.started()
+
+
+def fail(pool: PoolActor, effect: fx.Fail) -> None:
+    """The pool ends with an error, which is its supervisor's to judge."""
+    log.error("pool %s: %s", pool.name, effect.error)
+    if pool.core.started:
+        pool.emit("supervisor.gave_up", {}, {"error": str(effect.error)})
+        pool.stop(effect.error)
+    else:
+        pool.start_failed(effect.error)
+
+
+def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
+    """The pool was asked to stop, and no worker is left."""
+    log.info("Stopped connection pool: %s", pool.name)
+    pool.emit("pool.stopped", {}, {})
+    for asker in pool.core.stoppers:
+        asker.answer(None)
+    pool.core.stoppers.clear()
+
+
+EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
+    fx.Granted: granted,
+    fx.Refused: refused,
+    fx.Ended: ended,
+    fx.Start: start,
+    fx.Open: open_,
+    fx.Close: close,
+    fx.Check: check,
+    fx.Revoke: revoke,
+    fx.Stop: stop,
+    fx.Kill: kill,
+    fx.Emit: emit,
+    fx.Answer: answer,
+    fx.Ready: ready,
+    fx.Fail: fail,
+    fx.Stopped: stopped,
+}

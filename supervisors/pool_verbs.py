@@ -1,0 +1,110 @@
+"""What a pool can be asked: one function for each request, run in the pool's process.
+
+Each returns the answer, or `LATER_ANSWER` when an `Answer` effect will bring it. The asker is the request's ref in the
+core, so the answer finds its way whichever way the question came.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol
+from actorpool.messages import GetPoolStatus
+from actorpool.supervisors.callers import Asker
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.pool import PoolActor
+
+LATER_ANSWER = object()
+"""Returned by a verb whose answer comes with a later effect."""
+
+
+def status(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+    """`PoolStatus`."""
+    return pool.core.status(time.monotonic())
+
+
+def workers(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+    """`list[WorkerInfo]`."""
+    return pool.core.worker_infos(pool.crew.pids, time.monotonic(), time.time())
+
+
+def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+    """`list[LeaseInfo]`."""
+    return pool.core.lease_infos(time.monotonic())
+
+
+def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+    """`PoolMetrics`."""
+    return pool.samples.metrics()
+
+
+def resize(pool: PoolActor, request: protocol.Resize, _asker: Asker) -> None:
+    """Change the size in place."""
+    pool.carry_out(pool.core.resize(time.monotonic(), request.size, request.max_overflow))
+
+
+def suspend(pool: PoolActor, _request: Any, _asker: Asker) -> None:
+    """Serve nobody new."""
+    pool.carry_out(pool.core.suspend(time.monotonic()))
+
+
+def resume(pool: PoolActor, _request: Any, _asker: Asker) -> None:
+    """Serve again."""
+    pool.carry_out(pool.core.resume(time.monotonic()))
+
+
+def drain(pool: PoolActor, request: protocol.Drain, asker: Asker) -> Any:
+    """Answered when every lease is back."""
+    pool.carry_out(pool.core.drain(time.monotonic(), asker, request.timeout))
+    return LATER_ANSWER
+
+
+def recycle(pool: PoolActor, request: protocol.Recycle, asker: Asker) -> Any:
+    """Answered when every connection (or process) is a new one."""
+    pool.carry_out(pool.core.recycle(time.monotonic(), asker, request.timeout, request.restart))
+    return LATER_ANSWER
+
+
+def retire(pool: PoolActor, request: protocol.Retire, asker: Asker) -> Any:
+    """Answered when the pool has stopped."""
+    pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
+    return LATER_ANSWER
+
+
+def clear_cache(pool: PoolActor, _request: Any, _asker: Asker) -> None:
+    """Every worker clears its cache, those in use before their next call."""
+    for hand in pool.crew:
+        pool.crew.tell(hand.id, protocol.Broadcast("clear_cache"))
+
+
+def gather_stats(pool: PoolActor, request: protocol.GatherStats, asker: Asker) -> Any:
+    """Answered when every worker has told its `stats()`, or time is up."""
+    pool.gatherings.begin("stats", request.timeout, asker, time.monotonic())
+    return LATER_ANSWER
+
+
+def listen(pool: PoolActor, request: protocol.Listen, _asker: Asker) -> None:
+    """Send events to a subscriber from now on."""
+    pool.hub.subscribe(request.pattern, request.address)
+    pool.observe()
+
+
+VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
+    protocol.Status: status,
+    GetPoolStatus: status,
+    protocol.Workers: workers,
+    protocol.Leases: leases,
+    protocol.Metrics: metrics,
+    protocol.Resize: resize,
+    protocol.Suspend: suspend,
+    protocol.Resume: resume,
+    protocol.Drain: drain,
+    protocol.Recycle: recycle,
+    protocol.Retire: retire,
+    protocol.ClearCache: clear_cache,
+    protocol.GatherStats: gather_stats,
+    protocol.Listen: listen,
+}

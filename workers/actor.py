@@ -1,0 +1,352 @@
+"""The actor that hosts a `Worker`: one process, one instance, one call at a time.
+
+It serves its own unix socket (the channel) and Thespian messages; both end in `_answer`. Everything about the
+connection and the leases is decided by `Session`.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actorpool import portable, protocol
+from actorpool.actor import Shell, log
+from actorpool.channel import wire
+from actorpool.channel.lane import Lane, Peer
+from actorpool.config import load_worker
+from actorpool.errors import CallTimeout, LeaseExpired, PermanentError
+from actorpool.messages import Call, Err, Ok
+from actorpool.portable import Parcel
+from actorpool.workers.base import RetryAfter
+from actorpool.workers.session import Interrupted, Session, Unavailable
+
+INTERRUPT = signal.SIGUSR2
+"""The signal by which a pool interrupts a running call; Thespian leaves it free."""
+
+
+class WorkerActor(Shell):
+    """Hosts one worker. All of it runs in the worker's own process."""
+
+    session: Session | None = None
+    _init: protocol.Init | None = None
+    _lane: Lane | None = None
+    _pool: Peer | None = None
+    _running = False
+    _interrupted = False
+
+    # -- messages of the pool and of embedding actors -------------------------------------------------------
+
+    def on_process(self) -> None:
+        """Take over the interrupt signal from Thespian."""
+        signal.signal(INTERRUPT, self._on_interrupt)
+        signal.signal(signal.SIGALRM, self._on_interrupt)
+
+    def on_message(self, message: Any, sender: Any) -> None:
+        """Whatever is no system message; what is none of ours is answered by an error."""
+        if isinstance(message, protocol.Init):
+            self._start(message, sender)
+        elif isinstance(message, Call):
+            self._on_call(message, sender)
+        elif not self._on_control(message):
+            self.send(sender, Err(TypeError(f"a worker does not understand {type(message).__name__}"),
+                                  getattr(message, "ref", None)))  # fmt: skip
+
+    def _start(self, init: protocol.Init, sender: Any) -> None:
+        self._init = init
+        self.parent = init.parent or sender
+        try:
+            worker = load_worker(init.worker)(**init.worker_args.open())
+            self.session = Session(worker, init.check_on_checkout)
+            if init.directory is not None and self.can_watch:
+                path = os.path.join(init.directory, f"{os.getpid()}.w")
+                self._lane = Lane(path, self, spin=init.spin, max_message=init.max_message)
+        except Exception as error:
+            self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(wire.dump_error(error))))
+            self.exit_with("start failed")
+            return
+        self.send(self.parent, protocol.Started(init.worker_id, os.getpid()))
+
+    def _on_control(self, message: Any) -> bool:
+        """An order of the pool, whichever way it came; False for anything else."""
+        handler = _CONTROL.get(type(message))
+        if handler is None or self.session is None:
+            return False
+        try:
+            handler(self, self.session, message)
+        except Unavailable as gone:
+            self._tell_lost(gone.error)
+        return True
+
+    def _on_open(self, session: Session, _: protocol.Open) -> None:
+        began = time.monotonic()
+        try:
+            session.open(began)
+        except Exception as error:
+            session.lose(error)
+            retry_after = error.seconds if isinstance(error, RetryAfter) else None
+            packed = Parcel(wire.dump_error(error))
+            self._tell(protocol.OpenFailed(self._id, packed, isinstance(error, PermanentError), retry_after))
+        else:
+            self._tell(protocol.Opened(self._id, time.monotonic() - began))
+
+    def _on_check(self, session: Session, _: protocol.Check) -> None:
+        if not session.connected:
+            raise Unavailable(session.lost or ConnectionError("not connected"))
+        session.check(time.monotonic())
+        self._tell(protocol.Checked(self._id))
+
+    def _on_close(self, session: Session, _: protocol.Close) -> None:
+        session.close()
+
+    def _on_end(self, session: Session, message: protocol.End) -> None:
+        session.end(message.lease)
+
+    def _on_revoke(self, session: Session, message: protocol.Revoke) -> None:
+        self._interrupted = False
+        session.fence = max(session.fence, message.lease + 1)
+        session.reset()
+        self._tell(protocol.Revoked(self._id, message.lease))
+
+    def _on_broadcast(self, session: Session, message: protocol.Broadcast) -> None:
+        method = getattr(session.worker, message.method, None)
+        if method is not None and session.connected:
+            try:
+                method()
+            except Exception as error:
+                log.warning("worker %s: %s failed: %s", self._id, message.method, error)
+
+    def _on_gather(self, session: Session, message: protocol.Gather) -> None:
+        method = getattr(session.worker, message.method, None)
+        value, error = self._try(lambda: None if method is None else method())
+        self._tell(protocol.Gathered(self._id, message.ref, Parcel.of(value if error is None else None)))
+
+    def _on_run_for(self, session: Session, message: protocol.RunFor) -> None:
+        """A call of the message way: the result goes straight to the asker."""
+
+        def run() -> Any:
+            session.admit(message.lease, message.check_first, time.monotonic())
+            self._tell(protocol.Running(message.lease))
+            return session.run(message.fn.open(), message.args.open(), message.kwargs.open())
+
+        value, error = self._try(run)
+        if isinstance(error, Unavailable):
+            self._tell(protocol.NotRun(self._id, message.lease))
+            raise error
+        self._reply(message.asker, message.ref, value, error)
+        self._after_call(error, message.lease, True)
+        self._tell(protocol.Ran(self._id, message.lease))
+
+    def _on_call(self, call: Call, sender: Any) -> None:
+        """A call from an actor: under its grant, or without one to a worker that belongs to no pool."""
+        session = self.session
+        if session is None or (call.grant is None and self._init is not None and self._init.pool is not None):
+            text = "this worker belongs to a pool: check it out, and send the call with your grant"
+            self.send(sender, Err(LeaseExpired(text), call.ref))
+            return
+        lease = call.grant.lease if call.grant is not None else 0
+
+        def run() -> Any:
+            session.admit(lease, False, time.monotonic())
+            return session.run(_opened(call.method), _opened(call.args), _opened(call.kwargs))
+
+        value, error = self._try(run, call.timeout)
+        if isinstance(error, Unavailable):
+            session.lost = None  # the next call tries to connect again
+            error = error.error
+        self._reply(sender, call.ref, value, error)
+        self._after_call(error, lease, lease == 0)
+
+    def _reply(self, asker: Any, ref: Any, value: Any, error: BaseException | None) -> None:
+        if error is None:
+            try:
+                self.send(asker, Ok(Parcel.of(value), ref))
+                return
+            except Exception as problem:  # the result does not pickle
+                error = problem
+        self.send(asker, Err(wire.load_error(wire.dump_error(error)), ref))
+
+    # -- the channel ----------------------------------------------------------------------------------------
+
+    def on_watch(self) -> None:
+        """Something arrived on the channel."""
+        if self._lane is not None:
+            self._lane.serve()
+
+    def watched(self) -> list[int]:
+        """The one descriptor behind which all connections are."""
+        return [self._lane.descriptor] if self._lane is not None else []
+
+    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        """A frame of a client or of the pool."""
+        if kind == wire.CALL:
+            self._on_call_frame(peer, ref, body)
+        elif kind == wire.END:
+            self._end(ref)
+        elif kind == wire.CONTROL:
+            self._pool = peer
+            self._on_control(portable.loads(body))
+
+    def on_gone(self, peer: Peer) -> None:
+        """A client closed its end; its lease is the pool's business."""
+
+    def _on_call_frame(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+        session = self.session
+        assert session is not None
+        lease, flags, _timeout = wire.CALL_HEAD.unpack_from(body)
+        if self._interrupted:  # the pool is taking this lease back; its message is right behind
+            peer.send(wire.NOT_STARTED, ref, _EXPIRED)
+            return
+        try:
+            session.admit(lease, bool(flags & wire.CHECK_FIRST), time.monotonic())
+        except LeaseExpired:
+            peer.send(wire.NOT_STARTED, ref, _EXPIRED)
+            return
+        except Unavailable as gone:
+            peer.send(wire.NOT_STARTED, ref, _unavailable(gone.error))
+            self._tell_lost(gone.error)
+            return
+        value, error = self._try(functools.partial(_run_frame, session, body))
+        del body  # a long argument is not kept while its result is on the way
+        if error is None:
+            try:
+                peer.send(wire.RESULT, ref, portable.dumps(value))
+            except Exception as problem:  # the result does not pickle
+                error = problem
+        if error is not None:
+            peer.send(wire.ERROR, ref, wire.dump_error(error))
+        del value
+        self._after_call(error, lease, bool(flags & wire.LAST))
+
+    def _end(self, lease: int) -> None:
+        assert self.session is not None
+        try:
+            self.session.end(lease)
+        except Unavailable as gone:
+            self._tell_lost(gone.error)
+
+    # -- running user code ------------------------------------------------------------------------------------
+
+    def _try(self, run: Callable[[], Any], timeout: float | None = None) -> tuple[Any, BaseException | None]:
+        """Run user code, interruptible; its value or what it raised. Nothing is ever raised out of it."""
+        try:
+            self._running = True
+            if timeout and self.is_process:
+                signal.setitimer(signal.ITIMER_REAL, timeout)
+            try:
+                return run(), None
+            finally:
+                self._running = False
+                if timeout and self.is_process:
+                    signal.setitimer(signal.ITIMER_REAL, 0)
+        except Interrupted as interrupted:
+            if interrupted.args == (signal.SIGALRM,):
+                return None, CallTimeout(f"the call ran longer than {timeout:g} s and was interrupted")
+            return None, LeaseExpired("the lease was taken back and the call that ran under it interrupted")
+        except BaseException as error:  # user code may raise anything, SystemExit included: it is the caller's
+            return None, error
+
+    def _after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
+        """Note a lost connection; at the end of a lease become pristine. After the answer: nobody waits for it."""
+        session = self.session
+        assert session is not None
+        session.used = time.monotonic()
+        if error is not None and session.connected and session.worker.is_disconnect(error):
+            session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
+            self._tell_lost(session.lost)
+        if last:
+            self._end(lease)
+
+    def _on_interrupt(self, number: int, _frame: Any) -> None:
+        if self._running:
+            self._running = False
+            raise Interrupted(number)
+        if number == INTERRUPT:
+            self._interrupted = True
+
+    # -- telling the pool ---------------------------------------------------------------------------------------
+
+    @property
+    def _id(self) -> int:
+        return self._init.worker_id if self._init is not None else 0
+
+    def _tell(self, message: Any) -> None:
+        if self._pool is not None and self._pool.open:
+            self._pool.send(wire.CONTROL, 0, portable.dumps(message))
+        elif self.parent is not None:
+            self.send(self.parent, message)
+
+    def _tell_lost(self, error: Exception | None) -> None:
+        if self._init is not None and self._init.pool is not None:
+            cause = error or ConnectionError("the connection was lost")
+            self._tell(protocol.Lost(self._id, Parcel(wire.dump_error(cause))))
+        elif self.session is not None:
+            self.session.lost = None  # without a pool to order it, the next call connects again
+
+    def on_exit(self) -> None:
+        """Disconnect before the process ends."""
+        if self.session is not None:
+            self.session.close()
+        if self._lane is not None:
+            self._lane.close()
+
+
+_EXPIRED = portable.dumps(("expired", None))
+
+_CONTROL: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
+    protocol.Open: WorkerActor._on_open,
+    protocol.Check: WorkerActor._on_check,
+    protocol.Close: WorkerActor._on_close,
+    protocol.End: WorkerActor._on_end,
+    protocol.Revoke: WorkerActor._on_revoke,
+    protocol.Broadcast: WorkerActor._on_broadcast,
+    protocol.Gather: WorkerActor._on_gather,
+    protocol.RunFor: WorkerActor._on_run_for,
+}
+
+
+def _run_frame(session: Session, body: bytes | memoryview) -> Any:
+    target, args, kwargs = portable.loads(memoryview(body)[wire.CALL_HEAD.size :])
+    return session.run(target, args, kwargs)
+
+
+def _unavailable(error: Exception) -> bytes:
+    try:
+        return portable.dumps(("unavailable", wire.dump_error(error)))
+    except Exception:  # a cause that cannot travel is told by its text
+        return portable.dumps(("unavailable", wire.dump_error(ConnectionError(str(error)))))
+
+
+def _opened(value: Any) -> Any:
+    return value.open() if isinstance(value, Parcel) else value
+
+
+def spawn_worker(host: Any, worker: Any, /, **worker_args: Any) -> Any:
+    """Start a worker actor that belongs to no pool.
+
+    Args:
+        host: an actor (the worker becomes its child) or a Thespian `ActorSystem`.
+        worker: a `Worker` subclass or `"module:Class"`.
+        **worker_args: its keyword arguments.
+
+    Returns:
+        Its address: send it `Call(None, method, args)`. It connects at its first call. A failed `__init__` ends it.
+    """
+    address = host.createActor(WorkerActor)
+    tell = getattr(host, "tell", None) or host.send
+    tell(
+        address,
+        protocol.Init(
+            pool=None,
+            worker_id=0,
+            worker=Parcel.of(worker),
+            worker_args=Parcel.of(worker_args),
+            check_on_checkout=0.5,
+            directory=None,
+            parent=None,
+        ),
+    )
+    return address
