@@ -190,6 +190,20 @@ class Gathered:
 
 
 @dataclass(frozen=True)
+class Facts(Request):
+    """What a handle has to know of its pool's settings: `HandleFacts`."""
+
+
+@dataclass(frozen=True)
+class HandleFacts:
+    """The settings a handle goes by. `stacks`: leases are watched for leaks, so a checkout tells where it was made."""
+
+    checkout_timeout: float = 5.0
+    call_timeout: float | None = None
+    stacks: bool = False
+
+
+@dataclass(frozen=True)
 class Status(Request):
     """`PoolStatus`."""
 

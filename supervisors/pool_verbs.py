@@ -21,6 +21,12 @@ LATER_ANSWER = object()
 """Returned by a verb whose answer comes with a later effect."""
 
 
+def facts(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+    """`HandleFacts`."""
+    config = pool.config
+    return protocol.HandleFacts(config.checkout_timeout, config.call_timeout, config.leak_threshold is not None)
+
+
 def status(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`PoolStatus`."""
     return pool.core.status(time.monotonic())
@@ -93,6 +99,7 @@ def listen(pool: PoolActor, request: protocol.Listen, _asker: Asker) -> None:
 
 
 VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
+    protocol.Facts: facts,
     protocol.Status: status,
     GetPoolStatus: status,
     protocol.Workers: workers,

@@ -15,9 +15,26 @@ from actorpool.channel import wire
 
 RECEIVE = 65536
 """Bytes asked for at once. The body of a longer frame is received into a buffer of its own, uncopied."""
-JOIN = 16384
+JOIN = 65536
 """Bodies up to this are joined with their header for one plain send; longer ones go by `sendmsg`, uncopied."""
+HEAD = wire.HEADER.size
+
+_pack = wire.HEADER.pack
+_unpack = wire.HEADER.unpack_from
 _CREDENTIALS = struct.Struct("3i")
+
+
+class _Long:
+    """The body of a frame that is longer than what is received at once; one that is refused has no buffer."""
+
+    __slots__ = ("buffer", "filled", "kind", "length", "ref")
+
+    def __init__(self, kind: int, ref: int, length: int, filled: int) -> None:
+        self.kind = kind
+        self.ref = ref
+        self.length = length
+        self.filled = filled
+        self.buffer: memoryview | None = None
 
 
 class Connection:
@@ -29,8 +46,7 @@ class Connection:
         max_message: bytes a body may have, in both directions.
     """
 
-    __slots__ = ("__weakref__", "_big", "_deliver", "_filled", "_head", "_out", "_rest", "_skip", "fd", "max_message",
-                 "open", "sock")
+    __slots__ = ("__weakref__", "_deliver", "_out", "_partial", "fd", "max_message", "open", "sock")
 
     def __init__(self, sock: socket.socket, deliver: Callable[[int, int, Any], None], max_message: int) -> None:
         self.sock = sock
@@ -38,11 +54,7 @@ class Connection:
         self.max_message = max_message
         self.open = True
         self._deliver = deliver
-        self._rest = b""  # the beginning of a frame whose end has not come
-        self._big: memoryview | None = None  # the body of a long frame, filled up to _filled
-        self._filled = 0
-        self._head = (0, 0)  # kind and ref of the long frame
-        self._skip = 0  # bytes of a refused frame still to come
+        self._partial: bytes | _Long | None = None  # the beginning of a frame whose end has not come
         self._out: deque[memoryview] = deque()
 
     # -- out ----------------------------------------------------------------------------------------------
@@ -60,46 +72,48 @@ class Connection:
             lead: a short first part of the body.
         """
         size = len(lead) + len(body)
-        if size > self.max_message:
-            kind, lead = wire.ERROR, b""
-            body = wire.dump_error(wire.too_big(size, self.max_message, "the result would"))
-            size = len(body)
-        head = wire.HEADER.pack(size, kind, ref) + lead
-        if self._out:
-            self._out.extend((memoryview(head), memoryview(body)))
+        if size > JOIN or self._out:
+            self._send_long(kind, ref, body, lead)
             return
-        if size <= JOIN:
-            head += body
-            body = b""
+        data = _pack(size, kind, ref) + lead + body
         try:
-            sent = self.sock.sendmsg((head, body)) if body else self.sock.send(head)
+            sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
         except OSError:  # gone, or closed by us: nobody is there to want it
             return
-        if sent < len(head):
-            self._out.append(memoryview(head)[sent:])
-            sent = len(head)
-        if sent < len(head) + len(body):
-            self._out.append(memoryview(body)[sent - len(head) :])
-        if self._out:
+        if sent < size + HEAD:
+            self._out.append(memoryview(data)[sent:])
             self._await_room(True)
 
+    def _send_long(self, kind: int, ref: int, body: bytes | memoryview, lead: bytes) -> None:
+        size = len(lead) + len(body)
+        if size > self.max_message:
+            kind, lead = wire.ERROR, b""
+            body = wire.dump_error(wire.too_big(size, self.max_message, "the result would"))
+            size = len(body)
+        idle = not self._out
+        self._out.extend((memoryview(_pack(size, kind, ref) + lead), memoryview(body)))
+        if idle:
+            self.flush()
+            if self._out:
+                self._await_room(True)
+
     def flush(self) -> None:
-        """The socket is writable: send on."""
-        while self._out:
-            chunk = self._out[0]
+        """Send on what had no room."""
+        out = self._out
+        while out:
             try:
-                sent = self.sock.send(chunk)
+                sent = self.sock.send(out[0])
             except BlockingIOError:
                 return
             except OSError:
-                self._out.clear()
+                out.clear()
                 break
-            if sent < len(chunk):
-                self._out[0] = chunk[sent:]
-                return
-            self._out.popleft()
+            if sent < len(out[0]):
+                out[0] = out[0][sent:]
+            else:
+                out.popleft()
         self._await_room(False)
 
     def _await_room(self, wanted: bool) -> None:
@@ -110,33 +124,33 @@ class Connection:
 
     def receive(self) -> bool:
         """The socket is readable: deliver what is whole. False: the other side has closed its end."""
-        if self._big is not None:
-            return self._fill(self._big)
+        partial = self._partial
+        if partial.__class__ is _Long:
+            return self._receive_long(partial)  # type: ignore[arg-type]
         try:
             data = self.sock.recv(RECEIVE)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        if not data:
-            return False
-        if self._skip:
-            skipped = min(self._skip, len(data))
-            self._skip -= skipped
-            data = data[skipped:]
-        if self._rest:
-            data = self._rest + data
-            self._rest = b""
+        if partial is not None:
+            data = partial + data if data else b""  # type: ignore[operator]
+            self._partial = None
+        size = len(data)
+        if size >= HEAD:
+            length, kind, ref = _unpack(data)
+            if size == HEAD + length:  # exactly one frame, as nearly always
+                self._deliver(kind, ref, data[HEAD:])
+                return True
         self._parse(data)
-        return True
+        return size > 0
 
     def _parse(self, data: bytes) -> None:
-        unpack, head = wire.HEADER.unpack_from, wire.HEADER.size
         at, size = 0, len(data)
         try:
-            while size - at >= head:
-                length, kind, ref = unpack(data, at)
-                start = at + head
+            while size - at >= HEAD:
+                length, kind, ref = _unpack(data, at)
+                start = at + HEAD
                 end = start + length
                 if end > size:
                     if length > RECEIVE:
@@ -149,20 +163,18 @@ class Connection:
                     return
         finally:  # also when the handler raised: the frames behind this one are kept
             if at < size:
-                self._rest = data[at:]
+                self._partial = data[at:]
 
     def _begin_long(self, kind: int, ref: int, length: int, first: bytes) -> None:
         """Receive a long body into a buffer of its own; refuse one that is beyond the limit, and skip it."""
+        self._partial = long = _Long(kind, ref, length, len(first))
         try:
             if length > self.max_message:
                 raise MemoryError
-            buffer = bytearray(length)
+            long.buffer = memoryview(bytearray(length))
+            long.buffer[: len(first)] = first
         except MemoryError:
-            self._skip = length - len(first)
             self._refuse(kind, ref, length)
-            return
-        buffer[: len(first)] = first
-        self._big, self._filled, self._head = memoryview(buffer), len(first), (kind, ref)
 
     def _refuse(self, kind: int, ref: int, size: int) -> None:
         """A body is too long to be received: whoever waits for an answer gets an error, and the connection goes on."""
@@ -172,17 +184,23 @@ class Connection:
             error = wire.too_big(size, self.max_message, "the result would")
             self._deliver(wire.ERROR, ref, wire.dump_error(error))
 
-    def _fill(self, body: memoryview) -> bool:
+    def _receive_long(self, long: _Long) -> bool:
+        body = long.buffer
         try:
-            count = self.sock.recv_into(body[self._filled :])
+            if body is not None:
+                count = self.sock.recv_into(body[long.filled :])
+            else:
+                count = len(self.sock.recv(min(RECEIVE, long.length - long.filled)))
         except BlockingIOError:
             return True
         except OSError:
             return False
-        self._filled += count
-        if self._filled == len(body):
-            self._big = None
-            self._deliver(*self._head, body)
+        long.filled += count
+        if long.filled == long.length:
+            self._partial = None
+            if body is not None:
+                long.buffer = None  # the body is the handler's alone, who may give its memory back
+                self._deliver(long.kind, long.ref, body)
         return count > 0
 
     # -- the end ------------------------------------------------------------------------------------------
@@ -191,7 +209,7 @@ class Connection:
         """Close the descriptor and drop what was not sent yet; touch nothing else."""
         self.open = False
         self._out.clear()
-        self._rest, self._big = b"", None
+        self._partial = None
         self.sock.close()
 
 

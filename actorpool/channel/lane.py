@@ -23,6 +23,8 @@ from actorpool.channel.connection import Connection, credentials
 
 BACKLOG = 1024
 
+_READABLE = getattr(select, "EPOLLIN", 1)  # a name of the module: looked up for every event
+
 _lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
 
 
@@ -151,7 +153,7 @@ class Lane:
                 callback = self._others.get(fd)
                 if callback is not None:
                     callback(fd)
-            elif events == select.EPOLLIN:
+            elif events == _READABLE:
                 if not peer.receive():
                     self._lost(peer)
             else:

@@ -1,0 +1,295 @@
+"""The caller's blocking side of the channel: a line asks one thing at a time, free lines are kept for the next asker.
+
+Rule of this file: a line that is in anybody's hands is in nobody else's. Taking and giving back are single operations
+of a list, so threads share the free lines without a lock, and a signal handler or a finalizer that breaks into a call
+simply gets another line. A line that was interrupted is not given back; its socket lives on as long as a lease that it
+got refers to it, because the end of the socket is the end of the lease.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import select
+import socket
+import time
+import weakref
+from collections import OrderedDict
+from contextlib import suppress
+
+from actorpool.channel import wire
+from actorpool.channel.connection import HEAD, JOIN, RECEIVE, credentials
+from actorpool.channel.spin import SPIN
+
+MAX_PATHS = 128
+"""Free lines are kept to so many sockets, of those used last: one descriptor each, here and at the other end."""
+MAX_FREE = 64
+"""Free lines kept to one socket; more only when so many threads call at once."""
+
+_pack = wire.HEADER.pack
+_unpack = wire.HEADER.unpack_from
+_DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
+_ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
+
+_lines: weakref.WeakSet[Line] = weakref.WeakSet()
+_free: OrderedDict[str, list[Line]] = OrderedDict()
+generation = 0
+"""Grows with each fork: what was made in another generation belongs to an ancestor of this process."""
+
+
+class NotDelivered(Exception):
+    """Nobody has read the frame: nothing was run, and somebody else may be asked."""
+
+
+class Gone(Exception):
+    """The other side ended after it may have read the frame."""
+
+
+class TimedOut(Exception):
+    """No answer within the time."""
+
+
+class Line:
+    """A blocking connection to a lane, used by one thread at a time.
+
+    Args:
+        path: the lane's socket.
+        spin: seconds to look for the answer before blocking; 0.0 is off.
+        deadline: of the connecting, `time.perf_counter()` seconds; matters only when the lane's queue is full.
+
+    Raises:
+        NotDelivered: nobody listens there.
+        TimedOut: the lane did not take the connection within the time.
+        OSError: it is not allowed, or this process is out of descriptors.
+    """
+
+    __slots__ = ("__weakref__", "_poll", "_refs", "_rest", "path", "pid", "sock", "spin")
+
+    def __init__(self, path: str, *, spin: float = SPIN, deadline: float | None = None) -> None:
+        self.path = path
+        self.spin = spin
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        _lines.add(self)
+        try:
+            _connect(self.sock, path, deadline)
+            self.pid, uid = credentials(self.sock)
+            if uid != os.geteuid():
+                raise PermissionError(errno.EPERM, f"the socket belongs to user {uid}", path)
+        except BaseException:
+            self.sock.close()
+            raise
+        self._poll = select.poll()
+        self._poll.register(self.sock.fileno(), select.POLLIN)
+        self._refs = itertools.count(1)
+        self._rest = b""  # what was received and not yet looked at
+
+    def new_ref(self) -> int:
+        """A number that no other request of this line carries."""
+        return next(self._refs)
+
+    # -- out ----------------------------------------------------------------------------------------------
+
+    def send(self, kind: int, ref: int, body: bytes = b"", lead: bytes = b"", deadline: float | None = None) -> None:
+        """Send a frame whose body is `lead` and `body`.
+
+        Raises:
+            NotDelivered: the other side is gone, and has not read the whole frame.
+            TimedOut: it does not read; the line is then of no more use.
+            MessageTooBig: nothing was sent.
+        """
+        size = len(lead) + len(body)
+        if size > wire.MAX_MESSAGE:
+            raise wire.too_big(size, wire.MAX_MESSAGE, "the arguments")
+        head = _pack(size, kind, ref) + lead
+        if size <= JOIN:
+            head += body
+            body = b""
+        try:
+            sent = self.sock.sendmsg((head, body), (), _DONT_WAIT) if body else self.sock.send(head, _DONT_WAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise NotDelivered(self.path) from error
+        if sent < len(head) + len(body):
+            self._send_rest(head, body, sent, deadline)
+
+    def _send_rest(self, head: bytes, body: bytes, sent: int, deadline: float | None) -> None:
+        room = select.poll()
+        room.register(self.sock.fileno(), select.POLLOUT)
+        for chunk in (memoryview(head), memoryview(body)):
+            skipped = min(sent, len(chunk))
+            sent -= skipped
+            chunk = chunk[skipped:]
+            while chunk:
+                _await(room, deadline)
+                try:
+                    chunk = chunk[self.sock.send(chunk, _DONT_WAIT) :]
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise NotDelivered(self.path) from error
+
+    # -- in -----------------------------------------------------------------------------------------------
+
+    def receive(self, ref: int, deadline: float | None = None) -> tuple[int, bytes | memoryview]:
+        """Wait for the answer to `ref`; answers to requests that were given up are dropped.
+
+        Args:
+            ref: of the request.
+            deadline: `time.perf_counter()` seconds; None waits for ever.
+
+        Returns:
+            The kind and the body of the frame.
+
+        Raises:
+            NotDelivered: the other side closed with our frame unread (the kernel says so).
+            Gone: it closed; the frame may have been read.
+            TimedOut: no answer; the line stays in order.
+        """
+        while True:
+            data = self._rest or self._take(deadline)
+            size = len(data)
+            if size >= HEAD:
+                length, kind, got = _unpack(data)
+                if size == HEAD + length:  # exactly one frame, as nearly always
+                    self._rest = b""
+                    if got == ref:
+                        return kind, data[HEAD:]
+                    continue
+            kind, got, body = self._frame(data, deadline)
+            if got == ref:
+                return kind, body
+
+    def _frame(self, data: bytes, deadline: float | None) -> tuple[int, int, bytes | memoryview]:
+        """The next frame, when it is not exactly what was received at once."""
+        while len(data) < HEAD:
+            self._rest = data
+            data += self._take(deadline)
+        length, kind, ref = _unpack(data)
+        end = HEAD + length
+        if length > RECEIVE and len(data) < end:
+            return kind, ref, self._long(data[HEAD:], length, deadline)
+        while len(data) < end:
+            self._rest = data
+            data += self._take(deadline)
+        self._rest = data[end:]
+        return kind, ref, data[HEAD:end]
+
+    def _long(self, first: bytes, length: int, deadline: float | None) -> memoryview:
+        body = memoryview(bytearray(length))
+        filled = len(first)
+        body[:filled] = first
+        self._rest = b""
+        while filled < length:
+            _await(self._poll, deadline)
+            try:
+                count = self.sock.recv_into(body[filled:])
+            except ConnectionError as error:
+                raise Gone(self.path) from error
+            if not count:
+                raise Gone(self.path)
+            filled += count
+        return body
+
+    def _take(self, deadline: float | None) -> bytes:
+        """Whatever has arrived; looks for the spin's time first, giving the processor away between two looks."""
+        clock = time.perf_counter
+        looking_until = clock() + self.spin if self.spin else 0.0
+        while True:
+            if looking_until:
+                os.sched_yield()
+            else:
+                _await(self._poll, deadline)
+            try:
+                data = self.sock.recv(RECEIVE, _DONT_WAIT)
+            except BlockingIOError:
+                if looking_until and clock() > looking_until:
+                    looking_until = 0.0
+                continue
+            except ConnectionError as error:
+                raise NotDelivered(self.path) from error
+            if not data:
+                raise Gone(self.path)
+            return data
+
+    def close(self) -> None:
+        """Close our end: leases that were got by this line end."""
+        self.sock.close()
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # there never was a socket: out of descriptors
+            self.sock.close()
+
+    def __repr__(self) -> str:
+        return f"<line to {self.path} pid {self.pid}>"
+
+
+def _await(poll: select.poll, deadline: float | None) -> None:
+    """Block until the descriptor is ready."""
+    if deadline is None:
+        poll.poll()
+        return
+    left = deadline - time.perf_counter()
+    if not poll.poll(max(left, 0.0) * 1e3):
+        raise TimedOut
+
+
+def _connect(sock: socket.socket, path: str, deadline: float | None) -> None:
+    sock.setblocking(False)  # a full queue of the lane would block us without a limit
+    while True:
+        try:
+            sock.connect(path)
+            break
+        except BlockingIOError:
+            if deadline is not None and time.perf_counter() > deadline:
+                raise TimedOut from None
+            time.sleep(0.001)
+        except OSError as error:
+            if error.errno in _ABSENT:
+                raise NotDelivered(path) from error
+            raise
+    sock.setblocking(True)
+
+
+# -- free lines -------------------------------------------------------------------------------------------------
+
+
+def take(path: str, spin: float = SPIN, deadline: float | None = None) -> Line:
+    """A line to `path` for the asker alone: a free one, or a new one (see `Line` for what that raises)."""
+    try:
+        return _free[path].pop()
+    except (KeyError, IndexError):
+        return Line(path, spin=spin, deadline=deadline)
+
+
+def give(line: Line) -> None:
+    """Give a line back that has nothing under way."""
+    path = line.path
+    try:
+        free = _free[path]
+        _free.move_to_end(path)
+    except KeyError:  # the first of its path, or another thread has just dropped the path
+        free = _free.setdefault(path, [])
+        if len(_free) > MAX_PATHS:
+            _free.popitem(last=False)
+    if len(free) < MAX_FREE:
+        free.append(line)
+
+
+def forget(prefix: str) -> None:
+    """Drop the free lines whose path begins so: of one socket, or (with a directory) of a whole system that ended."""
+    for path in [path for path in list(_free) if path.startswith(prefix)]:
+        _free.pop(path, None)
+
+
+def _drop_inherited() -> None:
+    # The copies of a forked child would keep its parent's leases alive, and two processes would read one stream.
+    global generation
+    generation += 1
+    for line in list(_lines):
+        line.sock.close()
+    _free.clear()
+
+
+os.register_at_fork(after_in_child=_drop_inherited)
