@@ -1,0 +1,1 @@
+"""Measurements and simulations: what the figures in the documentation come from."""
