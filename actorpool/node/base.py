@@ -72,7 +72,7 @@ def attach(base: str, port: int, cookie: bytes) -> Any:
             time.sleep(random.uniform(0.05, 0.3) * (attempt + 1))
         else:
             return ActorSystem(ours, transientUnique=getattr(ActorSystem, "systemBase", None) is not None)
-    raise SystemDown(f"the node at port {port} did not answer {ATTACH_TRIES} times: it is ending, or the machine is overloaded")
+    raise SystemDown(f"port {port} did not answer {ATTACH_TRIES} times: the node is ending, or the machine overloaded")
 
 
 def detach(system: Any) -> None:

@@ -82,7 +82,7 @@ def _serve(order: Order, owner: Connection) -> int:
         log.info("node %s serves (pid %d, admin port %d)", directory.name, os.getpid(), port)
         _tell(owner, Ready(directory.name, directory.path))
         failed = watch.wait()
-        host.send_signal(welcome.supervisor_pid, signal.SIGTERM)  # Thespian's exit request, never blocked by a busy actor
+        host.send_signal(welcome.supervisor_pid, signal.SIGTERM)  # Thespian's exit request; sending it cannot block
         watch.wait_for_root()
     finally:
         _end_everything()

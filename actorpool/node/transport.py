@@ -19,7 +19,12 @@ from thespian.actors import ActorAddress
 from thespian.system.transport import ExternalInterfaceTransportInit, ReceiveEnvelope
 from thespian.system.transport.IPBase import TCPv4ActorAddress, UDPv4ActorAddress
 from thespian.system.transport.streamBuffer import ReceiveBuffer, ackDataErrPacket, ackPacket, isControlMessage
-from thespian.system.transport.TCPTransport import ExternalTransportCopy, TCPEndpoint, TCPIncomingPersistent, TCPTransport
+from thespian.system.transport.TCPTransport import (
+    ExternalTransportCopy,
+    TCPEndpoint,
+    TCPIncomingPersistent,
+    TCPTransport,
+)
 from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UDPTransportCopy
 
 from actorpool import host
@@ -146,7 +151,7 @@ class SignedTCP(_Hardened, TCPTransport):  # type: ignore[misc]
         sockets += [idle.socket for idle in getattr(self, "_openSockets", {}).values()]
         sockets += [getattr(intent, "socket", None) for intent in getattr(self, "_transmitIntents", {}).values()]
         super().close()
-        self._openSockets = {}
+        self._openSockets: dict[Any, Any] = {}
         for sock in sockets:
             if sock is not None:
                 sock.close()
@@ -229,8 +234,8 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
             admin = self.getAdminAddr(args[0]) if isinstance(init, ExternalInterfaceTransportInit) else args[0]
             number = address = parent = None
         super().__init__(UDPEndpoint(number, address or _udp(0), parent, admin))
-        plain = self.socket
-        self.socket = _SignedDatagrams(self.seal, plain.detach())
+        plain: socket.socket = self.socket
+        self.socket: socket.socket = _SignedDatagrams(self.seal, plain.detach())
 
     @staticmethod
     def getAdminAddr(capabilities: dict[str, Any]) -> Any:  # noqa: N802

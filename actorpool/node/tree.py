@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from actorpool.messages import WhereIs
 from actorpool.node.base import ask
 from actorpool.node.order import Order
 from actorpool.protocol import Hello, Welcome
 from actorpool.supervisors import ChildSpec, SupervisorSpec, start_supervisor
-from actorpool.messages import WhereIs
 
 MANAGER = "manager"
 """The manager's id below the root supervisor, and its socket's name."""
