@@ -8,6 +8,7 @@ window of failures: a success does not wipe out the failures around it, so an in
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sized
 
 from actorpool.config import Breaker
 
@@ -36,16 +37,16 @@ class Circuit:
             return "closed"
         return "open" if now < self._until else "half_open"
 
-    def allows(self, now: float, waiting: int = 0) -> bool:
+    def allows(self, now: float, waiting: Sized = ()) -> bool:
         """Whether one more caller may come in: not while open, and while half-open only as a trial.
 
         Args:
             now: monotonic seconds.
-            waiting: callers let in before who still wait; they are trials to be.
+            waiting: the callers let in before who still wait; they are trials to be, and counted only when it matters.
         """
         if self._until is None or self._breaker is None:
             return True
-        return now >= self._until and self._trials + waiting < self._breaker.half_open
+        return now >= self._until and self._trials + len(waiting) < self._breaker.half_open
 
     def trial_begins(self, now: float) -> bool:
         """Report that a caller is being served. True: it is a trial, and `trial_ends` is due when its lease ends."""

@@ -66,7 +66,7 @@ class Leasing(Workforce):
         """Why nobody is let in at all."""
         if self.stopping:
             return PoolStopped(f"pool {self.name!r} is being stopped", pool=self.name)
-        if not self.circuit.allows(now, len(self.queue)):
+        if not self.circuit.allows(now, self.queue):
             return CircuitOpen(
                 f"pool {self.name!r}: the circuit breaker is open after repeated connection failures"
                 f" (last: {self.down_cause!r}); next try in {self.circuit.retry_in(now):.1f} s",

@@ -261,13 +261,15 @@ class Workforce(Ledger):
             self._recycle_now(worker, now)
         elif worker.expires is not None and now >= worker.expires and worker.recycle is None:
             self._renew(worker, now)
-        elif self._surplus > self.max_overflow:  # resized: waiters or not, it is one more than allowed
-            self._stop(worker, now)
-        elif self._surplus > 0 and not self._is_wanted() and self.config.overflow_ttl <= 0:
+        elif self._surplus > 0 and self._is_too_much():
             self._stop(worker, now)
         else:
             self._rest(worker, now)
             self._serve(now)
+
+    def _is_too_much(self) -> bool:
+        """Whether a worker above `size` goes: always when a resize left more than allowed, else when nobody waits."""
+        return self._surplus > self.max_overflow or (self.config.overflow_ttl <= 0 and not self._is_wanted())
 
     def _is_wanted(self) -> bool:
         return self.serving and len(self.queue) > 0

@@ -77,7 +77,7 @@ def test_half_open_lets_only_so_many_trials_out():
     assert not circuit.allows(31)
     circuit.trial_ends(32)  # its caller died without a verdict
     assert circuit.allows(32)
-    assert not circuit.allows(32, waiting=1)  # who waits for a worker will be a trial as well
+    assert not circuit.allows(32, waiting=["one"])  # who waits for a worker will be a trial as well
 
 
 def test_a_successful_trial_closes_it_and_forgets_the_failures():
