@@ -106,7 +106,7 @@ class RunCaller:
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
         """Answer `Err`."""
-        pool.send(self.address, Err(refusal.error, self.request.ref))
+        self._fail(pool, refusal.error)
 
     def ended(self, pool: PoolActor, end: Ended) -> None:
         """The worker died or was taken back. What had not begun goes to another worker, unseen by the asker."""
@@ -114,11 +114,15 @@ class RunCaller:
             pool.again(self)
         elif end.died:
             text = f"pool {pool.name!r}: worker {end.worker} died while it ran the call, which may have taken effect"
-            pool.send(self.address, Err(WorkerDied(text, pool=pool.name), self.request.ref))
+            self._fail(pool, WorkerDied(text, pool=pool.name))
         else:
             limit = pool.config.call_timeout or pool.config.max_lease
             text = f"pool {pool.name!r}: the call ran longer than {limit} s and was interrupted"
-            pool.send(self.address, Err(CallTimeout(text, pool=pool.name), self.request.ref))
+            self._fail(pool, CallTimeout(text, pool=pool.name))
+
+    def _fail(self, pool: PoolActor, error: Exception) -> None:
+        pool.send(self.address, Err(error, self.request.ref))
+        pool.done(self)
 
 
 @dataclass(frozen=True)

@@ -227,7 +227,10 @@ class PoolActor(Supervised, Shell):
             lease.holder.running = True
 
     def _ran(self, message: protocol.Ran) -> None:
+        lease = self.core.leases.get(message.lease)
         self.carry_out(self.core.checkin(time.monotonic(), message.lease))
+        if lease is not None:
+            self.done(lease.holder)
 
     def _not_run(self, message: protocol.NotRun) -> None:
         lease = self.core.leases.get(message.lease)
@@ -315,6 +318,10 @@ class PoolActor(Supervised, Shell):
         self.crew.tell(grant.worker, order)
         if self.config.call_timeout is not None:
             self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
+
+    def done(self, holder: Any) -> None:
+        """A call of the message way has its answer: its caller is watched no longer for its sake."""
+        self._clientele.remove(holder)
 
     def again(self, holder: RunCaller) -> None:
         """Take a call that was not started to another worker, within what is left of its time."""

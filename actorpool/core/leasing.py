@@ -265,7 +265,6 @@ class Leasing(Workforce):
         self.queue.of_caller(holder)
         for id in list(self.held.get(holder, ())):
             self._reclaimed(self.leases[id], now, "caller died")
-        self.held.pop(holder, None)
         self._check_drained()
 
     @decides
@@ -278,7 +277,10 @@ class Leasing(Workforce):
 
     def _end_lease(self, id: int, now: float, died: bool = False) -> None:
         lease = self.leases.pop(id)
-        self.held[lease.holder].discard(id)
+        held = self.held[lease.holder]
+        held.discard(id)
+        if not held:
+            del self.held[lease.holder]  # a holder that leases once must not be remembered for ever
         lease.worker.lease = None
         self.holds.add(now - lease.since)
         if lease.trial:
