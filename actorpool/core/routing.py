@@ -1,0 +1,319 @@
+"""Calls: to which connection each one goes, when it begins, how it ends. Exactly one answer for each, whatever happens.
+
+A call goes to the live connection with the least expected wait and queues there. It leaves the queue only to be run,
+because its time is over, or because its connection is (then it goes to another one). A call that has begun stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Any
+
+from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Deliver, Gather, Interrupt, Run
+from actorpool.core.decider import decides
+from actorpool.core.effects import Answer, Kill
+from actorpool.core.upkeep import Upkeep
+from actorpool.errors import ActorPoolError, WorkerDied
+
+PATIENCE = 0.05
+"""Seconds of cooldown that waiting calls sit out. For a longer pause they look for a better connection."""
+
+
+class Routing(Upkeep):
+    """The layer that serves callers."""
+
+    # -- arriving -------------------------------------------------------------------------------------------
+
+    @decides
+    def call(
+        self,
+        now: float,
+        ref: Hashable,
+        caller: Hashable,
+        resource: Hashable,
+        method: str,
+        payload: Any = None,
+        *,
+        where: Any = None,
+        timeout: float | None = None,
+    ) -> None:
+        """Run a method on the connection to `resource` with the least expected wait; ends in `Deliver` or `Answer`.
+
+        Args:
+            ref: names the call towards its caller; a second call of a pending `ref` is the same message again.
+            caller: whoever dies or lives as one (`caller_down`).
+            payload: what the worker needs; passed on in `Run`.
+            where: see `Roster._fits`.
+            timeout: seconds from now, waiting and running together, or None.
+        """
+        if ref in self.calls:
+            return
+        deadline = None if timeout is None else now + timeout
+        call = Call(next(self._numbers), ref, caller, resource, method, payload, where, now, deadline)
+        if self.stopping:
+            self._fail(call, self._stopped())
+            return
+        target = self._choose(call, now)
+        if isinstance(target, Connection):
+            self._take(call, target, now)
+        else:
+            self._fail(call, target)
+
+    @decides
+    def map(
+        self,
+        now: float,
+        ref: Any,
+        caller: Hashable,
+        resource: Hashable,
+        method: str,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Run a method on every live connection to `resource`; answered by `{id: the worker's reply, or an error}`."""
+        live = self._live(resource, now)
+        if not live:
+            self._do(Answer(ref, {}))
+            return
+        gather = Gather(ref, [connection.id for connection in live])
+        deadline = None if timeout is None else now + timeout
+        for connection in live:
+            if method not in connection.meters:
+                self._contribute(gather, connection, self._no_method(resource, method, [connection]))
+                continue
+            key = (ref, connection.id)
+            call = Call(next(self._numbers), key, caller, resource, method, payload, None, now, deadline, gather)
+            self._take(call, connection, now)
+
+    def _take(self, call: Call, connection: Connection, now: float) -> None:
+        self.calls[call.ref] = call
+        self._queue(call, connection, now)
+        if call.deadline is not None:
+            self.deadlines.add(call)
+
+    # -- choosing -------------------------------------------------------------------------------------------
+
+    def _live(self, resource: Hashable, now: float) -> list[Connection]:
+        """The connections that take calls now; those that are found expired are ended."""
+        live = [connection for connection in self._of(resource) if connection.state is LIVE]
+        expired = [connection for connection in live if connection.ttl is not None and connection.expired(now)]
+        if not expired:
+            return live
+        for connection in expired:
+            self._end(connection, now)
+        return [connection for connection in live if connection not in expired]
+
+    def _choose(self, call: Call, now: float) -> Connection | ActorPoolError:
+        """The one place that decides where a call goes, or why it can go nowhere."""
+        live = self._live(call.resource, now)
+        if not live:
+            return self._no_resource(call.resource, now)
+        able = [connection for connection in live if call.method in connection.meters]
+        if not able:
+            return self._no_method(call.resource, call.method, live)
+        if call.where is not None:
+            fitting = [connection for connection in able if self._fits(call.where, connection, now)]
+            if not fitting:
+                return self._no_match(call, len(able))
+            able = fitting
+        return able[0] if len(able) == 1 else self._least_wait(able, call.method, now)
+
+    def _least_wait(self, able: list[Connection], method: str, now: float) -> Connection:
+        """The least mean time × calls ahead + cooldown; then the fewest calls ahead; then the oldest connection.
+
+        A connection that was never measured counts with the average of the others: as fast as can be expected, and
+        not, at no time at all for each call, as the best place for all calls until its first one is over.
+        """
+        for connection in able:
+            if connection.running is None and not connection.queue and connection.free_at <= now:
+                return connection  # no wait at all: nothing can be better, and the oldest such comes first
+        means = [connection.mean(method) for connection in able]
+        known = [mean for mean in means if mean is not None]
+        guess = sum(known) / len(known) if known else 0.0
+        best, least, fewest = able[0], float("inf"), 0
+        for connection, mean in zip(able, means, strict=True):
+            ahead = connection.ahead
+            wait = (guess if mean is None else mean) * ahead + connection.pause(now)
+            if wait < least or (wait == least and ahead < fewest):
+                best, least, fewest = connection, wait, ahead
+        return best
+
+    # -- waiting and running --------------------------------------------------------------------------------
+
+    def _queue(self, call: Call, connection: Connection, now: float) -> None:
+        call.connection = connection
+        if connection.running is None and not connection.queue and now >= connection.free_at:
+            self._run(call, connection, now)
+        else:
+            connection.enqueue(call)
+
+    def _run(self, call: Call, connection: Connection, now: float) -> None:
+        assert connection.worker is not None
+        connection.running = call
+        call.started = now
+        self._do(Run(connection.worker, call))
+
+    def _next(self, connection: Connection, now: float) -> None:
+        """The one place where waiting calls begin; called after every change of a connection that may let one."""
+        if not connection.serving or connection.running is not None:
+            return
+        if connection.queue and connection.expired(now):
+            self._end(connection, now)
+            return
+        while connection.queue and now >= connection.free_at:
+            call = connection.queue.popitem(last=False)[1]
+            if call.deadline is None or now < call.deadline:
+                self._run(call, connection, now)
+                return
+            self._fail(call, self._timed_out(call, now))
+        if connection.state is DRAINING and not connection.queue:
+            self._drop(connection, now)
+
+    @decides
+    def done(
+        self,
+        now: float,
+        worker: int,
+        number: int,
+        reply: Any = None,
+        *,
+        failed: bool = False,
+        cooldown: float = 0.0,
+        close: bool = False,
+    ) -> None:
+        """The worker has answered the call of that number.
+
+        Args:
+            reply: what it answered; passed on unopened.
+            failed: the method raised.
+            cooldown: seconds during which the connection is to begin no call.
+            close: the connection is done (so it is when `cooldown` is infinite).
+        """
+        connection = self.workers.get(worker)
+        call = connection.running if connection is not None else None
+        if connection is None or call is None or call.number != number:
+            return
+        connection.running = connection.kill_at = None
+        connection.proven = True
+        connection.last_call = now
+        took = now - call.started
+        connection.meters[call.method].add(took, failed)
+        if close or cooldown == float("inf"):
+            self._end(connection, now)
+        elif connection.state is ENDING:
+            self._settle(connection, now)
+        else:
+            if cooldown > 0:
+                self._cool(connection, now, cooldown)
+            self._next(connection, now)  # before the answer: the worker is what others wait for
+        self._deliver(call, connection, reply, took)
+
+    def _cool(self, connection: Connection, now: float, cooldown: float) -> None:
+        connection.free_at = now + cooldown
+        self.agenda.at(connection.free_at, (self._cooled, connection.id, None))
+        if cooldown >= PATIENCE:
+            self._reconsider(connection, now)
+
+    def _cooled(self, id: int, _since: None, now: float) -> None:
+        connection = self.connections.get(id)
+        if connection is not None:
+            self._next(connection, now)
+
+    # -- going elsewhere ------------------------------------------------------------------------------------
+
+    def _move_calls(self, connection: Connection, now: float) -> None:
+        """The connection is over: each waiting call goes to the best of the others, or fails if none can take it."""
+        for call in connection.take_queue():
+            target = self._choose(call, now) if call.gather is None else None
+            if isinstance(target, Connection):
+                self._queue(call, target, now)
+            else:
+                self._fail(call, self._none_left(call, connection))
+
+    def _reconsider(self, connection: Connection, now: float) -> None:
+        """The connection pauses: those of its waiting calls that begin sooner on another one go there."""
+        if connection.state is not LIVE or connection.expired(now):
+            return
+        for call in connection.take_queue():
+            target = connection if call.gather is not None else self._choose(call, now)
+            self._queue(call, target if isinstance(target, Connection) else connection, now)
+
+    @decides
+    def not_run(self, now: float, worker: int, number: int, error: Exception) -> None:
+        """The worker had no connection any more and did not begin the call: nothing was lost but the connection."""
+        connection = self.workers.get(worker)
+        call = connection.running if connection is not None else None
+        if connection is None or call is None or call.number != number:
+            return
+        connection.running = connection.kill_at = None
+        connection.cause = error
+        if not call.answered:
+            connection.enqueue(call)
+        self._end(connection, now, failed=True)
+
+    # -- ending ---------------------------------------------------------------------------------------------
+
+    def _deliver(self, call: Call, connection: Connection, reply: Any, took: float) -> None:
+        if self.observed:
+            metadata = {"connection": connection.id, "method": call.method}
+            self._emit("call.done", metadata=metadata, ms=took * 1e3)
+        if call.answered:
+            return
+        call.answered = True
+        del self.calls[call.ref]
+        if call.gather is None:
+            self._do(Deliver(call, reply))
+        else:
+            self._contribute(call.gather, connection, reply)
+
+    def _fail(self, call: Call, error: ActorPoolError) -> None:
+        call.answered = True
+        self.calls.pop(call.ref, None)
+        if call.gather is None:
+            self._do(Answer(call.ref, error))
+        elif call.connection is not None:
+            self._contribute(call.gather, call.connection, error)
+
+    def _lose_running(self, connection: Connection, reason: str) -> None:
+        call, connection.running, connection.kill_at = connection.running, None, None
+        if call is not None and not call.answered:
+            text = (
+                f"shared pool {self.name!r}: the process of connection {connection.id} died ({reason}) while it ran "
+                f"{call.method!r}; the call may have taken effect and was not repeated"
+            )
+            self._fail(call, WorkerDied(text, pool=self.name))
+
+    def _overdue(self, call: Call, now: float) -> None:
+        """The call's time is over: one that waits is never run, one that runs is interrupted."""
+        connection = call.connection
+        assert connection is not None
+        if call.running:
+            assert connection.worker is not None
+            connection.kill_at = now + self.kill_after
+            self.agenda.at(connection.kill_at, (self._kill_if_stuck, connection.id, call.number))
+            self._do(Interrupt(connection.worker, call.number))
+            self._emit("call.timeout", metadata={"connection": connection.id, "method": call.method})
+        error = self._timed_out(call, now)
+        connection.queue.pop(call.number, None)
+        if not call.answered:
+            self._fail(call, error)
+        if call.running:
+            self._reconsider(connection, now)
+        else:
+            self._next(connection, now)
+
+    def _kill_if_stuck(self, id: int, number: int, now: float) -> None:
+        connection = self.connections.get(id)
+        if connection is None or connection.worker is None or connection.running is None:
+            return
+        if connection.running.number == number:
+            self._do(Kill(connection.worker))
+
+    def _forget(self, call: Call, now: float) -> None:
+        """Nobody waits for the call any more. It leaves its queue; if it runs it ends by itself, or at its deadline."""
+        del self.calls[call.ref]
+        call.answered = True
+        connection = call.connection
+        if connection is not None and connection.queue.pop(call.number, None) is not None:
+            self._next(connection, now)
