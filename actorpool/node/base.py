@@ -21,8 +21,8 @@ _BASES = {
     "multiprocTCPBase": multiprocTCPBase.ActorSystemBase,
     "multiprocUDPBase": multiprocUDPBase.ActorSystemBase,
 }
-ATTACH_TRIES = 5
-"""Several processes that attach in the same instant can fail with Thespian 4.0.1; each tries again a little later."""
+ATTACH_WITHIN = 15.0
+"""Seconds. Several processes that attach in the same instant can fail with Thespian 4.0.1; each tries again later."""
 
 
 class _Carrier:
@@ -65,14 +65,15 @@ def attach(base: str, port: int, cookie: bytes) -> Any:
         SystemDown: nobody listens there, or it does not answer to this cookie.
     """
     cls = type("AttachedBase", (_AttachOnly, _BASES[base]), {"transportType": transport_for(base, cookie)})
-    for attempt in range(ATTACH_TRIES):
+    deadline = time.monotonic() + ATTACH_WITHIN
+    while time.monotonic() < deadline:
         try:
             ours = cls(_Carrier(port))
         except InvalidActorAddress:
-            time.sleep(random.uniform(0.05, 0.3) * (attempt + 1))
+            time.sleep(random.uniform(0.05, 0.5))
         else:
             return ActorSystem(ours, transientUnique=getattr(ActorSystem, "systemBase", None) is not None)
-    raise SystemDown(f"port {port} did not answer {ATTACH_TRIES} times: the node is ending, or the machine overloaded")
+    raise SystemDown(f"port {port} did not answer for {ATTACH_WITHIN} s: the node is ending, or the machine overloaded")
 
 
 def detach(system: Any) -> None:

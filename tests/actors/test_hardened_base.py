@@ -1,0 +1,283 @@
+"""The hardened base: loopback only, nothing unsigned is read, and nothing of Thespian's is missing."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import random
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import psutil
+import pytest
+from thespian.actors import ActorSystem, ActorSystemException
+
+from actorpool import host
+from actorpool.errors import SystemDown
+from actorpool.node import base, launch, runtime
+from actorpool.node.runtime import NodeFacts
+from actorpool.node.transport import ForgedMessageError, Seal, port_of
+from tests.actors.node_actors import Plain
+
+Eventually = Callable[..., Any]
+TCP, UDP = "multiprocTCPBase", "multiprocUDPBase"
+
+
+class Started:
+    """A node and this process's endpoint of it."""
+
+    def __init__(self, kind: str) -> None:
+        self.node = launch.launch(None, kind)
+        self.facts: NodeFacts
+        self.directory, self.facts, self.cookie = runtime.find(self.node.name)
+        self.system = base.attach(kind, self.facts.admin_port, self.cookie)
+        self.actor = self.system.createActor(Plain)
+
+    def ask(self, word: str, value: Any = None, timeout: float = 5.0) -> Any:
+        return self.system.ask(self.actor, (word, value), timeout)
+
+    def log(self) -> str:
+        return Path(self.directory, "node.log").read_text()
+
+    def close(self) -> None:
+        base.detach(self.system)
+        self.node.stop(5.0)
+
+
+@pytest.fixture(params=[TCP, UDP])
+def started(request: pytest.FixtureRequest) -> Iterator[Started]:
+    node = Started(request.param)
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def tcp() -> Iterator[Started]:
+    node = Started(TCP)
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def udp() -> Iterator[Started]:
+    node = Started(UDP)
+    yield node
+    node.close()
+
+
+class Exploit:
+    """Unpickling it makes a directory."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.mkdir, (self.path,))
+
+
+def send_raw(port: int, data: bytes) -> bytes:
+    """Send bytes to a TCP port as a stranger; everything that comes back until the other side closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
+        connection.sendall(data)
+        answer = b""
+        try:
+            while part := connection.recv(4096):
+                answer += part
+        except ConnectionResetError:
+            pass
+    return answer
+
+
+def framed(data: bytes) -> bytes:
+    return b"%d>" % len(data) + data
+
+
+def test_nothing_listens_on_anything_but_loopback(started: Started) -> None:
+    started.ask("child")
+    family = [psutil.Process(started.node.pid), *psutil.Process(started.node.pid).children(recursive=True)]
+    bound = {
+        connection.laddr.ip for process in family for connection in process.net_connections("inet") if connection.laddr
+    }
+    assert bound == {"127.0.0.1"}
+    assert len(family) >= 5
+
+
+def test_a_forged_packet_to_any_port_is_not_unpickled_not_answered_and_counted(
+    tcp: Started, tmp_path: Path, eventually: Eventually
+) -> None:
+    stock = pickle.dumps((None, Exploit(tmp_path / "taken")))
+    wrongly_signed = Seal(b"w" * 32).close((None, Exploit(tmp_path / "taken")))
+    ports = [tcp.facts.admin_port, tcp.facts.root_port, port_of(tcp.actor)]
+    for port in ports:
+        for data in (stock, wrongly_signed):
+            assert send_raw(port, framed(data)) == b""
+    assert not (tmp_path / "taken").exists()
+    assert tcp.ask("echo", "still there") == "still there"
+    eventually(lambda: tcp.log().count("dropped 1 message(s) that were not signed with this node's cookie") == 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"x" * 5000, b"99999999999>", b"5>", b"0>", b"-7>abc", b"12x>abc", framed(bytes(500))],
+    ids=["endless", "giant", "unfinished", "empty", "negative", "no number", "noise"],
+)
+def test_what_is_no_message_at_all_harms_nothing(tcp: Started, data: bytes) -> None:
+    for port in (tcp.facts.admin_port, port_of(tcp.actor)):
+        if data == b"5>":  # may still become one: only the connection stays
+            socket.create_connection(("127.0.0.1", port)).close()
+        else:
+            assert send_raw(port, data) == b""
+    assert tcp.ask("echo", 1) == 1
+    assert tcp.ask("child")[1] > 0
+
+
+def test_a_replayed_acknowledgement_word_is_no_message(tcp: Started) -> None:
+    data = Seal(tcp.cookie).close("ACK")
+    answer = send_raw(port_of(tcp.actor), framed(data))
+    assert answer != b""  # signed by us, so it is told that it made no sense, as Thespian does
+    assert tcp.ask("echo", 1) == 1
+
+
+def test_forged_datagrams_are_as_if_they_had_never_come(udp: Started, tmp_path: Path, eventually: Eventually) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.bind(("127.0.0.1", 0))
+        stranger.settimeout(0.2)
+        for port in (udp.facts.admin_port, port_of(udp.actor)):
+            for data in (pickle.dumps(Exploit(tmp_path / "taken")), b"BuMP", b"", os.urandom(200)):
+                stranger.sendto(data, ("127.0.0.1", port))
+        with pytest.raises(TimeoutError):
+            stranger.recv(1)
+    assert not (tmp_path / "taken").exists()
+    assert udp.ask("echo", 1) == 1
+    eventually(lambda: udp.log().count("dropped 1 message(s)") == 2)
+
+
+def test_every_message_is_signed_with_this_nodes_cookie(tcp: Started) -> None:
+    seal = Seal(tcp.cookie)
+    data = seal.close(("who", "what"))
+    assert seal.open(data) == ("who", "what")
+    for broken in (data[:-1] + b"x", b"x" + data[1:], data[:10], b""):
+        with pytest.raises(ForgedMessageError):
+            seal.open(broken)
+    assert tcp.cookie not in data
+
+
+def test_large_and_many_messages_arrive_whole(tcp: Started) -> None:
+    for size in (0, 1, 65_536, 1_000_000, 20_000_000):
+        value = random.randbytes(size)
+        assert tcp.ask("echo", value, 20) == value
+
+
+def test_messages_that_cross_on_one_connection_all_arrive(tcp: Started, eventually: Eventually) -> None:
+    other = tcp.system.createActor(Plain)
+    count = 500  # below Thespian's own limit for one sender's queue
+    with tcp.system.private() as one, tcp.system.private() as two:
+        threads = [
+            threading.Thread(target=one.ask, args=(tcp.actor, ("volley", (other, count)), 20)),
+            threading.Thread(target=two.ask, args=(other, ("volley", (tcp.actor, count)), 20)),
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    for actor in (tcp.actor, other):
+        eventually(lambda actor=actor: tcp.system.ask(actor, ("caught", None), 5) == count, 20.0)
+
+
+def test_a_message_of_a_class_the_other_side_cannot_import_harms_nothing(
+    tcp: Started, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Nowhere:
+        pass
+
+    Nowhere.__qualname__ = "Nowhere"
+    Nowhere.__module__ = "no_such_module_anywhere"
+    module = ModuleType("no_such_module_anywhere")
+    vars(module)["Nowhere"] = Nowhere
+    monkeypatch.setitem(sys.modules, "no_such_module_anywhere", module)
+    with pytest.raises(ActorSystemException, match="BadPacket"):
+        tcp.ask("echo", Nowhere(), 2)
+    assert tcp.ask("echo", 1) == 1
+
+
+def test_two_nodes_in_one_process_keep_their_keys_apart() -> None:
+    first, second = Started(TCP), Started(TCP)
+    try:
+        assert first.cookie != second.cookie
+        assert first.ask("pid") != second.ask("pid")
+        for _ in range(3):
+            assert first.ask("echo", 1) == 1
+            assert second.ask("echo", 2) == 2
+    finally:
+        second.close()
+        assert first.ask("echo", 3) == 3
+        first.close()
+
+
+def test_a_plain_actor_system_afterwards_is_the_first_one() -> None:
+    first, second = Started(TCP), Started(TCP)
+    try:
+        assert ActorSystem().ask(first.actor, ("pid", None), 5) == first.ask("pid")
+    finally:
+        first.close()
+        second.close()
+    assert getattr(ActorSystem, "systemBase", None) is None
+
+
+def test_threads_with_private_contexts_never_get_each_others_answers(started: Started) -> None:
+    wrong: list[Any] = []
+
+    def converse(number: int) -> None:
+        with started.system.private() as context:
+            for turn in range(50):
+                answer = context.ask(started.actor, ("echo", (number, turn)), 10)
+                if answer != (number, turn):
+                    wrong.append((number, turn, answer))
+
+    threads = [threading.Thread(target=converse, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+
+
+def test_a_plain_actor_dies_with_its_parent(started: Started, eventually: Eventually) -> None:
+    _, child = started.ask("child")
+    os.kill(started.ask("pid"), signal.SIGKILL)
+    eventually(lambda: not host.alive(child), 1.0)
+
+
+def test_an_actor_holds_no_socket_or_pipe_of_the_node(tcp: Started) -> None:
+    child, _ = tcp.ask("child")
+    held = tcp.system.ask(child, ("descriptors", None), 5)
+    assert not [name for name in held if "lock" in name]
+    listening = [c for c in psutil.Process(tcp.node.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    pid = tcp.system.ask(child, ("pid", None), 5)
+    ports = {c.laddr.port for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN}
+    assert ports == {port_of(child)}
+    assert listening
+
+
+def test_attaching_to_a_node_that_has_ended_starts_none(tcp: Started) -> None:
+    other = Started(TCP)
+    other.close()
+    with pytest.raises(SystemDown, match="the node has ended"):
+        base.attach(TCP, other.facts.admin_port, other.cookie)
+
+
+def test_an_endpoint_leaves_no_descriptor(tcp: Started, open_descriptors: Callable[[], dict[int, str]]) -> None:
+    before = set(open_descriptors())
+    for _ in range(5):
+        system = base.attach(TCP, tcp.facts.admin_port, tcp.cookie)
+        with system.private() as context:
+            assert context.ask(tcp.actor, ("echo", 1), 5) == 1
+        assert system.ask(tcp.actor, ("echo", 2), 5) == 2
+        base.detach(system)
+    assert set(open_descriptors()) <= before
