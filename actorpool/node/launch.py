@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import site
 import subprocess
 import sys
 import time
@@ -124,10 +125,9 @@ def launch(name: str | None, base: str, *, daemon: bool = False, **settings: Any
 def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
     """The environment that finds this very actorpool, and what to set back once it is found."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(actorpool.__file__)))
-    added = {
-        "PYTHONPATH": os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")])),
-        "PYTHONSAFEPATH": "1",  # else a file in the working directory could stand in for a module
-    }
+    added = {"PYTHONSAFEPATH": "1"}  # else a file in the working directory could stand in for a module
+    if package not in (*site.getsitepackages(), site.getusersitepackages()):
+        added["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     return {**os.environ, **added}, {variable: os.environ.get(variable) for variable in added}
 
 

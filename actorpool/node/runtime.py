@@ -204,10 +204,16 @@ def fingerprint(cookie: bytes) -> str:
     return hashlib.blake2b(b"actorpool node", key=cookie, digest_size=16).hexdigest()
 
 
+def serves(directory: str) -> bool:
+    """Whether the node of a runtime directory is there (its actors may be busy restarting)."""
+    facts = _facts(directory)
+    return facts is not None and facts.alive()
+
+
 def running() -> list[str]:
     """The names of this user's serving nodes, sorted; those without a given name begin with `_`."""
     top = root()
-    return sorted(name for name in os.listdir(top) if (facts := _facts(os.path.join(top, name))) and facts.alive())
+    return sorted(name for name in os.listdir(top) if serves(os.path.join(top, name)))
 
 
 def serves(path: str) -> bool:
