@@ -1,0 +1,158 @@
+"""actorpool's own rows. Each contender has a node of its own, so that no row profits from another's warm caches."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+
+import actorpool
+from actorpool.benchmarks.caller import Callers, add
+from actorpool.benchmarks.meter import Figures, Measure, latency, threads
+from actorpool.messages import WithConnection
+from actorpool.workers import EchoWorker
+
+WORKERS = 4
+
+
+@contextmanager
+def _pool(spin: bool = True, size: int = WORKERS) -> Iterator[tuple[Any, Any]]:
+    with actorpool.start(spin=spin) as system:
+        # No health checks: an idle pool is to cost the other rows nothing.
+        settings = {"size": size, "max_overflow": 0, "health_interval": None}
+        yield system, system.start_pool("bench", worker=EchoWorker, **settings)
+
+
+@contextmanager
+def run(spin: bool = True) -> Iterator[Measure]:
+    """Contender: checkout, call and checkin in one, one caller."""
+    with _pool(spin) as (_, pool):
+        yield lambda seconds: latency(lambda: pool.run(add, 1, 2), seconds)
+
+
+@contextmanager
+def lease(spin: bool = True) -> Iterator[Measure]:
+    """Contender: a call inside a lease."""
+    with _pool(spin) as (_, pool), pool.checkout() as held:
+        yield lambda seconds: latency(lambda: held.run(add, 1, 2), seconds)
+
+
+@contextmanager
+def callers(number: int, spin: bool = True) -> Iterator[Measure]:
+    """Contender: that many caller processes; calls a second, and CPU of all processes for each call."""
+    with _pool(spin) as (system, pool):
+        group = Callers(pool, number)
+        node = _processes(system.tree())
+
+        def measure(seconds: float) -> Figures:
+            before = _cpu(node)
+            calls, cpu = group.turn(seconds)
+            return {"rate": calls / seconds, "cpu": (cpu + _cpu(node) - before) / max(calls, 1) * 1e6}
+
+        try:
+            yield measure
+        finally:
+            group.close()
+
+
+@contextmanager
+def many_threads(number: int, spin: bool = True) -> Iterator[Measure]:
+    """Contender: that many threads of one process."""
+    with _pool(spin) as (_, pool):
+        yield lambda seconds: threads(lambda: pool.run(add, 1, 2), number, seconds)
+
+
+@contextmanager
+def tasks(number: int, spin: bool = True) -> Iterator[Measure]:
+    """Contender: that many asyncio tasks on one loop."""
+    with _pool(spin) as (_, pool):
+        yield lambda seconds: asyncio.run(_tasks_turn(pool, number, seconds))
+
+
+async def _tasks_turn(pool: Any, number: int, seconds: float) -> Figures:
+    async def caller() -> int:
+        calls = 0
+        while time.perf_counter() < end:
+            await pool.aio.run(add, 1, 2)
+            calls += 1
+        return calls
+
+    await pool.aio.run(add, 1, 2)
+    end = time.perf_counter() + seconds
+    return {"rate": sum(await asyncio.gather(*(caller() for _ in range(number)))) / seconds}
+
+
+@contextmanager
+def message() -> Iterator[Measure]:
+    """Contender: `ask(manager, WithConnection(...))`, no client of ours."""
+    with _pool() as (system, _):
+
+        def call() -> None:
+            answer = system.actor_system.ask(system.manager, WithConnection("bench", add, (1, 2)), 10)
+            if answer is None or answer.unwrap() != 3:
+                raise RuntimeError(f"no answer from the manager: {answer!r}")
+
+        yield lambda seconds: latency(call, seconds)
+
+
+@contextmanager
+def checkout(size: int) -> Iterator[Measure]:
+    """Contender: checkout and checkin with that many idle workers."""
+    with _pool(size=size) as (_, pool):
+
+        def call() -> None:
+            with pool.checkout():
+                pass
+
+        yield lambda seconds: latency(call, seconds)
+
+
+@contextmanager
+def start_pool(size: int) -> Iterator[Measure]:
+    """Contender: `start_pool` with that many workers, and the memory of an idle one."""
+    with actorpool.start() as system:
+
+        def measure(seconds: float) -> Figures:
+            begun = time.perf_counter()
+            pool = system.start_pool("bench", worker=EchoWorker, size=size)
+            taken = time.perf_counter() - begun
+            pss = [_pss(worker.pid) for worker in pool.workers() if worker.pid]
+            system.stop_pool("bench")
+            return {"ms": taken * 1e3, "pss": sum(pss) / len(pss)}
+
+        yield measure
+
+
+@contextmanager
+def start_system() -> Iterator[Measure]:
+    """Contender: `actorpool.start()` until it serves, and its end."""
+
+    def measure(seconds: float) -> Figures:
+        begun = time.perf_counter()
+        system = actorpool.start()
+        started = time.perf_counter()
+        system.shutdown()
+        return {"ms": (started - begun) * 1e3, "end": (time.perf_counter() - started) * 1e3}
+
+    yield measure
+
+
+def _processes(tree: Any) -> list[psutil.Process]:
+    found = [psutil.Process(tree.pid)] if tree.pid and tree.pid != os.getpid() else []
+    for child in tree.children:
+        found += _processes(child)
+    return found
+
+
+def _cpu(processes: list[psutil.Process]) -> float:
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
+def _pss(pid: int) -> float:
+    """Proportional set size in MB: shared pages count by their share."""
+    return float(psutil.Process(pid).memory_full_info().pss) / 1e6

@@ -1,0 +1,129 @@
+"""The table: every row, who measures it, what it is compared with, and what it should reach."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Goal:
+    """`at_most` or at least `bound`, of the ratio or of the figure itself."""
+
+    bound: float
+    at_most: bool = True
+    ratio: bool = True
+
+    def met(self, figure: float, ratio: float | None) -> bool | None:
+        """Whether it is reached; None without a figure to compare with."""
+        value = ratio if self.ratio else figure
+        if value is None:
+            return None
+        return value <= self.bound if self.at_most else value >= self.bound
+
+    def __str__(self) -> str:
+        sign = "≤" if self.at_most else "≥"
+        return f"{sign} {self.bound:g} ×" if self.ratio else f"{sign} {self.bound:g}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the report.
+
+    Attributes:
+        name: what `--only` selects by.
+        title: what is measured, in words.
+        contender: `"module:factory"` below `actorpool.benchmarks`; called with `options`, the factory returns a
+            context manager of a `Measure`.
+        figure: which of the contender's figures.
+        unit: of the figure.
+        against: the name of the row it is divided by; None for no ratio.
+        goal: what it should reach.
+        needs: a module that must be installed, else the row is left out.
+        lasting: the contender stays open for all rounds; otherwise it is opened for each turn, three at most.
+    """
+
+    name: str
+    title: str
+    contender: str
+    options: dict[str, Any] = field(default_factory=dict)
+    figure: str = "p50"
+    unit: str = "µs"
+    against: str | None = "floor.blocking"
+    goal: Goal | None = None
+    needs: str | None = None
+    lasting: bool = True
+
+
+SPINLESS = {"spin": False}
+
+
+def _pair(name: str, title: str, contender: str, goal: Goal, spinless: Goal, **options: Any) -> tuple[Row, Row]:
+    """A latency with the spin and without."""
+    return (
+        Row(name, title, contender, options, goal=goal),
+        Row(f"{name}.blocking", f"{title}, spin off", contender, {**options, **SPINLESS}, goal=spinless),
+    )
+
+
+def _rates(name: str, title: str, contender: str, number: int, least: float | None) -> tuple[Row, Row]:
+    """A throughput with the spin and without; the ratio is the one to the other."""
+    goal = None if least is None else Goal(least, at_most=False, ratio=False)
+    off = f"{name}.blocking"
+    return (
+        Row(name, title, contender, {"number": number}, "rate", "/s", off, goal),
+        Row(off, f"{title}, spin off", contender, {"number": number, **SPINLESS}, "rate", "/s", None),
+    )
+
+
+def _cpu(number: int) -> tuple[Row, Row]:
+    """What a call costs all processes together. (The figures come with those of the throughput.)"""
+    name, title = f"cpu.{number}", f"CPU of all processes for a call, {number} callers"
+    off = f"{name}.blocking"
+    return (
+        Row(name, title, "ours:callers", {"number": number}, "cpu", "µs", off, Goal(1.3)),
+        Row(off, f"{title}, spin off", "ours:callers", {"number": number, **SPINLESS}, "cpu", "µs", None),
+    )
+
+
+def _once(name: str, title: str, contender: str, figure: str, unit: str, most: float | None, **options: Any) -> Row:
+    goal = None if most is None else Goal(most, ratio=False)
+    return Row(name, title, contender, options, figure, unit, None, goal, lasting=False)
+
+
+ROWS: tuple[Row, ...] = (
+    Row("floor.blocking", "two plain processes echo a pickle, blocking reads", "floor:echo"),
+    Row("floor.spinning", "the same, looking 50 µs before they block", "floor:echo", {"spin": 50e-6}),
+    *_pair("pool.run", "run: checkout, call, checkin", "ours:run", Goal(0.65), Goal(1.6)),
+    *_pair("lease.call", "a call inside a lease", "ours:lease", Goal(0.3), Goal(1.05)),
+    Row("peer.executor", "ProcessPoolExecutor", "peers:executor"),
+    Row("peer.multiprocessing", "multiprocessing.Pool", "peers:multiprocessing_pool"),
+    Row("peer.pebble", "pebble.ProcessPool", "peers:pebble", needs="pebble"),
+    Row("peer.loky", "loky", "peers:loky", needs="loky"),
+    *_rates("callers.1", "1 caller process", "ours:callers", 1, None),
+    *_rates("callers.2", "2 caller processes", "ours:callers", 2, 32_000),
+    *_rates("callers.4", "4 caller processes", "ours:callers", 4, 26_000),
+    *_rates("callers.8", "8 caller processes", "ours:callers", 8, None),
+    *_rates("threads.8", "8 threads", "ours:many_threads", 8, 20_000),
+    *_rates("tasks.32", "32 asyncio tasks", "ours:tasks", 32, 12_000),
+    *_cpu(4),
+    *_cpu(8),
+    Row("thespian.ask", "one raw ask of an actor, Thespian's TCP base", "peers:thespian_ask"),
+    Row("message.ask", "ask(manager, WithConnection(...))", "ours:message", against="thespian.ask", goal=Goal(2.2)),
+    _once("checkout.4", "checkout and checkin, 4 idle workers", "ours:checkout", "p50", "µs", None, size=4),
+    Row(
+        "checkout.400", "the same, 400 idle workers", "ours:checkout", {"size": 400},
+        against="checkout.4", goal=Goal(1.3), lasting=False,
+    ),
+    _once("start.system", "start() until it serves", "ours:start_system", "ms", "ms", None),
+    _once("start.10", "start_pool with 10 workers", "ours:start_pool", "ms", "ms", 80, size=10),
+    _once("start.100", "start_pool with 100 workers", "ours:start_pool", "ms", "ms", None, size=100),
+    _once("memory.worker", "PSS of an idle worker", "ours:start_pool", "pss", "MB", 5, size=10),
+    _once("recovery.next", "idle worker killed: the next call is done", "recovery:idle_worker", "next_call", "ms", 50),
+    _once("recovery.idle", "idle worker killed: full capacity", "recovery:idle_worker", "full", "ms", 50),
+    _once("recovery.told", "busy worker killed: its caller knows", "recovery:busy_worker", "told", "ms", 20),
+    _once("recovery.busy", "busy worker killed: full capacity", "recovery:busy_worker", "full", "ms", 50),
+    _once("recovery.caller", "caller killed: its lease is back", "recovery:caller", "back", "ms", 100),
+    _once("recovery.pool", "pool actor killed: serving again", "recovery:actor", "serving", "ms", 2000, kind="pool"),
+    _once("recovery.manager", "manager killed: serving again", "recovery:actor", "serving", "ms", 2000, kind="manager"),
+)  # fmt: skip

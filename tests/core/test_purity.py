@@ -1,0 +1,151 @@
+"""The rules of docs/architecture.md that a machine can check: who imports whom, what the core touches, lengths."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PACKAGE = ROOT / "actorpool"
+
+VALUES = {f"actorpool.{name}" for name in ("errors", "status", "portable", "host", "config", "messages", "protocol")}
+# Arrow rule: a module imports only from its own layer or from layers to its left.
+LAYERS = [
+    VALUES,
+    {"actorpool.core"},
+    {"actorpool.actor", "actorpool.channel", "actorpool.telemetry"},
+    {"actorpool.workers"},
+    {"actorpool.supervisors"},
+    {"actorpool.node", "actorpool.client", "actorpool.testing"},
+    {"actorpool.benchmarks", "actorpool.dashboard"},
+    {"actorpool.cli", "actorpool.__main__"},
+]
+IMPURE = {
+    "asyncio", "concurrent", "ctypes", "datetime", "logging", "multiprocessing", "os", "pathlib", "queue", "random",
+    "select", "selectors", "signal", "socket", "subprocess", "threading", "time",
+}  # fmt: skip
+# Imported at the top by nobody: a program that does not use them does not pay for them.
+DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvicorn", "pebble", "loky", "h2"}
+LONGEST = 400
+
+
+@cache
+def modules() -> dict[str, Path]:
+    """Every module of the package by name; the mapped directories under their public names."""
+    found = {}
+    for path in sorted(PACKAGE.rglob("*.py")) + [
+        path for name in ("supervisors", "workers", "benchmarks") for path in sorted((PACKAGE / name).rglob("*.py"))
+    ]:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+@cache
+def tree(name: str) -> ast.Module:
+    return ast.parse(modules()[name].read_text(encoding="utf-8"))
+
+
+def top_level(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """The statements that run when a module is imported (not those that only a type checker reads)."""
+    for node in nodes:
+        yield node
+        if isinstance(node, ast.If) and not ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            yield from top_level(node.body + node.orelse)
+        elif isinstance(node, ast.Try):
+            yield from top_level(node.body + node.orelse + node.finalbody)
+            for handler in node.handlers:
+                yield from top_level(handler.body)
+        elif isinstance(node, ast.With):
+            yield from top_level(node.body)
+
+
+def imports(name: str, *, everywhere: bool = False) -> set[str]:
+    """The modules that `name` imports: at its top, or also inside its functions."""
+    nodes = ast.walk(tree(name)) if everywhere else top_level(tree(name).body)
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{name} imports relatively"
+            found.update(_meant(node.module or "", alias.name) for alias in node.names)
+    return found
+
+
+def _meant(module: str, name: str) -> str:
+    """`from a import b`: the module a.b where that is one, else a."""
+    return f"{module}.{name}" if f"{module}.{name}" in modules() else module
+
+
+def layer(name: str) -> int | None:
+    for number, members in enumerate(LAYERS):
+        if any(name == member or name.startswith(member + ".") for member in members):
+            return number
+    return None
+
+
+def ours(names: set[str]) -> set[str]:
+    return {name for name in names if name.startswith("actorpool.")}
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_a_module_imports_only_from_its_layer_or_below(name):
+    if name == "actorpool":
+        assert not ours(imports(name)), "importing actorpool must import nothing else of ours"
+        return
+    mine = layer(name)
+    assert mine is not None, f"{name} has no place in the architecture: give it one in LAYERS"
+    above = {other for other in ours(imports(name)) if (layer(other) or 0) > mine}
+    assert not above, f"{name} imports from above: {sorted(above)}"
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if name.startswith("actorpool.core")))
+def test_the_core_decides_without_clock_chance_or_the_outside_world(name):
+    found = imports(name, everywhere=True)
+    allowed = VALUES - {"actorpool.host"}
+    foreign = {other for other in found if not other.startswith("actorpool.core") and other not in allowed}
+    outside = {other for other in foreign if other.partition(".")[0] not in sys.stdlib_module_names}
+    impure = {other for other in foreign if other.partition(".")[0] in IMPURE}
+    assert not outside | impure, f"{name} imports {sorted(outside | impure)}"
+
+
+def test_no_two_modules_import_each_other_however_indirectly():
+    edges = {name: ours(imports(name)) - {name} for name in modules()}
+    done: set[str] = set()
+
+    def visit(name: str, path: tuple[str, ...]) -> None:
+        assert name not in path, " imports ".join([*path[path.index(name) :], name])
+        if name not in done:
+            for other in sorted(edges.get(name, ())):
+                visit(other, (*path, name))
+            done.add(name)
+
+    for name in sorted(edges):
+        visit(name, ())
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_a_driver_is_imported_only_where_it_is_used(name):
+    assert not {other.partition(".")[0] for other in imports(name)} & DRIVERS
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_no_module_is_longer_than_400_lines(name):
+    lines = len(modules()[name].read_text(encoding="utf-8").splitlines())
+    assert lines <= LONGEST, f"{name} has {lines} lines: split it"
+
+
+@pytest.mark.parametrize("path", sorted(Path(__file__).parent.glob("*.py")), ids=lambda path: path.name)
+def test_the_tests_of_the_core_never_sleep(path):
+    sleeping = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and ast.unparse(node.func) in {"time.sleep", "sleep", "asyncio.sleep"}
+    ]
+    assert not sleeping, f"{path.name} sleeps in line {sleeping}"
