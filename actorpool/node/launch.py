@@ -112,7 +112,10 @@ def launch(name: str | None, base: str, *, daemon: bool = False, **settings: Any
         ours.send(Order(name, base, owner, path, restore, **settings))
         answer = ours.recv() if ours.poll(START_TIMEOUT) else None
     except (EOFError, OSError):
-        answer = Failed(SystemDown(f"the node (pid {process.pid}) ended with status {process.wait()} before it served"))
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_MARGIN)
+        text = f"the node (pid {process.pid}) ended with status {process.returncode} before it served"
+        answer = Failed(SystemDown(f"{text}; its standard error says why"))
     except BaseException:
         _abandon(process, ours)
         raise

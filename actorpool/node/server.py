@@ -21,7 +21,7 @@ from typing import Any
 
 import psutil
 from thespian.actors import ActorSystemException
-from thespian.system import systemCommon
+from thespian.system import multiprocCommon, systemCommon
 
 from actorpool import __version__, host
 from actorpool.errors import ActorPoolError, SystemDown
@@ -96,9 +96,11 @@ def _tell(owner: Connection, message: Ready | Failed) -> None:
 
 
 def _explained(error: BaseException) -> BaseException:
-    """Our errors as they are; anything else with where it happened."""
+    """Our errors as they are; the system's with their text; anything else with where it happened."""
     if isinstance(error, ActorPoolError):
         return error
+    if isinstance(error, OSError):
+        return SystemDown(f"the node failed to start: {error}", cause=error)
     return SystemDown(f"the node failed to start: {''.join(traceback.format_exception(error))}")
 
 
@@ -117,8 +119,10 @@ def _facts(order: Order, directory: runtime.RuntimeDirectory, port: int, root: A
 
 
 def _start_system(kind: str, cookie: bytes) -> tuple[Any, int]:
-    systemCommon.RATE_THROTTLE = _UNTHROTTLED  # inherited by every actor; this process is ours alone
+    # Thespian's own settings, inherited by every actor; this process is ours alone.
     quiet = {"version": 1, "disable_existing_loggers": False, "root": {"level": "CRITICAL"}}
+    systemCommon.RATE_THROTTLE = _UNTHROTTLED
+    multiprocCommon.MultiProcAdmin.logDefs = quiet  # Thespian 4.0.1's admin dies with its logger for want of this name
     gc.collect()
     gc.freeze()  # what is loaded by now is shared with every actor, and stays shared
     for attempt in range(1, START_TRIES + 1):

@@ -247,6 +247,12 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
         return type(self)(UDPTransportCopy(), self._adminAddr)
 
 
+    def interrupt_wait(self, signal_shutdown: bool = False, check_children: bool = False) -> None:
+        """Wake up for a signal. Thespian stops telling deaths of children, and requests to end, after ten in a row."""
+        self._interruptWaitCounter = 0
+        super().interrupt_wait(signal_shutdown=signal_shutdown, check_children=check_children)
+
+
 class _SignedDatagrams(socket.socket):
     """A socket that signs what it sends and gives nothing but what was signed."""
 

@@ -42,9 +42,7 @@ class Watch:
         self._poll = select.poll()
         for process in filter(None, (order.owner, self._root)):
             self._watch(process)
-        if order.owner is None:
-            self._drop_owner()
-        else:
+        if order.owner is not None:
             self._poll.register(owner, select.POLLIN)
         self._signals = _signal_pipe()
         self._poll.register(self._signals, select.POLLIN)
@@ -61,6 +59,8 @@ class Watch:
 
     def wait(self) -> bool:
         """Wait for a reason to end; whether it is the root supervisor's death, which nothing above it could mend."""
+        if self._order.owner is None:
+            self._drop_owner()
         while not self._root_died and self._deadline == float("inf"):
             self._step()
         return self._root_died
