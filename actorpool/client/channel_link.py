@@ -1,0 +1,260 @@
+"""The way to a pool over the channel: blocking, safe to share between threads, with nothing to inherit in a fork.
+
+A link is a path. Connections are the free lines of `channel.line`; each request takes one and gives it back when
+nothing is under way on it any more.
+"""
+
+from __future__ import annotations
+
+import time
+from contextlib import suppress
+from typing import Any
+
+from actorpool import host, portable
+from actorpool.channel import line as lines
+from actorpool.channel import wire
+from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
+from actorpool.client import faults
+from actorpool.client.endpoint import Endpoint
+from actorpool.client.link import Link, pauses
+from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.errors import LeaseExpired
+
+_DELIVERY_FAILED = (NotDelivered, Gone)
+
+
+class _Asker:
+    """Asks whoever serves a socket of the channel.
+
+    Args:
+        endpoint: the system's channel, or its directory.
+    """
+
+    path: str
+
+    def __init__(self, endpoint: Endpoint | str) -> None:
+        self.endpoint = endpoint if isinstance(endpoint, Endpoint) else Endpoint(endpoint)
+
+    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """Send a request message and return the answer's value.
+
+        Args:
+            request: a message of `actorpool.protocol` or `actorpool.messages`.
+            timeout: seconds; None waits for ever. A restart of the other side within them goes unseen.
+
+        Raises:
+            SystemDown, PoolNotFound, PoolDown: nobody is there to answer.
+            Exception: the error that is the answer.
+        """
+        began = time.perf_counter()
+        deadline = None if timeout is None else began + timeout
+        body = portable.dumps(request)
+        for pause in pauses():
+            try:
+                line = self._line(pause, began, deadline)
+                ref = line.new_ref()
+                line.send(wire.ASK, ref, body, deadline=deadline)
+                kind, answer = line.receive(ref, deadline)
+            except _DELIVERY_FAILED:
+                lines.forget(self.path)
+                continue
+            except TimedOut:
+                raise self._down("has not answered", time.perf_counter() - began) from None
+            lines.give(line)
+            if kind == wire.REPLY:
+                return faults.result(answer)
+            raise wire.load_error(answer)
+        raise AssertionError
+
+    def _line(self, pause: float, began: float, deadline: float | None) -> Line:
+        """A line; with a pause, after a failure: find out first whether waiting makes sense.
+
+        Raises:
+            NotDelivered: nobody is there yet.
+            ActorPoolError: nobody will be, or time is up.
+        """
+        if pause:
+            final = self._absent()
+            if final is not None:
+                raise final
+            now = time.perf_counter()
+            if deadline is not None and now >= deadline:
+                raise self._down("is not serving", now - began)
+            time.sleep(pause if deadline is None else min(pause, deadline - now))
+        return lines.take(self.path, self.endpoint.seconds, deadline)
+
+    def _absent(self) -> BaseException | None:
+        """Why nobody will serve the socket again; None while somebody may."""
+        raise NotImplementedError
+
+    def _down(self, what: str, waited: float) -> BaseException:
+        """The error when time was up first."""
+        raise NotImplementedError
+
+
+class ManagerLink(_Asker):
+    """The way to the manager of a system."""
+
+    def __init__(self, endpoint: Endpoint | str) -> None:
+        super().__init__(endpoint)
+        self.path = self.endpoint.manager
+
+    def _absent(self) -> BaseException | None:
+        return faults.system_down(self.endpoint)
+
+    def _down(self, what: str, waited: float) -> BaseException:
+        return faults.manager_down(self.endpoint, what, waited)
+
+
+class ChannelLink(_Asker, Link):
+    """The way to one pool.
+
+    Args:
+        endpoint: the system's channel, or its directory.
+        pool: the pool's name.
+    """
+
+    def __init__(self, endpoint: Endpoint | str, pool: str) -> None:
+        super().__init__(endpoint)
+        self.pool = pool
+        self.path = self.where = self.endpoint.pool(pool)
+
+    def _absent(self) -> BaseException | None:
+        return faults.absent(self.endpoint, self.pool)
+
+    def _down(self, what: str, waited: float) -> BaseException:
+        return faults.pool_down(self.pool, what, waited)
+
+    # -- leases -------------------------------------------------------------------------------------------
+
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+        """Get a lease; see `Link.checkout`."""
+        began = time.perf_counter()
+        deadline = began + timeout
+        for pause in pauses():
+            try:
+                line = self._line(pause, began, deadline)
+                left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
+                kind, answer = self._ask_lease(line, left, block, stack)
+            except _DELIVERY_FAILED:
+                lines.forget(self.path)
+                continue
+            except TimedOut:
+                raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
+            break
+        if kind != wire.GRANT:
+            raise wire.load_error(answer)
+        lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
+        return Hold(
+            lease,
+            worker,
+            pid,
+            check_first=bool(flags & wire.CHECK_FIRST),
+            home=line,
+            pool_pid=line.pid,
+            give_back=self.checkin,
+        )
+
+    def _ask_lease(self, line: Line, timeout: float, block: bool, stack: str | None) -> tuple[int, bytes | memoryview]:
+        ref = line.new_ref()
+        deadline = time.perf_counter() + timeout + faults.grace(timeout)
+        try:
+            line.send(wire.CHECKOUT, ref, portable.dumps((timeout, block, stack)), deadline=deadline)
+            answer = line.receive(ref, deadline)
+        except _DELIVERY_FAILED:
+            raise
+        except BaseException as interruption:
+            # Whatever ended the wait, the pool must know: a grant that is on its way would be nobody's.
+            with suppress(NotDelivered, TimedOut):
+                line.send(wire.CANCEL, ref)
+            if isinstance(interruption, TimedOut):
+                lines.give(line)  # a late grant is told by its ref, and dropped
+            raise
+        lines.give(line)
+        return answer
+
+    def checkin(self, hold: Hold) -> None:
+        """Give a lease back; see `Link.checkin`."""
+        if hold.ours:
+            if hold.used:
+                self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
+            self._tell(self.path, hold.pool_pid, wire.CHECKIN, hold.lease)
+            hold.end()
+
+    def abandon(self, hold: Hold) -> None:
+        """Have the pool take the worker back from what it does for this lease."""
+        if hold.ours:
+            self._tell(self.path, hold.pool_pid, wire.ABANDON, hold.lease)
+            hold.end()
+
+    def _tell(self, path: str, pid: int, kind: int, ref: int) -> None:
+        """Send a frame that is not answered to that very process; if it is gone, so is all that it knew."""
+        for _ in range(2):
+            try:
+                line = lines.take(path, self.endpoint.seconds, time.perf_counter())
+                if line.pid == pid:
+                    line.send(kind, ref)
+                lines.give(line)
+                return
+            except (NotDelivered, TimedOut):
+                lines.forget(path)  # a line that was free may be to a predecessor: then once more
+
+    # -- calls --------------------------------------------------------------------------------------------
+
+    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """Run work on the lease's worker; see `Link.call`."""
+        flags = work.flags | (wire.LAST if last else 0)
+        if hold.check_first and not hold.used:
+            flags |= wire.CHECK_FIRST
+        head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
+        deadline = None if work.timeout is None else time.perf_counter() + work.timeout
+        try:
+            kind, body = self._exchange(hold, head, work.payload, deadline)
+        except NotDelivered:
+            if host.alive(hold.worker_pid):
+                self.abandon(hold)  # it lives and does not serve: the pool is to look after it
+            hold.end()  # of a dead one the pool knows by itself
+            raise NotStarted(faults.worker_gone(self.pool, hold, work)) from None
+        except Gone:
+            hold.end()
+            raise faults.worker_died(self.pool, hold, work) from None
+        except TimedOut:
+            self.abandon(hold)
+            raise faults.call_timeout(self.pool, work) from None
+        except BaseException:  # interrupted: nobody waits for the answer any more
+            self.abandon(hold)
+            raise
+        if kind == wire.NOT_STARTED:
+            refusal = faults.refusal(self.pool, hold, body)
+            if isinstance(refusal, LeaseExpired):
+                hold.end()
+                raise refusal
+            raise NotStarted(refusal)
+        hold.used = not last
+        if kind == wire.RESULT:
+            return faults.result(body)
+        raise wire.load_error(body)
+
+    def _exchange(
+        self, hold: Hold, head: bytes, payload: bytes, deadline: float | None
+    ) -> tuple[int, bytes | memoryview]:
+        """Send the call and wait for its answer. A line that is interrupted is closed, so no stale answer can come."""
+        path = self.endpoint.worker(hold.worker_pid)
+        line = lines.take(path, self.endpoint.seconds, deadline)
+        while True:
+            ref = line.new_ref()
+            try:
+                line.send(wire.CALL, ref, payload, head, deadline)
+                answer = line.receive(ref, deadline)
+            except NotDelivered:
+                line.close()
+                lines.forget(path)
+                if ref > 1:  # it was a free line, perhaps to a predecessor of the same pid: once more, by a new one
+                    line = Line(path, spin=self.endpoint.seconds, deadline=deadline)
+                    continue
+                raise
+            except BaseException:
+                line.close()
+                raise
+            lines.give(line)
+            return answer

@@ -1,0 +1,154 @@
+"""The errors a client itself finds, in words; and who is to blame when a socket is not served. Decided here only."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from actorpool import portable
+from actorpool.channel import line, wire
+from actorpool.client.endpoint import Endpoint
+from actorpool.client.work import Hold, Work
+from actorpool.errors import (
+    ActorPoolError,
+    CallTimeout,
+    CheckoutTimeout,
+    LeaseExpired,
+    PoolDown,
+    PoolNotFound,
+    RemoteError,
+    SystemDown,
+    WorkerDied,
+    WorkerUnavailable,
+)
+from actorpool.messages import ListPools
+from actorpool.node import runtime
+
+MANAGER_PATIENCE = 1.0
+"""Seconds the manager has to say whether a pool exists; it never waits for anything itself."""
+
+
+def grace(timeout: float) -> float:
+    """How much longer than the pool a caller waits, so that its verdict wins: 20 %, at least 0.5 s, at most 2 s."""
+    return min(max(0.2 * timeout, 0.5), 2.0)
+
+
+def checkout_timeout(pool: str, waited: float) -> CheckoutTimeout:
+    """The pool itself did not answer a checkout."""
+    text = f"pool {pool!r} did not answer within {waited:.2f} s, the checkout timeout included: its process hangs"
+    return CheckoutTimeout(text, pool=pool, waited=waited)
+
+
+def call_timeout(pool: str, work: Work) -> CallTimeout:
+    """A call ran too long."""
+    return CallTimeout(
+        f"pool {pool!r}: {work.name} ran longer than its call timeout of {work.timeout} s and is interrupted; "
+        "its worker is reset or replaced. Make the call shorter, or raise call_timeout",
+        pool=pool,
+        waited=work.timeout,
+    )
+
+
+def worker_died(pool: str, hold: Hold, work: Work) -> WorkerDied:
+    """The worker's process ended while it had the call."""
+    return WorkerDied(
+        f"pool {pool!r}: worker {hold.worker_id} (pid {hold.worker_pid}) died during {work.name}, which may or may not "
+        "have taken effect; it is not run again by itself",
+        pool=pool,
+        worker_id=hold.worker_id,
+        worker_pid=hold.worker_pid,
+    )
+
+
+def worker_gone(pool: str, hold: Hold, work: Work) -> WorkerDied:
+    """The worker's process ended before it had the call."""
+    return WorkerDied(
+        f"pool {pool!r}: worker {hold.worker_id} (pid {hold.worker_pid}) has died; {work.name} was not started",
+        pool=pool,
+        worker_id=hold.worker_id,
+        worker_pid=hold.worker_pid,
+    )
+
+
+def expired(pool: str, hold: Hold) -> LeaseExpired:
+    """A lease is used after its end."""
+    if hold.generation != line.generation:
+        text = "belongs to the process that forked this one; check out a lease here"
+    else:
+        text = "is over: checked in, taken back, or its worker was replaced; check out a new one"
+    return LeaseExpired(f"pool {pool!r}: lease {hold.lease} {text}", pool=pool)
+
+
+def unavailable(pool: str, cause: BaseException | None) -> WorkerUnavailable:
+    """A worker has no connection."""
+    reason = f"{type(cause).__name__}: {cause}" if cause is not None else "no reason is known"
+    return WorkerUnavailable(f"pool {pool!r}: the worker is not connected ({reason})", pool=pool, cause=cause)
+
+
+def refusal(pool: str, hold: Hold, body: bytes | memoryview) -> ActorPoolError:
+    """What a worker says with `NOT_STARTED`."""
+    word, packed = portable.loads(body)
+    if word == "expired":
+        return expired(pool, hold)
+    return unavailable(pool, None if packed is None else wire.load_error(packed))
+
+
+def result(body: bytes | memoryview) -> Any:
+    """A value that a worker or a pool sent; one that cannot be rebuilt here is an error of that call only."""
+    try:
+        return portable.loads(body)
+    except Exception as error:  # importing or rebuilding a user's class may fail in any way
+        text = f"the result cannot be rebuilt in this process: {type(error).__name__}: {error}"
+        raise RemoteError(text, type_name=type(error).__name__, cause=error) from error
+
+
+# -- a socket that is not served ----------------------------------------------------------------------------------
+
+
+def system_down(endpoint: Endpoint) -> SystemDown | None:
+    """The error of a node that has ended; None while it runs."""
+    if runtime.serves(endpoint.directory):
+        return None
+    return SystemDown(f"the node in {endpoint.directory} has ended: start a new one, or connect to another")
+
+
+def absent(endpoint: Endpoint, pool: str) -> ActorPoolError | None:
+    """Why a pool's socket is not served, if that is final; None while it may come back. Asks the manager."""
+    down = system_down(endpoint)
+    if down is not None:
+        return down
+    deadline = time.perf_counter() + MANAGER_PATIENCE
+    try:
+        manager = line.take(endpoint.manager, endpoint.seconds, deadline)
+        ref = manager.new_ref()
+        manager.send(wire.ASK, ref, portable.dumps(ListPools()), deadline=deadline)
+        kind, body = manager.receive(ref, deadline)
+    except (line.NotDelivered, line.Gone, line.TimedOut):  # being restarted; so are its pools
+        line.forget(endpoint.manager)
+        return None
+    line.give(manager)
+    return None if kind != wire.REPLY else not_found(pool, portable.loads(body))
+
+
+def not_found(pool: str, known: list[str]) -> PoolNotFound | None:
+    """The error of a pool that the manager does not know; None if it does."""
+    if pool in known:
+        return None
+    names = ", ".join(known) or "none"
+    return PoolNotFound(f"no pool named {pool!r} is running (running: {names}): start it with start_pool", pool=pool)
+
+
+def pool_down(pool: str, what: str, waited: float) -> PoolDown:
+    """A pool that exists did not serve for as long as the caller had time; `what`: how that showed."""
+    return PoolDown(
+        f"pool {pool!r} {what} for {waited:.2f} s: it is busy, being restarted, or it gave up (the node's log says "
+        "why); try again, or stop it and start it anew",
+        pool=pool,
+        waited=waited,
+    )
+
+
+def manager_down(endpoint: Endpoint, what: str, waited: float) -> PoolDown:
+    """The same of the manager itself."""
+    text = f"the manager of the system in {endpoint.directory} {what} for {waited:.2f} s: it is being restarted"
+    return PoolDown(f"{text}; try again", waited=waited)

@@ -1,0 +1,177 @@
+"""A lease: one worker for one caller, until it is checked in."""
+
+from __future__ import annotations
+
+import functools
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from types import TracebackType
+from typing import Any
+
+from actorpool.client import faults
+from actorpool.client.link import Link, pauses
+from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.workers import sql
+
+
+class Lease:
+    """One worker for one caller; got by `Pool.checkout`, ended by `checkin` or by leaving its `with` block.
+
+    Any attribute that is no verb of the lease is a method of the worker: `lease.execute("select 1")`. May be used by
+    another thread than the one that got it; the worker runs one call at a time. A lease that is dropped while it is
+    open is checked in, with a `ResourceWarning`.
+
+    Attributes:
+        id: the lease's number within its pool.
+        worker_id, worker_pid: the worker. They change if that worker dies before the first call reaches it.
+        closed: whether the lease has ended.
+    """
+
+    def __init__(self, link: Link, hold: Hold, timeout: float, call_timeout: float | None) -> None:
+        self._link = link
+        self._hold = hold
+        self._timeout = timeout
+        self._call_timeout = call_timeout
+
+    @property
+    def id(self) -> int:
+        """The lease's number within its pool."""
+        return self._hold.lease
+
+    @property
+    def worker_id(self) -> int:
+        """The worker's number within its pool."""
+        return self._hold.worker_id
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker's process."""
+        return self._hold.worker_pid
+
+    @property
+    def closed(self) -> bool:
+        """Whether the lease has ended; always true for a forked copy."""
+        return not self._hold.ours
+
+    def run(self, fn: Callable[..., Any], /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
+        """Run `fn(connection, *args, **kwargs)` in the worker's process and return its result.
+
+        Args:
+            fn: a function; by reference where the worker can import it, else by value.
+            call_timeout: longest run in seconds; None is the pool's.
+
+        Raises:
+            LeaseExpired: the lease has ended.
+            CallTimeout, WorkerDied: the call failed so, and the lease has ended.
+            BaseException: what `fn` raised.
+        """
+        return self._perform(Work(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout))
+
+    with_connection = run
+
+    def call(self, method: str, /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
+        """Call a `@method` of the worker; as `run` otherwise.
+
+        Raises:
+            MethodNotFound: the worker has no such method.
+        """
+        return self._perform(Work(method, args, kwargs, self._call_timeout if call_timeout is None else call_timeout))
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return functools.partial(self.call, name)
+
+    def iterate(self, query: str, params: Any = None, batch: int = 1000) -> Iterator[tuple[Any, ...]]:
+        """The rows of a query one by one, `batch` of them in memory at a time (SQL workers)."""
+        return sql.iterate(self.call, query, params, batch)
+
+    def _perform(self, work: Work) -> Any:
+        hold = self._hold
+        if not hold.ours:
+            raise faults.expired(self._link.pool, hold)
+        try:
+            return self._link.call(hold, work)
+        except NotStarted as refusal:
+            if hold.used:  # what the session held is lost with its worker: the caller has to know
+                raise refusal.error from None
+            error = refusal.error
+        return self._elsewhere(work, error)
+
+    def _elsewhere(self, work: Work, error: BaseException) -> Any:
+        """The first call met a dead or disconnected worker: the lease moves to another one, unseen by the caller."""
+        deadline = time.perf_counter() + self._timeout
+        for pause in pauses():
+            self._link.checkin(self._hold)
+            self._hold = self._link.another(deadline, pause, error)
+            try:
+                return self._link.call(self._hold, work)
+            except NotStarted as refusal:
+                error = refusal.error
+        raise AssertionError
+
+    def checkin(self) -> None:
+        """End the lease; the worker is reset and goes to the next caller. Nothing if it has ended already."""
+        self._link.checkin(self._hold)
+
+    def __enter__(self) -> Lease:
+        if not self._hold.ours:
+            raise faults.expired(self._link.pool, self._hold)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.checkin()
+
+    def __del__(self) -> None:
+        hold = self.__dict__.get("_hold")
+        if hold is not None and hold.ours:
+            text = f"{self!r} was dropped while open, and is checked in now: use `with pool.checkout() as lease:`"
+            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+
+    def __repr__(self) -> str:
+        hold = self._hold
+        state = "open" if hold.ours else "ended"
+        worker = f"worker {hold.worker_id} pid {hold.worker_pid}"
+        return f"<lease {hold.lease} of pool {self._link.pool!r}, {worker}, {state}>"
+
+
+class Transaction:
+    """`with pool.transaction() as tx:`: a lease in a transaction; committed at the end, rolled back on an exception.
+
+    If the caller dies, the worker's reset rolls back.
+    """
+
+    def __init__(self, checkout: Callable[[], Lease], options: Mapping[str, Any]) -> None:
+        self._checkout = checkout
+        self._options = options
+        self._lease: Lease | None = None
+
+    def __enter__(self) -> Lease:
+        self._lease = lease = self._checkout()
+        try:
+            lease.call("begin", **self._options)
+        except BaseException:
+            lease.checkin()
+            raise
+        return lease
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        try:
+            if error is None:
+                lease.call("commit")
+            elif not lease.closed:
+                lease.call("rollback")
+        except Exception:
+            if error is None:
+                raise
+            # The caller's own exception goes on; what could not be rolled back here, the worker's reset does.
+        finally:
+            lease.checkin()
+        return isinstance(error, sql.Rollback)

@@ -1,0 +1,89 @@
+"""The way from a handle to its pool, whatever it is made of: the interface, and what does not depend on the way."""
+
+from __future__ import annotations
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from actorpool.client.work import Hold, NotStarted, Work
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+
+
+def pauses() -> Iterator[float]:
+    """Seconds to wait before each attempt: none before the first and the second, then longer and longer, bounded."""
+    yield 0.0
+    yield 0.0  # the first failure may be a free line's, whose other end was replaced meanwhile
+    pause = FIRST_PAUSE
+    while True:
+        yield pause
+        pause = min(pause * 2, LONGEST_PAUSE)
+
+
+class Link(ABC):
+    """The way to one pool. All methods may be called from any thread."""
+
+    pool: str
+    """The pool's name."""
+    where: Any
+    """What tells this pool from one of the same name elsewhere."""
+
+    @abstractmethod
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+        """Get a lease.
+
+        Args:
+            timeout: longest wait in seconds, a restart of the pool included; 0 takes an idle worker or fails.
+            block: False fails at once when the pool is full.
+            stack: where the checkout was made, for leak reports.
+
+        Raises:
+            ActorPoolError: the pool's own refusal, or why the pool cannot be reached.
+        """
+
+    @abstractmethod
+    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """Run work on the lease's worker and return its result.
+
+        Args:
+            last: the lease ends with this call; `checkin` then only tells the pool.
+
+        Raises:
+            NotStarted: it was not run; the lease may be over (`hold.open`), or is still to be checked in.
+            CallTimeout, WorkerDied, LeaseExpired: the lease is over.
+            BaseException: what the work raised.
+        """
+
+    @abstractmethod
+    def checkin(self, hold: Hold) -> None:
+        """Give a lease back. Not awaited; nothing for a lease that is over or not this process's."""
+
+    @abstractmethod
+    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """Ask the pool something; the answer's value, or its error raised."""
+
+    def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
+        """Checkout, call and checkin in one. What was not started is taken to another worker within `timeout`."""
+        deadline = time.perf_counter() + timeout
+        _ = work.payload  # what cannot be sent fails before a worker is asked for
+        hold = self.checkout(timeout, True, stack)
+        for pause in pauses():
+            try:
+                return self.call(hold, work, True)
+            except NotStarted as refusal:
+                error = refusal.error
+            finally:
+                self.checkin(hold)
+            hold = self.another(deadline, pause, error, stack)
+        raise AssertionError
+
+    def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
+        """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
+        now = time.perf_counter()
+        if now >= deadline:
+            raise error
+        if pause:
+            time.sleep(min(pause, deadline - now))
+        return self.checkout(max(deadline - time.perf_counter(), 0.0), True, stack)

@@ -1,0 +1,236 @@
+"""`Pool`: the handle of a pool. A name and an address; the work is done by its link (channel or messages)."""
+
+from __future__ import annotations
+
+import functools
+import traceback
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol
+from actorpool.client import faults
+from actorpool.client.channel_link import ChannelLink
+from actorpool.client.endpoint import Endpoint
+from actorpool.client.lease import Lease, Transaction
+from actorpool.client.link import Link
+from actorpool.client.work import Work
+from actorpool.protocol import HandleFacts
+from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
+
+if TYPE_CHECKING:
+    from actorpool.client.aio import AsyncPool
+
+_OWN_FRAMES = 3
+"""Frames of ours at the end of a stack that is kept for leak reports."""
+
+
+class Pool:
+    """A handle of a pool: thread-safe, fork-safe, picklable, cheap.
+
+    Any attribute that is no verb of the handle is a one-shot call of a worker's method: `db.execute("select 1")`.
+    A pool or a manager that is restarted is found again without anybody's help.
+
+    Args:
+        endpoint: the system's channel (or the directory of it), or a link of another kind.
+        name: the pool's name.
+        facts: settings of the pool that the handle goes by; None has them asked for when first needed.
+    """
+
+    def __init__(self, endpoint: Endpoint | Link | str, name: str, facts: HandleFacts | None = None) -> None:
+        self.name = name
+        self._link = endpoint if isinstance(endpoint, Link) else ChannelLink(endpoint, name)
+        self._known = facts
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        way = self._link.endpoint if isinstance(self._link, ChannelLink) else self._link
+        return (Pool, (way, self.name, self._known))
+
+    @property
+    def _facts(self) -> HandleFacts:
+        if self._known is None:
+            self._known = self._link.ask(protocol.Facts())
+        return self._known
+
+    # -- work ---------------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        checkout_timeout: float | None = None,
+        call_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run `fn(connection, *args, **kwargs)` in a worker's process and return its result.
+
+        Args:
+            fn: a function; by reference where the worker can import it, else by value (a lambda, `__main__`).
+            checkout_timeout: longest wait for a worker in seconds; None is the pool's.
+            call_timeout: longest run in seconds; None is the pool's.
+
+        Raises:
+            CheckoutTimeout, TooManyWaiting, QueueShed, CircuitOpen, WorkerUnavailable, PoolStopped: no worker.
+            PoolNotFound, PoolDown, SystemDown: no pool.
+            CallTimeout: it ran too long and was interrupted.
+            WorkerDied: the worker died during it; it may have taken effect and is not repeated.
+            BaseException: what `fn` raised, with its own type and the remote traceback as its cause.
+        """
+        return self._run(Work(fn, args, kwargs, call_timeout), checkout_timeout)
+
+    with_connection = run
+
+    def call(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        checkout_timeout: float | None = None,
+        call_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a `@method` of a worker; as `run` otherwise.
+
+        Raises:
+            MethodNotFound: the worker has no such method.
+        """
+        return self._run(Work(method, args, kwargs, call_timeout), checkout_timeout)
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return functools.partial(self.call, name)
+
+    def _run(self, work: Work, checkout_timeout: float | None) -> Any:
+        facts = self._known or self._facts
+        if work.timeout is None:
+            work.timeout = facts.call_timeout
+        if checkout_timeout is None:
+            checkout_timeout = facts.checkout_timeout
+        return self._link.run(work, checkout_timeout, _stack() if facts.stacks else None)
+
+    # -- leases -------------------------------------------------------------------------------------------
+
+    def checkout(self, *, block: bool = True, timeout: float | None = None) -> Lease:
+        """Lease a worker: `with pool.checkout() as lease:`.
+
+        Args:
+            block: False raises `PoolFull` at once when every worker is out.
+            timeout: longest wait in seconds; None is the pool's, 0 takes an idle worker or fails.
+
+        Raises:
+            As `run`, and `PoolFull`.
+        """
+        facts = self._facts
+        timeout = facts.checkout_timeout if timeout is None else timeout
+        hold = self._link.checkout(timeout, block, _stack() if facts.stacks else None)
+        return Lease(self._link, hold, timeout, facts.call_timeout)
+
+    def checkin(self, lease: Lease) -> None:
+        """Give a lease back; the same as `lease.checkin()`.
+
+        Raises:
+            ValueError: it is no lease of this pool, or it has ended.
+        """
+        if not isinstance(lease, Lease) or lease._link.where != self._link.where:
+            raise ValueError(f"pool {self.name!r}: {lease!r} is no lease of this pool")
+        if lease.closed:
+            raise ValueError(f"pool {self.name!r}: {lease!r} has ended already, it cannot be checked in")
+        lease.checkin()
+
+    def transaction(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *args: Any,
+        checkout_timeout: float | None = None,
+        call_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A database transaction (SQL workers), in one of two forms.
+
+        `transaction(fn, *args, **kwargs)` runs `fn(connection, ...)` as `run` does, inside one transaction.
+        `with transaction(isolation=..., read_only=...) as tx:` is a lease in a transaction.
+        Either commits at the end, and rolls back on an exception or when the caller dies. `Rollback` only rolls back.
+        """
+        if fn is not None:
+            work = Work("transact", (fn, args, kwargs), {}, call_timeout)
+            return self._run(work, checkout_timeout)
+        return Transaction(functools.partial(self._lease, checkout_timeout, call_timeout), kwargs)
+
+    def _lease(self, timeout: float | None, call_timeout: float | None) -> Lease:
+        lease = self.checkout(timeout=timeout)
+        if call_timeout is not None:
+            lease._call_timeout = call_timeout
+        return lease
+
+    # -- looking ------------------------------------------------------------------------------------------
+
+    def status(self) -> PoolStatus:
+        """The pool's figures; answered also while the pool is saturated."""
+        return self._link.ask(protocol.Status())  # type: ignore[no-any-return]
+
+    def workers(self) -> list[WorkerInfo]:
+        """One line for each worker process."""
+        return self._link.ask(protocol.Workers())  # type: ignore[no-any-return]
+
+    def leases(self) -> list[LeaseInfo]:
+        """One line for each lease that is out."""
+        return self._link.ask(protocol.Leases())  # type: ignore[no-any-return]
+
+    def metrics(self) -> PoolMetrics:
+        """The last 100 samples."""
+        return self._link.ask(protocol.Metrics())  # type: ignore[no-any-return]
+
+    def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
+        """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
+        return self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))  # type: ignore[no-any-return]
+
+    # -- operating ----------------------------------------------------------------------------------------
+
+    def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
+        """Change the size while it works: no lease breaks, surplus workers stop as they come back. None: as it is."""
+        self._link.ask(protocol.Resize(size, max_overflow))
+
+    def suspend(self) -> None:
+        """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
+        self._link.ask(protocol.Suspend())
+
+    def resume(self) -> None:
+        """End a suspension or a drain."""
+        self._link.ask(protocol.Resume())
+
+    def drain(self, timeout: float = 5.0) -> None:
+        """Suspend, and return when every lease is back; after `timeout` seconds what still runs is interrupted."""
+        self._link.ask(protocol.Drain(timeout), None)
+
+    def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
+        """Replace every connection, one at a time, those in use when they come back; returns when done.
+
+        Args:
+            timeout: longest wait in seconds; None has no limit.
+            restart: replace the processes as well.
+
+        Raises:
+            CallTimeout: not all are replaced yet; they will be.
+        """
+        self._link.ask(protocol.Recycle(timeout, restart), None)
+
+    def clear_cache(self) -> None:
+        """Have every worker forget its prepared statements before its next call."""
+        self._link.ask(protocol.ClearCache())
+
+    @functools.cached_property
+    def aio(self) -> AsyncPool:
+        """The same verbs as coroutines, on the running event loop."""
+        from actorpool.client.aio import AsyncPool  # not at the top: asyncio is loaded only where it is used
+
+        return AsyncPool(self)
+
+    def __repr__(self) -> str:
+        return f"<pool {self.name!r} by {self._link!r}>"
+
+
+def _stack() -> str:
+    """Where the checkout was made, without our own frames."""
+    return "".join(traceback.format_stack()[:-_OWN_FRAMES])

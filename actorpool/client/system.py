@@ -1,0 +1,273 @@
+"""`System`, `start` and `connect`: a whole actor system as seen by the process that uses it."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+from actorpool import protocol
+from actorpool.client.local import LocalPool
+from actorpool.client.pool import Pool
+from actorpool.client.site import NodeSite, Site
+from actorpool.config import PoolConfig, check_pool_name
+from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
+from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
+from actorpool.node import launch, runtime
+from actorpool.status import PoolMetrics, PoolStatus, TreeNode
+
+NODE_BASES = ("multiprocTCPBase", "multiprocUDPBase")
+BASES = (*NODE_BASES, "simpleSystemBase")
+START_POOL_TIMEOUT = 60.0
+"""Seconds beyond the pool's own checkout timeout; large pools start some 200 workers a second."""
+STOP_MARGIN = 10.0
+"""Seconds a pool may need beyond its timeout, to interrupt and kill what does not stop."""
+
+
+def start(
+    name: str | None = None,
+    *,
+    base: str = "multiprocTCPBase",
+    telemetry: Any = None,
+    metrics_interval: float = 10.0,
+    log_level: str | int = "WARNING",
+    log_file: str | os.PathLike[str] | None = None,
+    spin: bool = True,
+    **options: Any,
+) -> System:
+    """Start a private actor system and wait until it serves.
+
+    It runs in a node: a fresh process that listens on nothing but loopback and ends when this process ends, however
+    that ends. `with actorpool.start() as system:` ends it at the end of the block.
+
+    Args:
+        name: under which other processes of this user can `connect`; None: for this process and its children.
+        base: "multiprocTCPBase"; "multiprocUDPBase" (a node without the channel, messages only); or
+            "simpleSystemBase" (everything in this process, without real timeouts, for unit tests).
+        telemetry: a sink, `"module:function"`, or a list of them (see `actorpool.telemetry`).
+        metrics_interval: seconds between two samples of each pool.
+        log_level: from which level on the node's lines go to this process's standard error as well.
+        log_file: where the node writes its log; None: `node.log` in its runtime directory.
+        spin: whether the two ends of the channel look for an answer for some microseconds before they sleep.
+
+    Raises:
+        InvalidConfig: names every bad or unknown option; or the name is taken by a running node.
+        SystemDown: it did not come up; the text says why.
+    """
+    from actorpool import telemetry as sinks  # not at the top: only the starting process has to know its sinks
+
+    problems = {option: "is no option of start()" for option in options}
+    problems |= _problems(base, metrics_interval, log_level, log_file, spin)
+    runtime.check_node_name(name)
+    if problems:
+        raise InvalidConfig("start", problems)
+    settings = {"sinks": sinks.sinks_of(telemetry), "metrics_interval": float(metrics_interval), "spin": spin}
+    if base not in NODE_BASES:
+        from actorpool.client.inside import InsideSite  # not at the top: it loads the actors
+
+        return System(InsideSite(name, settings))
+    node = launch.launch(
+        name,
+        base,
+        log_level=_level_name(log_level),
+        log_file=None if log_file is None else os.path.abspath(log_file),
+        options=settings,
+    )
+    return System(NodeSite(node.name, node, spin))
+
+
+def connect(name: str) -> System:
+    """Attach to a node that another process of this user started under that name; it is never ended from here.
+
+    Raises:
+        SystemDown: no such node runs, or it is of an incompatible version.
+        AuthenticationFailed: the cookie in its runtime directory cannot be read, or is not the node's.
+    """
+    return System(NodeSite(name, None, True))
+
+
+def _problems(base: Any, interval: Any, level: Any, file: Any, spin: Any) -> dict[str, str]:
+    problems = {}
+    if base not in BASES:
+        problems["base"] = f"must be one of {', '.join(BASES)}, not {base!r}"
+    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
+        problems["metrics_interval"] = f"must be a number above 0, not {interval!r}"
+    if _level_name(level) is None:
+        problems["log_level"] = f"must be a level of logging such as 'INFO', not {level!r}"
+    if file is not None and not (isinstance(file, (str, os.PathLike)) and os.path.isdir(_folder(file))):
+        problems["log_file"] = f"must be a file in a directory that exists, or None, not {file!r}"
+    if not isinstance(spin, bool):
+        problems["spin"] = f"must be True or False, not {spin!r}"
+    return problems
+
+
+def _folder(file: str | os.PathLike[str]) -> str:
+    return os.path.dirname(os.path.abspath(file))
+
+
+def _level_name(level: Any) -> Any:
+    name = logging.getLevelName(level) if isinstance(level, int) else level
+    return name if isinstance(name, str) and isinstance(logging.getLevelName(name), int) else None
+
+
+class System:
+    """An actor system: its pools, its supervision tree, and what ends it.
+
+    A context manager; safe to share between threads and usable in a forked child, which cannot end it.
+
+    Attributes:
+        name: the node's name (made up if none was given).
+        directory: its runtime directory; None without a node.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._local: dict[str, LocalPool] = {}  # pools that were started with enabled=False
+        self._lock = threading.Lock()
+        self.name = site.name
+        self.directory = site.directory
+
+    # -- pools --------------------------------------------------------------------------------------------
+
+    def start_pool(self, name: str, config: PoolConfig | None = None, /, **fields: Any) -> Pool | LocalPool:
+        """Start a pool and wait until all its workers are started.
+
+        Args:
+            name: `[A-Za-z][A-Za-z0-9_.-]{0,63}`.
+            config: its settings.
+            **fields: settings of `PoolConfig`, over those of `config`.
+
+        Returns:
+            Its handle; for `enabled=False` a `LocalPool`, which has the same verbs and no actors.
+
+        Raises:
+            InvalidConfig: names every bad setting; nothing was started.
+            PoolAlreadyExists: the running one was not touched.
+            PermanentError: a worker said that retrying is useless; nothing is left behind.
+            Exception: what a worker's `__init__` raised; nothing is left behind.
+        """
+        check_pool_name(name)
+        config = _config(config, fields)
+        if not config.enabled:
+            return self._start_local(name, config)
+        self._check_socket(name)
+        if name in self._local:
+            raise _exists(name)
+        self._site.ask(StartPool(name, config), config.checkout_timeout + START_POOL_TIMEOUT)
+        return self._site.pool(name)
+
+    def _start_local(self, name: str, config: PoolConfig) -> LocalPool:
+        with self._lock:
+            if name in self.pools():
+                raise _exists(name)
+            pool = self._local[name] = LocalPool(config, name=name)
+        return pool
+
+    def _check_socket(self, name: str) -> None:
+        if self.directory is not None and not runtime.socket_fits(path := f"{self.directory}/{name}.pool"):
+            text = f"{path} has more than the {runtime.LONGEST_PATH} bytes a socket's path may have: shorten the name"
+            raise InvalidConfig("pool", {"name": f"{text}, or set ACTORPOOL_RUNTIME_DIR"})
+
+    def pool(self, name: str) -> Pool | LocalPool:
+        """The handle of a running pool.
+
+        Raises:
+            PoolNotFound: there is none of that name.
+        """
+        known = self.pools()
+        if name not in known:
+            running = ", ".join(known) or "none"
+            raise PoolNotFound(f"no pool named {name!r} is running (running: {running}): start_pool it", pool=name)
+        return self._local.get(name) or self._site.pool(name)
+
+    def pools(self) -> list[str]:
+        """The names of all pools, sorted."""
+        return sorted([*self._site.ask(ListPools()), *self._local])
+
+    def stop_pool(self, name: str, timeout: float = 5.0) -> None:
+        """Stop a pool: waiters get `PoolStopped` at once, running calls may finish within `timeout` seconds.
+
+        Raises:
+            PoolNotFound: there is none of that name.
+        """
+        local = self._local.pop(name, None)
+        if local is not None:
+            local.close()
+        else:
+            self._site.ask(StopPool(name, timeout), timeout + STOP_MARGIN)
+
+    def status(self, name: str) -> PoolStatus:
+        """A pool's figures, also while it is saturated."""
+        if name in self._local:
+            return self._local[name].status()
+        return self._site.ask(GetPoolStatus(name))  # type: ignore[no-any-return]
+
+    def metrics(self, name: str) -> PoolMetrics:
+        """The last 100 samples of a pool."""
+        return self.pool(name).metrics()
+
+    # -- the whole ----------------------------------------------------------------------------------------
+
+    def tree(self) -> TreeNode:
+        """The supervision tree; `str(tree)` draws it."""
+        return self._site.ask(protocol.Tree())  # type: ignore[no-any-return]
+
+    def supervise(self, spec: Any) -> Any:
+        """Start actors of your own under the root supervisor.
+
+        Args:
+            spec: a `ChildSpec` or a `SupervisorSpec` of `actorpool.supervisors`.
+
+        Returns:
+            The address of the actor or of the supervisor.
+
+        Raises:
+            SupervisorError: it failed to start; the text names the child and its reason.
+        """
+        return self._site.ask(protocol.Supervise(spec), START_POOL_TIMEOUT)
+
+    @property
+    def manager(self) -> Any:
+        """The manager's `ActorAddress`; asked for anew each time, for a restarted manager has another."""
+        return self._site.manager()
+
+    @property
+    def actor_system(self) -> Any:
+        """Thespian's `ActorSystem`. Several threads: one `actor_system.private()` for each."""
+        return self._site.actor_system()
+
+    def shutdown(self, timeout: float = 10.0) -> None:
+        """End the system this process started, in an orderly way within `timeout` seconds, else by force.
+
+        On a system that was only connected to, or in a forked child, this lets go of the handle.
+        """
+        for name in list(self._local):
+            self._local.pop(name).close()
+        self._site.close(timeout)
+
+    def __enter__(self) -> System:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.shutdown()
+
+    def __repr__(self) -> str:
+        return f"<system {self.name!r} in {self.directory or 'this process'}>"
+
+
+def _config(config: PoolConfig | None, fields: Mapping[str, Any]) -> PoolConfig:
+    if config is None:
+        return PoolConfig(**fields)
+    if not isinstance(config, PoolConfig):
+        raise InvalidConfig("start_pool", {"config": f"must be a PoolConfig, not {config!r}"})
+    return dataclasses.replace(config, **fields) if fields else config
+
+
+def _exists(name: str) -> PoolAlreadyExists:
+    return PoolAlreadyExists(f"a pool named {name!r} is running; it was not touched: stop it first", pool=name)

@@ -1,0 +1,118 @@
+"""What a caller wants done, and what it holds meanwhile: plain records that both ways in and both styles share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from actorpool import portable
+from actorpool.channel import line, wire
+
+
+class Work:
+    """One call: a method's name or a function that gets the connection, and its arguments.
+
+    Args:
+        what: the method's name, or the function.
+        args, kwargs: the arguments.
+        timeout: longest run in seconds; None is no limit.
+    """
+
+    __slots__ = ("_payload", "args", "kwargs", "timeout", "what")
+
+    def __init__(
+        self, what: str | Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
+    ) -> None:
+        self.what = what
+        self.args = args
+        self.kwargs = kwargs
+        self.timeout = timeout
+        self._payload: bytes | None = None
+
+    @property
+    def payload(self) -> bytes:
+        """The call as bytes; made once, however many workers it meets before one takes it.
+
+        Raises:
+            MessageTooBig: before anything was asked for.
+            Exception: whatever the arguments raise that cannot be pickled.
+        """
+        if self._payload is None:
+            self._payload = portable.dumps((self.what, self.args, self.kwargs))
+            if len(self._payload) + wire.CALL_HEAD.size > wire.MAX_MESSAGE:
+                raise wire.too_big(len(self._payload), wire.MAX_MESSAGE, "the arguments")
+        return self._payload
+
+    @property
+    def flags(self) -> int:
+        """The flags of its `CALL` frame."""
+        return 0 if self.what.__class__ is str else wire.FUNCTION
+
+    @property
+    def name(self) -> str:
+        """How to name it in an error."""
+        return self.what if isinstance(self.what, str) else getattr(self.what, "__qualname__", repr(self.what))
+
+
+class Hold:
+    """A lease as its holder sees it. Dropping it without a word gives the worker back.
+
+    Attributes:
+        lease: the lease's id within its pool.
+        worker_id, worker_pid: the worker.
+        check_first: the worker was idle for long; passed on with the first call.
+        home: keeps the connection open by which the lease was got: its end would be the lease's end.
+        pool_pid: the pool's process; a restarted pool counts leases anew, and must not hear of this one.
+        used: something has run under the lease.
+        open: neither given back nor lost.
+    """
+
+    __slots__ = ("_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid", "used", "worker_id",
+                 "worker_pid")  # fmt: skip
+
+    def __init__(
+        self,
+        lease: int,
+        worker_id: int,
+        worker_pid: int,
+        *,
+        check_first: bool = False,
+        home: Any = None,
+        pool_pid: int = 0,
+        give_back: Callable[[Hold], None],
+    ) -> None:
+        self.lease = lease
+        self.worker_id = worker_id
+        self.worker_pid = worker_pid
+        self.check_first = check_first
+        self.home = home
+        self.pool_pid = pool_pid
+        self.generation = line.generation
+        self.used = False
+        self.open = True
+        self._give_back = give_back
+
+    def end(self) -> None:
+        """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""
+        self.open = False
+        self.home = None
+
+    @property
+    def ours(self) -> bool:
+        """Whether it can be used: open, and got by this very process (a forked copy is its parent's)."""
+        return self.open and self.generation == line.generation
+
+    def __del__(self) -> None:
+        if self.open and self.generation == line.generation:
+            try:
+                self._give_back(self)
+            except Exception:  # the interpreter may be going down; the end of the process ends the lease
+                self.open = False
+
+
+class NotStarted(Exception):
+    """The call was not run, and another worker may take it. `error` is for the user if none does."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__(str(error))
+        self.error = error

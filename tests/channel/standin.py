@@ -1,0 +1,286 @@
+"""A stand-in for pool and workers: real processes, real lanes, the real wire, and no actor system.
+
+The pool hands out idle workers, lets callers queue, and ends a holder's leases with its connection. It starts in
+milliseconds, so the client's side can be tested and measured by itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import select
+import signal
+import sys
+import time
+from collections import deque
+from typing import Any
+
+from actorpool import host, portable, protocol
+from actorpool.channel import spin, wire
+from actorpool.channel.lane import Lane, Peer
+from actorpool.errors import CheckoutTimeout, LeaseExpired, MethodNotFound, PoolFull, WorkerUnavailable
+from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
+
+
+def fork(target: Any, *args: Any) -> int:
+    """Run `target` in a child that dies with this process."""
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            host.link_to_parent(parent)
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            target(*args)
+            code = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+        finally:
+            os._exit(code)
+    return pid
+
+
+def add(_connection: Any, left: Any, right: Any) -> Any:
+    """A function that every process can import."""
+    return left + right
+
+
+class Interrupted(BaseException):
+    pass
+
+
+class WorkerHandler:
+    """Runs calls as a worker actor does, with a fence, a reset count and SIGUSR2 as the interrupt."""
+
+    def __init__(self) -> None:
+        self.fence = 0
+        self.resets = 0
+        self.running = 0
+        self.unavailable = 0
+        signal.signal(signal.SIGUSR2, self.interrupt)
+
+    def interrupt(self, *_: Any) -> None:
+        if self.running:
+            raise Interrupted
+
+    def on_gone(self, peer: Peer) -> None:
+        pass
+
+    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        if kind == wire.CALL:
+            self.call(peer, ref, body)
+        elif kind == wire.END:
+            self.fence = max(self.fence, ref + 1)
+            self.resets += 1
+
+    def call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+        lease, flags, _timeout = wire.CALL_HEAD.unpack_from(body)
+        if lease < self.fence:
+            peer.send(wire.NOT_STARTED, ref, portable.dumps(("expired", LeaseExpired(f"lease {lease} is over"))))
+            return
+        if self.unavailable:
+            self.unavailable -= 1
+            peer.send(wire.NOT_STARTED, ref, portable.dumps(("unavailable", WorkerUnavailable("not now"))))
+            return
+        self.fence = lease
+        try:
+            what, args, kwargs = portable.loads(memoryview(body)[wire.CALL_HEAD.size :])
+            self.running = lease
+            call = functools.partial(what, self) if flags & wire.FUNCTION else self.method(what)
+            result = call(*args, **kwargs)
+            self.running = 0
+            answer = wire.RESULT, portable.dumps(result)
+        except BaseException as error:
+            self.running = 0
+            answer = wire.ERROR, wire.dump_error(error)
+        peer.send(answer[0], ref, answer[1])
+        if flags & wire.LAST:
+            self.resets += 1
+            self.fence = max(self.fence, lease + 1)
+
+    def method(self, name: str) -> Any:
+        method = getattr(self, f"do_{name}", None)
+        if method is None:
+            raise MethodNotFound(f"no method {name!r}")
+        return method
+
+    def do_echo(self, value: Any) -> Any:
+        return value
+
+    def do_pid(self) -> int:
+        return os.getpid()
+
+    def do_sleep(self, seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    def do_die(self) -> None:
+        os._exit(3)
+
+    def do_be_unavailable(self, times: int) -> None:
+        self.unavailable = times
+
+    def do_reset_count(self) -> int:
+        return self.resets
+
+
+def work(directory: str, spinning: float) -> None:
+    lane = Lane(f"{directory}/{os.getpid()}.w", WorkerHandler(), spin=spinning)
+    while True:
+        select.select([lane.descriptor], [], [])
+        lane.serve()
+
+
+class PoolHandler:
+    """The least pool that keeps the wire's promises."""
+
+    def __init__(self, directory: str, size: int, spinning: float) -> None:
+        self.directory, self.size, self.spinning = directory, size, spinning
+        self.idle: deque[int] = deque()
+        self.pids: dict[int, int] = {}
+        self.waiting: deque[tuple[Peer, int, float]] = deque()
+        self.leases: dict[int, tuple[Peer, int, int]] = {}
+        self.last_lease = 0
+        self.last_worker = 0
+        for _ in range(size):
+            self.start()
+
+    def start(self) -> None:
+        self.last_worker += 1
+        id = self.last_worker
+        pid = self.pids[id] = fork(work, self.directory, self.spinning)
+        deadline = time.monotonic() + 5
+        while not os.path.exists(f"{self.directory}/{pid}.w") and time.monotonic() < deadline:
+            time.sleep(0.0005)
+        self.free(id)
+
+    def run(self, name: str) -> None:
+        self.lane = Lane(f"{self.directory}/{name}.pool", self, spin=self.spinning)
+        while True:
+            select.select([self.lane.descriptor], [], [], 0.02)
+            self.lane.serve()
+            self.bury()
+            self.expire()
+
+    def bury(self) -> None:
+        while True:
+            pid = 0
+            with contextlib.suppress(ChildProcessError):
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            if not pid:
+                return
+            id = next(id for id, known in self.pids.items() if known == pid)
+            del self.pids[id]
+            if id in self.idle:
+                self.idle.remove(id)
+            for lease, (_, worker, _ref) in list(self.leases.items()):
+                if worker == id:
+                    del self.leases[lease]
+            self.start()
+
+    def expire(self) -> None:
+        now = time.monotonic()
+        for item in [item for item in self.waiting if item[2] <= now]:
+            self.waiting.remove(item)
+            item[0].send(wire.ERROR, item[1], wire.dump_error(CheckoutTimeout("too late", waited=1.0)))
+
+    def free(self, worker: int) -> None:
+        while self.waiting:
+            peer, ref, _ = self.waiting.popleft()
+            if peer.open:
+                self.grant(peer, ref, worker)
+                return
+        self.idle.append(worker)
+
+    def grant(self, peer: Peer, ref: int, worker: int) -> None:
+        self.last_lease += 1
+        self.leases[self.last_lease] = (peer, worker, ref)
+        peer.send(wire.GRANT, ref, wire.GRANT_BODY.pack(self.last_lease, worker, self.pids[worker], 0))
+
+    def end(self, lease: int, abandoned: bool = False) -> None:
+        _, worker, _ = self.leases.pop(lease, (None, None, None))
+        if worker is None:
+            return
+        if abandoned:
+            os.kill(self.pids[worker], signal.SIGUSR2)
+        self.free(worker)
+
+    def on_gone(self, peer: Peer) -> None:
+        for lease, (holder, _, _) in list(self.leases.items()):
+            if holder is peer:
+                self.end(lease, abandoned=True)
+
+    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        if kind == wire.CHECKOUT:
+            timeout, block, _stack = portable.loads(body)
+            if self.idle:
+                self.grant(peer, ref, self.idle.pop())
+            elif not block:
+                peer.send(wire.ERROR, ref, wire.dump_error(PoolFull("full", pool="db")))
+            else:
+                self.waiting.append((peer, ref, time.monotonic() + timeout))
+        elif kind == wire.CHECKIN:
+            self.end(ref)
+        elif kind == wire.ABANDON:
+            self.end(ref, abandoned=True)
+        elif kind == wire.CANCEL:
+            self.cancel(peer, ref)
+        elif kind == wire.ASK:
+            self.ask(peer, ref, portable.loads(body))
+
+    def cancel(self, peer: Peer, ref: int) -> None:
+        for item in list(self.waiting):
+            if item[:2] == (peer, ref):
+                self.waiting.remove(item)
+        for lease, (holder, _, asked) in list(self.leases.items()):
+            if (holder, asked) == (peer, ref):
+                self.end(lease)
+
+    def ask(self, peer: Peer, ref: int, request: Any) -> None:
+        answers = {
+            protocol.Status: lambda: PoolStatus(
+                "db", "ready", self.size, 0, len(self.idle), len(self.waiting), len(self.leases), len(self.pids)
+            ),
+            protocol.Leases: lambda: [
+                LeaseInfo(id, worker, peer.pid, host.HOST, 0.0) for id, (peer, worker, _) in self.leases.items()
+            ],
+            protocol.Workers: lambda: [
+                WorkerInfo(id, pid, "idle" if id in self.idle else "busy", 0, 0, None, False)
+                for id, pid in self.pids.items()
+            ],
+        }
+        answer = answers.get(type(request))
+        if answer is None:
+            peer.send(wire.ERROR, ref, wire.dump_error(TypeError(f"not understood: {request!r}")))
+        else:
+            peer.send(wire.REPLY, ref, portable.dumps(answer()))
+
+
+class Standin:
+    """A stand-in system in `directory`: `with Standin(directory, size=4): ...`."""
+
+    def __init__(self, directory: str, size: int = 2, name: str = "db", spinning: float = spin.SPIN) -> None:
+        self.directory, self.size, self.name, self.spinning = directory, size, name, spinning
+        self.pid = 0
+
+    def start(self) -> None:
+        self.pid = fork(self._run)
+        deadline = time.monotonic() + 5
+        while not os.path.exists(f"{self.directory}/{self.name}.pool") and time.monotonic() < deadline:
+            time.sleep(0.0005)
+
+    def _run(self) -> None:
+        PoolHandler(self.directory, self.size, self.spinning).run(self.name)
+
+    def kill(self) -> None:
+        """SIGKILL the pool; its workers go with it."""
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)
+
+    def __enter__(self) -> Standin:
+        self.start()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.kill()
