@@ -27,12 +27,13 @@ from thespian.actors import (
     WakeupMessage,
     WatchMessage,
 )
+from thespian.system.utilis import withPossibleInitArgs
 
 from actorpool import host
 
 log = logging.getLogger("actorpool")
 
-__all__ = ["ActorAddress", "Exiting", "Shell", "log"]
+__all__ = ["Actor", "ActorAddress", "ActorExitRequest", "Exiting", "Shell", "log"]
 
 CRASHED = 70  # the exit status of an actor that ended itself because of an error (EX_SOFTWARE)
 
@@ -58,19 +59,24 @@ class Shell(Actor):  # type: ignore[misc]
     def receiveMessage(self, message: Any, sender: ActorAddress) -> Any:  # noqa: N802
         """Thespian's entry point; nothing is ever raised out of it."""
         try:
-            if not self._entered:
-                self._enter()
+            self.enter()
             self._dispatch(message, sender)
         except Exception as error:
             self._crash(error, message)
+        return self.watch()
+
+    def watch(self) -> Any:
+        """What Thespian wants to be returned, to watch `watched()`."""
         descriptors = self.watched()
         return ThespianWatch(descriptors) if descriptors else None
 
-    def _enter(self) -> None:
-        self._entered = True
-        if self.is_process:
-            host.link_to_parent()
-            self.on_process()
+    def enter(self) -> None:
+        """Become an actor's process, once: before the first message, or before `init`."""
+        if not self._entered:
+            self._entered = True
+            if self.is_process:
+                host.link_to_parent()
+                self.on_process()
 
     def _dispatch(self, message: Any, sender: ActorAddress) -> None:
         if isinstance(message, WatchMessage):
@@ -113,14 +119,36 @@ class Shell(Actor):  # type: ignore[misc]
     def _living(self) -> list[ActorAddress]:
         return self.__dict__.setdefault("_living_children", [])  # type: ignore[no-any-return]
 
+    @property
+    def _spawned(self) -> dict[int | None, Any]:
+        return self.__dict__.setdefault("_spawned_processes", {})  # type: ignore[no-any-return]
+
     def spawn(self, actor: Any, requirements: Any = None) -> tuple[ActorAddress, int | None]:
         """Create a child; returns its address and, where it has one, the pid of its process."""
-        address = self.createActor(actor, targetActorRequirements=requirements)
+        with host.linked_forks():
+            address = self.createActor(actor, targetActorRequirements=requirements)
         self._living.append(address)
         started = getattr(self._myRef, "_child_procs", None)
         if requirements is None and started and started[-1].childAddr == address:
-            return address, started[-1].childProc.pid
+            process = started[-1].childProc
+            self._spawned[process.pid] = process
+            return address, process.pid
         return address, None
+
+    def exit_status(self, pid: int | None) -> int | None:
+        """How the process of a child that is gone ended: its exit status, or minus the signal that ended it.
+
+        To be asked once; None where there was no process.
+        """
+        process = self._spawned.pop(pid, None)
+        return process.exitcode if process is not None else None
+
+    def embody(self, actor: Any) -> Any:
+        """An object of an actor class that stands in this actor's place: with its address, children and process."""
+        capabilities = getattr(self._myRef, "capabilities", None) or self._myRef._system.capabilities
+        instance = withPossibleInitArgs(capabilities=capabilities, requirements=None).create(actor)
+        instance._myRef = self._myRef
+        return instance
 
     def set_timer(self, seconds: float, payload: Any = None) -> None:
         """Have `on_timer(payload)` called after `seconds`; it cannot be cancelled, so make stale ones harmless."""

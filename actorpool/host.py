@@ -6,11 +6,13 @@ mistaken for the process that had it before.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import socket
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import psutil
@@ -94,6 +96,30 @@ def link_to_parent(expected: int | None = None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if expected is not None and os.getppid() != expected:
         os._exit(0)
+
+
+_linking: int | None = None
+
+
+def _link_forked() -> None:
+    global _linking
+    parent, _linking = _linking, None  # what is forked from here is another process's affair
+    if parent is not None:
+        link_to_parent(parent)
+
+
+os.register_at_fork(after_in_child=_link_forked)
+
+
+@contextlib.contextmanager
+def linked_forks() -> Iterator[None]:
+    """Whoever is forked meanwhile is linked to this process from its first instant, before any code of its own runs."""
+    global _linking
+    _linking = os.getpid()
+    try:
+        yield
+    finally:
+        _linking = None
 
 
 def adopt_orphans() -> None:

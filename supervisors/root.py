@@ -1,0 +1,71 @@
+"""Starting a supervisor that has none above it, from outside an actor system or from inside an actor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from actorpool import host
+from actorpool.actor import Actor, ActorAddress
+from actorpool.errors import SupervisorError
+from actorpool.messages import Err, Ok, new_ref
+from actorpool.portable import Parcel
+from actorpool.supervisors.nest import Begin, Beginning, Nest
+from actorpool.supervisors.specs import SupervisorSpec
+
+LOOK_AFTER = 0.5
+"""Seconds of silence after which a process that is starting is checked for life."""
+
+
+def start_supervisor(actor_system_or_actor: Any, spec: SupervisorSpec, name: str = "supervisor") -> ActorAddress:
+    """Start a supervisor and its children.
+
+    Args:
+        actor_system_or_actor: a Thespian `ActorSystem`, or `self` inside an actor, whose child it becomes.
+        spec: its children and strategy.
+        name: how its log records call it.
+
+    Returns:
+        Its address. From an `ActorSystem` all children have started by then. Inside an actor, which cannot wait for
+        messages, they start afterwards: the supervisor answers requests once they have, and a failed start arrives as
+        an `Err` message.
+
+    Raises:
+        SupervisorError: from an `ActorSystem`: a child did not start (its id and its reason are in the text), and those
+            before it were stopped again.
+    """
+    begin = Begin(0, name, Parcel.of(spec), ref=new_ref())
+    if isinstance(actor_system_or_actor, Actor):
+        return _start_below(actor_system_or_actor, begin)
+    address = actor_system_or_actor.createActor(Nest)
+    if _has_processes(actor_system_or_actor):
+        with actor_system_or_actor.private() as context:  # nobody else's late answers arrive here
+            _wait(context, address, begin)
+    else:
+        _wait(actor_system_or_actor, address, begin)
+    return address
+
+
+def _start_below(actor: Any, begin: Begin) -> ActorAddress:
+    with host.linked_forks():
+        address = actor.createActor(Nest)
+    actor.send(address, begin)
+    return address
+
+
+def _has_processes(system: Any) -> bool:
+    return hasattr(system._systemBase, "transport")
+
+
+def _wait(context: Any, address: ActorAddress, begin: Begin) -> None:
+    """Have it begin, and wait for the end of the start: for as long as that takes, if its process lives."""
+    pid: int | None = None
+    reply = context.ask(address, begin, LOOK_AFTER)
+    while True:
+        if isinstance(reply, Beginning) and reply.ref == begin.ref:
+            pid = reply.pid
+        elif isinstance(reply, (Ok, Err)) and reply.ref == begin.ref:
+            reply.unwrap()
+            return
+        elif reply is None and pid is not None and not host.alive(pid):
+            raise SupervisorError(("shutdown", "killed"), f"the supervisor's process (pid {pid}) died while it started")
+        reply = context.listen(LOOK_AFTER)

@@ -1,0 +1,186 @@
+"""The supervisor actor, a thin shell around `core.supervision`: messages and deaths in, effects out."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actorpool import host
+from actorpool.actor import ActorAddress, Shell
+from actorpool.channel import wire
+from actorpool.core import signals
+from actorpool.core.administration import REQUESTS
+from actorpool.core.children import End
+from actorpool.core.supervision import Supervision
+from actorpool.errors import SupervisorError
+from actorpool.messages import Err, Ok, Request
+from actorpool.portable import Parcel
+from actorpool.supervisors import reports
+from actorpool.supervisors.ending import end_processes
+from actorpool.supervisors.nest import Begin, Nest
+from actorpool.supervisors.specs import SupervisorSpec
+from actorpool.supervisors.supervised import LATER, Supervised
+
+HEARTBEAT = 0.1
+"""Seconds between two looks on system bases that cannot watch: the UDP base mutes child deaths after ten of them."""
+_BEAT = "heartbeat"
+
+Then = Callable[[Any, "SupervisorError | None"], None]
+
+
+class Supervisor(Supervised, Shell):
+    """Supervises the children of one `SupervisorSpec`. Runs in a process of its own, parent of theirs.
+
+    Made by `start_supervisor`, or as a child of another one by a `ChildSpec` whose `actor` is a `SupervisorSpec`.
+    Subclasses may override `emit` and `on_other`, and administer their children through `administer`.
+    """
+
+    per_child = False
+    """Whether every child has an intensity window of its own (see `Supervision`)."""
+    _over = True
+
+    def init(self, spec: SupervisorSpec) -> Any:
+        """Start the children in order; up once they all are."""
+        self.machine = Supervision(spec, _is_address, per_child=self.per_child)
+        self._processes: dict[int, tuple[ActorAddress, int | None]] = {}
+        self._asked: dict[int, Then] = {}
+        self._last_asked = 0
+        self._over = False
+        if self.is_process and not self.can_watch:
+            self.set_timer(HEARTBEAT, _BEAT)
+        self._step(signals.Boot())
+        return LATER
+
+    # -- in ---------------------------------------------------------------------------------------------------------
+
+    def on_message(self, message: Any, sender: Any) -> None:
+        """A request, or a child's word about itself."""
+        if type(message) in REQUESTS:
+            self.administer(message, lambda value, error: self._reply(sender, message.ref, value, error))
+        elif isinstance(message, signals.Began) and message.token in self._processes:
+            self._step(message._replace(address=sender, pid=self._processes[message.token][1]))
+        elif isinstance(message, (signals.Refused, signals.Leaving)):
+            self._step(message._replace(end=_unpacked(message.end)))
+        elif isinstance(message, (signals.Ignored, signals.Remembered)):
+            self._step(message)
+        else:
+            self.on_other(message, sender)
+
+    def on_timer(self, payload: Any) -> None:
+        """A deadline of the machine; or only a reason for Thespian to look after its children."""
+        if isinstance(payload, signals.Due):
+            self._step(payload)
+        elif payload == _BEAT:
+            self.set_timer(HEARTBEAT, _BEAT)
+
+    def on_child_exit(self, address: ActorAddress) -> None:
+        """A child's process is gone."""
+        token = next((token for token, (known, _) in self._processes.items() if known == address), None)
+        if token is not None and not self._over:
+            _, pid = self._processes.pop(token)
+            self._step(signals.Exited(token, _shown(self.exit_status(pid))))
+
+    def on_other(self, message: Any, sender: Any) -> None:
+        """A message that is none of a supervisor's. Requests are refused, the rest is dropped."""
+        if isinstance(message, Request):
+            self._reply(sender, message.ref, None, SupervisorError(("unknown_request", type(message).__name__)))
+
+    def administer(self, request: Request, then: Then) -> None:
+        """Put a request to the machine; `then(value, error)` is called once, now or later."""
+        self._last_asked += 1
+        self._asked[self._last_asked] = then
+        self._step(signals.Asked(self._last_asked, request))
+
+    def _step(self, event: signals.Event) -> None:
+        for effect in self.machine.handle(event, time.monotonic(), random.random()):
+            _EFFECTS[type(effect)](self, effect)
+
+    # -- out --------------------------------------------------------------------------------------------------------
+
+    def _start(self, effect: signals.Start) -> None:
+        address, pid = self.spawn(Nest)
+        self._processes[effect.token] = (address, pid)
+        spec: Any = effect.spec
+        actor, args = spec.parcels()
+        more = (_packed(args) for args in (effect.extra, effect.memory) if args is not None)
+        self.send(address, Begin(effect.token, spec.id, actor, (args, *more)))
+
+    def _terminate(self, effect: signals.Terminate) -> None:
+        self.end_child(self._processes[effect.token][0])
+
+    def _kill(self, effect: signals.Kill) -> None:
+        address, pid = self._processes[effect.token]
+        if not host.kill(pid):  # no process of its own
+            self.end_child(address)
+
+    def _timer(self, effect: signals.Timer) -> None:
+        self.set_timer(effect.delay, signals.Due(effect.number))
+
+    def _answer(self, effect: signals.Answer) -> None:
+        self._asked.pop(effect.ref)(effect.value, effect.error)
+
+    def _ready(self, _: signals.Ready) -> None:
+        self.started()
+
+    def _exit(self, effect: signals.Exit) -> None:
+        if effect.failed is not None:
+            self.start_failed(effect.failed)
+        else:
+            self.stop(effect.reason)
+
+    def _reply(self, asker: Any, ref: Any, value: Any, error: SupervisorError | None) -> None:
+        self.send(asker, Ok(value, ref) if error is None else Err(error, ref))
+
+    def _tell_of(self, report: signals.Report) -> None:
+        event = reports.log(self.child_id, report)
+        if event is not None:
+            self.emit(*event)
+
+    def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Something happened: `supervisor.restarted` or `supervisor.gave_up`. Override it to pass it on."""
+
+    def on_exit(self) -> None:
+        """End the children in reverse order, each within its `shutdown`. Blocks for as long."""
+        if self._over:
+            return
+        self._over = True
+        for together in self.machine.last_stand():
+            processes = [self._processes[child.token] for child in together]
+            end_processes([pid for _, pid in processes if pid is not None], together[0].spec.shutdown)
+            for address, pid in processes:
+                if pid is None:
+                    self.end_child(address)
+
+
+def _is_address(value: Any) -> bool:
+    return isinstance(value, ActorAddress)
+
+
+def _packed(args: Any) -> Parcel:
+    return args if isinstance(args, Parcel) else Parcel.of(dict(args))
+
+
+def _shown(status: int | None) -> End | None:
+    """What an exit status says about an end; nothing if the process ended in good order."""
+    if not status:
+        return None
+    return End(f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}")
+
+
+def _unpacked(end: End) -> End:
+    return end if end.error is None else end._replace(error=wire.load_error(end.error.data))
+
+
+_EFFECTS: dict[type, Callable[[Supervisor, Any], None]] = {
+    signals.Start: Supervisor._start,
+    signals.Terminate: Supervisor._terminate,
+    signals.Kill: Supervisor._kill,
+    signals.Timer: Supervisor._timer,
+    signals.Answer: Supervisor._answer,
+    signals.Report: Supervisor._tell_of,
+    signals.Ready: Supervisor._ready,
+    signals.Exit: Supervisor._exit,
+}
