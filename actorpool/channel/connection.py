@@ -44,15 +44,20 @@ class Connection:
         sock: the socket, owned from now on.
         deliver: called with (kind, ref, body) of each whole frame; a body beyond `RECEIVE` is a memoryview.
         max_message: bytes a body may have, in both directions.
+
+    Attributes:
+        open: until `release`.
+        refused: the kernel has said that the other side ended without reading our last frame.
     """
 
-    __slots__ = ("__weakref__", "_deliver", "_out", "_partial", "fd", "max_message", "open", "sock")
+    __slots__ = ("__weakref__", "_deliver", "_out", "_partial", "fd", "max_message", "open", "refused", "sock")
 
     def __init__(self, sock: socket.socket, deliver: Callable[[int, int, Any], None], max_message: int) -> None:
         self.sock = sock
         self.fd = sock.fileno()
         self.max_message = max_message
         self.open = True
+        self.refused = False
         self._deliver = deliver
         self._partial: bytes | _Long | None = None  # the beginning of a frame whose end has not come
         self._out: deque[memoryview] = deque()
@@ -81,6 +86,7 @@ class Connection:
         except BlockingIOError:
             sent = 0
         except OSError:  # gone, or closed by us: nobody is there to want it
+            self.refused = True
             return
         if sent < size + HEAD:
             self._out.append(memoryview(data)[sent:])
@@ -108,6 +114,7 @@ class Connection:
             except BlockingIOError:
                 return
             except OSError:
+                self.refused = True
                 out.clear()
                 break
             if sent < len(out[0]):
@@ -131,10 +138,11 @@ class Connection:
             data = self.sock.recv(RECEIVE)
         except BlockingIOError:
             return True
-        except OSError:
+        except OSError:  # a reset: the other side has left something unread
+            self.refused = True
             return False
         if partial is not None:
-            data = partial + data if data else b""  # type: ignore[operator]
+            data = partial + data if data else b""
             self._partial = None
         size = len(data)
         if size >= HEAD:

@@ -30,7 +30,7 @@ MAX_FREE = 64
 _pack = wire.HEADER.pack
 _unpack = wire.HEADER.unpack_from
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
-_ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
+ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
 _lines: weakref.WeakSet[Line] = weakref.WeakSet()
 _free: OrderedDict[str, list[Line]] = OrderedDict()
@@ -246,7 +246,7 @@ def _connect(sock: socket.socket, path: str, deadline: float | None) -> None:
                 raise TimedOut from None
             time.sleep(0.001)
         except OSError as error:
-            if error.errno in _ABSENT:
+            if error.errno in ABSENT:
                 raise NotDelivered(path) from error
             raise
     sock.setblocking(True)

@@ -178,14 +178,18 @@ class ChannelLink(_Asker, Link):
         if hold.ours:
             if hold.used:
                 self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
-            self._tell(self.path, hold.pool_pid, wire.CHECKIN, hold.lease)
+            self.tell(hold, wire.CHECKIN)
             hold.end()
 
     def abandon(self, hold: Hold) -> None:
         """Have the pool take the worker back from what it does for this lease."""
         if hold.ours:
-            self._tell(self.path, hold.pool_pid, wire.ABANDON, hold.lease)
+            self.tell(hold, wire.ABANDON)
             hold.end()
+
+    def tell(self, hold: Hold, kind: int) -> None:
+        """Tell the pool something about a lease."""
+        self._tell(self.path, hold.pool_pid, kind, hold.lease)
 
     def _tell(self, path: str, pid: int, kind: int, ref: int) -> None:
         """Send a frame that is not answered to that very process; if it is gone, so is all that it knew."""

@@ -126,16 +126,21 @@ class Lease:
         self.checkin()
 
     def __del__(self) -> None:
-        hold = self.__dict__.get("_hold")
-        if hold is not None and hold.ours:
-            text = f"{self!r} was dropped while open, and is checked in now: use `with pool.checkout() as lease:`"
-            warnings.warn(text, ResourceWarning, source=self, stacklevel=2)
+        warn_if_open(self)
 
     def __repr__(self) -> str:
         hold = self._hold
         state = "open" if hold.ours else "ended"
         worker = f"worker {hold.worker_id} pid {hold.worker_pid}"
         return f"<lease {hold.lease} of pool {self._link.pool!r}, {worker}, {state}>"
+
+
+def warn_if_open(lease: Any) -> None:
+    """Say that a lease was dropped without a checkin; dropping its hold, right after, gives the worker back."""
+    hold = lease.__dict__.get("_hold")
+    if hold is not None and hold.ours:
+        text = f"{lease!r} was dropped while open, and is checked in now: use `with pool.checkout() as lease:`"
+        warnings.warn(text, ResourceWarning, source=lease, stacklevel=3)
 
 
 class Transaction:

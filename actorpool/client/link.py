@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
 from actorpool.client.work import Hold, NotStarted, Work
 
+_OWN_CODE = os.path.dirname(__file__)
 FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
 
 
@@ -20,6 +23,14 @@ def pauses() -> Iterator[float]:
     while True:
         yield pause
         pause = min(pause * 2, LONGEST_PAUSE)
+
+
+def stack_of_caller() -> str:
+    """Where a checkout is made, without our own frames; kept with the lease for leak reports."""
+    stack = traceback.extract_stack()
+    while len(stack) > 1 and stack[-1].filename.startswith(_OWN_CODE):
+        stack.pop()
+    return "".join(traceback.format_list(stack))
 
 
 class Link(ABC):

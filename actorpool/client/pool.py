@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -12,16 +11,13 @@ from actorpool.client import faults
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.lease import Lease, Transaction
-from actorpool.client.link import Link
+from actorpool.client.link import Link, stack_of_caller
 from actorpool.client.work import Work
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncPool
-
-_OWN_FRAMES = 3
-"""Frames of ours at the end of a stack that is kept for leak reports."""
 
 
 class Pool:
@@ -107,7 +103,7 @@ class Pool:
             work.timeout = facts.call_timeout
         if checkout_timeout is None:
             checkout_timeout = facts.checkout_timeout
-        return self._link.run(work, checkout_timeout, _stack() if facts.stacks else None)
+        return self._link.run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -123,7 +119,7 @@ class Pool:
         """
         facts = self._facts
         timeout = facts.checkout_timeout if timeout is None else timeout
-        hold = self._link.checkout(timeout, block, _stack() if facts.stacks else None)
+        hold = self._link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
         return Lease(self._link, hold, timeout, facts.call_timeout)
 
     def checkin(self, lease: Lease) -> None:
@@ -229,8 +225,3 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<pool {self.name!r} by {self._link!r}>"
-
-
-def _stack() -> str:
-    """Where the checkout was made, without our own frames."""
-    return "".join(traceback.format_stack()[:-_OWN_FRAMES])

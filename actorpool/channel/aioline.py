@@ -1,0 +1,219 @@
+"""The caller's asyncio side of the channel: one connection for each socket and event loop, shared by all its tasks.
+
+Rule of this file: requests are told apart by their refs alone. A task that gives up forgets its ref, so a late answer
+finds nobody and is dropped; it never waits in a stream for whoever comes next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import itertools
+import os
+import socket
+import weakref
+from collections import OrderedDict
+from functools import partial
+from typing import Any
+
+from actorpool.channel import wire
+from actorpool.channel.connection import Connection, credentials
+from actorpool.channel.line import ABSENT, MAX_PATHS, Gone, NotDelivered, TimedOut
+
+_lines: weakref.WeakSet[AioLine] = weakref.WeakSet()
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLines] = weakref.WeakKeyDictionary()
+
+
+class AioLine(Connection):
+    """A connection to a lane, multiplexed by ref. Belongs to one event loop."""
+
+    __slots__ = ("_last", "_loop", "_refs", "path", "pid", "waiting")
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
+        self.open = False
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            sock.connect(path)
+            self.pid, uid = credentials(sock)
+            if uid != os.geteuid():
+                raise PermissionError(errno.EPERM, f"the socket belongs to user {uid}", path)
+        except BaseException:
+            sock.close()
+            raise
+        super().__init__(sock, self._answered, wire.MAX_MESSAGE)
+        self.path = path
+        self.waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
+        self._loop = weakref.ref(loop)  # the loop's lines are kept by the loop, not the other way round
+        self._refs = itertools.count(1)
+        self._last = 0
+        _lines.add(self)
+        loop.add_reader(self.fd, self._readable)
+
+    def here(self) -> bool:
+        """Whether it is open and belongs to the running loop."""
+        return self.open and self._loop() is asyncio._get_running_loop()
+
+    def request(self, kind: int, body: bytes, lead: bytes = b"") -> tuple[int, asyncio.Future[tuple[int, Any]]]:
+        """Send a request; its ref and the future of its answer (kind, body).
+
+        The future raises `NotDelivered` or `Gone` if the other side ends first.
+        """
+        loop = self._loop()
+        assert loop is not None
+        ref = self._last = next(self._refs)
+        future = self.waiting[ref] = loop.create_future()
+        self.send(kind, ref, body, lead)
+        return ref, future
+
+    def tell(self, kind: int, ref: int) -> None:
+        """Send a frame that is not answered."""
+        self._last = 0
+        self.send(kind, ref)
+
+    def forget(self, ref: int) -> None:
+        """Nobody waits for that answer any more."""
+        self.waiting.pop(ref, None)
+
+    def _answered(self, kind: int, ref: int, body: Any) -> None:
+        future = self.waiting.pop(ref, None)
+        if future is not None and not future.done():
+            future.set_result((kind, body))
+
+    def _readable(self) -> None:
+        if not self.receive():
+            self.close()
+
+    def _await_room(self, wanted: bool) -> None:
+        loop = self._loop()
+        if loop is not None and self.open:
+            if wanted:
+                loop.add_writer(self.fd, self.flush)
+            else:
+                loop.remove_writer(self.fd)
+
+    def close(self) -> None:
+        """Close our end. Of the requests under way only the last can be known not to have been read."""
+        loop = self._loop()
+        if self.open and loop is not None and not loop.is_closed():
+            loop.remove_reader(self.fd)
+            loop.remove_writer(self.fd)
+        self.release()
+        waiting, self.waiting = self.waiting, {}
+        for ref, future in waiting.items():
+            if not future.done():
+                unread = self.refused and ref == self._last
+                future.set_exception(NotDelivered(self.path) if unread else Gone(self.path))
+
+    def __del__(self) -> None:
+        if self.open:  # its loop was dropped without being closed
+            self.sock.close()
+
+    def __repr__(self) -> str:
+        return f"<asyncio line to {self.path} pid {self.pid}>"
+
+
+class LoopLines:
+    """The lines of one event loop, by path; of those to workers only the ones used last are kept."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = weakref.ref(loop)
+        self._open: OrderedDict[str, AioLine] = OrderedDict()
+
+    async def line(self, path: str, deadline: float | None = None) -> AioLine:
+        """The line to `path`, connected if need be.
+
+        Args:
+            path: the socket.
+            deadline: of the connecting, in the loop's time; matters only when the lane's queue is full.
+
+        Raises:
+            NotDelivered: nobody listens there.
+            TimedOut: the lane did not take the connection within the time.
+            OSError: it is not allowed, or this process is out of descriptors.
+        """
+        known = self._open.get(path)
+        if known is not None and known.open:
+            return known
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                line = self._open[path] = AioLine(loop, path)
+            except BlockingIOError:
+                if deadline is not None and loop.time() > deadline:
+                    raise TimedOut from None
+                await asyncio.sleep(0.001)
+            except OSError as error:
+                if error.errno in ABSENT:
+                    raise NotDelivered(path) from error
+                raise
+            else:
+                self._trim()
+                return line
+
+    def known(self, path: str) -> AioLine | None:
+        """The open line to `path`, if there is one."""
+        line = self._open.get(path)
+        return line if line is not None and line.open else None
+
+    def drop(self, line: AioLine) -> None:
+        """Close a line and have the next one connect anew."""
+        line.close()
+        if self._open.get(line.path) is line:
+            del self._open[line.path]
+
+    def _trim(self) -> None:
+        if len(self._open) <= MAX_PATHS:
+            return
+        for path, line in list(self._open.items()):
+            if not line.open or (not line.waiting and path.endswith(".w")):  # a pool's line keeps its leases alive
+                line.close()
+                del self._open[path]
+                return
+
+    def close(self) -> None:
+        """Close them all: the loop has ended, and with it the leases that its tasks held."""
+        for line in self._open.values():
+            line.close()
+        self._open.clear()
+
+
+def lines_of(loop: asyncio.AbstractEventLoop) -> LoopLines:
+    """The lines of a running loop. Those of loops that were closed meanwhile are closed as well."""
+    found = _loops.get(loop)
+    if found is None:
+        for other in [other for other in list(_loops) if other.is_closed()]:
+            _loops.pop(other).close()
+        found = _loops[loop] = LoopLines(loop)
+    return found
+
+
+async def answer(future: asyncio.Future[tuple[int, Any]], timeout: float | None) -> tuple[int, Any]:
+    """Wait for an answer at most `timeout` seconds.
+
+    Raises:
+        TimedOut: no answer; the ref is still to be forgotten.
+        NotDelivered, Gone: the other side has ended.
+    """
+    if timeout is None:
+        return await future
+    timer = asyncio.get_running_loop().call_later(timeout, partial(_expire, future))
+    try:
+        return await future
+    finally:
+        timer.cancel()
+
+
+def _expire(future: asyncio.Future[tuple[int, Any]]) -> None:
+    if not future.done():
+        future.set_exception(TimedOut())
+
+
+def _drop_inherited() -> None:
+    # As for the blocking lines: a forked child must not keep its parent's leases alive.
+    for line in list(_lines):
+        line.release()
+    _loops.clear()
+
+
+os.register_at_fork(after_in_child=_drop_inherited)

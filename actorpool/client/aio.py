@@ -1,0 +1,352 @@
+"""`AsyncPool` and `AsyncLease`: the verbs of `Pool` and `Lease` as coroutines on the running event loop."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol
+from actorpool.client import faults
+from actorpool.client.aio_link import AioLink, ThreadedLink
+from actorpool.client.channel_link import ChannelLink
+from actorpool.client.lease import warn_if_open
+from actorpool.client.link import pauses, stack_of_caller
+from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.protocol import HandleFacts
+from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
+from actorpool.workers import sql
+
+if TYPE_CHECKING:
+    from actorpool.client.pool import Pool
+
+
+class AsyncLease:
+    """One worker for one caller; see `Lease`. Got by `AsyncPool.checkout`.
+
+    A call that is cancelled is interrupted in the worker, and the lease is over: what it had done is not known.
+
+    Attributes:
+        id: the lease's number within its pool.
+        worker_id, worker_pid: the worker. They change if that worker dies before the first call reaches it.
+        closed: whether the lease has ended; always true for a forked copy.
+    """
+
+    def __init__(self, link: AioLink | ThreadedLink, hold: Hold, timeout: float, call_timeout: float | None) -> None:
+        self._link = link
+        self._hold = hold
+        self._timeout = timeout
+        self._call_timeout = call_timeout
+
+    @property
+    def id(self) -> int:
+        """The lease's number within its pool."""
+        return self._hold.lease
+
+    @property
+    def worker_id(self) -> int:
+        """The worker's number within its pool."""
+        return self._hold.worker_id
+
+    @property
+    def worker_pid(self) -> int:
+        """The worker's process."""
+        return self._hold.worker_pid
+
+    @property
+    def closed(self) -> bool:
+        """Whether the lease has ended."""
+        return not self._hold.ours
+
+    async def run(self, fn: Callable[..., Any], /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
+        """Run `fn(connection, *args, **kwargs)` in the worker's process; as `Lease.run`."""
+        return await self._perform(Work(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout))
+
+    with_connection = run
+
+    async def call(self, method: str, /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
+        """Call a `@method` of the worker; as `Lease.call`."""
+        timeout = self._call_timeout if call_timeout is None else call_timeout
+        return await self._perform(Work(method, args, kwargs, timeout))
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return functools.partial(self.call, name)
+
+    async def iterate(self, query: str, params: Any = None, batch: int = 1000) -> AsyncIterator[tuple[Any, ...]]:
+        """The rows of a query one by one, `batch` of them in memory at a time (SQL workers)."""
+        cursor = await self.call("open_cursor", query, params, batch)
+        finished = False
+        try:
+            while not finished:
+                rows = await self.call("fetch", cursor)
+                finished = len(rows) < batch
+                for row in rows:
+                    yield row
+        finally:
+            if not finished and not self.closed:
+                await self.call("close_cursor", cursor)
+
+    async def _perform(self, work: Work) -> Any:
+        hold = self._hold
+        if not hold.ours:
+            raise faults.expired(self._link.pool, hold)
+        try:
+            return await self._link.call(hold, work)
+        except NotStarted as refusal:
+            if hold.used:  # what the session held is lost with its worker: the caller has to know
+                raise refusal.error from None
+            error = refusal.error
+        return await self._elsewhere(work, error)
+
+    async def _elsewhere(self, work: Work, error: BaseException) -> Any:
+        """The first call met a dead or disconnected worker: the lease moves to another one, unseen by the caller."""
+        deadline = self._link.now() + self._timeout
+        for pause in pauses():
+            self._link.checkin(self._hold)
+            self._hold = await self._link.another(deadline, pause, error)
+            try:
+                return await self._link.call(self._hold, work)
+            except NotStarted as refusal:
+                error = refusal.error
+        raise AssertionError
+
+    async def checkin(self) -> None:
+        """End the lease; the worker is reset and goes to the next caller. Nothing if it has ended already."""
+        self._link.checkin(self._hold)
+
+    async def __aenter__(self) -> AsyncLease:
+        if not self._hold.ours:
+            raise faults.expired(self._link.pool, self._hold)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._link.checkin(self._hold)
+
+    def __del__(self) -> None:
+        warn_if_open(self)
+
+    def __repr__(self) -> str:
+        hold = self._hold
+        worker = f"worker {hold.worker_id} pid {hold.worker_pid}"
+        return f"<async lease {hold.lease} of pool {self._link.pool!r}, {worker}, {'open' if hold.ours else 'ended'}>"
+
+
+class _Checkout:
+    """What `checkout()` returns: to be awaited, or entered by `async with`."""
+
+    def __init__(self, lease: Callable[[], Awaitable[AsyncLease]]) -> None:
+        self._get = lease
+        self._lease: AsyncLease | None = None
+
+    def __await__(self) -> Generator[Any, None, AsyncLease]:
+        return self._get().__await__()
+
+    async def __aenter__(self) -> AsyncLease:
+        self._lease = await self._get()
+        return self._lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._lease is not None
+        await self._lease.checkin()
+
+
+class _Transaction:
+    """`async with pool.aio.transaction() as tx:`: see `lease.Transaction`."""
+
+    def __init__(self, lease: Callable[[], Awaitable[AsyncLease]], options: Mapping[str, Any]) -> None:
+        self._get = lease
+        self._options = options
+        self._lease: AsyncLease | None = None
+
+    async def __aenter__(self) -> AsyncLease:
+        self._lease = lease = await self._get()
+        try:
+            await lease.call("begin", **self._options)
+        except BaseException:
+            await lease.checkin()
+            raise
+        return lease
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        lease, self._lease = self._lease, None
+        assert lease is not None
+        try:
+            if error is None:
+                await lease.call("commit")
+            elif not lease.closed:
+                await lease.call("rollback")
+        except Exception:
+            if error is None:
+                raise
+            # The caller's own exception goes on; what could not be rolled back here, the worker's reset does.
+        finally:
+            await lease.checkin()
+        return isinstance(error, sql.Rollback)
+
+
+class AsyncPool:
+    """`Pool` for asyncio: no thread per call, any number of event loops, uvloop as well. Got by `pool.aio`.
+
+    Cancelling a task at any await loses no worker: a checkout is cancelled, a call interrupted and its lease over.
+
+    Args:
+        pool: the handle whose pool it is.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self.name = pool.name
+        link = pool._link
+        self._link: AioLink | ThreadedLink = AioLink(link) if isinstance(link, ChannelLink) else ThreadedLink(link)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (AsyncPool, (self._pool,))
+
+    async def _facts(self) -> HandleFacts:
+        if self._pool._known is None:
+            self._pool._known = await self._link.ask(protocol.Facts())
+        return self._pool._known
+
+    # -- work ---------------------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        fn: Callable[..., Any],
+        /,
+        *args: Any,
+        checkout_timeout: float | None = None,
+        call_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run `fn(connection, *args, **kwargs)` in a worker's process; as `Pool.run`."""
+        return await self._run(Work(fn, args, kwargs, call_timeout), checkout_timeout)
+
+    with_connection = run
+
+    async def call(
+        self,
+        method: str,
+        /,
+        *args: Any,
+        checkout_timeout: float | None = None,
+        call_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Call a `@method` of a worker; as `Pool.call`."""
+        return await self._run(Work(method, args, kwargs, call_timeout), checkout_timeout)
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return functools.partial(self.call, name)
+
+    async def _run(self, work: Work, checkout_timeout: float | None) -> Any:
+        facts = self._pool._known or await self._facts()
+        if work.timeout is None:
+            work.timeout = facts.call_timeout
+        if checkout_timeout is None:
+            checkout_timeout = facts.checkout_timeout
+        return await self._link.run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
+
+    # -- leases -------------------------------------------------------------------------------------------
+
+    def checkout(self, *, block: bool = True, timeout: float | None = None) -> _Checkout:
+        """Lease a worker: `async with pool.aio.checkout() as lease:`, or `lease = await pool.aio.checkout()`.
+
+        As `Pool.checkout` otherwise.
+        """
+        return _Checkout(functools.partial(self._lease, block, timeout, None))
+
+    async def _lease(self, block: bool, timeout: float | None, call_timeout: float | None) -> AsyncLease:
+        facts = await self._facts()
+        timeout = facts.checkout_timeout if timeout is None else timeout
+        hold = await self._link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
+        return AsyncLease(self._link, hold, timeout, facts.call_timeout if call_timeout is None else call_timeout)
+
+    async def checkin(self, lease: AsyncLease) -> None:
+        """Give a lease back.
+
+        Raises:
+            ValueError: it is no lease of this pool, or it has ended.
+        """
+        if not isinstance(lease, AsyncLease) or lease._link.link.where != self._pool._link.where:
+            raise ValueError(f"pool {self.name!r}: {lease!r} is no lease of this pool")
+        if lease.closed:
+            raise ValueError(f"pool {self.name!r}: {lease!r} has ended already, it cannot be checked in")
+        await lease.checkin()
+
+    def transaction(
+        self,
+        fn: Callable[..., Any] | None = None,
+        /,
+        *args: Any,
+        checkout_timeout: float | None = None,
+        call_timeout: float | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """A database transaction in one of the two forms of `Pool.transaction`.
+
+        `await transaction(fn, ...)`, or `async with transaction(isolation=...) as tx:`.
+        """
+        if fn is not None:
+            return self._run(Work("transact", (fn, args, kwargs), {}, call_timeout), checkout_timeout)
+        return _Transaction(functools.partial(self._lease, True, checkout_timeout, call_timeout), kwargs)
+
+    # -- looking and operating ------------------------------------------------------------------------------
+
+    async def status(self) -> PoolStatus:
+        """The pool's figures."""
+        return await self._link.ask(protocol.Status())  # type: ignore[no-any-return]
+
+    async def workers(self) -> list[WorkerInfo]:
+        """One line for each worker process."""
+        return await self._link.ask(protocol.Workers())  # type: ignore[no-any-return]
+
+    async def leases(self) -> list[LeaseInfo]:
+        """One line for each lease that is out."""
+        return await self._link.ask(protocol.Leases())  # type: ignore[no-any-return]
+
+    async def metrics(self) -> PoolMetrics:
+        """The last 100 samples."""
+        return await self._link.ask(protocol.Metrics())  # type: ignore[no-any-return]
+
+    async def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
+        """As `Pool.worker_stats`."""
+        request = protocol.GatherStats(timeout)
+        return await self._link.ask(request, timeout + faults.grace(5.0))  # type: ignore[no-any-return]
+
+    async def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
+        """As `Pool.resize`."""
+        await self._link.ask(protocol.Resize(size, max_overflow))
+
+    async def suspend(self) -> None:
+        """As `Pool.suspend`."""
+        await self._link.ask(protocol.Suspend())
+
+    async def resume(self) -> None:
+        """As `Pool.resume`."""
+        await self._link.ask(protocol.Resume())
+
+    async def drain(self, timeout: float = 5.0) -> None:
+        """As `Pool.drain`."""
+        await self._link.ask(protocol.Drain(timeout), None)
+
+    async def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
+        """As `Pool.recycle`."""
+        await self._link.ask(protocol.Recycle(timeout, restart), None)
+
+    async def clear_cache(self) -> None:
+        """As `Pool.clear_cache`."""
+        await self._link.ask(protocol.ClearCache())
+
+    def __repr__(self) -> str:
+        return f"<asyncio side of {self._pool!r}>"

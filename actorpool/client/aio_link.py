@@ -1,0 +1,269 @@
+"""The way to a pool over the channel for asyncio: the same promises as `channel_link`, kept under cancellation.
+
+Whatever ends an await (a timeout, a cancellation), the other side is told in the same step of the event loop: a
+checkout is cancelled, a call abandoned. Telling is only a send, so it needs no await that could be cancelled in turn.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+from actorpool import host, portable
+from actorpool.channel import wire
+from actorpool.channel.aioline import AioLine, LoopLines, answer, lines_of
+from actorpool.channel.line import Gone, NotDelivered, TimedOut
+from actorpool.client import faults
+from actorpool.client.channel_link import ChannelLink
+from actorpool.client.link import pauses
+from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.errors import LeaseExpired
+
+
+class AioLink:
+    """The way to one pool, from any number of event loops.
+
+    Args:
+        link: the blocking way to the same pool; it gives back what nobody on a loop can.
+    """
+
+    def __init__(self, link: ChannelLink) -> None:
+        self.link = link
+        self.pool = link.pool
+        self._endpoint = link.endpoint
+        self._path = link.path
+
+    def _here(self) -> LoopLines:
+        return lines_of(asyncio.get_running_loop())
+
+    def now(self) -> float:
+        """The loop's time."""
+        return asyncio.get_running_loop().time()
+
+    # -- reaching the pool --------------------------------------------------------------------------------
+
+    async def _line(self, pause: float, began: float, deadline: float | None) -> AioLine:
+        """The line to the pool; with a pause, after a failure: find out first whether waiting makes sense."""
+        loop = asyncio.get_running_loop()
+        if pause:
+            final = await loop.run_in_executor(None, faults.absent, self._endpoint, self.pool)
+            if final is not None:
+                raise final
+            now = loop.time()
+            if deadline is not None and now >= deadline:
+                raise faults.pool_down(self.pool, "is not serving", now - began)
+            await asyncio.sleep(pause if deadline is None else min(pause, deadline - now))
+        return await lines_of(loop).line(self._path, deadline)
+
+    async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """Ask the pool something; as `Link.ask`."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = None if timeout is None else began + timeout
+        body = portable.dumps(request)
+        for pause in pauses():
+            try:
+                line = await self._line(pause, began, deadline)
+                ref, future = line.request(wire.ASK, body)
+                try:
+                    kind, data = await answer(future, None if deadline is None else deadline - loop.time())
+                finally:
+                    line.forget(ref)
+            except (NotDelivered, Gone):
+                continue
+            except TimedOut:
+                raise faults.pool_down(self.pool, "has not answered", loop.time() - began) from None
+            if kind == wire.REPLY:
+                return faults.result(data)
+            raise wire.load_error(data)
+        raise AssertionError
+
+    # -- leases -------------------------------------------------------------------------------------------
+
+    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+        """Get a lease; as `Link.checkout`. A cancellation at any moment leaves no worker out."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        deadline = began + timeout
+        for pause in pauses():
+            try:
+                line = await self._line(pause, began, deadline)
+                left = max(deadline - loop.time(), 0.0) if pause else timeout
+                return await self._ask_lease(line, left, block, stack)
+            except (NotDelivered, Gone):
+                continue
+            except TimedOut:
+                raise faults.checkout_timeout(self.pool, loop.time() - began) from None
+        raise AssertionError
+
+    async def _ask_lease(self, line: AioLine, timeout: float, block: bool, stack: str | None) -> Hold:
+        ref, future = line.request(wire.CHECKOUT, portable.dumps((timeout, block, stack)))
+        try:
+            kind, body = await answer(future, timeout + faults.grace(timeout))
+        except (NotDelivered, Gone):
+            raise
+        except BaseException:  # timed out or cancelled, perhaps with the grant already here
+            line.forget(ref)
+            line.tell(wire.CANCEL, ref)
+            raise
+        if kind != wire.GRANT:
+            raise wire.load_error(body)
+        lease, worker, pid, flags = wire.GRANT_BODY.unpack(body)
+        return Hold(
+            lease,
+            worker,
+            pid,
+            check_first=bool(flags & wire.CHECK_FIRST),
+            home=line,
+            pool_pid=line.pid,
+            give_back=self.link.checkin,
+        )
+
+    def checkin(self, hold: Hold) -> None:
+        """Give a lease back. Never waits, so nothing can come between."""
+        if not hold.ours:
+            return
+        if hold.used:
+            worker = self._here().known(self._endpoint.worker(hold.worker_pid))
+            if worker is not None and worker.pid == hold.worker_pid:
+                worker.tell(wire.END, hold.lease)
+        self._tell_pool(hold, wire.CHECKIN)
+
+    def abandon(self, hold: Hold) -> None:
+        """Have the pool take the worker back from what it does for this lease."""
+        if hold.ours:
+            self._tell_pool(hold, wire.ABANDON)
+
+    def _tell_pool(self, hold: Hold, kind: int) -> None:
+        line = hold.home
+        if line.here():
+            line.tell(kind, hold.lease)
+        elif line.open:  # got in another loop, or before the pool's socket was replaced
+            self.link.tell(hold, kind)
+        hold.end()
+
+    # -- calls --------------------------------------------------------------------------------------------
+
+    async def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """Run work on the lease's worker; as `Link.call`. Cancelled, it is interrupted and its lease is over."""
+        flags = work.flags | (wire.LAST if last else 0)
+        if hold.check_first and not hold.used:
+            flags |= wire.CHECK_FIRST
+        head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
+        try:
+            kind, body = await self._exchange(hold, head, work)
+        except NotDelivered:
+            if host.alive(hold.worker_pid):
+                self.abandon(hold)
+            hold.end()
+            raise NotStarted(faults.worker_gone(self.pool, hold, work)) from None
+        except Gone:
+            hold.end()
+            raise faults.worker_died(self.pool, hold, work) from None
+        except TimedOut:
+            self.abandon(hold)
+            raise faults.call_timeout(self.pool, work) from None
+        except BaseException:  # cancelled: nobody waits for the answer any more
+            self.abandon(hold)
+            raise
+        if kind == wire.NOT_STARTED:
+            refusal = faults.refusal(self.pool, hold, body)
+            if isinstance(refusal, LeaseExpired):
+                hold.end()
+                raise refusal
+            raise NotStarted(refusal)
+        hold.used = not last
+        if kind == wire.RESULT:
+            return faults.result(body)
+        raise wire.load_error(body)
+
+    async def _exchange(self, hold: Hold, head: bytes, work: Work) -> tuple[int, Any]:
+        path = self._endpoint.worker(hold.worker_pid)
+        here = self._here()
+        line = await here.line(path)
+        while True:
+            ref, future = line.request(wire.CALL, work.payload, head)
+            try:
+                return await answer(future, work.timeout)
+            except NotDelivered:
+                here.drop(line)
+                if ref > 1:  # perhaps to a predecessor of the same pid: once more, by a new line
+                    line = await here.line(path)
+                    continue
+                raise
+            finally:
+                line.forget(ref)
+
+    async def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
+        """Checkout, call and checkin in one; as `Link.run`."""
+        deadline = asyncio.get_running_loop().time() + timeout
+        _ = work.payload  # what cannot be sent fails before a worker is asked for
+        hold = await self.checkout(timeout, True, stack)
+        for pause in pauses():
+            try:
+                return await self.call(hold, work, True)
+            except NotStarted as refusal:
+                error = refusal.error
+            finally:
+                self.checkin(hold)
+            hold = await self.another(deadline, pause, error, stack)
+        raise AssertionError
+
+    async def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
+        """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        if now >= deadline:
+            raise error
+        if pause:
+            await asyncio.sleep(min(pause, deadline - now))
+        return await self.checkout(max(deadline - loop.time(), 0.0), True, stack)
+
+
+class ThreadedLink:
+    """The same for pools that can only be reached by Thespian's messages, which block: each request in a thread.
+
+    What a cancelled task leaves running is ended where it comes back: a lease that nobody waits for is given back.
+    """
+
+    def __init__(self, link: Any) -> None:
+        self.link = link
+        self.pool = link.pool
+        self.checkin = link.checkin
+
+    def now(self) -> float:
+        """The loop's time."""
+        return asyncio.get_running_loop().time()
+
+    async def _in_thread(self, function: Any, *args: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *args))
+
+    async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """As `Link.ask`."""
+        return await self._in_thread(self.link.ask, request, timeout)
+
+    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+        """As `Link.checkout`; a hold that comes too late is dropped, and so given back."""
+        return await self._in_thread(self.link.checkout, timeout, block, stack)  # type: ignore[no-any-return]
+
+    async def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """As `Link.call`; cancelled, the lease is over."""
+        try:
+            return await self._in_thread(self.link.call, hold, work, last)
+        except asyncio.CancelledError:
+            self.link.abandon(hold)
+            raise
+
+    async def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
+        """As `Link.run`."""
+        return await self._in_thread(self.link.run, work, timeout, stack)
+
+    async def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
+        """As `Link.another`; `deadline` is in the loop's time."""
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            raise error
+        if pause:
+            await asyncio.sleep(min(pause, left))
+        return await self.checkout(max(left - pause, 0.0), True, stack)
