@@ -1,0 +1,67 @@
+"""Workers: the base class for your own, and those that are shipped. Importing this imports no driver."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from actorpool.workers.actor import WorkerActor, spawn_worker
+    from actorpool.workers.alchemy import SqlAlchemyWorker
+    from actorpool.workers.base import PermanentError, Reply, RetryAfter, Worker, method
+    from actorpool.workers.dbapi import DbapiWorker
+    from actorpool.workers.echo import EchoWorker
+    from actorpool.workers.postgres import PostgresWorker
+    from actorpool.workers.sizing import pool_size
+    from actorpool.workers.sql import Result, Rollback, SqlWorker
+    from actorpool.workers.sqlite import SqliteWorker
+    from actorpool.workers.web import HttpWorker, Response
+
+_HOMES = {
+    "actor": "WorkerActor spawn_worker",
+    "alchemy": "SqlAlchemyWorker",
+    "base": "PermanentError Reply RetryAfter Worker method",
+    "dbapi": "DbapiWorker",
+    "echo": "EchoWorker",
+    "postgres": "PostgresWorker",
+    "sizing": "pool_size",
+    "sql": "Result Rollback SqlWorker",
+    "sqlite": "SqliteWorker",
+    "web": "HttpWorker Response",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+__all__ = [
+    "DbapiWorker",
+    "EchoWorker",
+    "HttpWorker",
+    "PermanentError",
+    "PostgresWorker",
+    "Reply",
+    "Response",
+    "Result",
+    "RetryAfter",
+    "Rollback",
+    "SqlAlchemyWorker",
+    "SqlWorker",
+    "SqliteWorker",
+    "Worker",
+    "WorkerActor",
+    "method",
+    "pool_size",
+    "spawn_worker",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is asked for, when it is asked for."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,275 @@
+"""Any database that SQLAlchemy speaks to. SQLAlchemy is imported by `open`, in the worker, not before."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.sql import Result, SqlWorker
+from actorpool.workers.sqlite import clean_up, is_in_memory
+from actorpool.workers.statements import POSTGRES_RESTORE
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Engine
+    from sqlalchemy.orm import Session
+
+    from actorpool.workers.alchemy_session import AutocommitConnection
+
+log = logging.getLogger("actorpool")
+
+_REFUSED = re.compile(
+    "password authentication failed|no password supplied|access denied|unknown database|"
+    r"(role|database) \".*\" does not exist|not a database",
+    re.IGNORECASE,
+)
+
+
+class SqlAlchemyWorker(SqlWorker):
+    """One SQLAlchemy connection; `run(fn)` gets a `Connection`, or an ORM `Session` on it.
+
+    The `Connection` is in autocommit mode; `with conn.begin():` in `fn` is a real transaction all the same. A
+    `Session` begins one with its first use, as ever: `fn` commits it, or `transaction(fn)` does.
+
+    `execute(query, params)`: with a dict (or nothing) for `params` the query is SQLAlchemy's `text` with `:name`
+    placeholders; with a list or tuple it goes to the driver as it is, in the driver's own style.
+
+    `reset` rolls back, and cleans or replaces a session that any statement, also one of `fn`, has altered. Streaming
+    costs bounded memory in the worker where SQLAlchemy streams for that database, and inside a transaction.
+
+    Args:
+        url: the engine URL, such as `"postgresql+psycopg://..."`; never shown.
+        session: have `run(fn)` get a `Session`.
+        configure: called with every new `Connection`.
+        **engine_args: for `create_engine`.
+
+    Raises:
+        InvalidConfig: `url` is missing.
+    """
+
+    def __init__(
+        self,
+        url: Any = None,
+        session: bool = False,
+        configure: Callable[[Any], Any] | None = None,
+        log_queries: bool = False,
+        **engine_args: Any,
+    ) -> None:
+        super().__init__(log_queries=log_queries)
+        if not url:
+            raise InvalidConfig(type(self).__name__, {"url": "is required: an engine URL of SQLAlchemy"})
+        self._url = url
+        self._engine_args = engine_args
+        self.gives_session = session
+        self.configure = configure
+        self._engine: Engine | None = None
+        self._conn: AutocommitConnection | None = None
+        self._orm: Session | None = None
+
+    def __repr__(self) -> str:
+        if self._engine is None:
+            return "<SqlAlchemyWorker, not connected>"
+        return f"<SqlAlchemyWorker {self._engine.url.render_as_string(hide_password=True)}>"
+
+    # -- hooks --------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect and configure.
+
+        Raises:
+            PermanentError: SQLAlchemy or the driver is missing, the URL is wrong, or the server refuses the login.
+        """
+        self._engine = self._engine or self._make_engine()
+        from sqlalchemy.exc import DBAPIError
+
+        from actorpool.workers.alchemy_session import AutocommitConnection
+
+        try:
+            self._conn = AutocommitConnection(self._engine)
+        except DBAPIError as error:
+            if _REFUSED.search(str(error.orig)):
+                text = f"{self!r}: {error.orig}; check user, password and database"
+                raise PermanentError(text, cause=error) from error
+            raise
+        try:
+            self._configure()
+        except BaseException:
+            self.close()
+            raise
+        self._connected()
+
+    def _make_engine(self) -> Engine:
+        try:
+            from sqlalchemy import create_engine
+            from sqlalchemy.exc import ArgumentError, NoSuchModuleError
+            from sqlalchemy.pool import NullPool
+        except ImportError as error:
+            raise PermanentError(
+                f"SqlAlchemyWorker needs SQLAlchemy ({error}): pip install 'actorpool[sqlalchemy]'", cause=error
+            ) from error
+        try:
+            return create_engine(self._url, **{"poolclass": NullPool, **self._engine_args})
+        except NoSuchModuleError as error:
+            raise PermanentError(f"SqlAlchemyWorker: {error}; correct the URL, or install the dialect") from error
+        except ImportError as error:
+            text = f"SqlAlchemyWorker: the driver is missing ({error}); install it where the workers run"
+            raise PermanentError(text, cause=error) from error
+        except (ArgumentError, TypeError, ValueError) as error:
+            # The error may quote the URL with its password: neither its text nor the cause may travel.
+            raise PermanentError(
+                f"SqlAlchemyWorker: create_engine refuses the URL or an option ({type(error).__name__}); "
+                'give "dialect+driver://user@host/database"'
+            ) from None
+
+    def _configure(self) -> None:
+        if self.configure is not None:
+            self.configure(self._conn)
+            if self._live.in_real_transaction:
+                self._live.commit()
+        self._live.settle()
+        self._live.dirty = False
+
+    def check(self) -> None:
+        """Run `SELECT 1`."""
+        self._live.exec_driver_sql("SELECT 1").close()
+        self._live.settle()
+
+    def reset(self) -> None:
+        """Roll back, and undo what altered the session: by a statement, or by a new connection where there is none."""
+        self._drop_cursors()
+        conn, orm = self._live, self._orm
+        if conn.in_real_transaction:
+            if orm is None or orm.new or orm.dirty or orm.deleted or orm.info.get("wrote"):
+                log.warning("%s: rolled back a transaction that its lease left open; commit it", self)
+            conn.rollback()
+        self._close_orm()
+        self._forget_levels()
+        conn.settle()
+        if conn.dirty:
+            self._restore(conn)
+
+    def _restore(self, conn: AutocommitConnection) -> None:
+        driver = conn.connection.dbapi_connection
+        if conn.dialect.name == "postgresql":
+            conn.exec_driver_sql(POSTGRES_RESTORE, execution_options={"no_parameters": True})
+        elif conn.dialect.name == "sqlite" and is_in_memory(driver):  # type: ignore[arg-type]
+            clean_up(driver)  # type: ignore[arg-type]
+        else:
+            self.close()
+            self.open()
+            return
+        self._configure()
+
+    def close(self) -> None:
+        """Disconnect."""
+        conn, self._conn = self._conn, None
+        self._cursors.clear()
+        try:
+            self._close_orm()
+            if conn is not None:
+                conn.close()
+        except Exception as error:  # it is broken: what matters is that it is let go
+            log.debug("closing a broken connection: %s", error)
+
+    def _close_orm(self) -> None:
+        orm, self._orm = self._orm, None
+        if orm is not None:
+            orm.close()
+
+    @property
+    def _live(self) -> AutocommitConnection:
+        if self._conn is None:
+            from sqlalchemy.exc import ResourceClosedError
+
+            raise ResourceClosedError("the connection is closed")
+        return self._conn
+
+    @property
+    def connection(self) -> Any:
+        """The `Connection`, or the `Session` of this lease."""
+        if not self.gives_session:
+            return super().connection
+        self._check_block()
+        if self._orm is None:
+            from actorpool.workers.alchemy_session import orm_session
+
+            self._live.settle()
+            self._orm = orm_session(self._live)
+        return self._orm
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Whether SQLAlchemy has given the connection up, which it also does after an interrupt."""
+        return (
+            self._conn is None
+            or self._conn.closed
+            or self._conn.invalidated
+            or getattr(error, "connection_invalidated", False) is True
+        )
+
+    # -- the driver ---------------------------------------------------------------------------------------
+
+    def _execute(self, query: str, params: Any) -> Any:
+        return self._run(query, params, {})
+
+    def _run(self, query: str, params: Any, options: dict[str, Any]) -> Any:
+        from sqlalchemy import text
+
+        by_name = params is None or isinstance(params, Mapping)
+        if by_name or (params and isinstance(params, list) and isinstance(params[0], Mapping)):
+            return self._live.execute(text(query), params, execution_options=options)
+        if isinstance(params, list) and not (params and isinstance(params[0], tuple)):
+            params = tuple(params)
+        return self._live.exec_driver_sql(query, params, execution_options=options)
+
+    def _result(self, query: str, params: Any) -> Result:
+        result = self._execute(query, params)
+        if not result.returns_rows:
+            return Result(rowcount=result.rowcount)
+        rows = [tuple(row) for row in result]
+        return Result(tuple(result.keys()), rows, len(rows))
+
+    def _executemany(self, query: str, rows: Sequence[Any]) -> int:
+        if not rows:
+            return 0
+        many = [row if isinstance(row, Mapping) else tuple(row) for row in rows]
+        return int(self._run(query, many, {}).rowcount)
+
+    def _stream(self, query: str, params: Any, batch: int) -> Any:
+        # A cursor on the server needs a transaction: in autocommit mode it would be gone before the first row.
+        options = {"stream_results": True, "max_row_buffer": batch} if self.in_transaction else {}
+        return self._run(query, params, options)
+
+    def _begin(self, isolation: str | None, read_only: bool, **options: Any) -> None:
+        if options:
+            raise ValueError(f"begin() takes isolation and read_only, not {', '.join(options)}")
+        conn = self._live
+        if read_only and conn.dialect.name == "sqlite":
+            raise ValueError("SQLite has no read-only transactions by way of SQLAlchemy; SqliteWorker has")
+        conn.begin(isolation.upper() if isolation else None)
+        if read_only:
+            conn.exec_driver_sql("SET TRANSACTION READ ONLY")
+
+    def _commit(self) -> None:
+        if self._orm is not None:
+            self._orm.commit()  # flushes; a transaction that was open before the Session stays open
+        conn = self._live
+        if conn.in_real_transaction:
+            if conn.dialect.name == "postgresql":
+                conn.exec_driver_sql("SELECT 1")  # raises where COMMIT would silently roll back: a statement has failed
+            conn.commit()
+
+    def _rollback(self) -> None:
+        self._close_orm()
+        if self._live.in_real_transaction:
+            self._live.rollback()
+
+    def _savepoint(self, statement: str) -> None:
+        if self._orm is not None:
+            self._orm.flush()
+        self._live.exec_driver_sql(statement)
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._conn is not None and not self._conn.closed and self._conn.in_real_transaction

@@ -1,0 +1,100 @@
+"""The SQLAlchemy connection of a `SqlAlchemyWorker`. Imports SQLAlchemy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, RootTransaction
+from sqlalchemy.orm import Session
+
+from actorpool.workers.statements import alters_session, is_harmless
+
+
+class AutocommitConnection(Connection):
+    """A `Connection` in autocommit mode whose `begin()` is a transaction nevertheless.
+
+    SQLAlchemy begins one of its own at the first statement; here that one means nothing to the database, and is told
+    from one that was asked for by `begin()` (or `begin_nested()`, or an ORM `Session`).
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._in_statement = False
+        self._asked_for = False
+        self._mode: str | None = None
+        self.dirty = False
+        super().__init__(engine)
+        event.listen(self, "before_cursor_execute", self._note)
+
+    @property
+    def in_real_transaction(self) -> bool:
+        """Whether a transaction that was asked for is open."""
+        return self._asked_for and self.in_transaction()
+
+    def execute(self, *args: Any, **kwargs: Any) -> Any:
+        return self._statement(super().execute, args, kwargs)
+
+    def exec_driver_sql(self, *args: Any, **kwargs: Any) -> Any:
+        return self._statement(super().exec_driver_sql, args, kwargs)
+
+    def _statement(self, run: Any, args: Any, kwargs: Any) -> Any:
+        outer, self._in_statement = self._in_statement, True
+        try:
+            return run(*args, **kwargs)
+        finally:
+            self._in_statement = outer
+
+    def begin(self, isolation: str | None = None) -> RootTransaction:
+        """Begin; called by SQLAlchemy itself as well, in the middle of the first statement."""
+        if self._in_statement and not self.in_transaction():
+            self._asked_for = False
+            self._switch_to("AUTOCOMMIT")
+            return super().begin()
+        self.settle()
+        self._switch_to(isolation)
+        self._asked_for = True
+        transaction = super().begin()
+        if self.dialect.name == "sqlite":  # its driver would begin late, and not for every statement
+            try:
+                self.exec_driver_sql("BEGIN IMMEDIATE")
+            except BaseException:
+                transaction.rollback()
+                raise
+        return transaction
+
+    def settle(self) -> None:
+        """End the transaction that SQLAlchemy believes in when only statements by themselves were run."""
+        if self.in_transaction() and not self._asked_for:
+            super().rollback()  # nothing is open in the database
+
+    def _switch_to(self, mode: str | None) -> None:
+        """Autocommit, an isolation level, or (None) the database's own level."""
+        driver = self.connection.dbapi_connection
+        if self.dialect.name == "sqlite":
+            driver.isolation_level = None  # type: ignore[union-attr]
+        elif mode is None and self._mode is not None:
+            self.dialect.reset_isolation_level(driver)  # type: ignore[arg-type]
+        elif mode != self._mode:
+            self.dialect.set_isolation_level(driver, mode)  # type: ignore[arg-type]
+        self._mode = mode
+
+    def _note(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if not self.dirty:
+            strict = self.dialect.name == "postgresql"  # whose sessions are cheaply cleaned
+            self.dirty = not is_harmless(statement) if strict else alters_session(statement)
+
+
+def orm_session(connection: Connection) -> Session:
+    """A `Session` on the connection that notes in its `info` whether it wrote anything."""
+    session = Session(bind=connection)
+
+    @event.listens_for(session, "after_flush")
+    def flushed(*_: Any) -> None:
+        session.info["wrote"] = True
+
+    @event.listens_for(session, "do_orm_execute")
+    def executed(state: Any) -> None:
+        if not state.is_select:
+            session.info["wrote"] = True
+
+    return session

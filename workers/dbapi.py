@@ -1,0 +1,358 @@
+"""Any database with a DB-API 2 (PEP 249) driver: PyMySQL, oracledb, pyodbc, psycopg2, duckdb, ...
+
+DB-API has no word for autocommit, for an open transaction, or for what a session remembers. How the worker does
+without is said below; where the raw connection was used (`run(fn)`), it assumes what is safe.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import re
+import sqlite3
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.sql import Result, SqlWorker
+from actorpool.workers.sqlite import clean_up, is_in_memory
+from actorpool.workers.statements import alters_session
+
+log = logging.getLogger("actorpool")
+
+_CONNECTION_ERRORS = {"OperationalError", "InterfaceError"}
+_REFUSED = re.compile(r"access denied|authentication failed|login failed|unknown database", re.IGNORECASE)
+
+
+class DbapiWorker(SqlWorker):
+    """One connection of a DB-API 2 driver; `run(fn)` gets the driver's own connection object.
+
+    Autocommit is switched on where the driver has `autocommit` (an attribute or a method), and off between `begin`
+    and its end. A driver that has `begin` instead commits each statement by itself. With any other, each statement
+    outside `begin` is followed by `commit()`, and `fn` has to commit what it does. `params` are in the driver's own
+    style (`?`, `%s`, `:name`); savepoints and options of `begin` are standard SQL.
+
+    `reset` rolls back, and replaces a session that was altered by a statement run through the worker (settings,
+    temporary tables, locks). What `fn` alters on the raw connection cannot be seen: give `on_reset` where it may.
+    A call that is interrupted costs the connection: nobody knows how much of the answer was read.
+
+    Args:
+        module_or_factory: a module with `connect`, its name, `"module:function"`, or a callable that connects.
+        configure: called with every new connection.
+        on_reset: called with the connection after each lease that ran anything; `"reconnect"` replaces it.
+        check_statement: what any session answers quickly.
+        stream_cursor: makes, given the connection, a cursor that does not fetch a whole result at once, for drivers
+            whose usual one does (PyMySQL: `lambda c: c.cursor(pymysql.cursors.SSCursor)`).
+        **connect_args: for the driver's `connect`.
+
+    Raises:
+        InvalidConfig: names every bad argument.
+    """
+
+    def __init__(
+        self,
+        module_or_factory: Any = None,
+        configure: Callable[[Any], Any] | None = None,
+        on_reset: Callable[[Any], Any] | str | None = None,
+        check_statement: str = "SELECT 1",
+        stream_cursor: Callable[[Any], Any] | None = None,
+        log_queries: bool = False,
+        **connect_args: Any,
+    ) -> None:
+        super().__init__(log_queries=log_queries)
+        problems = {}
+        named = isinstance(module_or_factory, str) and module_or_factory
+        if not named and not callable(module_or_factory) and not hasattr(module_or_factory, "connect"):
+            problems["module_or_factory"] = "is required: a DB-API module, its name, or a callable that connects"
+        if on_reset not in (None, "reconnect") and not callable(on_reset):
+            problems["on_reset"] = f'must be a callable, "reconnect" or None, not {on_reset!r}'
+        if problems:
+            raise InvalidConfig(type(self).__name__, problems)
+        self._driver = module_or_factory
+        self._connect_args = connect_args
+        self.configure = configure
+        self.on_reset = on_reset
+        self.check_statement = check_statement
+        self.stream_cursor = stream_cursor
+        self._conn: Any = None
+        self._commits: _Commits | None = None
+        self._begun = self._altered = self._handed_out = False
+
+    def __repr__(self) -> str:
+        name = self._driver if isinstance(self._driver, str) else getattr(self._driver, "__name__", "a factory")
+        return f"<DbapiWorker {name}{', not connected' if self._conn is None else ''}>"
+
+    # -- hooks --------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect and configure.
+
+        Raises:
+            PermanentError: the driver is missing or refuses its arguments, or the server refuses the login.
+        """
+        connect = self._factory()
+        try:
+            self._conn = connect(**self._connect_args)
+        except TypeError as error:
+            raise PermanentError(f"{self!r}: connect() refuses its arguments: {error}", cause=error) from error
+        except Exception as error:
+            if _REFUSED.search(str(error)):
+                raise PermanentError(f"{self!r}: {error}; check user, password and database", cause=error) from error
+            raise
+        try:
+            self._commits = _commits(self._conn)
+            if self.configure is not None:
+                self.configure(self._conn)
+                self._live.commit()
+        except BaseException:
+            self.close()
+            raise
+        self._begun = self._altered = self._handed_out = False
+        self._connected()
+
+    def _factory(self) -> Callable[..., Any]:
+        driver = self._driver
+        if isinstance(driver, str):
+            name, _, function = driver.partition(":")
+            try:
+                driver = importlib.import_module(name)
+                driver = getattr(driver, function) if function else driver
+            except (ImportError, AttributeError) as error:
+                raise PermanentError(
+                    f"DbapiWorker: the driver {self._driver!r} cannot be imported ({error}); install it where the "
+                    'workers run, or correct its name ("module" or "module:function")',
+                    cause=error,
+                ) from error
+        return getattr(driver, "connect", driver)  # type: ignore[no-any-return]
+
+    def check(self) -> None:
+        """Run `check_statement`."""
+        cursor = self._live.cursor()
+        cursor.execute(self.check_statement)
+        cursor.fetchall()
+        cursor.close()
+
+    def reset(self) -> None:
+        """Roll back what may be open; replace the session, or have `on_reset` clean it, where that is needed."""
+        super().reset()
+        if self._handed_out:
+            self._live.rollback()  # nobody else can say whether `fn` has left something open
+        if self._altered and isinstance(self._conn, sqlite3.Connection) and is_in_memory(self._conn):
+            clean_up(self._conn)  # closing it would lose the database
+        elif self._altered or self.on_reset == "reconnect":
+            self.close()
+            self.open()
+        if callable(self.on_reset):
+            self.on_reset(self._conn)
+            self._live.commit()
+        self._altered = self._handed_out = False
+
+    def close(self) -> None:
+        """Disconnect."""
+        conn, self._conn = self._conn, None
+        self._begun = False
+        self._cursors.clear()
+        if conn is not None:
+            try:
+                conn.close()
+            except Exception as error:  # drivers may refuse to close what is broken
+                log.debug("closing a broken connection: %s", error)
+
+    @property
+    def connection(self) -> Any:
+        """The driver's connection object; from here on the worker cannot know what is done with it."""
+        self._handed_out = True
+        return super().connection
+
+    @property
+    def _live(self) -> Any:
+        if self._conn is None:
+            raise ConnectionError(f"{self!r}: the connection is closed")
+        return self._conn
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """After an interrupt, and after an error of the driver's connection class when the connection answers no more.
+
+        The same classes (`OperationalError`, `InterfaceError`) also stand for a lock timeout or a missing table.
+        """
+        if self._conn is None or isinstance(error, KeyboardInterrupt):
+            return not isinstance(self._conn, sqlite3.Connection)
+        return _of_connection_class(error) and not self._answers()
+
+    def _answers(self) -> bool:
+        try:
+            self.check()
+        except Exception as error:
+            return not _of_connection_class(error)  # refused in a failed transaction: it does answer
+        return True
+
+    # -- the driver ---------------------------------------------------------------------------------------
+
+    def _result(self, query: str, params: Any) -> Result:
+        try:
+            result = super()._result(query, params)
+            self._commit_each()  # not before the rows are read: some drivers drop them
+        except BaseException:
+            if not self.in_transaction and self._commits is not None:
+                self._commits.failed()
+            raise
+        return result
+
+    def _commit_each(self) -> None:
+        if not self._begun and self._commits is not None:
+            self._commits.done()
+
+    def _execute(self, query: str, params: Any) -> Any:
+        return self._run(self._live.cursor(), query, params)
+
+    def _stream(self, query: str, params: Any, batch: int) -> Any:
+        cursor = self._live.cursor() if self.stream_cursor is None else self.stream_cursor(self._conn)
+        cursor.arraysize = batch
+        return self._run(cursor, query, params)
+
+    def _run(self, cursor: Any, query: str, params: Any) -> Any:
+        self._altered = self._altered or alters_session(query)
+        try:
+            if params is None:
+                cursor.execute(query)  # drivers tell "no parameters" from an empty list of them
+            else:
+                cursor.execute(query, params)
+        except BaseException:
+            cursor.close()
+            raise
+        return cursor
+
+    def _executemany(self, query: str, rows: Sequence[Any]) -> int:
+        cursor = self._live.cursor()
+        try:
+            cursor.executemany(query, rows)
+            return int(cursor.rowcount)
+        finally:
+            cursor.close()
+
+    def _begin(self, isolation: str | None, read_only: bool, **options: Any) -> None:
+        if options:
+            raise ValueError(f"begin() takes isolation and read_only, not {', '.join(options)}")
+        assert self._commits is not None
+        self._commits.begin(isolation, read_only)
+        self._begun = True
+
+    def _commit(self) -> None:
+        self._live.commit()
+        self._ended()
+
+    def _rollback(self) -> None:
+        self._live.rollback()
+        self._ended()
+
+    def _ended(self) -> None:
+        self._begun = False
+        if self._commits is not None:
+            self._commits.ended()
+
+    def _savepoint(self, statement: str) -> None:
+        self._run(self._live.cursor(), statement, None).close()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._conn is not None and (self._begun or getattr(self._conn, "in_transaction", False) is True)
+
+
+class _Commits:
+    """How a driver that has neither `autocommit` nor `begin` is made to commit each statement: by saying so."""
+
+    def __init__(self, conn: Any) -> None:
+        self.conn = conn
+
+    def begin(self, isolation: str | None, read_only: bool) -> None:
+        """Open a transaction, or have the driver do so with the next statement."""
+        wishes = [f"ISOLATION LEVEL {isolation}"] * bool(isolation) + ["READ ONLY"] * read_only
+        try:
+            for wish in wishes:
+                self.say(f"SET TRANSACTION {wish}")
+        except BaseException:
+            self.conn.rollback()
+            self.ended()
+            raise
+
+    def say(self, statement: str) -> None:
+        cursor = self.conn.cursor()
+        cursor.execute(statement)
+        cursor.close()
+
+    def ended(self) -> None:
+        """The transaction is over."""
+
+    def done(self) -> None:
+        """A statement outside a transaction has succeeded."""
+        self.conn.commit()
+
+    def failed(self) -> None:
+        """A statement outside a transaction has failed."""
+        try:
+            self.conn.rollback()
+        except Exception as error:  # the statement's own error says more
+            log.debug("rollback after a failed statement: %s", error)
+
+
+class _BySwitch(_Commits):
+    """`connection.autocommit`, an attribute or a method."""
+
+    def __init__(self, conn: Any) -> None:
+        super().__init__(conn)
+        self.set(True)
+
+    def set(self, on: bool) -> None:
+        if callable(self.conn.autocommit):
+            self.conn.autocommit(on)
+        else:
+            self.conn.autocommit = on
+
+    def begin(self, isolation: str | None, read_only: bool) -> None:
+        self.set(False)
+        super().begin(isolation, read_only)
+
+    def ended(self) -> None:
+        self.set(True)
+
+    def done(self) -> None:
+        pass
+
+    def failed(self) -> None:
+        pass
+
+
+class _ByBegin(_Commits):
+    """`connection.begin()`; or sqlite3, which is told to leave transactions alone and gets the statement."""
+
+    def __init__(self, conn: Any) -> None:
+        super().__init__(conn)
+        if isinstance(conn, sqlite3.Connection):
+            conn.isolation_level = None
+
+    def begin(self, isolation: str | None, read_only: bool) -> None:
+        if not isinstance(self.conn, sqlite3.Connection):
+            self.conn.begin()
+            super().begin(isolation, read_only)
+        elif read_only:
+            raise ValueError("sqlite3 has no read-only transactions by way of DB-API; SqliteWorker has")
+        else:  # serializable, whatever level was asked for
+            self.say("BEGIN IMMEDIATE")
+
+    def done(self) -> None:
+        pass
+
+    def failed(self) -> None:
+        pass
+
+
+def _commits(conn: Any) -> _Commits:
+    if isinstance(conn, sqlite3.Connection):
+        return _ByBegin(conn)
+    if hasattr(conn, "autocommit"):
+        return _BySwitch(conn)
+    return _ByBegin(conn) if hasattr(conn, "begin") else _Commits(conn)
+
+
+def _of_connection_class(error: BaseException) -> bool:
+    return any(cls.__name__ in _CONNECTION_ERRORS for cls in type(error).__mro__)

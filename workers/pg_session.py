@@ -1,0 +1,269 @@
+"""The psycopg connection of a `PostgresWorker`: it notes what is run on it, by whom ever. Imports psycopg.
+
+Everything that goes to the server passes `Connection.wait`. A statement run through our cursors is read first and
+vouched for; whatever else waits (another class of cursor, a setter, a two-phase commit) makes the session dirty.
+"""
+
+from __future__ import annotations
+
+import logging
+import select
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from psycopg import errors
+from psycopg._preparing import Prepare, PrepareManager  # not public; used to count and to clear, nothing else
+from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.rows import tuple_row
+from psycopg.sql import Composable
+
+from actorpool.workers.statements import POSTGRES_RESTORE, is_harmless
+
+log = logging.getLogger("actorpool")
+
+# What psycopg itself sends for transactions and pipelines, and fetches of what was vouched for before.
+_OWN = {"_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_fetch_gen", "_sync_gen", "_communicate_gen"}
+_IN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR, TransactionStatus.ACTIVE)
+_FINE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY)
+
+
+@dataclass
+class Counters:
+    """Figures of one worker; they outlive its connections."""
+
+    queries: int = 0
+    errors: int = 0
+    hits: int = 0
+    misses: int = 0
+
+
+class Statements(PrepareManager):
+    """psycopg's cache of prepared statements, which decides what is prepared; here it also counts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counters = Counters()
+        self.last_was_prepared = False
+
+    def get(self, query: Any, prepare: bool | None = None) -> tuple[Prepare, bytes]:
+        found = super().get(query, prepare)
+        self.last_was_prepared = found[0] is Prepare.YES
+        if self.last_was_prepared:
+            self.counters.hits += 1
+        elif self.prepare_threshold is not None and prepare is not False:
+            self.counters.misses += 1
+        return found
+
+    @property
+    def size(self) -> int:
+        """How many statements are prepared."""
+        return len(self._names)
+
+    def forget(self) -> None:
+        """Forget every statement without telling the server, which has been told."""
+        self._counts.clear()
+        self._names.clear()
+        self._to_flush.clear()
+
+
+class Session(psycopg.Connection[Any]):
+    """A connection that knows whether anything may have changed its session, and counts its statements."""
+
+    def __init__(self, pgconn: Any) -> None:
+        super().__init__(pgconn)
+        self._prepared = self.statements = Statements()
+        self.cursor_factory = SessionCursor
+        self.dirty = False
+        self.vouched = False
+
+    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+        """psycopg's own, through which all traffic goes."""
+        if not self.vouched and gen.__name__ not in _OWN:
+            self.dirty = True
+        return super().wait(gen, *args, **kwargs)
+
+    def note(self, query: Any) -> None:
+        """Vouch for the traffic until `vouched` is taken back; what may change the session makes it dirty."""
+        self.statements.counters.queries += 1
+        self.vouched = True
+        if not self.dirty and not is_harmless(_text(query, self)):
+            self.dirty = True
+
+    @property
+    def state(self) -> TransactionStatus:
+        """The transaction's status as libpq has it; asks nobody."""
+        return TransactionStatus(self.pgconn.transaction_status)
+
+    @property
+    def in_transaction(self) -> bool:
+        """Whether a transaction is open, failed ones included."""
+        return self.pgconn.transaction_status in _IN_TRANSACTION
+
+    # -- what the worker runs -----------------------------------------------------------------------------
+
+    def statement(self, query: Any, params: Any) -> SessionCursor:
+        """Run one statement; the rows are tuples, whatever the connection's own `row_factory` makes of rows."""
+        cursor = SessionCursor(self, row_factory=tuple_row)
+        cursor.execute(query, params)
+        return cursor
+
+    def many(self, query: Any, rows: Sequence[Any]) -> int:
+        """Run one statement for each row; returns the rows changed."""
+        with SessionCursor(self, row_factory=tuple_row) as cursor:
+            cursor.executemany(query, rows)
+            return cursor.rowcount
+
+    def stream(self, query: Any, params: Any, name: str) -> Any:
+        """Declare a cursor on the server; outside a transaction the server keeps its result (WITH HOLD).
+
+        So other statements of the session still commit by themselves while it is read.
+        """
+        cursor = psycopg.ServerCursor(self, name, row_factory=tuple_row, withhold=not self.in_transaction)
+        self.statements.counters.queries += 1
+        try:
+            return cursor.execute(query, params)
+        except BaseException as error:
+            self.statements.counters.errors += isinstance(error, psycopg.Error)
+            cursor.close()
+            raise
+
+    def commit_or_say(self) -> None:
+        """Commit; a transaction in which a statement has failed is rolled back, and that is said.
+
+        Raises:
+            psycopg.errors.InFailedSqlTransaction: COMMIT would have rolled back without a word.
+        """
+        if self.state == TransactionStatus.INERROR:
+            self.round_trip("ROLLBACK")
+            raise errors.InFailedSqlTransaction(
+                "the transaction was rolled back instead of committed, because a statement in it had failed"
+            )
+        self.commit()
+
+    def clear_statements(self, timeout: float) -> None:
+        """Forget all prepared statements, here and on the server."""
+        if self.state == TransactionStatus.INERROR:  # the server takes nothing now: psycopg does it at the next chance
+            self.statements.clear()
+            return
+        self.round_trip("DEALLOCATE ALL", timeout)
+        self.statements.forget()
+
+    def clean(self, timeout: float, settings: str) -> bool:
+        """Undo what the last lease left: no round trip when there is nothing, one when there is.
+
+        Args:
+            settings: statements that make the worker's own settings again, after all were reset.
+
+        Returns:
+            Whether settings were reset.
+
+        Raises:
+            psycopg.OperationalError: the connection is closed, broken or still busy.
+        """
+        state = self.state
+        if state == TransactionStatus.IDLE and not self.dirty:
+            return False
+        if state not in (TransactionStatus.IDLE, TransactionStatus.INTRANS, TransactionStatus.INERROR):
+            raise psycopg.OperationalError(f"the connection is of no more use: {state.name.lower()}")
+        commands = []
+        if state != TransactionStatus.IDLE:
+            log.warning("%s: rolled back a transaction that its lease left open; commit it, or use transaction()", self)
+            commands.append("ROLLBACK")
+        was_dirty = self.dirty
+        if was_dirty:
+            commands += [POSTGRES_RESTORE, settings] if settings else [POSTGRES_RESTORE]
+        self.round_trip("; ".join(commands), timeout)
+        if was_dirty:
+            self.autocommit = True
+            self.isolation_level = self.read_only = self.deferrable = None
+            self.dirty = False
+        return was_dirty
+
+    # -- below psycopg ------------------------------------------------------------------------------------
+
+    def may_run_again(self, error: psycopg.Error) -> bool:
+        """Whether a statement failed only because its plan is lost: it has done nothing, and may be run once more."""
+        lost = isinstance(error, errors.InvalidSqlStatementName) or (
+            # "cached plan must not change result type", in whatever language the server speaks
+            isinstance(error, errors.FeatureNotSupported) and self.statements.last_was_prepared
+        )
+        if lost:
+            self.statements.clear()  # has psycopg send DEALLOCATE ALL after the next statement
+        return lost and self.state == TransactionStatus.IDLE and self._pipeline is None
+
+    def round_trip(self, command: str, timeout: float | None = None) -> None:
+        """Run `command` (several statements are fine) past psycopg's cache of statements.
+
+        Args:
+            timeout: longest wait for the answer, seconds.
+
+        Raises:
+            psycopg.Error: the server refused, is gone, or did not answer in time; then the connection is of no use.
+        """
+        pgconn = self.pgconn
+        if pgconn.status != ConnStatus.OK or pgconn.pipeline_status != PipelineStatus.OFF:
+            raise psycopg.OperationalError("the connection is closed, or was left in a pipeline")
+        deadline = None if timeout is None else time.monotonic() + timeout
+        poll = select.poll()
+        poll.register(pgconn.socket, select.POLLIN)
+        pgconn.send_query(command.encode())
+        pgconn.flush()
+        results = []
+        while True:
+            while pgconn.is_busy():
+                if not poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000):
+                    raise psycopg.OperationalError(f"the server did not answer within {timeout:g} s")
+                pgconn.consume_input()
+            result = pgconn.get_result()
+            if result is None:
+                break
+            results.append(result)
+        for result in results:
+            if result.status not in _FINE:
+                raise errors.error_from_result(result)
+
+
+class SessionCursor(psycopg.Cursor[Any]):
+    """A cursor whose statements are read before they are sent, and run again when only their plan was lost."""
+
+    def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
+        session = self._session
+        session.note(query)
+        try:
+            try:
+                return super().execute(query, params, **options)
+            except psycopg.Error as error:
+                if not session.may_run_again(error):
+                    raise
+            return super().execute(query, params, **options)
+        except psycopg.Error:
+            session.statements.counters.errors += 1
+            raise
+        finally:
+            session.vouched = False
+
+    def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
+        session = self._session
+        session.note(query)
+        try:
+            super().executemany(query, params_seq, **options)
+        except psycopg.Error:
+            session.statements.counters.errors += 1
+            raise
+        finally:
+            session.vouched = False
+
+    @property
+    def _session(self) -> Session:
+        return self._conn  # type: ignore[return-value]
+
+
+def _text(query: Any, session: Session) -> str:
+    if isinstance(query, str):
+        return query
+    if isinstance(query, Composable):
+        return query.as_string(session)
+    return query.decode(errors="replace") if isinstance(query, bytes) else "of a kind that is not known"

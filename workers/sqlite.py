@@ -1,0 +1,317 @@
+"""SQLite in a worker: one connection, autocommit, interruptible statements.
+
+`":memory:"` gives each worker a database of its own, gone with the connection; a file is shared by all workers.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sqlite3
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.base import method
+from actorpool.workers.sql import SqlWorker
+
+STEPS = 10_000
+"""Instructions of SQLite's machine between two looks at Python's signals: so an interrupt meets a running statement.
+
+Measured with counts, sums and recursion over 10^5 rows: a look every 0.07 ms, at no measurable cost (with 1 000 it
+would be 3 %).
+"""
+
+MODES = ("deferred", "immediate", "exclusive")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
+_ASKS = re.compile(r"(table|index|foreign_key)_x?(info|list|check)|(integrity|quick)_check|wal_checkpoint|optimize")
+"""Pragmas whose argument is part of a question, not a setting."""
+_SESSION_ONLY = (
+    sqlite3.SQLITE_CREATE_TEMP_TABLE,
+    sqlite3.SQLITE_CREATE_TEMP_INDEX,
+    sqlite3.SQLITE_CREATE_TEMP_VIEW,
+    sqlite3.SQLITE_CREATE_TEMP_TRIGGER,
+    sqlite3.SQLITE_ATTACH,
+    sqlite3.SQLITE_DETACH,
+)
+
+
+class SqliteWorker(SqlWorker):
+    """A SQLite connection; `run(fn)` gets the `sqlite3.Connection`, in autocommit mode.
+
+    A statement that is interrupted ends with `sqlite3.OperationalError("interrupted")`. While SQLite waits for
+    another connection's lock (up to `timeout`) it cannot be interrupted.
+
+    Args:
+        database: a path, a `file:` URI, or `":memory:"`.
+        timeout: longest wait for another connection's lock, seconds.
+        pragmas: settings made on every new connection, e.g. `{"journal_mode": "wal", "foreign_keys": True}`.
+        configure: called with every new connection after the pragmas.
+        begin_mode: how `begin` locks: `"immediate"` takes the write lock at once, so that two transactions that read
+            and then write wait for each other instead of failing with "database is locked". Read-only: deferred.
+        cached_statements: prepared statements that the driver keeps.
+        **options: for `sqlite3.connect`.
+
+    Raises:
+        InvalidConfig: names every bad argument.
+    """
+
+    def __init__(
+        self,
+        database: str | os.PathLike[str] = "",
+        timeout: float = 5.0,
+        pragmas: Mapping[str, Any] | None = None,
+        configure: Callable[[sqlite3.Connection], Any] | None = None,
+        begin_mode: str = "immediate",
+        cached_statements: int = 128,
+        log_queries: bool = False,
+        **options: Any,
+    ) -> None:
+        super().__init__(log_queries=log_queries)
+        pragmas = dict(pragmas or {})
+        problems = {}
+        if not isinstance(database, (str, os.PathLike)) or not os.fspath(database):
+            problems["database"] = f'is required: a path, a file: URI or ":memory:", not {database!r}'
+        if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
+            problems["timeout"] = f"must be a number of at least 0, not {timeout!r}"
+        if begin_mode not in MODES:
+            problems["begin_mode"] = f"must be one of {', '.join(MODES)}, not {begin_mode!r}"
+        if isinstance(cached_statements, bool) or not isinstance(cached_statements, int) or cached_statements < 0:
+            problems["cached_statements"] = f"must be a whole number of at least 0, not {cached_statements!r}"
+        ours = sorted({"isolation_level", "check_same_thread", "autocommit"} & options.keys())
+        if ours:
+            problems[ours[0]] = "belongs to the worker: it runs in autocommit mode and begins transactions by itself"
+        bad = [name for name in pragmas if not _NAME.match(str(name))]
+        if bad:
+            problems["pragmas"] = f"{', '.join(map(repr, bad))}: no name of a pragma"
+        if problems:
+            raise InvalidConfig(type(self).__name__, problems)
+        self.database = os.fspath(database)
+        self.timeout = timeout
+        self.pragmas = pragmas
+        self.configure = configure
+        self.begin_mode = begin_mode
+        self.cached_statements = cached_statements
+        self.options = options
+        self._conn: sqlite3.Connection | None = None
+        self._row_factory: Any = None
+        self._in_memory = False
+        self._altered = False  # something of the session is no longer as `open` left it
+        self._read_only = False
+        self._statements: OrderedDict[str, None] = OrderedDict()  # what the driver's own cache of this size holds
+        self._hits = self._misses = 0
+
+    def __repr__(self) -> str:
+        return f"<SqliteWorker {self.database!r}>"
+
+    # -- hooks --------------------------------------------------------------------------------------------
+
+    def open(self) -> None:
+        """Connect and configure.
+
+        Raises:
+            PermanentError: the directory is missing, or the file is no database.
+        """
+        folder = os.path.dirname(self.database)
+        if folder and not self.database.startswith("file:") and not os.path.isdir(folder):
+            raise PermanentError(f"SQLite cannot open {self.database!r}: there is no directory {folder!r}; create it")
+        try:
+            self._connect()
+        except sqlite3.DatabaseError as error:
+            self.close()
+            if "not a database" in str(error):
+                raise PermanentError(
+                    f"{self.database!r} is not a SQLite database ({error}); give another path, or a database's file",
+                    cause=error,
+                ) from error
+            raise
+        except TypeError as error:
+            raise PermanentError(f"sqlite3.connect refuses these arguments: {error}", cause=error) from error
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> None:
+        self._conn = conn = sqlite3.connect(
+            self.database,
+            timeout=self.timeout,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=self.cached_statements,
+            **{"uri": self.database.startswith("file:"), **self.options},
+        )
+        conn.set_progress_handler(_look_at_signals, STEPS)
+        self._in_memory = is_in_memory(conn)
+        conn.execute("PRAGMA schema_version").fetchone()  # SQLite opens lazily: have it read the file now
+        for name, value in self.pragmas.items():
+            conn.execute(f"PRAGMA {name} = {_pragma_value(value)}").close()
+        if self.configure is not None:
+            self.configure(conn)
+        conn.set_authorizer(self._note)
+        self._row_factory = conn.row_factory
+        self._altered = self._read_only = False
+        self._statements.clear()
+        self._connected()
+
+    def _note(self, action: int, first: str | None, second: str | None, *_: object) -> int:
+        """SQLite's authorizer, asked when a statement is compiled: it sees everything, and forbids nothing."""
+        if action in _SESSION_ONLY or (action == sqlite3.SQLITE_PRAGMA and second and not _ASKS.fullmatch(str(first))):
+            self._altered = True
+        return sqlite3.SQLITE_OK
+
+    def reset(self) -> None:
+        """Roll back; where the session was altered, undo that.
+
+        A file is opened anew (0.2 ms). A database in memory would be lost by that: its temporary tables are dropped,
+        attached databases detached, `pragmas` and `configure` applied again, and other pragmas stay.
+        """
+        super().reset()
+        self._set_read_only(False)
+        self._live.row_factory = self._row_factory
+        if not self._altered:
+            return
+        if self._in_memory:
+            clean_up(self._live)
+            self._apply_again()
+        else:
+            self.close()
+            self._connect()
+
+    def _apply_again(self) -> None:
+        self.clear_cache()  # a cached pragma would be run without asking the authorizer
+        for name, value in self.pragmas.items():
+            self._live.execute(f"PRAGMA {name} = {_pragma_value(value)}").close()
+        if self.configure is not None:
+            self.configure(self._live)
+        self._altered = False
+
+    def close(self) -> None:
+        """Disconnect; an open transaction is rolled back by SQLite."""
+        conn, self._conn = self._conn, None
+        self._cursors.clear()
+        if conn is not None:
+            conn.close()
+
+    @property
+    def _live(self) -> sqlite3.Connection:
+        if self._conn is None:
+            raise sqlite3.ProgrammingError("the connection is closed")
+        return self._conn
+
+    def is_disconnect(self, error: BaseException) -> bool:
+        """Only a connection that user code has closed: SQLite has no network to lose."""
+        if not isinstance(error, sqlite3.ProgrammingError):
+            return False
+        try:
+            self._live.total_changes  # noqa: B018 (asks whether it is closed)
+        except sqlite3.ProgrammingError:
+            return True
+        return False
+
+    # -- the driver ---------------------------------------------------------------------------------------
+
+    def _execute(self, query: str, params: Any) -> sqlite3.Cursor:
+        cursor = self._live.cursor()
+        cursor.row_factory = None  # rows travel as tuples, whatever `configure` made of them
+        cursor.execute(query, () if params is None else params)
+        self._remember(query)
+        return cursor
+
+    def _stream(self, query: str, params: Any, batch: int) -> sqlite3.Cursor:
+        return self._execute(query, params)
+
+    def _executemany(self, query: str, rows: Sequence[Any]) -> int:
+        cursor = self._live.executemany(query, rows)
+        self._remember(query)
+        try:
+            return cursor.rowcount
+        finally:
+            cursor.close()
+
+    def _remember(self, query: str) -> None:
+        if query in self._statements:
+            self._hits += 1
+            self._statements.move_to_end(query)
+            return
+        self._misses += 1
+        self._statements[query] = None
+        if len(self._statements) > self.cached_statements:
+            self._statements.popitem(last=False)
+
+    def _begin(self, isolation: str | None, read_only: bool, mode: str | None = None, **options: Any) -> None:
+        if options:
+            raise ValueError(f"SQLite's begin() takes isolation, read_only and mode, not {', '.join(options)}")
+        mode = mode or ("deferred" if read_only else self.begin_mode)
+        if mode not in MODES:
+            raise ValueError(f"mode must be one of {', '.join(MODES)}, not {mode!r}")
+        # Every level is met: SQLite's transactions are serializable.
+        self._live.execute(f"BEGIN {mode}").close()
+        self._set_read_only(read_only)
+
+    def _commit(self) -> None:
+        self._live.execute("COMMIT").close()
+        self._set_read_only(False)
+
+    def _rollback(self) -> None:
+        if self.in_transaction:
+            self._live.execute("ROLLBACK").close()
+        self._set_read_only(False)
+
+    def _set_read_only(self, wanted: bool) -> None:
+        if wanted is not self._read_only:
+            altered = self._altered
+            self._live.execute(f"PRAGMA query_only = {int(wanted)}").close()
+            self._read_only, self._altered = wanted, altered
+
+    def _savepoint(self, statement: str) -> None:
+        self._live.execute(statement).close()
+
+    @property
+    def in_transaction(self) -> bool:
+        return self._conn is not None and self._conn.in_transaction
+
+    @method
+    def clear_cache(self) -> None:
+        """Push every prepared statement out of the driver's cache, which has no other way to be emptied."""
+        for number in range(self.cached_statements):
+            self._live.execute(f"SELECT {number}").close()
+        self._statements.clear()
+
+    @method
+    def stats(self) -> dict[str, Any]:
+        """As every SQL worker's; the cache's figures are those of statements run through the worker's methods."""
+        cache = {"cache_hits": self._hits, "cache_misses": self._misses, "cache_size": len(self._statements)}
+        return {**super().stats(), **cache}
+
+
+def _look_at_signals() -> None:
+    """SQLite calls this in the middle of a statement; being Python, it lets pending signal handlers run first."""
+
+
+def _pragma_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, (int, float)):
+        return repr(value)
+    return "'" + str(value).replace("'", "''") + "'"
+
+
+def is_in_memory(conn: sqlite3.Connection) -> bool:
+    """Whether the database is gone when the connection is closed."""
+    return not conn.execute("PRAGMA database_list").fetchone()[2]
+
+
+def clean_up(conn: sqlite3.Connection) -> None:
+    """Drop what a session has left in a connection that must not be closed: temporary things, attached databases."""
+    kinds = ("trigger", "view", "index", "table")  # what depends on tables first
+    left = conn.execute("SELECT type, name FROM sqlite_temp_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
+    for kind in kinds:
+        for found, name in left:
+            if found == kind:
+                quoted = name.replace('"', '""')
+                conn.execute(f'DROP {kind} IF EXISTS temp."{quoted}"').close()
+    for _, name, _ in conn.execute("PRAGMA database_list").fetchall():
+        if name not in ("main", "temp"):
+            quoted = name.replace('"', '""')
+            conn.execute(f'DETACH DATABASE "{quoted}"').close()

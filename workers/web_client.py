@@ -1,0 +1,51 @@
+"""The httpx client of an `HttpWorker`. Imports httpx."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, TypeVar
+
+import httpx
+from httpx import TimeoutException
+
+__all__ = ["Client", "TimeoutException", "without_request"]
+
+E = TypeVar("E", bound=BaseException)
+
+
+class Defaults(NamedTuple):
+    """What a client was made with."""
+
+    headers: list[tuple[str, str]]
+    cookies: httpx.Cookies
+    params: httpx.QueryParams
+    auth: Any
+    timeout: httpx.Timeout
+
+
+class Client(httpx.Client):
+    """A client that can be put back to how it was made, and whose errors do not carry the request."""
+
+    def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
+        """As httpx's own, for every kind of request."""
+        try:
+            return super().send(request, **options)
+        except httpx.RequestError as error:
+            raise without_request(error)  # noqa: B904 (it is the same error)
+
+    def defaults(self) -> Defaults:
+        """What `restore` brings back."""
+        return Defaults(self.headers.multi_items(), httpx.Cookies(self.cookies), self.params, self.auth, self.timeout)
+
+    def restore(self, was: Defaults) -> None:
+        """Undo what calls have changed; connections stay open."""
+        self.params, self.auth, self.timeout = was.params, was.auth, was.timeout
+        if self.headers.multi_items() != was.headers:
+            self.headers = httpx.Headers(was.headers)
+        self.cookies = httpx.Cookies(was.cookies)
+
+
+def without_request(error: E) -> E:
+    """The error without its request, whose headers may hold secrets, so that it may travel."""
+    if isinstance(error, httpx.RequestError):
+        error.request = None  # type: ignore[assignment]
+    return error
