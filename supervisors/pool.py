@@ -7,6 +7,7 @@ effects `_carry_out` hands to the methods named after them.
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import random
 import time
@@ -21,6 +22,7 @@ from actorpool.channel import wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Effect, Granted, Refused
+from actorpool.core.fleet import STOPPING
 from actorpool.core.pool import PoolCore
 from actorpool.errors import PoolStopped
 from actorpool.messages import Checkin, Checkout, Err, Event, Request, WithConnection
@@ -244,7 +246,9 @@ class PoolActor(Supervised, Shell):
     def _worker_gone(self, id: int) -> None:
         if id not in self.core.fleet:
             return
-        log.info("pool %s: worker %s (pid %s) is gone", self.name, id, self.crew.pid(id))
+        expected = self.core.fleet.workers[id].state is STOPPING
+        level = logging.DEBUG if expected else logging.WARNING
+        log.log(level, "pool %s: worker %s (pid %s) is gone", self.name, id, self.crew.pid(id))
         self.crew.forget(id)
         self.gatherings.gone(id)
         self.carry_out(self.core.died(time.monotonic(), id))

@@ -21,14 +21,18 @@ from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, LeaseExpired, PermanentError
 from actorpool.messages import Call, Err, Ok
 from actorpool.portable import Parcel
+from actorpool.supervisors.supervised import Supervised
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Interrupted, Session, Unavailable
 
 INTERRUPT = signal.SIGUSR2
 """The signal by which a pool interrupts a running call; Thespian leaves it free."""
 
+CHECK_AFTER = 0.5
+"""Seconds of idleness after which a worker that belongs to no pool checks its connection before a call."""
 
-class WorkerActor(Shell):
+
+class WorkerActor(Supervised, Shell):
     """Hosts one worker. All of it runs in the worker's own process."""
 
     session: Session | None = None
@@ -37,6 +41,14 @@ class WorkerActor(Shell):
     _pool: Peer | None = None
     _running = False
     _interrupted = False
+
+    def init(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:  # type: ignore[override]
+        """As a child of a supervisor: create the worker. It connects at its first call.
+
+        Raises:
+            Exception: what its class raises; the start has failed.
+        """
+        self.session = Session(load_worker(worker)(**(worker_args or {})), CHECK_AFTER)
 
     # -- messages of the pool and of embedding actors -------------------------------------------------------
 
@@ -344,7 +356,7 @@ def spawn_worker(host: Any, worker: Any, /, **worker_args: Any) -> Any:
             worker_id=0,
             worker=Parcel.of(worker),
             worker_args=Parcel.of(worker_args),
-            check_on_checkout=0.5,
+            check_on_checkout=CHECK_AFTER,
             directory=None,
             parent=None,
         ),

@@ -1,0 +1,409 @@
+"""The manager: the supervisor of all pools, and the register of their names.
+
+It is a `Supervisor` whose children are pools (and what a user adds with `supervise`), each with an intensity window of
+its own. It never runs user code and never waits: a request for a pool is passed on, or kept until the pool is back.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from actorpool import portable, protocol
+from actorpool.actor import log
+from actorpool.channel import spin, wire
+from actorpool.channel.lane import Lane, Peer
+from actorpool.config import PoolConfig, check_pool_name
+from actorpool.core.backoff import Backoff
+from actorpool.core.children import State
+from actorpool.errors import ActorPoolError, InvalidConfig, PoolAlreadyExists, PoolDown, PoolNotFound
+from actorpool.messages import (
+    Checkin,
+    Checkout,
+    DeleteChild,
+    Err,
+    Event,
+    GetPoolStatus,
+    ListPools,
+    Ok,
+    Request,
+    StartChild,
+    StartPool,
+    StopPool,
+    Subscribe,
+    TerminateChild,
+    WithConnection,
+)
+from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
+from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
+from actorpool.supervisors.supervisor import Supervisor
+from actorpool.supervisors.survey import Survey
+from actorpool.telemetry import Hub
+
+POOLS = SupervisorSpec(max_restarts=20, max_seconds=60, backoff=Backoff(0.01, 1.0))
+"""Each pool may fail this often before it is left alone, in state "failed"; it stays registered until it is stopped."""
+RELAY_LIFETIME = 60.0
+"""Seconds after which the answer to a relayed question is waited for no more."""
+
+
+class ConnectionManager(Supervisor):
+    """Owns the pools. Made by `actorpool.start`, by a supervisor of your own, or by a plain `createActor`."""
+
+    per_child = True
+
+    def init(  # type: ignore[override]
+        self,
+        directory: str | None = None,
+        options: dict[str, Any] | None = None,
+        pools: dict[str, PoolConfig] | None = None,
+        others: tuple[ChildSpec, ...] = (),
+    ) -> Any:
+        """Serve.
+
+        Args:
+            directory: where the sockets of the channel are; None makes a private one.
+            options: `sinks`, `metrics_interval`, `spin`, `max_message` for the pools.
+            pools: the pools of a predecessor that died, started again.
+            others: what a predecessor was given to `supervise`.
+        """
+        self._options = dict(options or {})
+        self._own_directory = None
+        self._directory = directory
+        self._hub = Hub(self._options.get("sinks", ()), here=not self.is_process)
+        self._configs: dict[str, PoolConfig] = {}
+        self._others: dict[Any, ChildSpec] = {}
+        self._starting: set[str] = set()
+        self._stopping: set[str] = set()
+        self._failed: dict[str, Exception] = {}
+        self._kept: list[tuple[str, Any, Any, float]] = []
+        self._relayed: dict[Any, tuple[Callable[[Any], None], float]] = {}
+        self._lane: Lane | None = None
+        if self.can_watch:
+            self._open_lane()
+        outcome = super().init(POOLS)
+        for name, config in (pools or {}).items():
+            self._restore(name, config)
+        for spec in others:
+            self._supervise(spec, lambda _value: None)
+        return outcome
+
+    def _open_lane(self) -> None:
+        if self._directory is None:
+            self._directory = self._own_directory = tempfile.mkdtemp(prefix="actorpool-")
+        self._lane = Lane(os.path.join(self._directory, "manager"), self, spin=0.0)
+
+    @classmethod
+    def child_spec(cls, directory: str | None = None, **options: Any) -> ChildSpec:
+        """The manager as a child of a supervisor of your own: permanent, of type supervisor."""
+        args = {"directory": directory, "options": options}
+        return ChildSpec("manager", cls, args=args, type="supervisor", shutdown="infinity")
+
+    # -- incoming -------------------------------------------------------------------------------------------
+
+    def watched(self) -> list[int]:
+        """The channel's one descriptor."""
+        lane = getattr(self, "_lane", None)
+        return [lane.descriptor] if lane is not None else []
+
+    def on_watch(self) -> None:
+        """Something arrived on the channel."""
+        assert self._lane is not None
+        self._lane.serve()
+
+    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        """A request of a client of this host."""
+        if kind == wire.ASK:
+            self._request(portable.loads(body), ChannelAsker(peer, ref))
+
+    def on_gone(self, peer: Peer) -> None:
+        """A client has let go; what it asked for goes on."""
+
+    def on_message(self, message: Any, sender: Any) -> None:
+        """A request, a pool's answer, or a child's word about itself."""
+        if not hasattr(self, "machine"):
+            self.init()  # a plain createActor, without a supervisor above
+        super().on_message(message, sender)
+        self._deliver_kept()
+
+    def on_other(self, message: Any, sender: Any) -> None:
+        """What is no administration of children."""
+        if isinstance(message, (Ok, Err)) and message.ref in self._relayed:
+            then, _ = self._relayed.pop(message.ref)
+            then(message.value if isinstance(message, Ok) else message.error)
+        elif isinstance(message, (Checkin, protocol.Cancel, protocol.Abandon)):
+            self._pass_on(message, sender)
+        elif isinstance(message, (WithConnection, Checkout)):
+            self._route(message.pool, message, sender)
+        elif isinstance(message, GetPoolStatus):
+            self._route(message.name, message, sender)
+        elif isinstance(message, Request):
+            self._request(message, MessageAsker(self, sender, message.ref))
+        elif not isinstance(message, (Ok, Err)):
+            self._not_ours(message, sender)
+
+    def _not_ours(self, message: Any, sender: Any) -> None:
+        text = f"the manager does not understand {type(message).__name__}"
+        log.warning("%s", text)
+        self.send(sender, Err(TypeError(text), getattr(message, "ref", None)))
+
+    def _request(self, request: Any, asker: Asker) -> None:
+        """Answer a request of either way."""
+        verb = _VERBS.get(type(request))
+        try:
+            if verb is None:
+                raise TypeError(f"the manager does not understand {type(request).__name__}")
+            verb(self, request, asker)
+        except (ActorPoolError, TypeError) as error:
+            asker.answer(error)
+
+    # -- requests -------------------------------------------------------------------------------------------
+
+    def _hello(self, _: protocol.Hello, asker: Asker) -> None:
+        above = os.getppid() if self.is_process and self.parent is not None else None
+        asker.answer(protocol.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
+
+    def _list(self, _: ListPools, asker: Asker) -> None:
+        asker.answer(sorted(name for name in (*self._configs, *self._failed) if name not in self._stopping))
+
+    def _start_pool(self, request: StartPool, asker: Asker) -> None:
+        name = check_pool_name(request.name)
+        if not isinstance(request.config, PoolConfig):
+            raise InvalidConfig("pool", {"config": f"must be a PoolConfig, not {type(request.config).__name__}"})
+        if name in self._configs or name in self._starting:
+            raise PoolAlreadyExists(f"a pool named {name!r} is running; it was not touched: stop it first", pool=name)
+        self._failed.pop(name, None)
+        self._starting.add(name)
+
+        def then(address: Any, error: Exception | None) -> None:
+            self._starting.discard(name)
+            if error is None:
+                self._configs[name] = request.config
+                self._remember()
+                asker.answer(address)
+            else:
+                log.error("Failed to start pool %s: %s", name, error)
+                asker.answer(_cause(error, name))
+
+        self.administer(StartChild(self._pool_spec(name, request.config)), then)
+
+    def _pool_spec(self, name: str, config: PoolConfig) -> ChildSpec:
+        args = {
+            "directory": self._directory,
+            "spin": spin.spin_seconds(self._options.get("spin", True)),
+            "max_message": self._options.get("max_message", wire.MAX_MESSAGE),
+            "sinks": self._options.get("sinks", ()),
+            "subscriptions": tuple(self._hub.subscriptions),
+            "metrics_interval": self._options.get("metrics_interval", 10.0),
+        }
+        return pool_child_spec(name, config, args=args)
+
+    def _restore(self, name: str, config: PoolConfig) -> None:
+        """Start a pool of a predecessor; one that does not start is remembered as failed."""
+
+        def then(_address: Any, error: Exception | None) -> None:
+            if error is not None:
+                log.error("Failed to start pool %s again: %s", name, error)
+                del self._configs[name]
+                self._failed[name] = _cause(error, name)
+
+        self._configs[name] = config
+        self.administer(StartChild(self._pool_spec(name, config)), then)
+
+    def _stop_pool(self, request: StopPool, asker: Asker) -> None:
+        name = request.name
+        if name in self._failed:
+            del self._failed[name]
+            asker.answer(None)
+            return
+        if name not in self._configs or name in self._stopping:
+            raise self._not_found(name)
+        self._stopping.add(name)
+        child = self.machine.children.get(name)
+        if child is not None and child.state is State.RUNNING:
+            self._ask(child.address, protocol.Retire(request.timeout), lambda _: self._remove(name, asker))
+            self.set_timer(request.timeout + self._configs[name].kill_after + 1.0, ("remove", name, asker))
+        else:
+            self._remove(name, asker)
+
+    def _remove(self, name: str, asker: Asker) -> None:
+        """End the pool's process and forget the pool; once, whoever says so first."""
+        if name not in self._stopping or self._configs.pop(name, None) is None:
+            return
+        self._remember()
+
+        def forget(_value: Any, _error: Exception | None) -> None:
+            self.administer(DeleteChild(name), done)
+
+        def done(_value: Any, _error: Exception | None) -> None:
+            self._stopping.discard(name)
+            asker.answer(None)
+
+        self.administer(TerminateChild(name), forget)
+
+    def _subscribe(self, request: Subscribe, asker: Asker) -> None:
+        if not isinstance(asker, MessageAsker):
+            raise TypeError("only an actor can subscribe: events are messages")
+        self._hub.subscribe(request.pattern, asker.address)
+        for name in self._configs:
+            self._tell_pool(name, protocol.Listen(request.pattern, asker.address))
+        asker.answer(None)
+
+    def _tell_pool(self, name: str, message: Any) -> None:
+        child = self.machine.children.get(name)
+        if child is not None and child.state is State.RUNNING:
+            self.send(child.address, message)
+
+    def _supervise_request(self, request: protocol.Supervise, asker: Asker) -> None:
+        spec = request.spec
+        if isinstance(spec, SupervisorSpec):
+            spec = ChildSpec(f"supervisor-{len(self._others) + 1}", spec)
+        if not isinstance(spec, ChildSpec):
+            raise TypeError(f"supervise() takes a SupervisorSpec or a ChildSpec, not {type(request.spec).__name__}")
+        self._supervise(spec, asker.answer)
+
+    def _supervise(self, spec: ChildSpec, answer: Callable[[Any], None]) -> None:
+        def then(address: Any, error: Exception | None) -> None:
+            if error is None:
+                self._others[spec.id] = spec
+                self._remember()
+            answer(address if error is None else error)
+
+        self.administer(StartChild(spec), then)
+
+    def _tree(self, _: protocol.Tree, asker: Asker) -> None:
+        Survey(self, asker).begin()
+
+    def _status_by_channel(self, request: GetPoolStatus, asker: Asker) -> None:
+        child = self._serving(request.name)
+        self._ask(child.address, protocol.Status(), asker.answer)
+
+    def _remember(self) -> None:
+        """Have a successor start the same pools, should this process be killed."""
+        self.remember(pools=dict(self._configs), others=tuple(self._others.values()))
+
+    # -- finding pools ----------------------------------------------------------------------------------------
+
+    def _not_found(self, name: str) -> PoolNotFound:
+        known = ", ".join(sorted(self._configs)) or "none"
+        return PoolNotFound(f"no pool named {name!r} is running (running: {known}): start it with start_pool", pool=name)
+
+    def _serving(self, name: str) -> Any:
+        """The child that is the running pool of that name.
+
+        Raises:
+            PoolNotFound, PoolDown: there is none, or not now.
+        """
+        if name in self._failed:
+            cause = self._failed[name]
+            raise PoolDown(f"pool {name!r} could not be started again: {cause}", pool=name, cause=cause)
+        if name not in self._configs or name in self._stopping:
+            raise self._not_found(name)
+        child = self.machine.children.get(name)
+        if child is not None and child.state is State.RUNNING:
+            return child
+        if child is not None and child.state is State.FAILED:
+            reason = child.end.reason if child.end is not None else "unknown"
+            text = f"pool {name!r} failed more than {POOLS.max_restarts} times within {POOLS.max_seconds} s"
+            cause = child.end.error if child.end is not None else None
+            raise PoolDown(f"{text}, and is left alone; the last reason: {reason}", pool=name, cause=cause)
+        raise PoolDown(f"pool {name!r} is being restarted", pool=name, temporary=True)
+
+    def _route(self, name: str, request: Any, sender: Any, deadline: float | None = None) -> None:
+        """Pass a request on to its pool; while the pool is being restarted, keep it within its timeout."""
+        try:
+            child = self._serving(name)
+        except ActorPoolError as error:
+            if deadline is None:
+                deadline = time.monotonic() + getattr(request, "timeout", 5.0)
+            if getattr(error, "temporary", False) and time.monotonic() < deadline:
+                self._kept.append((name, request, sender, deadline))
+                self.set_timer(deadline - time.monotonic(), "kept")
+            else:
+                self.send(sender, Err(error, request.ref))
+        else:
+            self.send(child.address, protocol.Routed(request, sender))
+
+    def _deliver_kept(self) -> None:
+        kept, self._kept = self._kept, []
+        for name, request, sender, deadline in kept:
+            self._route(name, request, sender, deadline)
+
+    def _pass_on(self, message: Any, sender: Any) -> None:
+        """A message without an answer: for a pool that is not there it means nothing any more."""
+        name = message.grant.pool if isinstance(message, Checkin) else message.pool
+        child = self.machine.children.get(name)
+        if child is not None and child.state is State.RUNNING:
+            self.send(child.address, protocol.Routed(message, sender))
+
+    def _ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
+        """Ask another actor; `then` gets its answer (an error as a value), or is never called."""
+        now = time.monotonic()
+        self._relayed = {ref: entry for ref, entry in self._relayed.items() if entry[1] > now}
+        self._relayed[request.ref] = (then, now + RELAY_LIFETIME)
+        self.send(address, request)
+
+    ask = _ask
+
+    # -- time, events, the end ----------------------------------------------------------------------------------
+
+    def on_timer(self, payload: Any) -> None:
+        """A deadline of a kept request, of a pool that stops, of a survey; or the supervisor's own."""
+        if payload == "kept":
+            self._deliver_kept()
+        elif isinstance(payload, tuple) and payload[0] == "remove":
+            self._remove(payload[1], payload[2])
+        elif isinstance(payload, Survey):
+            payload.finish()
+        else:
+            super().on_timer(payload)
+            self._deliver_kept()
+
+    def on_child_exit(self, address: Any) -> None:
+        """A pool's process is gone; its restart may already have begun."""
+        super().on_child_exit(address)
+        self._deliver_kept()
+
+    def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Pass an event of the supervisor on."""
+        pool = metadata.get("child") if metadata.get("child") in self._configs else None
+        for address, event in self._hub.emit(Event(name, pool, time.time(), measurements, metadata)):
+            self.send(address, event)
+        if name == "supervisor.restarted" and pool is not None:
+            for pattern, address in self._hub.subscriptions:
+                self._tell_pool(pool, protocol.Listen(pattern, address))
+
+    def on_exit(self) -> None:
+        """End all pools, side by side with nothing left behind."""
+        super().on_exit()
+        if self._lane is not None:
+            self._lane.close()
+        self._hub.close()
+        if self._own_directory is not None:
+            shutil.rmtree(self._own_directory, ignore_errors=True)
+
+
+def _cause(error: Exception, name: str) -> Exception:
+    """Why a pool did not start, as its caller wants to catch it: the worker's own error, with the pool's name."""
+    cause = getattr(error, "cause", None)
+    if not isinstance(cause, Exception):
+        return error
+    if isinstance(cause, ActorPoolError) and cause.pool is None:
+        cause.pool = name
+    return cause
+
+
+_VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
+    protocol.Hello: ConnectionManager._hello,
+    protocol.Tree: ConnectionManager._tree,
+    protocol.Supervise: ConnectionManager._supervise_request,
+    ListPools: ConnectionManager._list,
+    StartPool: ConnectionManager._start_pool,
+    StopPool: ConnectionManager._stop_pool,
+    Subscribe: ConnectionManager._subscribe,
+    GetPoolStatus: ConnectionManager._status_by_channel,
+}
+
