@@ -86,6 +86,8 @@ class Shell(Actor):  # type: ignore[misc]
         elif isinstance(message, ChildActorExited):
             self._child_exited(message.childAddress)
         elif isinstance(message, ActorExitRequest):
+            if self.can_watch:  # Thespian goes on watching while it drains, and a closed descriptor's number is reused
+                self._myRef.transport.set_watch([])
             self.on_exit()
         elif isinstance(message, (DeadEnvelope, PoisonMessage)):
             log.debug("undelivered: %s", type(message).__name__)
