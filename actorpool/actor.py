@@ -55,6 +55,7 @@ class Shell(Actor):  # type: ignore[misc]
 
     parent: ActorAddress | None = None
     _entered = False
+    _ended = False
 
     def receiveMessage(self, message: Any, sender: ActorAddress) -> Any:  # noqa: N802
         """Thespian's entry point; nothing is ever raised out of it."""
@@ -67,7 +68,7 @@ class Shell(Actor):  # type: ignore[misc]
 
     def watch(self) -> Any:
         """What Thespian wants to be returned, to watch `watched()`."""
-        descriptors = self.watched()
+        descriptors = [] if self._ended else self.watched()
         return ThespianWatch(descriptors) if descriptors else None
 
     def enter(self) -> None:
@@ -86,6 +87,7 @@ class Shell(Actor):  # type: ignore[misc]
         elif isinstance(message, ChildActorExited):
             self._child_exited(message.childAddress)
         elif isinstance(message, ActorExitRequest):
+            self._ended = True
             if self.can_watch:  # Thespian goes on watching while it drains, and a closed descriptor's number is reused
                 self._myRef.transport.set_watch([])
             self.on_exit()
