@@ -27,6 +27,7 @@ from thespian.actors import (
     WakeupMessage,
     WatchMessage,
 )
+from thespian.system.transport import TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
 from actorpool import host
@@ -36,6 +37,10 @@ log = logging.getLogger("actorpool")
 __all__ = ["Actor", "ActorAddress", "ActorExitRequest", "Exiting", "Shell", "log"]
 
 CRASHED = 70  # the exit status of an actor that ended itself because of an error (EX_SOFTWARE)
+
+
+FAREWELL = 0.2
+"""Seconds for the last messages of an ending actor to leave it."""
 
 
 @dataclass(frozen=True)
@@ -91,6 +96,7 @@ class Shell(Actor):  # type: ignore[misc]
             if self.can_watch:  # Thespian goes on watching while it drains, and a closed descriptor's number is reused
                 self._myRef.transport.set_watch([])
             self.on_exit()
+            self.leave()
         elif isinstance(message, (DeadEnvelope, PoisonMessage)):
             log.debug("undelivered: %s", type(message).__name__)
         elif not isinstance(message, ActorSystemMessage):
@@ -163,6 +169,17 @@ class Shell(Actor):  # type: ignore[misc]
         if self.parent is not None:
             self.send(self.parent, Exiting(reason, text))
         self.send(self.myAddress, ActorExitRequest())
+
+    def leave(self) -> None:
+        """End the process now, once what was sent has left it.
+
+        Thespian's own farewell waits for the parent to take it, and a parent that is ending its children does not; it
+        learns of the death by SIGCHLD. Whatever children are left die with this process.
+        """
+        if self.is_process:
+            self._myRef.transport.run(TransmitOnly, timedelta(seconds=FAREWELL))
+            logging.shutdown()
+            os._exit(0)
 
     def end_child(self, address: ActorAddress) -> None:
         """Ask a child to end (its exit hook runs)."""

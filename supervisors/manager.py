@@ -46,6 +46,8 @@ from actorpool.telemetry import Hub
 
 POOLS = SupervisorSpec(max_restarts=20, max_seconds=60, backoff=Backoff(0.01, 1.0))
 """Each pool may fail this often before it is left alone, in state "failed"; it stays registered until it is stopped."""
+KEEP = 5.0
+"""Seconds for which a request without a timeout of its own waits for its pool to be back."""
 RELAY_LIFETIME = 60.0
 """Seconds after which the answer to a relayed question is waited for no more."""
 
@@ -79,7 +81,7 @@ class ConnectionManager(Supervisor):
         self._starting: set[str] = set()
         self._stopping: set[str] = set()
         self._failed: dict[str, Exception] = {}
-        self._kept: list[tuple[str, Any, Any, float]] = []
+        self._kept: list[tuple[str, Any, Asker, float]] = []
         self._relayed: dict[Any, tuple[Callable[[Any], None], float]] = {}
         self._lane: Lane | None = None
         if self.can_watch:
@@ -137,9 +139,7 @@ class ConnectionManager(Supervisor):
         elif isinstance(message, (Checkin, protocol.Cancel, protocol.Abandon)):
             self._pass_on(message, sender)
         elif isinstance(message, (WithConnection, Checkout)):
-            self._route(message.pool, message, sender)
-        elif isinstance(message, GetPoolStatus):
-            self._route(message.name, message, sender)
+            self._route(message.pool, message, MessageAsker(self, sender, message.ref))
         elif isinstance(message, Request):
             self._request(message, MessageAsker(self, sender, message.ref))
         elif not isinstance(message, (Ok, Err)):
@@ -224,7 +224,7 @@ class ConnectionManager(Supervisor):
         self._stopping.add(name)
         child = self.machine.children.get(name)
         if child is not None and child.state is State.RUNNING:
-            self._ask(child.address, protocol.Retire(request.timeout), lambda _: self._remove(name, asker))
+            self.ask(child.address, protocol.Retire(request.timeout), lambda _: self._remove(name, asker))
             self.set_timer(request.timeout + self._configs[name].kill_after + 1.0, ("remove", name, asker))
         else:
             self._remove(name, asker)
@@ -277,9 +277,8 @@ class ConnectionManager(Supervisor):
     def _tree(self, _: protocol.Tree, asker: Asker) -> None:
         Survey(self, asker).begin()
 
-    def _status_by_channel(self, request: GetPoolStatus, asker: Asker) -> None:
-        child = self._serving(request.name)
-        self._ask(child.address, protocol.Status(), asker.answer)
+    def _status(self, request: GetPoolStatus, asker: Asker) -> None:
+        self._route(request.name, request, asker)
 
     def _remember(self) -> None:
         """Have a successor start the same pools, should this process be killed."""
@@ -289,7 +288,8 @@ class ConnectionManager(Supervisor):
 
     def _not_found(self, name: str) -> PoolNotFound:
         known = ", ".join(sorted(self._configs)) or "none"
-        return PoolNotFound(f"no pool named {name!r} is running (running: {known}): start it with start_pool", pool=name)
+        text = f"no pool named {name!r} is running (running: {known}): start it with start_pool"
+        return PoolNotFound(text, pool=name)
 
     def _serving(self, name: str) -> Any:
         """The child that is the running pool of that name.
@@ -312,25 +312,28 @@ class ConnectionManager(Supervisor):
             raise PoolDown(f"{text}, and is left alone; the last reason: {reason}", pool=name, cause=cause)
         raise PoolDown(f"pool {name!r} is being restarted", pool=name, temporary=True)
 
-    def _route(self, name: str, request: Any, sender: Any, deadline: float | None = None) -> None:
+    def _route(self, name: str, request: Any, asker: Asker, deadline: float | None = None) -> None:
         """Pass a request on to its pool; while the pool is being restarted, keep it within its timeout."""
         try:
             child = self._serving(name)
         except ActorPoolError as error:
             if deadline is None:
-                deadline = time.monotonic() + getattr(request, "timeout", 5.0)
+                deadline = time.monotonic() + getattr(request, "timeout", KEEP)
             if getattr(error, "temporary", False) and time.monotonic() < deadline:
-                self._kept.append((name, request, sender, deadline))
+                self._kept.append((name, request, asker, deadline))
                 self.set_timer(deadline - time.monotonic(), "kept")
             else:
-                self.send(sender, Err(error, request.ref))
+                asker.answer(error)
         else:
-            self.send(child.address, protocol.Routed(request, sender))
+            if isinstance(asker, MessageAsker):
+                self.send(child.address, protocol.Routed(request, asker.address))
+            else:
+                self.ask(child.address, request, asker.answer)
 
     def _deliver_kept(self) -> None:
         kept, self._kept = self._kept, []
-        for name, request, sender, deadline in kept:
-            self._route(name, request, sender, deadline)
+        for name, request, asker, deadline in kept:
+            self._route(name, request, asker, deadline)
 
     def _pass_on(self, message: Any, sender: Any) -> None:
         """A message without an answer: for a pool that is not there it means nothing any more."""
@@ -339,14 +342,12 @@ class ConnectionManager(Supervisor):
         if child is not None and child.state is State.RUNNING:
             self.send(child.address, protocol.Routed(message, sender))
 
-    def _ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
+    def ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
         """Ask another actor; `then` gets its answer (an error as a value), or is never called."""
         now = time.monotonic()
         self._relayed = {ref: entry for ref, entry in self._relayed.items() if entry[1] > now}
         self._relayed[request.ref] = (then, now + RELAY_LIFETIME)
         self.send(address, request)
-
-    ask = _ask
 
     # -- time, events, the end ----------------------------------------------------------------------------------
 
@@ -404,6 +405,6 @@ _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     StartPool: ConnectionManager._start_pool,
     StopPool: ConnectionManager._stop_pool,
     Subscribe: ConnectionManager._subscribe,
-    GetPoolStatus: ConnectionManager._status_by_channel,
+    GetPoolStatus: ConnectionManager._status,
 }
 

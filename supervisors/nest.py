@@ -149,6 +149,8 @@ class Nest(Shell):
                 self._hosted.receiveMessage(request, sender)
         except Exception:
             log.exception("%s raised while it ended", type(self._hosted).__name__)
+        if not self._myRef.childAddresses:  # an actor with children of its own ends as Thespian has it: they first
+            self.leave()
 
 
 def _resolved(actor: Any, args: dict[str, Any], id: Any) -> tuple[type, dict[str, Any]]:

@@ -14,8 +14,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.supervisors.supervised import LATER, Supervised
-
 from actorpool import portable, protocol
 from actorpool.actor import Shell, log
 from actorpool.channel import wire
@@ -42,6 +40,7 @@ from actorpool.supervisors.crew import Crew
 from actorpool.supervisors.gatherings import Gatherings
 from actorpool.supervisors.pool_effects import EFFECTS
 from actorpool.supervisors.pool_verbs import LATER_ANSWER, VERBS
+from actorpool.supervisors.supervised import LATER, Supervised
 from actorpool.telemetry import Hub, Samples
 
 
