@@ -75,7 +75,7 @@ def _serve(order: Order, owner: Connection) -> int:
         os.environ["THESPLOG_FILE"] = os.path.join(directory.path, "thespian.log")
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
         system, port = _start_system(order.base, directory.cookie)
-        root, welcome = start_tree(system, directory.path, order)
+        root, welcome = start_tree(system, directory.path, order.options)
         assert welcome.supervisor_pid is not None  # every actor of these bases is a process
         watch = Watch(order, owner, welcome.supervisor_pid)
         directory.publish(_facts(order, directory, port, root))

@@ -1,4 +1,4 @@
-"""What a node runs: a root supervisor with the manager below it. The only place that says so."""
+"""What a system runs: a root supervisor with the manager below it. The only place that says so."""
 
 from __future__ import annotations
 
@@ -6,36 +6,40 @@ from typing import Any
 
 from actorpool.messages import WhereIs
 from actorpool.node.base import ask
-from actorpool.node.order import Order
 from actorpool.protocol import Hello, Welcome
 from actorpool.supervisors import ChildSpec, SupervisorSpec, start_supervisor
 
 MANAGER = "manager"
-"""The manager's id below the root supervisor, and its socket's name."""
+"""The manager's id below the root supervisor, and the name of its socket."""
 ANSWER = 10.0
-"""Seconds for an actor that has just started to answer."""
+"""Seconds for an actor that runs to answer."""
 
 
-def start_tree(system: Any, directory: str, order: Order) -> tuple[Any, Welcome]:
-    """Start the root supervisor and the manager; the root's address and what the manager says of itself.
+def start_tree(system: Any, directory: str | None, options: dict[str, Any]) -> tuple[Any, Welcome]:
+    """Start the root supervisor and the manager; the root's address, and what the manager says of itself.
 
-    Runs in: the node.
+    Runs in: the node, or the only process of `simpleSystemBase`.
+
+    Args:
+        system: Thespian's `ActorSystem`.
+        directory: where the manager's socket and those of the pools are to be; None: messages only.
+        options: of the manager.
 
     Raises:
         SupervisorError: the manager failed to start.
     """
-    manager = ChildSpec(
-        MANAGER,
-        "actorpool.supervisors.manager:ConnectionManager",
-        args={"directory": directory, "options": order.options},
-        type="supervisor",
-        shutdown="infinity",
-    )
-    root = start_supervisor(system, SupervisorSpec(children=[manager], max_restarts=10, max_seconds=60))
+    args = {"directory": directory, "options": options}
+    manager = ChildSpec(MANAGER, "actorpool.supervisors.manager:ConnectionManager", args=args, type="supervisor")
+    root = start_supervisor(system, SupervisorSpec([manager], max_restarts=10, max_seconds=60), "root")
     return root, find_manager(system, root)
 
 
 def find_manager(system: Any, root: Any) -> Welcome:
-    """Ask the root supervisor where the manager is, and the manager who it is."""
+    """Ask the root supervisor where the manager is, and the manager who it is.
+
+    Raises:
+        SystemDown: one of them does not answer.
+    """
     address = ask(system, root, WhereIs(MANAGER), ANSWER)
-    return ask(system, address, Hello(), ANSWER)
+    welcome: Welcome = ask(system, address, Hello(), ANSWER)
+    return welcome

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import subprocess
+import sys
 from typing import Any
 
 from thespian.actors import Actor, ActorExitRequest
@@ -39,6 +41,15 @@ class Plain(Actor):  # type: ignore[misc]
 
     def child_is(self, child: Any, _: Any) -> None:
         self.send(self.asker, child)
+
+    def orphan(self, _: Any, sender: Any) -> None:
+        """Leave a process without a parent; its pid."""
+        program = "import subprocess, sys; print(subprocess.Popen(['sleep', '60'], stdout=subprocess.DEVNULL).pid)"
+        done = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True, check=True)
+        self.send(sender, int(done.stdout))
+
+    def surroundings(self, _: Any, sender: Any) -> None:
+        self.send(sender, (sys.path, os.getcwd(), dict(os.environ)))
 
     def log(self, line: tuple[str, int, str], sender: Any) -> None:
         """Write a line to (logger, level, text)."""

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from thespian.actors import Actor, ActorSystem, ThespianWatch, WatchMessage
-from thespian.system import simpleSystemBase
 
 from actorpool import host
 from actorpool.host import Caller
@@ -217,7 +216,7 @@ def test_many_deaths_at_once_are_all_told(stage: Stage) -> None:
 
 
 def test_monitors_work_without_processes_of_their_own(process: subprocess.Popen[bytes], eventually: Eventually) -> None:
-    system = ActorSystem(simpleSystemBase.ActorSystemBase(_carrier()), transientUnique=True)
+    system = ActorSystem("simpleSystemBase", logDefs=False, transientUnique=True)
     try:
         stage = Stage(system)
         gone = stage.ask("monitor", Caller(host.HOST, process.pid, 1.0))
@@ -227,10 +226,6 @@ def test_monitors_work_without_processes_of_their_own(process: subprocess.Popen[
         assert stage.hears(2)[1] == Down(ref, process.pid, EXITED)
     finally:
         system.shutdown()
-
-
-def _carrier() -> Any:
-    return type("Carrier", (), {"capabilities": {}})()
 
 
 class Piping(Actor):  # type: ignore[misc]
