@@ -51,12 +51,10 @@ class Clientele:
         return True
 
     def remove(self, holder: Holder) -> None:
-        """This holder holds nothing more; its process is watched as long as it has others."""
+        """This holder holds nothing more. Its process stays watched until it dies: it may well ask again."""
         holders = self._holders.get(holder.caller)
         if holders is not None:
             holders.discard(holder)
-            if not holders:
-                self._forget(holder.caller)
 
     def poll(self, now: float) -> None:
         """Look at the processes that have no descriptor."""

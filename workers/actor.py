@@ -175,7 +175,8 @@ class WorkerActor(Supervised, Shell):
     def _reply(self, asker: Any, ref: Any, value: Any, error: BaseException | None) -> None:
         if error is None:
             try:
-                self.send(asker, Ok(Parcel.of(value), ref))
+                packed = Parcel.of(value)
+                self.send(asker, Ok(packed if self.is_process else packed.open(), ref))
                 return
             except Exception as problem:  # the result does not pickle
                 error = problem
