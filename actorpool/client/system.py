@@ -8,10 +8,9 @@ import os
 import threading
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
-from actorpool.client.local import LocalPool
 from actorpool.client.pool import Pool
 from actorpool.client.site import NodeSite, Site
 from actorpool.config import PoolConfig, check_pool_name
@@ -19,6 +18,9 @@ from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
 from actorpool.node import launch, runtime
 from actorpool.status import PoolMetrics, PoolStatus, TreeNode
+
+if TYPE_CHECKING:
+    from actorpool.client.local import LocalPool
 
 NODE_BASES = ("multiprocTCPBase", "multiprocUDPBase")
 BASES = (*NODE_BASES, "simpleSystemBase")
@@ -161,10 +163,12 @@ class System:
         return self._site.pool(name)
 
     def _start_local(self, name: str, config: PoolConfig) -> LocalPool:
+        from actorpool.client.local import LocalPool  # not at the top: few systems have one
+
         with self._lock:
             if name in self.pools():
                 raise _exists(name)
-            pool = self._local[name] = LocalPool(config, name=name)
+            pool = self._local[name] = LocalPool(config)
         return pool
 
     def _check_socket(self, name: str) -> None:
