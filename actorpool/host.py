@@ -15,7 +15,8 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import psutil
+if not sys.platform.startswith("linux"):
+    import psutil  # Linux tells more quickly itself
 
 HOST = socket.gethostname()
 _PR_SET_PDEATHSIG = 1

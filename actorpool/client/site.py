@@ -5,7 +5,6 @@ A site finds the manager again when it was restarted, and says `SystemDown` once
 
 from __future__ import annotations
 
-import contextlib
 import os
 import threading
 from typing import Any, Protocol
@@ -15,7 +14,7 @@ from actorpool.client import faults
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.pool import Pool
-from actorpool.errors import InvalidConfig, SystemDown
+from actorpool.errors import SystemDown
 from actorpool.node import runtime
 from actorpool.node.launch import Node
 from actorpool.protocol import Hello, Welcome
@@ -87,7 +86,8 @@ class NodeSite:
         if not self.facts.alive():
             if self._node is not None:
                 self._node.reap()
-            raise faults.system_down(self.endpoint) or SystemDown(f"node {self.name!r} was replaced: connect to it anew")
+            down = faults.system_down(self.endpoint)
+            raise down or SystemDown(f"node {self.name!r} (pid {self.facts.pid}) was replaced: connect to it anew")
 
     def pool(self, name: str) -> Pool:
         """A handle of a pool; it is not asked whether that exists."""

@@ -62,7 +62,7 @@ def start(
     """
     from actorpool import telemetry as sinks  # not at the top: only the starting process has to know its sinks
 
-    problems = {option: "is no option of start()" for option in options}
+    problems = dict.fromkeys(options, "is no option of start()")
     problems |= _problems(base, metrics_interval, log_level, log_file, spin)
     runtime.check_node_name(name)
     if problems:

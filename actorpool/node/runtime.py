@@ -216,12 +216,6 @@ def running() -> list[str]:
     return sorted(name for name in os.listdir(top) if serves(os.path.join(top, name)))
 
 
-def serves(path: str) -> bool:
-    """Whether a node serves in that directory."""
-    facts = _facts(path)
-    return facts is not None and facts.alive()
-
-
 def find(name: str) -> tuple[str, NodeFacts, bytes]:
     """The directory, the facts and the cookie of a running node.
 

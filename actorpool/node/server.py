@@ -19,7 +19,6 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
-import psutil
 from thespian.actors import ActorSystemException
 from thespian.system import multiprocCommon, systemCommon
 
@@ -168,6 +167,8 @@ def _end_everything() -> None:
 
     The admin and its logger are always left; a worker's own child process may be.
     """
+    import psutil  # not at the top: a node starts without it
+
     deadline = time.monotonic() + SWEEP
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
         for process in left:
