@@ -51,6 +51,24 @@ class Exiting:
     traceback: str = ""
 
 
+class Messages:
+    """Thespian's side of an actor that also serves a channel: so that neither makes the other wait."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def pending(self) -> bool:
+        """Whether messages are to be sent or handled."""
+        transport = self._transport
+        return bool(transport._transmitIntents or transport._waitingTransmits or transport._incomingEnvelopes)
+
+    def descriptors(self) -> list[int]:
+        """What becomes readable when a message arrives."""
+        transport = self._transport
+        kept = (idle.socket.fileno() for idle in getattr(transport, "_openSockets", {}).values())
+        return [transport.socket.fileno(), *transport._incomingSockets, *kept]
+
+
 class Shell(Actor):  # type: ignore[misc]
     """A thin actor: turns each message into one call of a hook. All hooks run in the actor's own process.
 
@@ -124,6 +142,11 @@ class Shell(Actor):  # type: ignore[misc]
     def can_watch(self) -> bool:
         """Whether Thespian can watch descriptors for this actor (the TCP base can)."""
         return hasattr(getattr(self._myRef, "transport", None), "set_watch")
+
+    @property
+    def messages(self) -> Messages | None:
+        """Thespian's messages, for the lane of an actor that `can_watch`."""
+        return Messages(self._myRef.transport) if self.can_watch else None
 
     @property
     def _living(self) -> list[ActorAddress]:

@@ -24,6 +24,7 @@ class Init:
         directory: where to open the worker's socket; None: messages only.
         spin: seconds to look again before blocking on the channel.
         max_message: bytes a frame may have.
+        observed: somebody listens to `call.done`: tell every call by `Called`.
     """
 
     pool: str | None
@@ -35,6 +36,7 @@ class Init:
     parent: Any
     spin: float = 0.0
     max_message: int = 2**30
+    observed: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,11 @@ class Broadcast:
     """Call a method for its effect, between two calls (`clear_cache`); not answered."""
 
     method: str
+
+
+@dataclass(frozen=True)
+class Observe:
+    """Tell every call by `Called` from now on. Not answered."""
 
 
 @dataclass(frozen=True)
@@ -175,6 +182,16 @@ class NotRun:
 
     worker_id: int
     lease: int
+
+
+@dataclass(frozen=True)
+class Called:
+    """A call is done, after `seconds`; `failed`: it raised."""
+
+    worker_id: int
+    lease: int
+    seconds: float
+    failed: bool
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ Decides nothing: the core says which worker, the crew knows how to reach it.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import signal
+import socket
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -121,6 +123,15 @@ class Crew:
         """SIGKILL the worker's process; a worker without one is asked to end."""
         if not host.kill(self.pid(id)):
             self.stop(id)
+
+    def unread(self, id: int) -> bool:
+        """Whether the kernel says that a dead worker has not read our last order: unread data at its end is a reset."""
+        hand = self._hands.get(id)
+        if hand is None or hand.peer is None:
+            return False
+        return hand.peer.refused or (
+            hand.peer.open and hand.peer.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET
+        )
 
     def id_of(self, address: Any) -> int | None:
         """The worker at that address."""

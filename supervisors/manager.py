@@ -96,7 +96,7 @@ class ConnectionManager(Supervisor):
     def _open_lane(self) -> None:
         if self._directory is None:
             self._directory = self._own_directory = tempfile.mkdtemp(prefix="actorpool-")
-        self._lane = Lane(os.path.join(self._directory, "manager"), self, spin=0.0)
+        self._lane = Lane(os.path.join(self._directory, "manager"), self, outside=self.messages, spin=0.0)
 
     @classmethod
     def child_spec(cls, directory: str | None = None, **options: Any) -> ChildSpec:

@@ -84,7 +84,7 @@ class PoolActor(Supervised, Shell):
         size = worker.auto_size(**arguments) if isinstance(config.size, str) else config.size  # type: ignore[attr-defined]
         if self.directory is not None:
             path = os.path.join(self.directory, f"{name}.pool")
-            self._lane = Lane(path, self, spin=spin, max_message=max_message)
+            self._lane = Lane(path, self, outside=self.messages, spin=spin, max_message=max_message)
         self._clientele = Clientele(self._lane, self._holder_gone)
         self.crew = Crew(self, self._lane, self.directory, self._worker_gone)
         self.gatherings = Gatherings(self.crew)
@@ -239,6 +239,10 @@ class PoolActor(Supervised, Shell):
         if lease is not None and isinstance(lease.holder, RunCaller):
             self.again(lease.holder)
 
+    def _called(self, message: protocol.Called) -> None:
+        metadata = {"worker": message.worker_id, "lease": message.lease, "failed": message.failed}
+        self.emit("call.done", {"ms": message.seconds * 1e3}, metadata)
+
     def _gathered(self, message: protocol.Gathered) -> None:
         self.gatherings.arrived(message)
 
@@ -248,6 +252,9 @@ class PoolActor(Supervised, Shell):
         expected = self.core.fleet.workers[id].state is STOPPING
         level = logging.DEBUG if expected else logging.WARNING
         log.log(level, "pool %s: worker %s (pid %s) is gone", self.name, id, self.crew.pid(id))
+        lease = self.core.leases.get(self.core.fleet.workers[id].lease or 0)
+        if lease is not None and isinstance(lease.holder, RunCaller) and self.directory is not None:
+            lease.holder.running = not self.crew.unread(id)
         self.crew.forget(id)
         self.gatherings.gone(id)
         self.carry_out(self.core.died(time.monotonic(), id))
@@ -338,8 +345,11 @@ class PoolActor(Supervised, Shell):
                 self.send(address, event)
 
     def observe(self) -> None:
-        """Have the core speak of every checkout only while somebody listens."""
+        """Have the core speak of every checkout, and workers of every call, only while somebody listens."""
         self.core.observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
+        if self.hub.wants("call.done"):
+            for hand in self.crew:
+                self.crew.tell(hand.id, protocol.Observe())
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -372,5 +382,6 @@ _REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {
     protocol.Running: PoolActor._running,
     protocol.Ran: PoolActor._ran,
     protocol.NotRun: PoolActor._not_run,
+    protocol.Called: PoolActor._called,
     protocol.Gathered: PoolActor._gathered,
 }

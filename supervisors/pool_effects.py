@@ -42,6 +42,7 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
         parent=pool.myAddress,
         spin=pool.spin,
         max_message=pool.max_message,
+        observed=pool.hub.wants("call.done"),
     )
     pool.crew.start(effect.worker, init, config.placement)
 

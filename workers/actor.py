@@ -41,6 +41,8 @@ class WorkerActor(Supervised, Shell):
     _pool: Peer | None = None
     _running = False
     _interrupted = False
+    _observed = False
+    _began = 0.0
 
     def init(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:  # type: ignore[override]
         """As a child of a supervisor: create the worker. It connects at its first call.
@@ -68,14 +70,14 @@ class WorkerActor(Supervised, Shell):
                                   getattr(message, "ref", None)))  # fmt: skip
 
     def _start(self, init: protocol.Init, sender: Any) -> None:
-        self._init = init
+        self._init, self._observed = init, init.observed
         self.parent = init.parent or sender
         try:
             worker = load_worker(init.worker)(**init.worker_args.open())
             self.session = Session(worker, init.check_on_checkout)
             if init.directory is not None and self.can_watch:
                 path = os.path.join(init.directory, f"{os.getpid()}.w")
-                self._lane = Lane(path, self, spin=init.spin, max_message=init.max_message)
+                self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
         except Exception as error:
             self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(wire.dump_error(error))))
             self.exit_with("start failed")
@@ -131,6 +133,9 @@ class WorkerActor(Supervised, Shell):
             except Exception as error:
                 log.warning("worker %s: %s failed: %s", self._id, message.method, error)
 
+    def _on_observe(self, session: Session, _: protocol.Observe) -> None:
+        self._observed = True
+
     def _on_gather(self, session: Session, message: protocol.Gather) -> None:
         method = getattr(session.worker, message.method, None)
         value, error = self._try(lambda: None if method is None else method())
@@ -141,7 +146,8 @@ class WorkerActor(Supervised, Shell):
 
         def run() -> Any:
             session.admit(message.lease, message.check_first, time.monotonic())
-            self._tell(protocol.Running(message.lease))
+            if self._pool is None:  # by channel the kernel says whether an order was read
+                self._tell(protocol.Running(message.lease))
             return session.run(message.fn.open(), message.args.open(), message.kwargs.open())
 
         value, error = self._try(run)
@@ -245,6 +251,8 @@ class WorkerActor(Supervised, Shell):
 
     def _try(self, run: Callable[[], Any], timeout: float | None = None) -> tuple[Any, BaseException | None]:
         """Run user code, interruptible; its value or what it raised. Nothing is ever raised out of it."""
+        if self._observed:
+            self._began = time.monotonic()
         try:
             self._running = True
             if timeout and self.is_process:
@@ -266,7 +274,10 @@ class WorkerActor(Supervised, Shell):
         """Note a lost connection; at the end of a lease become pristine. After the answer: nobody waits for it."""
         session = self.session
         assert session is not None
-        session.used = time.monotonic()
+        now = time.monotonic()
+        if self._observed:
+            self._tell(protocol.Called(self._id, lease, now - self._began, error is not None))
+        session.used = now
         if error is not None and session.connected and session.worker.is_disconnect(error):
             session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
             self._tell_lost(session.lost)
@@ -316,6 +327,7 @@ _CONTROL: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
     protocol.End: WorkerActor._on_end,
     protocol.Revoke: WorkerActor._on_revoke,
     protocol.Broadcast: WorkerActor._on_broadcast,
+    protocol.Observe: WorkerActor._on_observe,
     protocol.Gather: WorkerActor._on_gather,
     protocol.RunFor: WorkerActor._on_run_for,
 }

@@ -38,6 +38,16 @@ class Handler(Protocol):
         """The other side closed its end; called once, after its last frame, not after our own `peer.close()`."""
 
 
+class Outside(Protocol):
+    """The rest of an actor's life, beside its lane."""
+
+    def pending(self) -> bool:
+        """Whether something is to be done that needs no waiting for."""
+
+    def descriptors(self) -> list[int]:
+        """What becomes readable when there is more to do."""
+
+
 class Peer(Connection):
     """One connection of a lane.
 
@@ -73,6 +83,7 @@ class Lane:
     Args:
         path: where to listen; what lies there is replaced (the former process is gone). None: listen nowhere.
         handler: gets every frame and every end.
+        outside: what else the actor has to do: `serve` does not wait while there is any of it. None: nothing.
         spin: seconds to look again before blocking (see `spin`); 0.0 is off.
         max_message: bytes a frame's body may have, in both directions.
 
@@ -81,10 +92,17 @@ class Lane:
     """
 
     def __init__(
-        self, path: str | None, handler: Handler, *, spin: float = 50e-6, max_message: int = wire.MAX_MESSAGE
+        self,
+        path: str | None,
+        handler: Handler,
+        *,
+        outside: Outside | None = None,
+        spin: float = 50e-6,
+        max_message: int = wire.MAX_MESSAGE,
     ) -> None:
         self.path = path
         self.handler = handler
+        self._outside = outside
         self.max_message = max_message
         self._spin = spin
         self._epoll = select.epoll()
@@ -129,6 +147,9 @@ class Lane:
 
     def _wait(self, idle: float) -> list[tuple[int, int]]:
         """Look for the spin's time, giving the processor away between two looks, then block."""
+        outside = self._outside
+        if outside is not None and outside.pending():
+            return []
         poll = self._epoll.poll
         if self._spin:
             clock, give_way = time.perf_counter, os.sched_yield
@@ -140,7 +161,13 @@ class Lane:
                     return ready
                 if clock() > end:
                     break
-        return poll(idle)
+        if outside is None:
+            return poll(idle)
+        everything = select.poll()
+        for fd in (self.descriptor, *outside.descriptors()):
+            everything.register(fd, select.POLLIN)
+        ready = everything.poll(idle * 1000)
+        return poll(0) if len(ready) == 1 and ready[0][0] == self.descriptor else []
 
     def _round(self, ready: list[tuple[int, int]]) -> None:
         peers, gone = self._peers, self._gone_fds
