@@ -95,11 +95,14 @@ class AioLine(Connection):
     def close(self) -> None:
         """Close our end. Of the requests under way only the last can be known not to have been read."""
         loop = self._loop()
-        if self.open and loop is not None and not loop.is_closed():
+        waiting, self.waiting = self.waiting, {}
+        if loop is None or loop.is_closed():  # nobody is left there to be told
+            self.release()
+            return
+        if self.open:
             loop.remove_reader(self.fd)
             loop.remove_writer(self.fd)
-        self.release()
-        waiting, self.waiting = self.waiting, {}
+            self.release()
         for ref, future in waiting.items():
             if not future.done():
                 unread = self.refused and ref == self._last
@@ -116,8 +119,7 @@ class AioLine(Connection):
 class LoopLines:
     """The lines of one event loop, by path; of those to workers only the ones used last are kept."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = weakref.ref(loop)
+    def __init__(self) -> None:
         self._open: OrderedDict[str, AioLine] = OrderedDict()
 
     async def line(self, path: str, deadline: float | None = None) -> AioLine:
@@ -184,7 +186,8 @@ def lines_of(loop: asyncio.AbstractEventLoop) -> LoopLines:
     if found is None:
         for other in [other for other in list(_loops) if other.is_closed()]:
             _loops.pop(other).close()
-        found = _loops[loop] = LoopLines(loop)
+        found = _loops[loop] = LoopLines()
+        weakref.finalize(loop, found.close).atexit = False
     return found
 
 

@@ -132,8 +132,8 @@ class Connection:
     def receive(self) -> bool:
         """The socket is readable: deliver what is whole. False: the other side has closed its end."""
         partial = self._partial
-        if partial.__class__ is _Long:
-            return self._receive_long(partial)  # type: ignore[arg-type]
+        if isinstance(partial, _Long):
+            return self._receive_long(partial)
         try:
             data = self.sock.recv(RECEIVE)
         except BlockingIOError:

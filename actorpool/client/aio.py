@@ -11,7 +11,6 @@ from actorpool import protocol
 from actorpool.client import faults
 from actorpool.client.aio_link import AioLink, ThreadedLink
 from actorpool.client.channel_link import ChannelLink
-from actorpool.client.lease import warn_if_open
 from actorpool.client.link import pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Work
 from actorpool.protocol import HandleFacts
@@ -36,6 +35,7 @@ class AsyncLease:
     def __init__(self, link: AioLink | ThreadedLink, hold: Hold, timeout: float, call_timeout: float | None) -> None:
         self._link = link
         self._hold = hold
+        hold.promised = True
         self._timeout = timeout
         self._call_timeout = call_timeout
 
@@ -107,6 +107,7 @@ class AsyncLease:
         for pause in pauses():
             self._link.checkin(self._hold)
             self._hold = await self._link.another(deadline, pause, error)
+            self._hold.promised = True
             try:
                 return await self._link.call(self._hold, work)
             except NotStarted as refusal:
@@ -126,9 +127,6 @@ class AsyncLease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._link.checkin(self._hold)
-
-    def __del__(self) -> None:
-        warn_if_open(self)
 
     def __repr__(self) -> str:
         hold = self._hold

@@ -47,7 +47,8 @@ class AioLink:
         """The line to the pool; with a pause, after a failure: find out first whether waiting makes sense."""
         loop = asyncio.get_running_loop()
         if pause:
-            final = await loop.run_in_executor(None, faults.absent, self._endpoint, self.pool)
+            left = None if deadline is None else deadline - loop.time()
+            final = await loop.run_in_executor(None, faults.absent, self._endpoint, self.pool, left)
             if final is not None:
                 raise final
             now = loop.time()
@@ -147,12 +148,13 @@ class AioLink:
 
     async def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
         """Run work on the lease's worker; as `Link.call`. Cancelled, it is interrupted and its lease is over."""
+        payload = work.payload  # first: what cannot be sent costs no lease
         flags = work.flags | (wire.LAST if last else 0)
         if hold.check_first and not hold.used:
             flags |= wire.CHECK_FIRST
         head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
         try:
-            kind, body = await self._exchange(hold, head, work)
+            kind, body = await self._exchange(hold, head, payload, work.timeout)
         except NotDelivered:
             if host.alive(hold.worker_pid):
                 self.abandon(hold)
@@ -178,14 +180,16 @@ class AioLink:
             return faults.result(body)
         raise wire.load_error(body)
 
-    async def _exchange(self, hold: Hold, head: bytes, work: Work) -> tuple[int, Any]:
+    async def _exchange(
+        self, hold: Hold, head: bytes, payload: bytes, timeout: float | None
+    ) -> tuple[int, Any]:
         path = self._endpoint.worker(hold.worker_pid)
         here = self._here()
         line = await here.line(path)
         while True:
-            ref, future = line.request(wire.CALL, work.payload, head)
+            ref, future = line.request(wire.CALL, payload, head)
             try:
-                return await answer(future, work.timeout)
+                return await answer(future, timeout)
             except NotDelivered:
                 here.drop(line)
                 if ref > 1:  # perhaps to a predecessor of the same pid: once more, by a new line

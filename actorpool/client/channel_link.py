@@ -74,7 +74,7 @@ class _Asker:
             ActorPoolError: nobody will be, or time is up.
         """
         if pause:
-            final = self._absent()
+            final = self._absent(None if deadline is None else deadline - time.perf_counter())
             if final is not None:
                 raise final
             now = time.perf_counter()
@@ -83,7 +83,7 @@ class _Asker:
             time.sleep(pause if deadline is None else min(pause, deadline - now))
         return lines.take(self.path, self.endpoint.seconds, deadline)
 
-    def _absent(self) -> BaseException | None:
+    def _absent(self, left: float | None) -> BaseException | None:
         """Why nobody will serve the socket again; None while somebody may."""
         raise NotImplementedError
 
@@ -99,7 +99,7 @@ class ManagerLink(_Asker):
         super().__init__(endpoint)
         self.path = self.endpoint.manager
 
-    def _absent(self) -> BaseException | None:
+    def _absent(self, left: float | None) -> BaseException | None:
         return faults.system_down(self.endpoint)
 
     def _down(self, what: str, waited: float) -> BaseException:
@@ -119,8 +119,11 @@ class ChannelLink(_Asker, Link):
         self.pool = pool
         self.path = self.where = self.endpoint.pool(pool)
 
-    def _absent(self) -> BaseException | None:
-        return faults.absent(self.endpoint, self.pool)
+    def __repr__(self) -> str:
+        return f"<channel {self.path}>"
+
+    def _absent(self, left: float | None) -> BaseException | None:
+        return faults.absent(self.endpoint, self.pool, left)
 
     def _down(self, what: str, waited: float) -> BaseException:
         return faults.pool_down(self.pool, what, waited)
@@ -207,13 +210,14 @@ class ChannelLink(_Asker, Link):
 
     def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
         """Run work on the lease's worker; see `Link.call`."""
+        payload = work.payload  # first: what cannot be sent costs no lease
         flags = work.flags | (wire.LAST if last else 0)
         if hold.check_first and not hold.used:
             flags |= wire.CHECK_FIRST
         head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
         deadline = None if work.timeout is None else time.perf_counter() + work.timeout
         try:
-            kind, body = self._exchange(hold, head, work.payload, deadline)
+            kind, body = self._exchange(hold, head, payload, deadline)
         except NotDelivered:
             if host.alive(hold.worker_pid):
                 self.abandon(hold)  # it lives and does not serve: the pool is to look after it

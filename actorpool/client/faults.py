@@ -24,8 +24,8 @@ from actorpool.errors import (
 from actorpool.messages import ListPools
 from actorpool.node import runtime
 
-MANAGER_PATIENCE = 1.0
-"""Seconds the manager has to say whether a pool exists; it never waits for anything itself."""
+LEAST_PATIENCE, MANAGER_PATIENCE = 0.1, 1.0
+"""Seconds the manager has to say whether a pool exists, within what the caller has; it never waits for anything."""
 
 
 def grace(timeout: float) -> float:
@@ -112,12 +112,17 @@ def system_down(endpoint: Endpoint) -> SystemDown | None:
     return SystemDown(f"the node in {endpoint.directory} has ended: start a new one, or connect to another")
 
 
-def absent(endpoint: Endpoint, pool: str) -> ActorPoolError | None:
-    """Why a pool's socket is not served, if that is final; None while it may come back. Asks the manager."""
+def absent(endpoint: Endpoint, pool: str, left: float | None) -> ActorPoolError | None:
+    """Why a pool's socket is not served, if that is final; None while it may come back. Asks the manager.
+
+    Args:
+        left: seconds the caller has; None is no limit.
+    """
     down = system_down(endpoint)
     if down is not None:
         return down
-    deadline = time.perf_counter() + MANAGER_PATIENCE
+    patience = MANAGER_PATIENCE if left is None else min(max(left, LEAST_PATIENCE), MANAGER_PATIENCE)
+    deadline = time.perf_counter() + patience
     try:
         manager = line.take(endpoint.manager, endpoint.seconds, deadline)
         ref = manager.new_ref()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import time
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
@@ -31,6 +30,7 @@ class Lease:
     def __init__(self, link: Link, hold: Hold, timeout: float, call_timeout: float | None) -> None:
         self._link = link
         self._hold = hold
+        hold.promised = True
         self._timeout = timeout
         self._call_timeout = call_timeout
 
@@ -105,6 +105,7 @@ class Lease:
         for pause in pauses():
             self._link.checkin(self._hold)
             self._hold = self._link.another(deadline, pause, error)
+            self._hold.promised = True
             try:
                 return self._link.call(self._hold, work)
             except NotStarted as refusal:
@@ -125,22 +126,11 @@ class Lease:
     ) -> None:
         self.checkin()
 
-    def __del__(self) -> None:
-        warn_if_open(self)
-
     def __repr__(self) -> str:
         hold = self._hold
         state = "open" if hold.ours else "ended"
         worker = f"worker {hold.worker_id} pid {hold.worker_pid}"
         return f"<lease {hold.lease} of pool {self._link.pool!r}, {worker}, {state}>"
-
-
-def warn_if_open(lease: Any) -> None:
-    """Say that a lease was dropped without a checkin; dropping its hold, right after, gives the worker back."""
-    hold = lease.__dict__.get("_hold")
-    if hold is not None and hold.ours:
-        text = f"{lease!r} was dropped while open, and is checked in now: use `with pool.checkout() as lease:`"
-        warnings.warn(text, ResourceWarning, source=lease, stacklevel=3)
 
 
 class Transaction:

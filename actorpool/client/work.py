@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -65,10 +66,11 @@ class Hold:
         pool_pid: the pool's process; a restarted pool counts leases anew, and must not hear of this one.
         used: something has run under the lease.
         open: neither given back nor lost.
+        promised: a user has it as a lease, and is told when it is dropped.
     """
 
-    __slots__ = ("_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid", "used", "worker_id",
-                 "worker_pid")  # fmt: skip
+    __slots__ = ("_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid", "promised", "used",
+                 "worker_id", "worker_pid")  # fmt: skip
 
     def __init__(
         self,
@@ -90,6 +92,7 @@ class Hold:
         self.generation = line.generation
         self.used = False
         self.open = True
+        self.promised = False
         self._give_back = give_back
 
     def end(self) -> None:
@@ -103,11 +106,15 @@ class Hold:
         return self.open and self.generation == line.generation
 
     def __del__(self) -> None:
-        if self.open and self.generation == line.generation:
-            try:
-                self._give_back(self)
-            except Exception:  # the interpreter may be going down; the end of the process ends the lease
-                self.open = False
+        if not self.open or self.generation != line.generation:
+            return
+        try:
+            self._give_back(self)
+        except Exception:  # the interpreter may be going down; the end of the process ends the lease
+            self.open = False
+        if self.promised:
+            text = f"lease {self.lease} of worker {self.worker_id} was dropped while open, and is checked in now"
+            warnings.warn(f"{text}: use `with pool.checkout() as lease:`", ResourceWarning, source=self, stacklevel=2)
 
 
 class NotStarted(Exception):

@@ -8,19 +8,34 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import json
 import os
 import select
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 import time
 from collections import deque
+from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from actorpool import host, portable, protocol
-from actorpool.channel import spin, wire
+from actorpool.channel import line, spin, wire
 from actorpool.channel.lane import Lane, Peer
-from actorpool.errors import CheckoutTimeout, LeaseExpired, MethodNotFound, PoolFull, WorkerUnavailable
+from actorpool.channel.line import Line, NotDelivered
+from actorpool.client.channel_link import ManagerLink
+from actorpool.client.endpoint import Endpoint
+from actorpool.errors import CheckoutTimeout, MethodNotFound, PoolFull
+from actorpool.messages import ListPools
+from actorpool.node import runtime
+from actorpool.node.runtime import NodeFacts
+from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def fork(target: Any, *args: Any) -> int:
@@ -77,11 +92,12 @@ class WorkerHandler:
     def call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
         lease, flags, _timeout = wire.CALL_HEAD.unpack_from(body)
         if lease < self.fence:
-            peer.send(wire.NOT_STARTED, ref, portable.dumps(("expired", LeaseExpired(f"lease {lease} is over"))))
+            peer.send(wire.NOT_STARTED, ref, portable.dumps(("expired", None)))
             return
         if self.unavailable:
             self.unavailable -= 1
-            peer.send(wire.NOT_STARTED, ref, portable.dumps(("unavailable", WorkerUnavailable("not now"))))
+            cause = wire.dump_error(ConnectionError("not now"))
+            peer.send(wire.NOT_STARTED, ref, portable.dumps(("unavailable", cause)))
             return
         self.fence = lease
         try:
@@ -107,6 +123,11 @@ class WorkerHandler:
 
     def do_echo(self, value: Any) -> Any:
         return value
+
+    def do_begin(self) -> None:
+        pass
+
+    do_commit = do_rollback = do_begin
 
     def do_pid(self) -> int:
         return os.getpid()
@@ -239,6 +260,7 @@ class PoolHandler:
 
     def ask(self, peer: Peer, ref: int, request: Any) -> None:
         answers = {
+            protocol.Facts: HandleFacts,
             protocol.Status: lambda: PoolStatus(
                 "db", "ready", self.size, 0, len(self.idle), len(self.waiting), len(self.leases), len(self.pids)
             ),
@@ -257,30 +279,93 @@ class PoolHandler:
             peer.send(wire.REPLY, ref, portable.dumps(answer()))
 
 
-class Standin:
-    """A stand-in system in `directory`: `with Standin(directory, size=4): ...`."""
+class ManagerHandler:
+    """Node and manager in one: starts the pool, starts it again when it dies, knows its name."""
 
-    def __init__(self, directory: str, size: int = 2, name: str = "db", spinning: float = spin.SPIN) -> None:
-        self.directory, self.size, self.name, self.spinning = directory, size, name, spinning
-        self.pid = 0
+    def __init__(self, directory: str, name: str, size: int, spinning: float) -> None:
+        self.directory, self.name, self.size, self.spinning = directory, name, size, spinning
+        self.pool: int | None = None
+        self.stopped = False
+        self.delay = 0.0
 
-    def start(self) -> None:
-        self.pid = fork(self._run)
-        deadline = time.monotonic() + 5
-        while not os.path.exists(f"{self.directory}/{self.name}.pool") and time.monotonic() < deadline:
-            time.sleep(0.0005)
+    def run(self) -> None:
+        host.link_to_parent()
+        lane = Lane(f"{self.directory}/manager", self, spin=0.0)
+        facts = NodeFacts("standin", os.getpid(), host.start_time(os.getpid()) or 0.0, "0", runtime.PROTOCOL)
+        Path(self.directory, "node.json").write_text(json.dumps(asdict(facts)))
+        while True:
+            self.look_after_pool()
+            select.select([lane.descriptor], [], [], 0.01)
+            lane.serve()
 
-    def _run(self) -> None:
+    def look_after_pool(self) -> None:
+        if self.pool is not None and os.waitpid(self.pool, os.WNOHANG)[0]:
+            self.pool = None
+            time.sleep(self.delay)
+        if self.pool is None and not self.stopped:
+            self.pool = fork(self.run_pool)
+
+    def run_pool(self) -> None:
         PoolHandler(self.directory, self.size, self.spinning).run(self.name)
 
+    def on_gone(self, peer: Peer) -> None:
+        pass
+
+    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        request = portable.loads(body)
+        if isinstance(request, ListPools):
+            peer.send(wire.REPLY, ref, portable.dumps([] if self.stopped else [self.name]))
+            return
+        if request == "stop":
+            self.stopped = True
+        elif isinstance(request, float):
+            self.delay = request
+        peer.send(wire.REPLY, ref, portable.dumps(self.pool))
+
+
+class Standin:
+    """A stand-in system in a directory of its own: `with Standin(size=4) as standin: Pool(standin.endpoint, "db")`."""
+
+    def __init__(self, size: int = 2, name: str = "db", spinning: bool = True) -> None:
+        self.directory = tempfile.mkdtemp(prefix="aps-", dir=os.environ.get("ACTORPOOL_RUNTIME_DIR"))
+        self.name = name
+        self.endpoint = Endpoint(self.directory, spinning)
+        seconds = spin.spin_seconds(spinning)
+        command = [sys.executable, "-m", "tests.channel.standin", self.directory, name, str(size), str(seconds)]
+        self.process = subprocess.Popen(command, cwd=ROOT)
+        self.wait_for_pool()
+
+    def wait_for_pool(self) -> None:
+        """Return once the pool serves."""
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline:
+            with contextlib.suppress(NotDelivered):
+                Line(self.endpoint.pool(self.name)).close()
+                return
+            time.sleep(0.002)
+        raise AssertionError("the stand-in did not start")
+
+    def manager(self, request: Any) -> Any:
+        """Ask the manager; any request is answered with the pid of the pool."""
+        return ManagerLink(self.endpoint).ask(request)
+
+    def kill_pool(self) -> None:
+        """SIGKILL the pool's process; it is started again."""
+        os.kill(self.manager("pid"), signal.SIGKILL)
+
     def kill(self) -> None:
-        """SIGKILL the pool; its workers go with it."""
-        os.kill(self.pid, signal.SIGKILL)
-        os.waitpid(self.pid, 0)
+        """SIGKILL everything at once, as the death of a node does."""
+        self.process.kill()
+        self.process.wait()
 
     def __enter__(self) -> Standin:
-        self.start()
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.kill()
+        line.forget(self.directory)
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    ManagerHandler(sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])).run()

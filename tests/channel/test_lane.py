@@ -1,0 +1,371 @@
+"""The serving side: frames of every size, many peers, nothing that blocks, nothing that a fork drags along."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from actorpool.channel import wire
+from actorpool.channel.lane import Lane, Peer
+from actorpool.channel.line import Gone, Line, NotDelivered
+from actorpool.errors import MessageTooBig
+
+
+class Echo:
+    """Answers each call with its own body, and notes what happens."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[int, int, int]] = []
+        self.gone: list[Peer] = []
+
+    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        self.frames.append((kind, ref, len(body)))
+        if kind == wire.CALL:
+            peer.send(wire.RESULT, ref, body)
+
+    def on_gone(self, peer: Peer) -> None:
+        self.gone.append(peer)
+
+
+@contextmanager
+def served(path: Path | str, handler: Any, **options: Any) -> Iterator[Lane]:
+    """A lane served by a thread of this process."""
+    lane = Lane(str(path), handler, spin=0.0, **options)
+    over = threading.Event()
+
+    def serve() -> None:
+        while not over.is_set():
+            lane.serve(idle=0.005)
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield lane
+    finally:
+        over.set()
+        thread.join()
+        lane.close()
+
+
+@pytest.fixture
+def path() -> str:
+    directory = os.path.join(os.environ["ACTORPOOL_RUNTIME_DIR"], f"lane{os.getpid()}")
+    os.makedirs(directory, exist_ok=True)
+    return os.path.join(directory, "x.w")
+
+
+@pytest.mark.parametrize("size", [0, 1, 17, 4096, 65523, 65535, 65536, 65537, 100_000, 3_000_000])
+def test_a_body_of_any_size_comes_back_intact(path: str, size: int) -> None:
+    body = os.urandom(size)
+    with served(path, Echo()):
+        line = Line(path, spin=0.0)
+        for ref in (1, 2):
+            line.send(wire.CALL, ref, body)
+            kind, answer = line.receive(ref)
+            assert (kind, bytes(answer)) == (wire.RESULT, body)
+
+
+def test_a_body_may_be_sent_in_two_parts(path: str) -> None:
+    with served(path, Echo()):
+        line = Line(path, spin=0.0)
+        for size in (10, 200_000):
+            line.send(wire.CALL, 1, b"b" * size, b"lead")
+            assert bytes(line.receive(1)[1]) == b"lead" + b"b" * size
+
+
+def test_frames_that_arrive_together_are_told_apart_and_kept_in_order(path: str) -> None:
+    handler = Echo()
+    with served(path, handler):
+        with socket.socket(socket.AF_UNIX) as sock:
+            sock.connect(path)
+            bodies = [b"x" * (n % 97) for n in range(2000)]
+            data = b"".join(wire.frame(wire.CALL, n, body) for n, body in enumerate(bodies))
+            for start in range(0, len(data), 1013):  # cut where no frame ends
+                sock.sendall(data[start : start + 1013])
+            answers = b""
+            while len(answers) < len(data):
+                answers += sock.recv(65536)
+        assert [ref for _, ref, _ in handler.frames] == list(range(2000))
+
+
+def test_a_frame_in_single_bytes_is_put_together(path: str) -> None:
+    with served(path, Echo()), socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(path)
+        for byte in wire.frame(wire.CALL, 5, b"slow"):
+            sock.sendall(bytes([byte]))
+        assert sock.recv(100) == wire.frame(wire.RESULT, 5, b"slow")
+
+
+def test_arguments_beyond_the_limit_are_an_error_of_that_call_only(path: str) -> None:
+    with served(path, Echo(), max_message=1_000_000):
+        line = Line(path, spin=0.0)
+        line.send(wire.CALL, 1, b"x" * 3_000_000)
+        kind, body = line.receive(1)
+        assert kind == wire.ERROR
+        error = wire.load_error(body)
+        assert isinstance(error, MessageTooBig)
+        assert "3000000" in str(error)
+        line.send(wire.CALL, 2, b"small")
+        assert line.receive(2) == (wire.RESULT, b"small")
+
+
+def test_a_result_beyond_the_limit_is_an_error_of_that_call_only(path: str) -> None:
+    class Big(Echo):
+        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+            peer.send(wire.RESULT, ref, b"x" * int(bytes(body)))
+
+    with served(path, Big(), max_message=1_000_000):
+        line = Line(path, spin=0.0)
+        line.send(wire.CALL, 1, b"1000001")
+        kind, body = line.receive(1)
+        assert isinstance(wire.load_error(body), MessageTooBig)
+        line.send(wire.CALL, 2, b"1000000")
+        assert len(line.receive(2)[1]) == 1_000_000
+        assert kind == wire.ERROR
+
+
+def test_a_peer_that_does_not_read_delays_nobody(path: str) -> None:
+    with served(path, Echo()):
+        deaf = Line(path, spin=0.0)
+        body = b"x" * 5_000_000
+        deaf.send(wire.CALL, 1, body)
+        other = Line(path, spin=0.0)
+        began = time.perf_counter()
+        other.send(wire.CALL, 1, b"quick")
+        assert other.receive(1)[1] == b"quick"
+        assert time.perf_counter() - began < 1.0
+        deaf.send(wire.CALL, 2, b"after")
+        assert bytes(deaf.receive(1)[1]) == body
+        assert deaf.receive(2)[1] == b"after"
+
+
+def test_the_end_of_a_peer_is_told_once_after_its_last_frame(path: str, eventually: Callable[..., Any]) -> None:
+    handler = Echo()
+    with served(path, handler):
+        line = Line(path, spin=0.0)
+        line.send(wire.CHECKIN, 9)
+        line.close()
+        eventually(lambda: handler.gone)
+        assert handler.frames == [(wire.CHECKIN, 9, 0)]
+        assert len(handler.gone) == 1
+        assert not handler.gone[0].open
+        assert handler.gone[0].pid == os.getpid()
+
+
+def test_a_peer_that_the_handler_closes_is_not_told_gone(path: str, eventually: Callable[..., Any]) -> None:
+    class Closing(Echo):
+        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+            super().on_frame(peer, kind, ref, body)
+            peer.close()
+
+    handler = Closing()
+    with served(path, handler):
+        line = Line(path, spin=0.0)
+        line.sock.sendall(wire.frame(wire.CHECKIN, 1) + wire.frame(wire.CHECKIN, 2))
+        with pytest.raises((Gone, NotDelivered)):
+            line.receive(1)
+        assert handler.frames == [(wire.CHECKIN, 1, 0)]
+        assert handler.gone == []
+
+
+def test_a_lane_connects_to_another_and_both_speak(path: str, eventually: Callable[..., Any]) -> None:
+    caller = Echo()
+    with served(path, Echo()), served(path + "2", caller) as lane:
+        peer = lane.connect(path)
+        assert peer.pid == os.getpid()
+        peer.send(wire.CALL, 3, b"hello")
+        eventually(lambda: caller.frames == [(wire.RESULT, 3, 5)])
+
+
+def test_connecting_where_nobody_listens_fails_at_once(path: str) -> None:
+    lane = Lane(None, Echo())
+    with pytest.raises(FileNotFoundError):
+        lane.connect(path + ".nobody")
+    lane.close()
+
+
+def test_a_watched_descriptor_calls_back_until_it_is_unwatched(path: str) -> None:
+    lane = Lane(None, Echo(), spin=0.0)
+    inside, outside = os.pipe()
+    seen: list[int] = []
+    lane.watch(inside, seen.append)
+    lane.serve()
+    assert seen == []
+    os.write(outside, b"x")
+    lane._round(lane._epoll.poll(0))
+    assert seen == [inside]
+    lane.unwatch(inside)
+    lane.serve()
+    assert seen == [inside]
+    lane.close()
+    os.close(inside)
+    os.close(outside)
+
+
+def test_a_stale_event_does_not_reach_the_new_owner_of_a_descriptor() -> None:
+    lane = Lane(None, Echo(), spin=0.0)
+    pipes = [os.pipe(), os.pipe()]
+    late: list[int] = []
+    first, second = pipes[0][0], pipes[1][0]
+
+    def replace(fd: int) -> None:
+        other = second if fd == first else first
+        lane.unwatch(fd)
+        lane.unwatch(other)
+        lane.watch(other, late.append)
+
+    lane.watch(first, replace)
+    lane.watch(second, replace)
+    for _, outside in pipes:
+        os.write(outside, b"x")
+    lane._round(lane._epoll.poll(0))
+    assert late == []  # the event was for the watch that is gone; the new one has its own round
+    lane.close()
+    for inside, outside in pipes:
+        os.close(inside)
+        os.close(outside)
+
+
+def test_a_new_lane_takes_the_path_of_a_dead_one_and_the_old_one_leaves_it_alone(path: str) -> None:
+    old = Lane(path, Echo())
+    new = Lane(path, Echo())
+    old.close()
+    assert os.path.exists(path)
+    new.close()
+    assert not os.path.exists(path)
+
+
+def test_closing_a_lane_leaves_no_descriptor(path: str, open_descriptors: Callable[[], dict[int, str]]) -> None:
+    before = open_descriptors()
+    with served(path, Echo()):
+        lines = [Line(path, spin=0.0) for _ in range(5)]
+        for line in lines:
+            line.send(wire.CALL, 1, b"x")
+            line.receive(1)
+            line.close()
+    assert open_descriptors() == before
+
+
+def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str) -> None:
+    lane = Lane(path, Echo(), spin=0.0)
+    line = Line(path, spin=0.0)
+    line.send(wire.CALL, 1, b"x")
+    lane.serve()
+    line.receive(1)
+    mine = [lane.descriptor, lane._listener.fileno(), *lane._peers]  # type: ignore[union-attr]
+    child = os.fork()
+    if child == 0:
+        closed = 0
+        for fd in mine:
+            try:
+                os.fstat(fd)
+            except OSError:
+                closed += 1
+        os._exit(0 if closed == len(mine) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert os.path.exists(path)
+    line.send(wire.CALL, 2, b"still there")
+    lane.serve()
+    assert line.receive(2)[1] == b"still there"
+    lane.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_another_user_is_not_served(path: str) -> None:
+    handler = Echo()
+    lane = Lane(path, handler, spin=0.0)
+    for place in (path, os.path.dirname(path), os.environ["ACTORPOOL_RUNTIME_DIR"]):
+        os.chmod(place, 0o777)
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setuid(65534)
+            with socket.socket(socket.AF_UNIX) as sock:
+                sock.connect(path)
+                try:
+                    sock.sendall(wire.frame(wire.CALL, 1, b"let me in"))
+                    code = 0 if sock.recv(100) == b"" else 2
+                except OSError:
+                    code = 0
+        finally:
+            os._exit(code)
+    pid, status = 0, 0
+    while not pid:
+        lane.serve()
+        pid, status = os.waitpid(child, os.WNOHANG)
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert handler.frames == []
+    lane.close()
+
+
+def test_what_a_handler_raises_comes_out_and_the_frames_behind_it_are_kept(path: str) -> None:
+    class Picky(Echo):
+        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+            if body == b"bad":
+                raise ValueError("bad")
+            super().on_frame(peer, kind, ref, body)
+
+    handler = Picky()
+    lane = Lane(path, handler, spin=0.0)
+    line = Line(path, spin=0.0)
+    line.sock.sendall(wire.frame(wire.CALL, 1, b"bad") + wire.frame(wire.CALL, 2, b"good"))
+    with pytest.raises(ValueError, match="bad"):
+        lane.serve()
+    line.send(wire.CALL, 3, b"next")
+    lane.serve()
+    assert [ref for _, ref, _ in handler.frames] == [2, 3]
+    lane.close()
+
+
+def test_serve_returns_when_nothing_arrives_and_when_its_budget_is_over(path: str) -> None:
+    lane = Lane(path, Echo(), spin=0.0)
+    began = time.perf_counter()
+    lane.serve(idle=0.001)
+    assert time.perf_counter() - began < 0.5
+    over = threading.Event()
+    lines = [Line(path, spin=0.0) for _ in range(2)]
+
+    def flood(line: Line) -> None:
+        ref = 0
+        while not over.is_set():
+            ref += 1
+            line.send(wire.CALL, ref, b"x")
+            line.receive(ref, time.perf_counter() + 5)
+
+    threads = [threading.Thread(target=flood, args=(line,), daemon=True) for line in lines]
+    for thread in threads:
+        thread.start()
+    slowest = 0.0
+    for _ in range(20):
+        began = time.perf_counter()
+        lane.serve(budget=0.005, idle=1.0)
+        slowest = max(slowest, time.perf_counter() - began)
+    over.set()
+    while any(thread.is_alive() for thread in threads):
+        lane.serve()
+    lane.close()
+    assert slowest < 0.5
+
+
+def test_a_body_that_the_handler_releases_gives_its_memory_back(path: str) -> None:
+    class Releasing(Echo):
+        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+            size = len(pickle.loads(body))
+            if isinstance(body, memoryview):
+                body.release()
+            peer.send(wire.RESULT, ref, str(size).encode())
+
+    with served(path, Releasing()):
+        line = Line(path, spin=0.0)
+        line.send(wire.CALL, 1, pickle.dumps(b"x" * 1_000_000, 5))
+        assert line.receive(1)[1] == b"1000000"
