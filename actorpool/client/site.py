@@ -10,6 +10,7 @@ import threading
 from typing import Any, Protocol
 
 from actorpool import channel
+from actorpool.channel import line
 from actorpool.client import faults
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.endpoint import Endpoint
@@ -116,6 +117,7 @@ class NodeSite:
     def close(self, timeout: float) -> None:
         """Let go of the node; the process that started it ends it."""
         self._closed = True
+        line.forget(f"{self.directory}/")
         with self._lock:
             system = self._systems.pop(os.getpid(), None)
         if system is not None:

@@ -1,0 +1,446 @@
+"""`start`, `connect` and `System` as a program uses them."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import pty
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from thespian.actors import ActorSystem
+
+import actorpool
+from actorpool import host
+from actorpool.errors import (
+    AuthenticationFailed,
+    InvalidConfig,
+    PoolAlreadyExists,
+    PoolNotFound,
+    SystemDown,
+)
+from actorpool.messages import GetPoolStatus, WithConnection
+from actorpool.workers import EchoWorker
+
+Eventually = Callable[..., Any]
+ROOT = Path(__file__).resolve().parents[2]
+
+EXAMPLE = """
+import actorpool
+from actorpool.workers import SqliteWorker, Worker, method
+
+def count(conn, table):
+    return conn.execute(f"select count(*) from {table}").fetchone()[0]
+
+class Greeter(Worker):
+    greeting = "hello"
+
+    @method
+    def greet(self, name):
+        return f"{self.greeting} {name}"
+
+system = actorpool.start()
+db = system.start_pool("db", worker=SqliteWorker, worker_args={"database": "app.db"}, size=2, max_overflow=1)
+_ = db.execute("create table t (x int)")
+conn = db.checkout(timeout=5)
+_ = conn.execute("insert into t values (?)", [1])
+conn.checkin()
+greeters = system.start_pool("greeters", worker=Greeter, size=1)
+factor = 14
+print("SAID", db.run(count, "t"), greeters.greet("you"), greeters.run(lambda worker: factor * 3), flush=True)
+"""
+SAID = "SAID 1 hello you 42"
+
+
+def run(*command: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, text=True, timeout=60, check=False, cwd=cwd, **options
+    )
+
+
+# -- how programs use it -----------------------------------------------------------------------------------------------
+
+
+def test_a_script_with_classes_and_functions_of_its_own_runs_without_a_word(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(EXAMPLE + "\nsystem.shutdown()\n")
+    done = run("shop.py", cwd=tmp_path)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == (SAID, "", 0)
+
+
+def test_a_program_given_on_the_command_line_runs(tmp_path: Path) -> None:
+    done = run("-c", EXAMPLE, cwd=tmp_path)  # and its end ends the system
+    assert (done.stdout.strip(), done.stderr, done.returncode) == (SAID, "", 0)
+
+
+def test_a_module_run_by_name_runs(tmp_path: Path) -> None:
+    (tmp_path / "stall").mkdir()
+    (tmp_path / "stall" / "__init__.py").touch()
+    (tmp_path / "stall" / "__main__.py").write_text(EXAMPLE)
+    done = run("-m", "stall", cwd=tmp_path)
+    assert (done.stdout.strip(), done.stderr, done.returncode) == (SAID, "", 0)
+
+
+def test_an_interactive_session_runs(tmp_path: Path) -> None:
+    master, slave = pty.openpty()
+    shell = subprocess.Popen([sys.executable, "-i", "-q"], stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path)
+    os.close(slave)
+    said = b""
+    try:
+        for block in re.split(r"\n(?=\S)", EXAMPLE.replace("\n\n    @", "\n    @")):
+            os.write(master, block.strip().encode() + (b"\n\n" if "\n  " in block else b"\n"))
+        while SAID.encode() not in said and b"Error" not in said:
+            said += os.read(master, 4096)
+        assert SAID.encode() in said, said.decode()
+        os.write(master, b"exit()\n")
+        assert shell.wait(10) == 0
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(master)
+
+
+def test_a_system_starts_in_a_thread_of_a_program_with_other_threads() -> None:
+    results: list[Any] = []
+
+    def work() -> None:
+        with actorpool.start() as system:
+            pool = system.start_pool("echo", worker=EchoWorker, size=1)
+            results.append(pool.echo("from a thread"))
+
+    threads = [threading.Thread(target=work) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert results == ["from a thread"] * 2
+
+
+# -- start -------------------------------------------------------------------------------------------------------------
+
+
+def test_unknown_and_bad_options_are_all_named_before_anything_starts() -> None:
+    with pytest.raises(InvalidConfig) as refused:
+        actorpool.start(
+            base="tcp", metrics_interval=0, log_level="LOUD", log_file="/no/such/place", spin=3, colour="red", port=1
+        )
+    assert sorted(refused.value.problems) == [
+        "base", "colour", "log_file", "log_level", "metrics_interval", "port", "spin",
+    ]  # fmt: skip
+    with pytest.raises(InvalidConfig, match="must be a StatsdSink"):
+        actorpool.start(telemetry=[3])
+    with pytest.raises(InvalidConfig, match="A-Za-z"):
+        actorpool.start("no name")
+
+
+def test_a_system_has_a_name_and_a_directory_to_show(system: Any) -> None:
+    assert repr(system) == f"<system {system.name!r} in {system.directory}>"
+    with actorpool.start("shop") as named:
+        assert named.name == "shop"
+        assert named.directory.endswith("/shop")
+
+
+# -- pools -------------------------------------------------------------------------------------------------------------
+
+
+def test_pools_are_started_listed_found_and_stopped(system: Any) -> None:
+    assert system.pools() == []
+    config = actorpool.PoolConfig(worker=EchoWorker, size=1)
+    started = system.start_pool("b", config)
+    system.start_pool("a", config, size=2)
+    assert system.pools() == ["a", "b"]
+    assert system.pool("b").echo(7) == started.echo(7) == 7
+    assert system.status("a").size == 2
+    assert system.metrics("a").samples == ()
+    system.stop_pool("b")
+    assert system.pools() == ["a"]
+    for use in (system.pool, system.status, system.stop_pool, system.metrics):
+        with pytest.raises(PoolNotFound, match="no pool named 'b' is running"):
+            use("b")
+
+
+def test_a_pool_that_cannot_be_is_refused_and_nothing_is_changed(system: Any) -> None:
+    pool = system.start_pool("db", worker=EchoWorker, size=1)
+    with pytest.raises(InvalidConfig) as refused:
+        system.start_pool("db", worker=dict, sise=3, size=-1)
+    assert sorted(refused.value.problems) == ["sise", "size", "worker"]
+    with pytest.raises(InvalidConfig, match="must be a PoolConfig"):
+        system.start_pool("other", {"worker": EchoWorker})
+    with pytest.raises(PoolAlreadyExists, match="it was not touched"):
+        system.start_pool("db", worker=EchoWorker, size=3)
+    for name in ("", "1", "a b", "a/b", "x" * 65, None):
+        with pytest.raises(InvalidConfig):
+            system.start_pool(name, worker=EchoWorker)
+    assert system.pools() == ["db"]
+    assert pool.status().size == 1
+
+
+def test_a_name_that_makes_a_sockets_path_too_long_is_refused(system: Any) -> None:
+    name = "x" * (107 - len(system.directory) - len("/.pool") + 1)
+    if len(name) > 64:
+        pytest.skip("the runtime directory's path is short enough for every name")
+    with pytest.raises(InvalidConfig, match=r"shorten the name, or set ACTORPOOL_RUNTIME_DIR"):
+        system.start_pool(name, worker=EchoWorker)
+
+
+def test_a_handle_is_good_in_another_process(system: Any, tmp_path: Path) -> None:
+    pool = system.start_pool("echo", worker=EchoWorker, size=1)
+    (tmp_path / "pool").write_bytes(pickle.dumps(pool))
+    done = run("-c", "import pickle; print(pickle.load(open('pool', 'rb')).echo(5))", cwd=tmp_path)
+    assert (done.stdout.strip(), done.stderr) == ("5", "")
+
+
+def test_a_pool_that_is_not_enabled_is_local_and_has_the_same_verbs(system: Any) -> None:
+    pool = system.start_pool("echo", worker=EchoWorker, size=1, enabled=False)
+    assert isinstance(pool, actorpool.LocalPool)
+    assert pool.pid() == os.getpid()
+    assert system.pools() == ["echo"]
+    assert system.pool("echo") is pool
+    with pytest.raises(PoolAlreadyExists):
+        system.start_pool("echo", worker=EchoWorker, size=1)
+    assert system.status("echo").name == "echo"
+    system.stop_pool("echo")
+    assert system.pools() == []
+
+
+# -- the whole ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_tree_shows_who_is_below_whom(system: Any) -> None:
+    system.start_pool("db", worker=EchoWorker, size=2)
+    tree = system.tree()
+    assert (tree.kind, [child.id for child in tree.children]) == ("supervisor", ["manager"])
+    pool = tree.children[0].children[0]
+    assert (pool.id, pool.kind, len(pool.children)) == ("db", "pool", 2)
+    assert all(host.alive(worker.pid) for worker in pool.children)
+    assert "pool db pid" in str(tree)
+
+
+def test_plain_thespian_reaches_the_manager(system: Any) -> None:
+    system.start_pool("echo", worker=EchoWorker, size=1)
+    manager = system.manager
+    status = ActorSystem().ask(manager, GetPoolStatus("echo"), 5).unwrap()
+    assert status.size == 1
+    call = WithConnection("echo", EchoWorker.echo, (6,))
+    assert system.actor_system.ask(manager, call, 5).unwrap() == 6
+
+
+def test_actors_of_ones_own_are_supervised(system: Any) -> None:
+    from actorpool.supervisors import ChildSpec, SupervisorSpec
+
+    spec = ChildSpec("planner", "tests.actors.node_actors:Plain")
+    address = system.supervise(spec)
+    with system.actor_system.private() as context:
+        pid = context.ask(address, ("pid", None), 5)
+    assert host.alive(pid)
+    system.supervise(SupervisorSpec([ChildSpec("packer", "tests.actors.node_actors:Plain")]))
+    assert "packer" in str(system.tree())
+
+
+def test_a_killed_manager_is_found_again_with_its_pools(system: Any, eventually: Eventually) -> None:
+    pool = system.start_pool("echo", worker=EchoWorker, size=1)
+    before = system.manager
+    os.kill(system.tree().children[0].pid, signal.SIGKILL)
+    begun = time.perf_counter()
+    assert system.pools() == ["echo"]
+    assert pool.echo(1, checkout_timeout=5) == 1
+    took = time.perf_counter() - begun
+    print(f"serving again {took * 1000:.0f} ms after kill -9 of the manager")
+    assert took < 2.0
+    after = system.manager
+    assert after != before
+    assert system.actor_system.ask(after, GetPoolStatus("echo"), 5).unwrap().size == 1
+
+
+def test_a_system_is_shared_by_threads(system: Any) -> None:
+    failures: list[BaseException] = []
+
+    def work(number: int) -> None:
+        try:
+            pool = system.start_pool(f"pool{number}", worker=EchoWorker, size=1)
+            for turn in range(20):
+                assert pool.echo((number, turn)) == (number, turn)
+                assert system.status(f"pool{number}").name == f"pool{number}"
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert system.pools() == ["pool0", "pool1", "pool2", "pool3"]
+
+
+def test_two_systems_in_one_process_do_not_meet(system: Any) -> None:
+    with actorpool.start() as other:
+        mine = system.start_pool("echo", worker=EchoWorker, size=1)
+        theirs = other.start_pool("echo", worker=EchoWorker, size=1)
+        assert mine.pid() != theirs.pid()
+        assert system.actor_system is not other.actor_system
+        assert system.actor_system.ask(system.manager, GetPoolStatus("echo"), 5).unwrap().size == 1
+        assert other.actor_system.ask(other.manager, GetPoolStatus("echo"), 5).unwrap().size == 1
+    assert mine.echo(1) == 1
+    with pytest.raises(SystemDown):
+        theirs.echo(1)
+
+
+# -- a forked child ----------------------------------------------------------------------------------------------------
+
+
+def test_a_forked_child_uses_the_system_and_does_not_end_it(tmp_path: Path) -> None:
+    program = EXAMPLE + textwrap.dedent(
+        """
+        import os, sys
+        with system:
+            system.actor_system
+            child = os.fork()
+            if child == 0:
+                print("CHILD", system.pools(), greeters.greet("child"), flush=True)
+                raise SystemExit(0)
+            os.waitpid(child, 0)
+            print("PARENT", system.pools(), greeters.greet("parent"), flush=True)
+        """
+    )
+    done = run("-c", program, cwd=tmp_path)
+    assert done.stdout.splitlines()[1:] == [
+        "CHILD ['db', 'greeters'] hello child",
+        "PARENT ['db', 'greeters'] hello parent",
+    ]
+    assert done.stderr == ""
+
+
+# -- connect -----------------------------------------------------------------------------------------------------------
+
+
+def test_another_process_connects_by_name_and_does_not_end_the_node(tmp_path: Path) -> None:
+    program = """
+    import actorpool
+    with actorpool.connect("shop") as system:
+        print(system.pools(), system.pool("echo").echo("from elsewhere"))
+    system = actorpool.connect("shop")
+    system.shutdown()
+    """
+    with actorpool.start("shop") as system:
+        system.start_pool("echo", worker=EchoWorker, size=1)
+        done = run("-c", textwrap.dedent(program), cwd=tmp_path)
+        assert (done.stdout.strip(), done.stderr) == ("['echo'] from elsewhere", "")
+        assert system.pool("echo").echo(1) == 1
+
+
+def test_many_processes_connect_and_attach_at_once(tmp_path: Path) -> None:
+    program = """
+    import actorpool
+    from actorpool import GetPoolStatus
+    system = actorpool.connect("shop")
+    print(system.actor_system.ask(system.manager, GetPoolStatus("echo"), 10).unwrap().size)
+    """
+    with actorpool.start("shop") as system:
+        system.start_pool("echo", worker=EchoWorker, size=1)
+        crowd = [
+            subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
+            for _ in range(4)
+        ]
+        assert [process.communicate(timeout=50)[0].strip() for process in crowd] == ["1"] * 4
+
+
+def test_a_wrong_cookie_is_refused() -> None:
+    with actorpool.start("shop") as system:
+        cookie = Path(system.directory, "cookie")
+        kept = cookie.read_text()
+        cookie.write_text("00" * 32)
+        with pytest.raises(AuthenticationFailed, match="is not the cookie that node 'shop'"):
+            actorpool.connect("shop")
+        cookie.write_text(kept)
+        with actorpool.connect("shop") as other:
+            assert other.pools() == []
+
+
+def test_nobody_of_that_name_is_system_down() -> None:
+    with pytest.raises(SystemDown, match=r"no node named 'nobody' runs"):
+        actorpool.connect("nobody")
+
+
+# -- after the end -----------------------------------------------------------------------------------------------------
+
+
+def calls(system: Any, pool: Any) -> list[Callable[[], Any]]:
+    return [
+        lambda: system.start_pool("more", worker=EchoWorker, size=1), system.pools, system.tree,
+        lambda: system.pool("echo"), lambda: system.stop_pool("echo"), lambda: system.status("echo"),
+        lambda: system.metrics("echo"), lambda: system.manager, lambda: system.actor_system,
+        lambda: pool.echo(1), pool.status, pool.checkout,
+    ]  # fmt: skip
+
+
+def test_after_a_shutdown_every_call_says_so() -> None:
+    system = actorpool.start()
+    pool = system.start_pool("echo", worker=EchoWorker, size=1)
+    assert system.actor_system
+    system.shutdown()
+    system.shutdown()
+    for call in calls(system, pool):
+        with pytest.raises(SystemDown):
+            call()
+    assert not os.path.exists(system.directory)
+
+
+@pytest.mark.parametrize("attached", [True, False])
+def test_after_the_nodes_death_every_call_says_so_and_soon(attached: bool) -> None:
+    system = actorpool.start()
+    pool = system.start_pool("echo", worker=EchoWorker, size=1)
+    if attached:
+        assert system.actor_system
+    root = system.tree()
+    node = psutil.Process(psutil.Process(root.pid).ppid()).ppid()
+    os.kill(node, signal.SIGKILL)
+    for call in calls(system, pool):
+        begun = time.monotonic()
+        with pytest.raises(SystemDown):
+            call()
+        assert time.monotonic() - begun < 1.0
+    assert not host.alive(root.children[0].pid)
+    system.shutdown()
+
+
+def test_a_system_whose_root_supervisor_dies_is_down(system: Any, eventually: Eventually) -> None:
+    pool = system.start_pool("echo", worker=EchoWorker, size=1)
+    os.kill(system.tree().pid, signal.SIGKILL)
+
+    def is_down() -> bool:
+        try:
+            pool.echo(1)
+        except SystemDown:
+            return True
+        return False
+
+    eventually(is_down, 2.0)
+
+
+def test_twenty_systems_leave_nothing_behind(
+    open_descriptors: Callable[[], dict[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ACTORPOOL_RUNTIME_DIR", str(tmp_path))
+
+    def cycle() -> None:
+        with actorpool.start() as system:
+            assert system.start_pool("echo", worker=EchoWorker, size=1).echo(1) == 1
+            assert system.actor_system.ask(system.manager, GetPoolStatus("echo"), 5)
+
+    cycle()
+    before = open_descriptors()
+    for _ in range(20):
+        cycle()
+    assert set(open_descriptors()) <= set(before)
+    assert list((tmp_path / f"actorpool-{os.geteuid()}").iterdir()) == []
+    assert [process for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE] == []
