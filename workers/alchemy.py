@@ -93,6 +93,8 @@ class SqlAlchemyWorker(SqlWorker):
                 text = f"{self!r}: {error.orig}; check user, password and database"
                 raise PermanentError(text, cause=error) from error
             raise
+        except TypeError as error:
+            raise PermanentError(f"{self!r}: the driver refuses its arguments: {error}", cause=error) from error
         try:
             self._configure()
         except BaseException:

@@ -166,7 +166,7 @@ class PostgresWorker(SqlWorker):
             # libpq quotes what it cannot read, which may hold the password: neither its text nor the cause may travel.
             told = str(error).strip()
             if "invalid connection option" not in told:
-                told = re.sub(r'"(?!=")[^"]*"', '"***"', told)
+                told = re.sub(r'("[^"]?")|".*', lambda quoted: quoted[1] or '"***"', told, flags=re.DOTALL)
             raise PermanentError(
                 f"PostgresWorker: bad connection parameters: {told}; "
                 'give "postgresql://user@host:5432/dbname", "host=... dbname=..." or keyword arguments of libpq'

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -229,7 +229,9 @@ def _as_tuple(row: Any) -> tuple[Any, ...]:
     return tuple(row.values()) if isinstance(row, Mapping) else tuple(row)
 
 
-def iterate(call: Callable[..., Any], query: str, params: Any = None, batch: int = 1000) -> Iterator[tuple[Any, ...]]:
+def iterate(
+    call: Callable[..., Any], query: str, params: Any = None, batch: int = 1000
+) -> Generator[tuple[Any, ...], None, None]:
     """The rows of `query`, one by one, with one batch in memory here and in the worker.
 
     Runs in the caller; a lease's own `call` serves as `call(method, *args)`. Leaving the loop early closes the cursor.

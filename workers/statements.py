@@ -27,7 +27,7 @@ _TOKENS = re.compile(
     | (?P<comment>--[^\n]* | /\*.*?\*/)
     | (?P<name>"(?:[^"]|"")*")
     | (?P<word>[^\W\d][\w$]*)
-    | (?P<other>\S)
+    | (?P<other>/\*|\S)
     """,
     re.VERBOSE | re.DOTALL,
 )
@@ -46,7 +46,7 @@ _PLAIN = _words(
 _SUSPECT = re.compile(r"temp|temporary|pg_temp.*|pg_settings")
 """Words that stand for things of the session; updating `pg_settings` is another way to say SET."""
 
-_NAMES_FOLLOW = _words("into as with recursive")
+_NAMES_FOLLOW = _words("into as with recursive copy")
 """A name after these is a table or an alias, also when a parenthesis follows: `insert into t (a)`, `as t(a)`."""
 
 _HARMLESS_CALLS = _words(

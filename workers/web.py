@@ -110,7 +110,8 @@ class HttpWorker(Worker):
             problems["timeout"] = f"must be a number above 0, not {timeout!r}"
         if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
             problems["max_redirects"] = f"must be a whole number of at least 0, not {max_redirects!r}"
-        if not isinstance(headers or {}, Mapping):
+        kind: Any = Mapping
+        if not isinstance(headers or {}, kind):
             problems["headers"] = f"must be a dict, not {type(headers).__name__}"
         found = {name: text for name, text in problems.items() if text}
         if found:

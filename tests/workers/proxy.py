@@ -15,7 +15,8 @@ class Proxy:
     def __init__(self, target: Any) -> None:
         self.target = target
         self.port = 0
-        self.accepted = 0
+        self.accepted = 0  # connections so far
+        self.carried = 0  # bytes so far, both ways together
         self._listener: socket.socket | None = None
         self._open: set[socket.socket] = set()
         self._hears = threading.Event()
@@ -104,6 +105,7 @@ class Proxy:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
                 self._hears.wait()
+                self.carried += len(data)
                 sink.sendall(data)
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_RDWR)

@@ -16,7 +16,7 @@ class WebServer:
     def __init__(self) -> None:
         self.requests: list[dict[str, Any]] = []
         self.connections = 0
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", 0), _Handler)
         self._server.daemon_threads = True
         self._server.owner = self  # type: ignore[attr-defined]
         self.port = self._server.server_address[1]
@@ -28,6 +28,11 @@ class WebServer:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that went away in the middle is what some tests are about."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -73,7 +78,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(200, b"at last")
 
     def answer_big(self, query: dict[str, str]) -> None:
-        self.reply(200, b"0123456789abcdef" * (int(query["bytes"]) // 16), {"X-Kind": "Big"})
+        size, piece = int(query["bytes"]), b"0123456789abcdef" * 4096
+        self.reply(200, None, {"X-Kind": "Big", "Content-Length": str(size)})
+        for _ in range(size // len(piece)):
+            self.wfile.write(piece)
 
     def answer_cookie(self, query: dict[str, str]) -> None:
         self.reply(200, b"", {"Set-Cookie": "session=of-this-lease; Path=/"})
@@ -82,10 +90,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nonly this")
         self.close_connection = True
 
-    def reply(self, code: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+    def reply(self, code: int, body: bytes | None, headers: dict[str, str] | None = None) -> None:
         self.send_response(code)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.send_header("Content-Length", str(len(body)))
+        if body is not None:
+            self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        self.wfile.write(body or b"")
