@@ -94,7 +94,9 @@ class WorkerUnavailable(ActorPoolError):
 
 
 class CallTimeout(ActorPoolError, TimeoutError):
-    """The call ran longer than its timeout and was interrupted."""
+    """The call ran longer than its timeout and was interrupted; in a shared pool it may not even have begun."""
+
+    started: bool = True
 
 
 class WorkerDied(ActorPoolError):

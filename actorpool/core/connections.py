@@ -297,6 +297,14 @@ class Connection:
         return f"<connection {self.id} to {self.resource!r} {self.state.value}, {load}>"
 
 
+class Launch(NamedTuple):
+    """Start a worker's process for a connection; `spec` is what was given to `add`."""
+
+    worker: int
+    connection: int
+    spec: Any
+
+
 class Run(NamedTuple):
     """Have the worker run the call; its answer names `call.number`."""
 

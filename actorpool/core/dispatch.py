@@ -103,8 +103,10 @@ class Dispatcher(Routing):
             self._do(Answer(ref, []))
 
     def _pop(self, chosen: list[Connection], gather: Gather, now: float) -> None:
-        for connection in chosen:
+        for connection in chosen:  # all of them first: what one sends elsewhere must not come to the next
             connection.popped = gather
+            if connection.state is LIVE:
+                connection.move(DRAINING)
         for connection in chosen:
             self._wind_up(connection, now)
 
@@ -112,8 +114,9 @@ class Dispatcher(Routing):
         """Let a connection finish what it has, and drop it then."""
         if connection.state is LIVE:
             connection.move(DRAINING)
+        if connection.state is DRAINING:
             self._next(connection, now)
-        elif connection.state not in (DRAINING, ENDING):
+        elif connection.state is not ENDING:
             self._drop(connection, now)
 
     def _matching(self, resource: Hashable, where: Any, now: float) -> list[Connection]:

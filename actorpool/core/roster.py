@@ -105,11 +105,6 @@ class Roster(Decider):
         """All connections, oldest first."""
         return [connection.info(now, self.epoch) for connection in self.connections.values()]
 
-    def worker_spec(self, worker: int) -> Any:
-        """What was given to `add` for the worker that is to be started; None when it is not wanted any more."""
-        connection = self.workers.get(worker)
-        return None if connection is None else connection.spec
-
     def _of(self, resource: Hashable) -> list[Connection]:
         """The connections of a resource in whatever state, oldest first."""
         try:

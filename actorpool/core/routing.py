@@ -101,7 +101,8 @@ class Routing(Upkeep):
         if not expired:
             return live
         for connection in expired:
-            self._end(connection, now)
+            if connection.state is LIVE:  # not ended by a call that one before it sent elsewhere
+                self._end(connection, now)
         return [connection for connection in live if connection not in expired]
 
     def _choose(self, call: Call, now: float) -> Connection | ActorPoolError:
@@ -143,7 +144,9 @@ class Routing(Upkeep):
 
     def _queue(self, call: Call, connection: Connection, now: float) -> None:
         call.connection = connection
-        if connection.running is None and not connection.queue and now >= connection.free_at:
+        if call.deadline is not None and now >= call.deadline:
+            self._fail(call, self._timed_out(call, now))
+        elif connection.running is None and not connection.queue and now >= connection.free_at:
             self._run(call, connection, now)
         else:
             connection.enqueue(call)

@@ -14,9 +14,9 @@ from collections.abc import Hashable
 from typing import Any
 
 from actorpool.core.backoff import Retry
-from actorpool.core.connections import DROPPED, ENDING, LIVE, OPENING, RESTING, STARTING, Connection, Log, Meter
+from actorpool.core.connections import DROPPED, ENDING, LIVE, OPENING, RESTING, STARTING, Connection, Launch, Log, Meter
 from actorpool.core.decider import decides
-from actorpool.core.effects import Answer, Kill, Open, Start, Stop, Stopped
+from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
 from actorpool.core.roster import Roster, check_settings
 from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied, WorkerUnavailable
 
@@ -45,7 +45,7 @@ class Upkeep(Roster):
         with `revive="force"` the id is answered after the first failure, and the attempts go on.
 
         Args:
-            spec: whatever the shell needs to start the worker (`worker_spec`).
+            spec: whatever the shell needs to start the worker; comes back in `Launch`.
             resource: what it connects to; None: what the worker says when it is open.
             timeout: seconds for opening it, or None.
         """
@@ -93,7 +93,7 @@ class Upkeep(Roster):
     def _start(self, connection: Connection) -> None:
         worker = connection.worker = next(self._worker_ids)
         self.workers[worker] = connection
-        self._do(Start(worker))
+        self._do(Launch(worker, connection.id, connection.spec))
 
     @decides
     def worker_started(self, now: float, worker: int, pid: int | None = None) -> None:
@@ -198,11 +198,11 @@ class Upkeep(Roster):
         why = f"{type(cause).__name__}: {cause}" if cause is not None else "closed"
         text = f"connection {connection.id} is not open ({why}); next attempt in {delay:.1f} s"
         self._do(Log("warning", f"shared pool {self.name!r}: {text}"))
-        self.agenda.at(connection.retry_at, (self._try_again, connection.id, connection.retry_at))
+        self.agenda.at(connection.retry_at, (self._try_again, connection.id, None))
 
-    def _try_again(self, id: int, retry_at: float, now: float) -> None:
+    def _try_again(self, id: int, _since: None, now: float) -> None:
         connection = self.connections.get(id)
-        if connection is not None and connection.state is RESTING and connection.retry_at == retry_at:
+        if connection is not None and connection.state is RESTING:
             self._reopen(connection, now)
 
     def _reopen(self, connection: Connection, now: float) -> None:

@@ -22,7 +22,7 @@ from actorpool.core.connections import (
     Run,
 )
 from actorpool.core.dispatch import Dispatcher
-from actorpool.core.effects import Answer, Emit, Start, Stopped
+from actorpool.core.effects import Answer, Emit, Stopped
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,
@@ -420,6 +420,16 @@ def test_moved_calls_fail_with_no_resource_only_when_nobody_is_left_who_can_take
     assert pool.running(other) == "c"
 
 
+def test_a_call_that_the_worker_could_not_begin_fails_when_nobody_else_is_there(pool: Bench) -> None:
+    id = pool.open(revive=True)
+    pool.call("a")
+    call = pool.core.connections[id].running
+    assert call is not None
+    pool("not_run", 1, call.number, ConnectionError("gone"))
+    assert isinstance(pool.answers["a"], NoResource)
+    assert [name for name, *_ in pool.asked].count("Run") == 1
+
+
 def test_a_call_that_the_worker_could_not_begin_moves_and_keeps_its_place(pool: Bench) -> None:
     first, second = pool.open(), pool.open()
     for ref in "abcd":
@@ -430,6 +440,23 @@ def test_a_call_that_the_worker_could_not_begin_moves_and_keeps_its_place(pool: 
     assert pool.waiting(second) == ["a", "c", "d"]
     assert first not in pool.core.connections
     assert [pool.finish(second) for _ in "bacd"] == ["b", "a", "c", "d"]
+
+
+def test_a_call_that_moves_after_its_time_is_over_is_not_begun_either(pool: Bench) -> None:
+    first, second = pool.open(), pool.open()
+    pool.call("busy")
+    pool.call("other")
+    pool.call("a", timeout=1.0)
+    pool.finish(second)
+    pool.now += 1.0
+    pool.die(first)
+    assert isinstance(pool.answers["a"], CallTimeout)
+    assert pool.running(second) is None
+
+
+def test_a_call_without_time_is_never_begun(pool: Bench) -> None:
+    pool.open()
+    assert isinstance(pool.call("a", timeout=0.0), CallTimeout)
 
 
 def test_a_dead_callers_waiting_calls_are_removed_and_its_running_call_ends_by_itself(pool: Bench) -> None:
@@ -594,15 +621,12 @@ def test_resources_and_is_empty_tell_of_live_connections_only(pool: Bench) -> No
 
 
 def test_adding_starts_opens_and_answers_the_id(pool: Bench) -> None:
-    effects = pool("add", "a", {"the": "spec"}, resource="r")
-    assert [type(effect) for effect in effects] == [Start]
-    assert pool.core.worker_spec(1) == {"the": "spec"}
+    pool("add", "a", {"the": "spec"}, resource="r")
     pool("worker_started", 1, 7001)
-    assert pool.asked == [("Start", 1), ("Open", 1)]
+    assert pool.asked == [("Launch", 1, 1, {"the": "spec"}), ("Open", 1)]
     assert "a" not in pool.answers
     pool("opened", 1, 0.01, methods=("get",))
     assert pool.answers["a"] == 1
-    assert pool.core.worker_spec(2) is None
 
 
 def test_the_resource_may_be_what_the_worker_says(pool: Bench) -> None:
@@ -704,7 +728,7 @@ def test_a_process_that_dies_while_it_opens_is_started_again(pool: Bench) -> Non
     worker = pool.adding(timeout=60.0)
     pool("died", worker)
     pool.after(1.5)
-    assert pool.asked[-1] == ("Start", worker + 1)
+    assert pool.asked[-1] == ("Launch", worker + 1, 1, "spec")
     assert "worker.restarted" in pool.events
 
 
@@ -752,8 +776,9 @@ def test_the_time_to_live_counts_from_connecting(pool: Bench) -> None:
     assert pool.running(id) == "b"
 
 
-def test_calls_that_wait_when_their_connection_expires_move_and_the_running_one_ends(pool: Bench) -> None:
-    first = pool.open(ttl=10.0)
+@pytest.mark.parametrize("revive", [False, True])
+def test_calls_that_wait_when_their_connection_expires_move_and_the_running_one_ends(pool: Bench, revive: bool) -> None:
+    first = pool.open(ttl=10.0, revive=revive)
     second = pool.open()
     for ref in "abcd":
         pool.call(ref)
@@ -762,7 +787,36 @@ def test_calls_that_wait_when_their_connection_expires_move_and_the_running_one_
     assert pool.state(first) is ENDING
     pool.finish(first)
     assert pool.answers["a"] == "done"
-    assert first not in pool.core.connections
+    assert (first in pool.core.connections) is revive
+
+
+def test_a_waiting_call_is_not_begun_on_an_expired_connection_even_if_nobody_has_ticked(pool: Bench) -> None:
+    first, second = pool.open(ttl=10.0), pool.open()
+    for ref in "abc":
+        pool.call(ref)
+    pool.now += 10.0
+    pool.finish(first)
+    assert pool.waiting(second) == ["c"]
+
+
+def test_the_waiting_calls_of_an_expired_connection_fail_when_it_was_the_only_one(pool: Bench) -> None:
+    pool.open(ttl=10.0, revive=True)
+    pool.call("a")
+    pool.call("b")
+    pool.after(10.0)
+    assert isinstance(pool.answers["b"], NoResource)
+    assert "was not run" in str(pool.answers["b"])
+
+
+def test_several_expired_connections_that_are_met_at_once_end_once_each(pool: Bench) -> None:
+    first, second, third = (pool.open(ttl=10.0, revive=True) for _ in range(3))
+    pool("extra", "x", first, {"id": first})
+    pool.call("a", where={"id": first})
+    pool.call("b", where={"id": first})
+    pool.now += 10.0
+    assert isinstance(pool.call("c"), NoResource)
+    assert isinstance(pool.answers["b"], NoResource)
+    assert [pool.state(id) for id in (first, second, third)] == [ENDING, OPENING, OPENING]
 
 
 def test_a_changed_time_to_live_holds_at_once(pool: Bench) -> None:
@@ -789,7 +843,7 @@ def test_a_connection_is_revived_however_it_ends(pool: Bench, revive: Any, end: 
         pool.finish(id)
         pool.die(id)
     assert pool.answers["a"] == "done"
-    assert pool.asked[-1] == (("Start", 2) if end == "died" else ("Open", 1)), "at once: it had served"
+    assert pool.asked[-1] == (("Launch", 2, id, "spec") if end == "died" else ("Open", 1)), "at once: it had served"
     assert isinstance(pool.call("b"), NoResource)
     if end == "died":
         pool("worker_started", 2, 7002)
@@ -986,6 +1040,28 @@ def test_stopping_refuses_what_waits_and_lets_what_runs_finish(pool: Bench) -> N
         pool("died", gone)
     assert pool.stopped == 1
     assert pool.answers["s"] is None
+
+
+def test_stopping_ends_a_connection_that_would_have_been_revived(pool: Bench) -> None:
+    id = pool.open(revive=True)
+    pool.call("a")
+    pool("lost", 1, ConnectionResetError())
+    pool("stop", "s", 5.0)
+    pool.finish(id)
+    assert pool.answers["a"] == "done"
+    assert not pool.core.connections
+
+
+def test_stopping_lets_a_popped_connection_go_whose_queue_it_has_emptied(pool: Bench) -> None:
+    id = pool.open()
+    pool.call("a")
+    pool.finish(id, cooldown=60.0)
+    pool.call("b")
+    pool("pop", "p", id)
+    pool("stop", "s", 5.0)
+    assert pool.answers["p"].id == id
+    assert isinstance(pool.answers["b"], PoolStopped)
+    assert not pool.core.connections
 
 
 def test_stopping_interrupts_what_still_runs_at_its_timeout(pool: Bench) -> None:

@@ -1,0 +1,477 @@
+"""A shared pool under everything that can happen to it, in any order: every call is answered exactly once, rightly.
+
+The world below stands for callers, workers and processes. It believes nothing: each effect is checked against what
+it knows itself, and after every step the dispatcher's records are compared with it. The clock is driven.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from actorpool.core.backoff import Backoff
+from actorpool.core.connections import (
+    DRAINING,
+    ENDING,
+    LIVE,
+    OPENING,
+    RESTING,
+    STARTING,
+    Call,
+    Connection,
+    Deliver,
+    Interrupt,
+    Launch,
+    Log,
+    Run,
+)
+from actorpool.core.dispatch import Dispatcher
+from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
+from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolStopped, WorkerDied
+
+RESOURCES = ("a", "b")
+METHODS = (("get",), ("get", "put"), ("put",))
+ZONES = ({"zone": 0}, {"zone": 1}, None)
+
+
+# What the process of a connection may be doing, by what the dispatcher believes of the connection.
+STATES = {
+    STARTING: ("starting",),
+    OPENING: ("opening",),
+    LIVE: ("open",),
+    DRAINING: ("open",),
+    ENDING: ("open", "lost"),
+    RESTING: ("open", "lost"),
+}
+
+
+def in_zone_1(info: Any) -> bool:
+    return bool(info.extra["zone"] == 1)  # raises where extra is None
+
+
+WHERE: tuple[Any, ...] = (None, None, {"zone": 0}, in_zone_1)
+
+
+def matches(where: Any, extra: Any) -> bool:
+    if where is None:
+        return True
+    return extra is not None and extra["zone"] == (0 if isinstance(where, dict) else 1)
+
+
+class Process:
+    """One worker process as the world sees it."""
+
+    def __init__(self, connection: int) -> None:
+        self.connection = connection
+        self.state = "starting"  # -> opening -> open -> lost -> opening ... -> stopping
+        self.call: Call | None = None
+
+
+class SharedPool(RuleBasedStateMachine):
+    """The rules are what callers, workers, operators and time do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 50.0
+        self.core = Dispatcher("p", lambda: 0.5, backoff=Backoff(0.5, 4.0), kill_after=1.0)
+        self.processes: dict[int, Process] = {}
+        self.pending: dict[Any, Call | None] = {}
+        """Calls that were made and are not answered; the Call once the world has met it."""
+        self.failed: dict[Any, type[Exception]] = {}
+        self.requests: set[Any] = set()
+        self.begun: set[int] = set()
+        """Calls that a worker has begun: they may never be begun again."""
+        self.dead: set[str] = set()
+        self.stopped = 0
+        self.refs = 0
+        self.event = ""
+        self.cut_off: Call | None = None
+        """What the worker ran that died last."""
+
+    # -- the world ------------------------------------------------------------------------------------------
+
+    def step(self, name: str, *args: Any, **kwargs: Any) -> None:
+        self.event = name
+        for effect in getattr(self.core, name)(self.now, *args, **kwargs):
+            self.carry_out(effect)
+
+    def carry_out(self, effect: Any) -> None:
+        if isinstance(effect, Launch):
+            assert effect.worker not in self.processes
+            self.processes[effect.worker] = Process(effect.connection)
+        elif isinstance(effect, Open):
+            process = self.processes[effect.worker]
+            assert process.call is None, "opened again under a running call"
+            assert process.state in ("starting", "open", "lost")
+            process.state = "opening"
+        elif isinstance(effect, Run):
+            self.begins(effect)
+        elif isinstance(effect, Deliver):
+            assert self.pending.pop(effect.call.ref) is effect.call
+            assert effect.reply == ("reply", effect.call.number)
+        elif isinstance(effect, Answer):
+            self.answered(effect.ref, effect.value)
+        elif isinstance(effect, Interrupt):
+            call = self.processes[effect.worker].call
+            assert call is not None
+            assert call.number == effect.number
+            assert call.deadline is not None
+            assert call.deadline <= self.now
+        elif isinstance(effect, Stop):
+            process = self.processes[effect.worker]
+            assert process.call is None or effect.interrupt
+            process.state, process.call = "stopping", None
+        elif isinstance(effect, Kill):
+            assert effect.worker in self.processes, "killed something that is dead"
+        elif isinstance(effect, Stopped):
+            assert not self.processes
+            self.stopped += 1
+        else:
+            assert isinstance(effect, (Emit, Log))
+
+    def begins(self, run: Run) -> None:
+        process, call = self.processes[run.worker], run.call
+        connection = self.core.connections[process.connection]
+        assert process.state == "open", "runs on a connection that is not open"
+        assert process.call is None, "two calls at a time"
+        assert call.number not in self.begun, "begun twice"
+        assert call.gather or call.ref in self.pending, "begun for a caller that has its answer or is gone"
+        assert call.caller not in self.dead
+        assert call.deadline is None or self.now < call.deadline, "begun after its time was over"
+        assert connection.resource == call.resource
+        assert call.method in connection.meters
+        assert all(call.number < other for other in connection.queue), "overtook an older call"
+        assert not connection.expired(self.now)
+        assert self.now >= connection.free_at, "did not wait for the cooldown"
+        self.begun.add(call.number)
+        process.call = call
+
+    def answered(self, ref: Any, value: Any) -> None:
+        if ref in self.requests:
+            self.requests.remove(ref)
+            if ref[0] == "map":
+                assert all(isinstance(outcome, Exception) or outcome[0] == "reply" for outcome in value.values())
+            return
+        call = self.pending.pop(ref)
+        assert isinstance(value, Exception), "a call is answered by its worker or by an error"
+        self.failed[ref] = type(value)
+        if isinstance(value, CallTimeout):
+            assert call is not None
+            assert call.deadline is not None
+            assert call.deadline <= self.now
+        elif isinstance(value, WorkerDied):
+            assert self.event == "died"
+            assert call is self.cut_off
+        elif isinstance(value, PoolStopped):
+            assert self.core.stopping
+        elif call is not None and call.connection is not None:
+            assert isinstance(value, NoResource), "a call that has waited fails because nobody is left"
+            assert call.number not in self.begun
+            assert not self.able(call.resource, call.method, call.where)
+
+    def live(self, resource: Any) -> list[Connection]:
+        return [
+            connection
+            for connection in self.core.connections.values()
+            if connection.resource == resource and connection.state is LIVE and not connection.expired(self.now)
+        ]
+
+    def able(self, resource: Any, method: str, where: Any) -> list[Connection]:
+        able = [connection for connection in self.live(resource) if method in connection.meters]
+        return [connection for connection in able if matches(where, connection.extra)]
+
+    def ref(self, kind: str) -> Any:
+        self.refs += 1
+        return (kind, self.refs)
+
+    def request(self, kind: str) -> Any:
+        ref = self.ref(kind)
+        self.requests.add(ref)
+        return ref
+
+    def some(self, *states: str, busy: bool | None = None) -> list[int]:
+        return [
+            worker
+            for worker, process in self.processes.items()
+            if process.state in states and (busy is None or busy == (process.call is not None))
+        ]
+
+    def busy(self) -> list[int]:
+        return self.some("open", "lost", busy=True)
+
+    def pick(self, data: Any, among: list[Any]) -> Any:
+        return data.draw(st.sampled_from(sorted(among, key=repr)))
+
+    # -- connections ----------------------------------------------------------------------------------------
+
+    @initialize()
+    def two_connections_are_there(self) -> None:
+        for methods in METHODS[:2]:
+            self.open_one("a", methods=methods)
+
+    def open_one(self, resource: str, methods: tuple[str, ...], **options: Any) -> None:
+        self.step("add", self.request("add"), "spec", resource=resource, **options)
+        worker = max(self.processes)
+        self.step("worker_started", worker, 1)
+        self.opened(worker, methods)
+
+    @rule(
+        resource=st.sampled_from((*RESOURCES, None)),
+        zone=st.sampled_from(ZONES),
+        ttl=st.sampled_from((None, 0.7, 5.0)),
+        revive=st.sampled_from((False, True, "force")),
+        timeout=st.sampled_from((None, 1.0, 10.0)),
+    )
+    def add(self, resource: Any, zone: Any, ttl: Any, revive: Any, timeout: Any) -> None:
+        ref = self.request("add")
+        self.step("add", ref, "spec", resource=resource, extra=zone, ttl=ttl, revive=revive, timeout=timeout)
+
+    @rule(methods=st.sampled_from(METHODS), zone=st.sampled_from(ZONES), revive=st.booleans())
+    def add_and_open(self, methods: Any, zone: Any, revive: bool) -> None:
+        if not self.core.stopping:
+            self.open_one("a", methods=methods, extra=zone, revive=revive, ttl=5.0 if revive else None)
+
+    @precondition(lambda self: self.some("starting"))
+    @rule(data=st.data())
+    def start_up(self, data: Any) -> None:
+        self.step("worker_started", self.pick(data, self.some("starting")), 1)
+
+    @precondition(lambda self: self.some("starting"))
+    @rule(data=st.data())
+    def fail_to_start(self, data: Any) -> None:
+        self.step("start_failed", self.pick(data, self.some("starting")), TypeError())
+
+    @precondition(lambda self: self.some("opening"))
+    @rule(data=st.data(), methods=st.sampled_from(METHODS))
+    def open(self, data: Any, methods: Any) -> None:
+        self.opened(self.pick(data, self.some("opening")), methods)
+
+    def opened(self, worker: int, methods: Any) -> None:
+        self.processes[worker].state = "open"
+        self.step("opened", worker, resource="b", methods=methods)
+
+    @precondition(lambda self: self.some("opening"))
+    @rule(data=st.data(), permanent=st.booleans(), retry_after=st.sampled_from((None, None, 0.0, 3.0)))
+    def fail_to_open(self, data: Any, permanent: bool, retry_after: Any) -> None:
+        worker = self.pick(data, self.some("opening"))
+        self.processes[worker].state = "lost"
+        self.step("open_failed", worker, OSError("down"), permanent, retry_after)
+
+    @precondition(lambda self: self.some("open"))
+    @rule(data=st.data())
+    def lose(self, data: Any) -> None:
+        worker = self.pick(data, self.some("open"))
+        self.processes[worker].state = "lost"
+        self.step("lost", worker, ConnectionError())
+
+    @precondition(lambda self: self.processes)
+    @rule(data=st.data())
+    def die(self, data: Any) -> None:
+        worker = self.pick(data, list(self.processes))
+        self.kill(worker)
+
+    def kill(self, worker: int) -> None:
+        self.cut_off = self.processes.pop(worker).call
+        self.step("died", worker)
+        if self.core.stopping and not self.processes:
+            assert self.stopped, "nobody is left, and nobody was told"
+
+    # -- calls ----------------------------------------------------------------------------------------------
+
+    @rule(
+        resource=st.sampled_from((*RESOURCES, "nothing")),
+        method=st.sampled_from(("get", "put", "nonsense")),
+        where=st.sampled_from(WHERE),
+        timeout=st.sampled_from((None, 0.3, 2.0)),
+    )
+    def any_call(self, resource: str, method: str, where: Any, timeout: Any) -> None:
+        self.call(resource, method, where, timeout, "c0")
+
+    @rule(timeouts=st.lists(st.sampled_from((None, 0.3, 2.0)), min_size=2, max_size=6))
+    def several_callers_call(self, timeouts: list[Any]) -> None:
+        for number, timeout in enumerate(timeouts):
+            self.call("a", "get", None, timeout, f"c{number % 3}")
+
+    def call(self, resource: str, method: str, where: Any, timeout: Any, caller: str) -> None:
+        if caller in self.dead:
+            return
+        live = self.live(resource)
+        expected: type[Exception] | None = None
+        if self.core.stopping:
+            expected = PoolStopped
+        elif not live:
+            expected = NoResource
+        elif not any(method in connection.meters for connection in live):
+            expected = MethodNotFound
+        elif not self.able(resource, method, where):
+            expected = NoMatch
+        ref = self.ref("call")
+        self.pending[ref] = None
+        self.event = "call"
+        effects = self.core.call(self.now, ref, caller, resource, method, ref, where=where, timeout=timeout)
+        self.pending[ref] = self.core.calls.get(ref)
+        for effect in effects:
+            self.carry_out(effect)
+        assert self.failed.get(ref) is expected
+        for connection in self.core.by_resource.get(resource, ()):
+            assert self.core.stopping or connection.state is not LIVE or not connection.expired(self.now), "not met"
+
+    @rule(method=st.sampled_from(("get", "put", "nonsense")), timeout=st.sampled_from((None, 0.3, 2.0)))
+    def map(self, method: str, timeout: Any) -> None:
+        ref = self.request("map")
+        self.step("map", ref, "mapper", "a", method, timeout=timeout)
+
+    def finish(self, worker: int, **options: Any) -> None:
+        process = self.processes[worker]
+        assert process.call is not None
+        call, process.call = process.call, None
+        self.step("done", worker, call.number, ("reply", call.number), **options)
+
+    @precondition(lambda self: self.busy())
+    @rule(data=st.data())
+    def finish_plainly(self, data: Any) -> None:
+        self.now += 0.05
+        self.finish(self.pick(data, self.busy()))
+
+    @precondition(lambda self: self.busy())
+    @rule(data=st.data(), cooldown=st.sampled_from((0.0, 0.02, 0.5, float("inf"))), close=st.booleans())
+    def finish_with_a_wish(self, data: Any, cooldown: float, close: bool) -> None:
+        self.finish(self.pick(data, self.busy()), cooldown=cooldown, close=close, failed=close)
+
+    @precondition(lambda self: self.busy())
+    @rule(data=st.data())
+    def find_no_connection(self, data: Any) -> None:
+        worker = self.pick(data, self.busy())
+        process = self.processes[worker]
+        assert process.call is not None
+        call, process.call = process.call, None
+        process.state = "lost"
+        self.begun.discard(call.number)
+        self.step("not_run", worker, call.number, ConnectionError())
+
+    @rule(data=st.data())
+    def cancel(self, data: Any) -> None:
+        if self.pending:
+            ref = self.pick(data, list(self.pending))
+            del self.pending[ref]
+            self.step("cancel", ref)
+
+    @rule(caller=st.sampled_from(("c1", "c2")))
+    def a_caller_dies(self, caller: str) -> None:
+        self.dead.add(caller)
+        self.pending = {ref: call for ref, call in self.pending.items() if call is None or call.caller != caller}
+        self.step("caller_down", caller)
+
+    # -- operators and time ---------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.core.connections)
+    @rule(data=st.data())
+    def pop(self, data: Any) -> None:
+        self.step("pop", self.request("pop"), self.pick(data, list(self.core.connections)))
+
+    @rule(where=st.sampled_from(({"zone": 0}, {"zone": 1})))
+    def pop_all(self, where: Any) -> None:
+        self.step("pop_all", self.request("pop_all"), "a", where)
+
+    @rule(
+        resource=st.sampled_from(RESOURCES),
+        change=st.sampled_from(({"ttl": 1.0}, {"ttl": None}, {"revive": True}, {"revive": False}, {"extra": ZONES[1]})),
+    )
+    def update(self, resource: str, change: Any) -> None:
+        self.step("update", self.request("update"), resource, None, change)
+
+    @precondition(lambda self: self.core.connections)
+    @rule(data=st.data(), zone=st.sampled_from(ZONES))
+    def tag(self, data: Any, zone: Any) -> None:
+        self.step("extra", self.request("extra"), self.pick(data, list(self.core.connections)), zone)
+
+    @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 6.0)), ticking=st.booleans())
+    def time_passes(self, seconds: float, ticking: bool) -> None:
+        """With a shell that ticks in time, or one that was busy elsewhere."""
+        end = self.now + seconds
+        while ticking and (moment := self.core.deadline()) is not None and moment <= end:
+            self.now = max(self.now, moment)
+            self.step("tick")
+        self.now = end
+
+    @precondition(lambda self: self.refs > 25)
+    @rule(timeout=st.sampled_from((0.0, 1.0)))
+    def stop(self, timeout: float) -> None:
+        self.step("stop", self.request("stop"), timeout)
+
+    # -- what always holds ----------------------------------------------------------------------------------
+
+    @invariant()
+    def every_pending_call_is_in_exactly_one_place(self) -> None:
+        places: dict[Any, int] = {}
+        for connection in self.core.connections.values():
+            running = [connection.running] if connection.running is not None else []
+            for call in [*connection.queue.values(), *running]:
+                assert call.connection is connection
+                if not call.answered:
+                    places[call.ref] = places.get(call.ref, 0) + 1
+            assert list(connection.queue) == sorted(connection.queue), "out of order"
+            assert not any(call.answered for call in connection.queue.values())
+        assert places == dict.fromkeys(self.core.calls, 1)
+        assert set(self.pending) == {ref for ref, call in self.core.calls.items() if call.gather is None}
+
+    @invariant()
+    def nobody_waits_for_an_idle_connection(self) -> None:
+        for connection in self.core.connections.values():
+            if connection.running is None and connection.queue:
+                assert connection.serving
+                assert connection.free_at > self.now or self.overdue(), "idle, and calls wait"
+            if connection.state is DRAINING:
+                assert connection.running is not None or connection.queue, "popped, done, and still there"
+            if connection.state is ENDING:
+                assert connection.running is not None
+                assert not connection.queue
+
+    def overdue(self) -> bool:
+        moment = self.core.deadline()
+        return moment is not None and moment <= self.now
+
+    @invariant()
+    def the_records_agree_with_the_world(self) -> None:
+        core = self.core
+        assert set(core.workers) | core.leaving == set(self.processes)
+        assert core.leaving == set(self.some("stopping"))
+        for worker, connection in core.workers.items():
+            process = self.processes[worker]
+            assert core.connections[connection.id] is connection
+            assert connection.worker == worker
+            assert connection.running is process.call
+            assert process.state in STATES[connection.state]
+        for connection in core.connections.values():
+            assert connection.worker is not None or connection.state is RESTING
+            if connection.state is RESTING or connection.state in (LIVE, DRAINING, ENDING):
+                assert connection.adding is None or connection.state is RESTING
+        filed = [connection for group in core.by_resource.values() for connection in group]
+        assert all(group for group in core.by_resource.values())
+        assert {one.id for one in filed} == {one.id for one in core.connections.values() if one.resource is not None}
+
+    def teardown(self) -> None:
+        """Nothing is lost: once workers do what they are told and time passes, everything is answered."""
+        for _ in range(300):
+            if not self.pending and not self.requests:
+                break
+            doings: list[tuple[list[int], Callable[[int], Any]]] = [
+                (self.some("stopping"), self.kill),
+                (self.some("starting"), lambda worker: self.step("worker_started", worker, 1)),
+                (self.some("opening"), lambda worker: self.opened(worker, ("get", "put"))),
+                (self.busy(), self.finish),
+            ]
+            for workers, do in doings:
+                for worker in workers:
+                    do(worker)
+            self.time_passes(0.5, True)
+        assert not self.pending
+        assert not self.requests
+
+
+TestSharedPool = SharedPool.TestCase
+TestSharedPool.settings = settings(stateful_step_count=50)
