@@ -140,7 +140,7 @@ def run(settings: Settings, screen: Screen) -> Outcome:
         database = place / "bank.db"
         bank.create(database, settings.rows)
         screen.say(f"{database}: {settings.rows} accounts, {database.stat().st_size / 1e6:.1f} MB")
-        with actorpool.start() as system:
+        with actorpool.start(log_level="ERROR") as system:  # that workers die is no news here
             pool = _start_pool(system, database, settings)
             screen.say(f"{settings.callers} callers on {settings.workers} workers for {settings.seconds:g} s")
             callers = Callers(pool, place, settings, time.monotonic() + settings.seconds)
@@ -167,9 +167,10 @@ def _start_pool(system: Any, database: Path, settings: Settings) -> Any:
     return system.start_pool(
         "bank",
         worker=SqliteWorker,
-        worker_args={"database": str(database), "timeout": PATIENCE},
+        worker_args={"database": str(database), "timeout": PATIENCE, "pragmas": {"synchronous": "normal"}},
         size=settings.workers,
         max_overflow=1,
+        overflow_ttl=1.0,
         checkout_timeout=PATIENCE,
         max_restarts=int(settings.seconds / PAUSE) + 10,  # this storm is on purpose
     )
