@@ -149,7 +149,7 @@ class Nest(Shell):
                 self._hosted.receiveMessage(request, sender)
         except Exception:
             log.exception("%s raised while it ended", type(self._hosted).__name__)
-        if not getattr(self._myRef, "childAddresses", ()):  # an actor with children of its own ends as Thespian has it: they first
+        if not getattr(self._myRef, "childAddresses", ()):  # with children of its own it ends as Thespian has it
             self.leave()
 
 

@@ -32,12 +32,6 @@ def status(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     return pool.core.status(time.monotonic())
 
 
-def facts(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
-    """`HandleFacts`."""
-    config = pool.config
-    return protocol.HandleFacts(config.checkout_timeout, config.call_timeout, config.leak_threshold is not None)
-
-
 def workers(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`list[WorkerInfo]`."""
     return pool.core.worker_infos(pool.crew.pids, time.monotonic(), time.time())
@@ -105,7 +99,6 @@ def listen(pool: PoolActor, request: protocol.Listen, _asker: Asker) -> None:
 
 
 VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
-    protocol.Facts: facts,
     protocol.Facts: facts,
     protocol.Status: status,
     GetPoolStatus: status,
