@@ -25,7 +25,7 @@ from actorpool.workers.base import Worker
 
 SUPERVISOR = "actorpool.supervisors.supervisor:Supervisor"
 POOL = "actorpool.supervisors.pool:PoolActor"
-WORKER = "actorpool.workers.actor:WorkerActor"
+WORKER = "actorpool.supervisors.worker:SupervisedWorker"
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,6 @@ from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, LeaseExpired, PermanentError
 from actorpool.messages import Call, Err, Ok
 from actorpool.portable import Parcel
-from actorpool.supervisors.supervised import Supervised
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Interrupted, Session, Unavailable
 
@@ -32,7 +31,7 @@ CHECK_AFTER = 0.5
 """Seconds of idleness after which a worker that belongs to no pool checks its connection before a call."""
 
 
-class WorkerActor(Supervised, Shell):
+class WorkerActor(Shell):
     """Hosts one worker. All of it runs in the worker's own process."""
 
     session: Session | None = None
@@ -44,12 +43,8 @@ class WorkerActor(Supervised, Shell):
     _observed = False
     _began = 0.0
 
-    def init(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:  # type: ignore[override]
-        """As a child of a supervisor: create the worker. It connects at its first call.
-
-        Raises:
-            Exception: what its class raises; the start has failed.
-        """
+    def employ(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:
+        """Without a pool: create the worker, which connects at its first call. Raises what its class raises."""
         self.session = Session(load_worker(worker)(**(worker_args or {})), CHECK_AFTER)
 
     # -- messages of the pool and of embedding actors -------------------------------------------------------
