@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from actorpool.config import PoolConfig
 from actorpool.errors import RemoteError
+from actorpool.failures import dump_error, load_error
 from actorpool.host import Caller
 from actorpool.portable import Parcel
 
@@ -63,6 +64,14 @@ class Err(Message):
     def unwrap(self) -> NoReturn:
         """Raise the error."""
         raise self.error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Not as it is: an exception that does not load again would take the whole answer with it.
+        return (_err, (dump_error(self.error), self.ref))
+
+
+def _err(data: bytes, ref: Any) -> Err:
+    return Err(load_error(data), ref)
 
 
 def _ok(parcel: Parcel, ref: Any) -> Message:

@@ -1,0 +1,206 @@
+"""The way to a pool by Thespian's messages: for bases that cannot watch a descriptor, other hosts, unit tests.
+
+The same promises as over the channel with one difference: nobody says at once that a process has died, so silence is
+looked into, and what may have begun counts as begun.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from actorpool import protocol
+from actorpool.client import faults
+from actorpool.client.link import Link, pauses
+from actorpool.client.mail import Mail, Site
+from actorpool.client.work import Hold, Work
+from actorpool.errors import ActorPoolError, CallTimeout, LeaseExpired, PoolDown, WorkerDied
+from actorpool.messages import Call, Checkin, Checkout, Err, ListPools, Ok, WhereIs, WithConnection
+from actorpool.portable import Parcel
+
+MANAGER_PATIENCE = 5.0
+"""Seconds for an answer of the manager; it never waits for anything itself."""
+
+
+class OwnSite:
+    """A system of the user's own: his `ActorSystem`, and the address of a `ConnectionManager` in it."""
+
+    def __init__(self, actor_system: Any, manager: Any) -> None:
+        self._system = actor_system
+        self._manager = manager
+
+    def actor_system(self) -> Any:
+        """The user's `ActorSystem`."""
+        return self._system
+
+    def manager(self) -> Any:
+        """The manager's address."""
+        return self._manager
+
+
+class MessageLink(Link):
+    """The way to one pool.
+
+    Args:
+        site: where the system is.
+        pool: the pool's name.
+    """
+
+    def __init__(self, site: Site, pool: str) -> None:
+        self.site = site
+        self.pool = pool
+        self.mail = Mail(site)
+        self._address: Any = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (MessageLink, (self.site, self.pool))
+
+    @property
+    def where(self) -> Any:
+        """The manager's address and the pool's name."""
+        return (str(self.site.manager()), self.pool)
+
+    def __repr__(self) -> str:
+        return f"<messages to {self.pool}>"
+
+    # -- reaching the pool --------------------------------------------------------------------------------
+
+    def _manager_says(self, request: Any) -> Any:
+        answer = self.mail.ask(self.site.manager(), request, MANAGER_PATIENCE)
+        if answer is None:
+            text = f"the manager has not answered within {MANAGER_PATIENCE} s: it is being restarted; try again"
+            raise PoolDown(text, pool=self.pool)
+        return answer
+
+    def _find(self) -> Any:
+        """The pool's present address; None while it is being restarted.
+
+        Raises:
+            PoolNotFound: there is no such pool.
+        """
+        answer = self._manager_says(WhereIs(self.pool))
+        if isinstance(answer, Ok):
+            return answer.value
+        known = self._manager_says(ListPools()).unwrap()
+        missing = faults.not_found(self.pool, known)
+        if missing is not None:
+            raise missing
+        return None
+
+    def _pool_address(self, deadline: float) -> Any:
+        """The pool's address, known or asked for; waits for a restart.
+
+        Raises:
+            PoolNotFound, PoolDown: there is none, or not in time.
+        """
+        began = time.monotonic()
+        for pause in pauses():
+            if self._address is None:
+                self._address = self._find()
+            if self._address is not None:
+                return self._address
+            if time.monotonic() + pause > deadline:
+                raise faults.pool_down(self.pool, "is not serving", time.monotonic() - began)
+            time.sleep(pause)
+        raise AssertionError
+
+    def _moved(self) -> bool:
+        """Whether the pool is no longer the process it was: what it was asked is lost."""
+        known, self._address = self._address, self._find()
+        return bool(self._address != known)
+
+    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """Ask the pool something; as `Link.ask`."""
+        deadline = time.monotonic() + (3600.0 if timeout is None else timeout)
+        while True:
+            address = self._pool_address(deadline)
+            left = None if timeout is None else deadline - time.monotonic()
+            try:
+                answer = self.mail.ask(address, request, left, lambda: _Moved() if self._moved() else None)
+            except _Moved:
+                continue
+            if answer is None:
+                raise faults.pool_down(self.pool, "has not answered", timeout or 0.0)
+            return answer.unwrap()
+
+    # -- leases -------------------------------------------------------------------------------------------
+
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+        """Get a lease; as `Link.checkout`. `stack` does not travel this way."""
+        request = Checkout(self.pool, block, timeout)
+        manager = self.site.manager()
+        answer = None
+        try:
+            answer = self.mail.ask(manager, request, timeout + faults.grace(timeout))
+        finally:
+            if answer is None:  # timed out or interrupted: a grant that is on its way would be nobody's
+                self.mail.tell(manager, protocol.Cancel(self.pool, ref=request.ref, caller=request.caller))
+        if answer is None:
+            self._pool_address(0.0)  # raises what is wrong with the pool itself
+            raise faults.checkout_timeout(self.pool, timeout)
+        grant = answer.unwrap()
+        self._address = grant.pool_address or self._address
+        return Hold(grant.lease, grant.worker_id, grant.worker_pid or 0, home=grant, give_back=self.checkin)
+
+    def checkin(self, hold: Hold) -> None:
+        """Give a lease back; as `Link.checkin`."""
+        if hold.ours:
+            self.mail.tell(hold.home.pool_address or self.site.manager(), Checkin(hold.home))
+            hold.end()
+
+    def abandon(self, hold: Hold) -> None:
+        """Have the pool take the worker back from what it does for this lease."""
+        if hold.ours:
+            message = protocol.Abandon(self.pool, hold.lease)
+            self.mail.tell(hold.home.pool_address or self.site.manager(), message)
+            hold.end()
+
+    # -- calls --------------------------------------------------------------------------------------------
+
+    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """Run work on the lease's worker; as `Link.call`."""
+        what = work.what if isinstance(work.what, str) else Parcel.of(work.what)
+        request = Call(hold.home, what, Parcel.of(work.args), Parcel.of(dict(work.kwargs)), work.timeout)
+        try:
+            answer = self.mail.ask(hold.home.worker, request, work.timeout, lambda: self._lost(hold, work))
+        except BaseException:  # interrupted, or the worker is gone: nobody waits for the answer any more
+            self.abandon(hold)
+            raise
+        if answer is None:
+            self.abandon(hold)
+            raise faults.call_timeout(self.pool, work)
+        hold.used = True
+        if isinstance(answer, Err) and isinstance(answer.error, CallTimeout) and work.timeout is not None:
+            self.abandon(hold)
+            raise faults.call_timeout(self.pool, work)
+        if isinstance(answer, Err) and isinstance(answer.error, LeaseExpired):
+            hold.end()
+        return answer.unwrap()
+
+    def _lost(self, hold: Hold, work: Work) -> BaseException | None:
+        """Whether the pool has given the lease up: its worker died, or it was taken back."""
+        answer = self.mail.ask(hold.home.pool_address, protocol.Leases(), MANAGER_PATIENCE)
+        if isinstance(answer, Ok) and any(lease.id == hold.lease for lease in answer.value):
+            return None
+        return faults.worker_died(self.pool, hold, work)
+
+    def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
+        """Checkout, call and checkin in one message; with a call timeout of its own, in three."""
+        if work.timeout is not None:
+            return super().run(work, timeout, stack)
+        packed = (Parcel.of(work.what), Parcel.of(work.args), Parcel.of(dict(work.kwargs)))
+        request = WithConnection(self.pool, *packed, timeout)
+        deadline = time.monotonic() + timeout
+        self._pool_address(deadline)
+        answer = self.mail.ask(self.site.manager(), request, None, lambda: self._never(work) if self._moved() else None)
+        return answer.unwrap()
+
+    def _never(self, work: Work) -> ActorPoolError:
+        return WorkerDied(
+            f"pool {self.pool!r} was restarted while it had {work.name}, which may or may not have taken effect",
+            pool=self.pool,
+        )
+
+
+class _Moved(Exception):
+    """The pool is another process now; what the former one was asked is asked again."""
