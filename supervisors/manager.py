@@ -20,7 +20,7 @@ from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.children import State
-from actorpool.errors import ActorPoolError, InvalidConfig, PoolAlreadyExists, PoolDown, PoolNotFound
+from actorpool.errors import ActorPoolError, InvalidConfig
 from actorpool.messages import (
     Checkin,
     Checkout,
@@ -39,6 +39,7 @@ from actorpool.messages import (
     WithConnection,
 )
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
+from actorpool.supervisors.register import Register
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
 from actorpool.supervisors.supervisor import Supervisor
 from actorpool.supervisors.survey import Survey
@@ -76,11 +77,8 @@ class ConnectionManager(Supervisor):
         self._own_directory = None
         self._directory = directory
         self._hub = Hub(self._options.get("sinks", ()), here=not self.is_process)
-        self._configs: dict[str, PoolConfig] = {}
+        self._register = Register(POOLS)
         self._others: dict[Any, ChildSpec] = {}
-        self._starting: set[str] = set()
-        self._stopping: set[str] = set()
-        self._failed: dict[str, Exception] = {}
         self._kept: list[tuple[str, Any, Asker, float]] = []
         self._relayed: dict[Any, tuple[Callable[[Any], None], float]] = {}
         self._lane: Lane | None = None
@@ -167,21 +165,18 @@ class ConnectionManager(Supervisor):
         asker.answer(protocol.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
 
     def _list(self, _: ListPools, asker: Asker) -> None:
-        asker.answer(sorted(name for name in (*self._configs, *self._failed) if name not in self._stopping))
+        asker.answer(self._register.names())
 
     def _start_pool(self, request: StartPool, asker: Asker) -> None:
         name = check_pool_name(request.name)
         if not isinstance(request.config, PoolConfig):
             raise InvalidConfig("pool", {"config": f"must be a PoolConfig, not {type(request.config).__name__}"})
-        if name in self._configs or name in self._starting:
-            raise PoolAlreadyExists(f"a pool named {name!r} is running; it was not touched: stop it first", pool=name)
-        self._failed.pop(name, None)
-        self._starting.add(name)
+        self._register.begin(name)
 
         def then(address: Any, error: Exception | None) -> None:
-            self._starting.discard(name)
+            self._register.starting.discard(name)
             if error is None:
-                self._configs[name] = request.config
+                self._register.configs[name] = request.config
                 self._remember()
                 asker.answer(address)
             else:
@@ -207,31 +202,28 @@ class ConnectionManager(Supervisor):
         def then(_address: Any, error: Exception | None) -> None:
             if error is not None:
                 log.error("Failed to start pool %s again: %s", name, error)
-                del self._configs[name]
-                self._failed[name] = _cause(error, name)
+                del self._register.configs[name]
+                self._register.failed[name] = _cause(error, name)
 
-        self._configs[name] = config
+        self._register.configs[name] = config
         self.administer(StartChild(self._pool_spec(name, config)), then)
 
     def _stop_pool(self, request: StopPool, asker: Asker) -> None:
         name = request.name
-        if name in self._failed:
-            del self._failed[name]
+        if self._register.failed.pop(name, None) is not None:
             asker.answer(None)
             return
-        if name not in self._configs or name in self._stopping:
-            raise self._not_found(name)
-        self._stopping.add(name)
+        config = self._register.retire(name)
         child = self.machine.children.get(name)
         if child is not None and child.state is State.RUNNING:
             self.ask(child.address, protocol.Retire(request.timeout), lambda _: self._remove(name, asker))
-            self.set_timer(request.timeout + self._configs[name].kill_after + 1.0, ("remove", name, asker))
+            self.set_timer(request.timeout + config.kill_after + 1.0, ("remove", name, asker))
         else:
             self._remove(name, asker)
 
     def _remove(self, name: str, asker: Asker) -> None:
         """End the pool's process and forget the pool; once, whoever says so first."""
-        if name not in self._stopping or self._configs.pop(name, None) is None:
+        if name not in self._register.stopping or self._register.configs.pop(name, None) is None:
             return
         self._remember()
 
@@ -239,7 +231,7 @@ class ConnectionManager(Supervisor):
             self.administer(DeleteChild(name), done)
 
         def done(_value: Any, _error: Exception | None) -> None:
-            self._stopping.discard(name)
+            self._register.stopping.discard(name)
             asker.answer(None)
 
         self.administer(TerminateChild(name), forget)
@@ -248,7 +240,7 @@ class ConnectionManager(Supervisor):
         if not isinstance(asker, MessageAsker):
             raise TypeError("only an actor can subscribe: events are messages")
         self._hub.subscribe(request.pattern, asker.address)
-        for name in self._configs:
+        for name in self._register.configs:
             self._tell_pool(name, protocol.Listen(request.pattern, asker.address))
         asker.answer(None)
 
@@ -282,40 +274,14 @@ class ConnectionManager(Supervisor):
 
     def _remember(self) -> None:
         """Have a successor start the same pools, should this process be killed."""
-        self.remember(pools=dict(self._configs), others=tuple(self._others.values()))
+        self.remember(pools=dict(self._register.configs), others=tuple(self._others.values()))
 
     # -- finding pools ----------------------------------------------------------------------------------------
-
-    def _not_found(self, name: str) -> PoolNotFound:
-        known = ", ".join(sorted(self._configs)) or "none"
-        text = f"no pool named {name!r} is running (running: {known}): start it with start_pool"
-        return PoolNotFound(text, pool=name)
-
-    def _serving(self, name: str) -> Any:
-        """The child that is the running pool of that name.
-
-        Raises:
-            PoolNotFound, PoolDown: there is none, or not now.
-        """
-        if name in self._failed:
-            cause = self._failed[name]
-            raise PoolDown(f"pool {name!r} could not be started again: {cause}", pool=name, cause=cause)
-        if name not in self._configs or name in self._stopping:
-            raise self._not_found(name)
-        child = self.machine.children.get(name)
-        if child is not None and child.state is State.RUNNING:
-            return child
-        if child is not None and child.state is State.FAILED:
-            reason = child.end.reason if child.end is not None else "unknown"
-            text = f"pool {name!r} failed more than {POOLS.max_restarts} times within {POOLS.max_seconds} s"
-            cause = child.end.error if child.end is not None else None
-            raise PoolDown(f"{text}, and is left alone; the last reason: {reason}", pool=name, cause=cause)
-        raise PoolDown(f"pool {name!r} is being restarted", pool=name, temporary=True)
 
     def _route(self, name: str, request: Any, asker: Asker, deadline: float | None = None) -> None:
         """Pass a request on to its pool; while the pool is being restarted, keep it within its timeout."""
         try:
-            child = self._serving(name)
+            child = self._register.serving(name, self.machine.children)
         except ActorPoolError as error:
             if deadline is None:
                 deadline = time.monotonic() + getattr(request, "timeout", KEEP)
@@ -370,7 +336,7 @@ class ConnectionManager(Supervisor):
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Pass an event of the supervisor on."""
-        pool = metadata.get("child") if metadata.get("child") in self._configs else None
+        pool = metadata.get("child") if metadata.get("child") in self._register.configs else None
         for address, event in self._hub.emit(Event(name, pool, time.time(), measurements, metadata)):
             self.send(address, event)
         if name == "supervisor.restarted" and pool is not None:

@@ -1,0 +1,86 @@
+"""The names of the pools: which there are, which are coming or going, and which could not be brought back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from actorpool.config import PoolConfig
+from actorpool.core.children import State
+from actorpool.errors import PoolAlreadyExists, PoolDown, PoolNotFound
+from actorpool.supervisors.specs import SupervisorSpec
+
+
+class Register:
+    """Knows pools by name; starts and stops nothing.
+
+    Args:
+        limits: how often a pool may fail, for the text about one that did so too often.
+
+    Attributes:
+        configs: the pools that were started, with their settings.
+        starting, stopping: names on their way in or out.
+        failed: pools of a predecessor that did not start again, with the reason.
+    """
+
+    def __init__(self, limits: SupervisorSpec) -> None:
+        self._limits = limits
+        self.configs: dict[str, PoolConfig] = {}
+        self.starting: set[str] = set()
+        self.stopping: set[str] = set()
+        self.failed: dict[str, Exception] = {}
+
+    def names(self) -> list[str]:
+        """All pools, those that failed included, sorted."""
+        return sorted(name for name in (*self.configs, *self.failed) if name not in self.stopping)
+
+    def begin(self, name: str) -> None:
+        """Take a name for a pool that is being started.
+
+        Raises:
+            PoolAlreadyExists: it is taken.
+        """
+        if name in self.configs or name in self.starting:
+            raise PoolAlreadyExists(f"a pool named {name!r} is running; it was not touched: stop it first", pool=name)
+        self.failed.pop(name, None)
+        self.starting.add(name)
+
+    def retire(self, name: str) -> PoolConfig:
+        """Note that a pool is being stopped: from now on nobody finds it.
+
+        Raises:
+            PoolNotFound: there is none of that name.
+        """
+        if name not in self.configs or name in self.stopping:
+            raise self._not_found(name)
+        self.stopping.add(name)
+        return self.configs[name]
+
+    def serving(self, name: str, children: Mapping[Any, Any]) -> Any:
+        """The child that is the running pool of that name.
+
+        Raises:
+            PoolNotFound, PoolDown: there is none, or not now (`temporary`: it is being restarted).
+        """
+        if name in self.failed:
+            cause = self.failed[name]
+            raise PoolDown(f"pool {name!r} could not be started again: {cause}", pool=name, cause=cause)
+        if name not in self.configs or name in self.stopping:
+            raise self._not_found(name)
+        child = children.get(name)
+        if child is not None and child.state is State.RUNNING:
+            return child
+        if child is not None and child.state is State.FAILED:
+            end, limits = child.end, self._limits
+            text = f"pool {name!r} failed more than {limits.max_restarts} times within {limits.max_seconds} s"
+            raise PoolDown(
+                f"{text}, and is left alone; the last reason: {end.reason if end else 'unknown'}",
+                pool=name,
+                cause=end.error if end and isinstance(end.error, BaseException) else None,
+            )
+        raise PoolDown(f"pool {name!r} is being restarted", pool=name, temporary=True)
+
+    def _not_found(self, name: str) -> PoolNotFound:
+        known = ", ".join(self.names()) or "none"
+        text = f"no pool named {name!r} is running (running: {known}): start it with start_pool"
+        return PoolNotFound(text, pool=name)
