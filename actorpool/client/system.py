@@ -168,7 +168,7 @@ class System:
         with self._lock:
             if name in self.pools():
                 raise _exists(name)
-            pool = self._local[name] = LocalPool(config)
+            pool = self._local[name] = LocalPool(config, name)
         return pool
 
     def _check_socket(self, name: str) -> None:

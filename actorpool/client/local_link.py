@@ -1,0 +1,333 @@
+"""The way to a pool that is not there: every lease makes a worker in this process, and ends it.
+
+Arguments and results are copied as if they had crossed processes, so what works here works there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from actorpool import protocol
+from actorpool.channel import wire
+from actorpool.client import faults
+from actorpool.client.link import Link
+from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.config import PoolConfig, load_worker
+from actorpool.core.backoff import Backoff, Retry
+from actorpool.core.meters import Quantiles
+from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, PoolNotFound
+from actorpool.host import HOST
+from actorpool.portable import Parcel, dumps, loads
+from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
+from actorpool.workers.base import RetryAfter
+from actorpool.workers.session import Session, Unavailable
+
+log = logging.getLogger("actorpool")
+
+
+class _Lease:
+    """A lease that is out: its worker, and who may use it now."""
+
+    def __init__(self, number: int, session: Session) -> None:
+        self.number = number
+        self.session = session
+        self.lock = threading.RLock()  # one call at a time, from whatever thread
+        self.since = time.monotonic()
+        self.connected_at = time.time()
+        self.calls = 0
+        self.stale_cache = False
+        self.over = False
+
+
+class LocalLink(Link):
+    """Runs everything in the calling thread.
+
+    Args:
+        config: of the pool; what needs processes or a queue (`size`, `breaker`, `call_timeout`, ...) has no effect.
+        name: for errors and figures.
+    """
+
+    def __init__(self, config: PoolConfig, name: str) -> None:
+        self.pool = name
+        self.where = self
+        self.config = config
+        self._worker = load_worker(config.worker)
+        self._worker_args = Parcel.of(config.worker_args)
+        self._out: dict[int, _Lease] = {}
+        self._inherited: list[_Lease] = []
+        self._changed = threading.Condition(threading.RLock())  # a lease may be dropped inside any of this
+        self._halted = ""
+        self._closed = False
+        self._since = time.monotonic()
+        self._waits, self._holds = Quantiles(), Quantiles()
+        self._last_failure: Exception | None = None
+        self._checkouts = self._checkins = self._timeouts = self._connect_errors = self._waiting = 0
+        _links.add(self)
+
+    def probe(self) -> None:
+        """Make a worker and connect once, as a pool does when it starts.
+
+        Raises:
+            PermanentError: retrying is useless. What may pass ("not now") is only noted.
+            Exception: what the worker's `__init__` raised.
+        """
+        session = self._session()
+        try:
+            session.open(time.monotonic())
+        except PermanentError:
+            raise
+        except Exception as error:
+            self._last_failure = error
+        finally:
+            session.close()
+
+    def _session(self) -> Session:
+        return Session(self._worker(**self._worker_args.open()), None)
+
+    def leave_to_parent(self) -> None:
+        """In a forked child: the leases are the parent's. They are kept, for dropping one would close its connection."""
+        self._inherited += self._out.values()
+        self._out = {}
+        self._changed = threading.Condition(threading.RLock())  # it may have been held when this process was forked
+
+    # -- leases -------------------------------------------------------------------------------------------
+
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+        """Make a worker and connect it; a resource that is away is tried again until `timeout` seconds are over.
+
+        Raises:
+            CheckoutTimeout: the pool is suspended.
+            WorkerUnavailable: it cannot connect; the cause is inside.
+            PoolNotFound: it was closed.
+        """
+        began = time.monotonic()
+        deadline = began + timeout
+        self._pass_gate(began, deadline)
+        session = self._connected(deadline)
+        with self._changed:
+            self._checkouts += 1
+            lease = _Lease(self._checkouts, session)
+            self._out[lease.number] = lease
+        self._waits.add((time.monotonic() - began) * 1000)
+        return Hold(lease.number, lease.number, os.getpid(), give_back=self.checkin)
+
+    def _pass_gate(self, began: float, deadline: float) -> None:
+        with self._changed:
+            self._waiting += 1
+            try:
+                while self._halted and not self._closed and time.monotonic() < deadline:
+                    self._changed.wait(deadline - time.monotonic())
+            finally:
+                self._waiting -= 1
+            if self._closed:
+                raise PoolNotFound(f"pool {self.pool!r} was closed: make a new LocalPool", pool=self.pool)
+            if self._halted:
+                self._timeouts += 1
+                waited = time.monotonic() - began
+                text = f"pool {self.pool!r} is {self._halted}; waited {waited:.2f} s: resume() it, or wait longer"
+                raise CheckoutTimeout(text, pool=self.pool, waited=waited, status=self.status())
+
+    def _connected(self, deadline: float) -> Session:
+        session = self._session()
+        retry = Retry(Backoff(self.config.backoff_min, self.config.backoff_max))
+        while True:
+            try:
+                session.open(time.monotonic())
+            except Exception as error:
+                self._connect_errors += 1
+                self._last_failure = error
+                pause = error.seconds if isinstance(error, RetryAfter) else retry.next(random.random())
+                if isinstance(error, PermanentError) or time.monotonic() + pause >= deadline:
+                    raise faults.unavailable(self.pool, error) from error
+                time.sleep(pause)
+            else:
+                self._last_failure = None
+                return session
+
+    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """Run work on the lease's worker, in this thread; see `Link.call`."""
+        lease = self._out.get(hold.lease) if hold.ours else None
+        if lease is None:
+            hold.end()
+            raise faults.expired(self.pool, hold)
+        with lease.lock:
+            try:
+                return self._run(lease, hold, work)
+            finally:
+                if lease.over:  # somebody took it back meanwhile
+                    self._end(lease)
+
+    def _run(self, lease: _Lease, hold: Hold, work: Work) -> Any:
+        session = lease.session
+        if not session.connected:
+            raise NotStarted(faults.unavailable(self.pool, session.lost))
+        target, args, kwargs = loads(work.payload)
+        if lease.stale_cache:
+            lease.stale_cache = False
+            session.worker.clear_cache()  # type: ignore[attr-defined]
+        hold.used = True
+        lease.calls += 1
+        try:
+            packed = dumps(session.run(target, args, kwargs))
+        except Exception as error:
+            if session.worker.is_disconnect(error):
+                session.lose(error)
+            raise self._as_from_a_worker(error) from None
+        return faults.result(packed)
+
+    def _as_from_a_worker(self, error: Exception) -> BaseException:
+        travelled = wire.load_error(wire.dump_error(error))
+        if isinstance(travelled, ActorPoolError) and travelled.pool is None:
+            travelled.pool = self.pool
+        return travelled
+
+    def checkin(self, hold: Hold) -> None:
+        """End a lease and its connection; waits for a call of it that another thread has under way."""
+        if not hold.ours:
+            return
+        lease = self._out.get(hold.lease)
+        if lease is not None:
+            with lease.lock:
+                self._end(lease)
+        hold.end()
+
+    def abandon(self, hold: Hold) -> None:
+        """The lease is over now; a call that is under way ends by itself, and its connection with it."""
+        lease = self._out.get(hold.lease)
+        hold.end()
+        if lease is not None:
+            self._take_back(lease)
+
+    def _take_back(self, lease: _Lease) -> None:
+        lease.over = True
+        if lease.lock.acquire(blocking=False):
+            try:
+                self._end(lease)
+            finally:
+                lease.lock.release()
+
+    def _end(self, lease: _Lease) -> None:
+        with self._changed:
+            if self._out.pop(lease.number, None) is None:
+                return
+            self._checkins += 1
+            self._changed.notify_all()
+        self._holds.add((time.monotonic() - lease.since) * 1000)
+        try:
+            lease.session.reset()  # says so, when a transaction was left open
+        except Unavailable as gone:
+            log.debug("pool %s: %s", self.pool, gone)
+        lease.session.close()
+
+    def close(self) -> None:
+        """End all leases; later use is `PoolNotFound`."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+            leases = list(self._out.values())
+        for lease in leases:
+            self._take_back(lease)
+
+    # -- looking and operating ------------------------------------------------------------------------------
+
+    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """Answer what a pool would be asked."""
+        if self._closed:
+            raise PoolNotFound(f"pool {self.pool!r} was closed: make a new LocalPool", pool=self.pool)
+        return _ANSWERS[type(request)](self, request)
+
+    def status(self) -> PoolStatus:
+        """The figures; `size` and `max_overflow` as configured, though nothing is kept."""
+        size = self.config.size if isinstance(self.config.size, int) else 0
+        with self._changed:
+            out = len(self._out)
+        return PoolStatus(
+            name=self.pool,
+            state=self._halted or ("degraded" if self._last_failure is not None else "ready"),
+            size=size,
+            overflow=max(out - size, 0),
+            workers=0,
+            waiting=self._waiting,
+            monitors=out,
+            total=out,
+            checkouts=self._checkouts,
+            checkins=self._checkins,
+            timeouts=self._timeouts,
+            connect_errors=self._connect_errors,
+            wait_ms_p50=self._waits.quantile(0.5),
+            wait_ms_p99=self._waits.quantile(0.99),
+            hold_ms_p50=self._holds.quantile(0.5),
+            since=time.monotonic() - self._since,
+            max_overflow=self.config.max_overflow,
+        )
+
+    def _leases(self) -> list[_Lease]:
+        with self._changed:
+            return list(self._out.values())
+
+    def _workers(self, _: protocol.Workers) -> list[WorkerInfo]:
+        pid = os.getpid()
+        return [WorkerInfo(it.number, pid, "busy", it.calls, 0, it.connected_at, False) for it in self._leases()]
+
+    def _lease_infos(self, _: protocol.Leases) -> list[LeaseInfo]:
+        now, pid = time.monotonic(), os.getpid()
+        return [LeaseInfo(it.number, it.number, pid, HOST, now - it.since) for it in self._leases()]
+
+    def _gather(self, request: protocol.GatherStats) -> dict[int, Any]:
+        found = {}
+        for lease in self._leases():
+            stats = getattr(lease.session.worker, "stats", None)
+            if stats is not None and lease.lock.acquire(timeout=request.timeout):
+                try:
+                    found[lease.number] = stats()
+                finally:
+                    lease.lock.release()
+        return found
+
+    def _clear(self, _: protocol.ClearCache) -> None:
+        for lease in self._leases():
+            lease.stale_cache = hasattr(lease.session.worker, "clear_cache")
+
+    def _halt(self, state: str) -> None:
+        with self._changed:
+            self._halted = state
+            self._changed.notify_all()
+
+    def _drain(self, request: protocol.Drain) -> None:
+        self._halt("draining")
+        with self._changed:
+            self._changed.wait_for(lambda: not self._out, request.timeout)
+        for lease in self._leases():
+            self._take_back(lease)
+
+
+_links: weakref.WeakSet[LocalLink] = weakref.WeakSet()
+
+
+def _leave_to_parent() -> None:
+    for link in list(_links):
+        link.leave_to_parent()
+
+
+os.register_at_fork(after_in_child=_leave_to_parent)
+
+_ANSWERS: dict[type, Callable[[LocalLink, Any], Any]] = {
+    protocol.Status: lambda link, _: link.status(),
+    protocol.Workers: LocalLink._workers,
+    protocol.Leases: LocalLink._lease_infos,
+    protocol.Metrics: lambda link, _: PoolMetrics((), 0, 0, 0.0),
+    protocol.GatherStats: LocalLink._gather,
+    protocol.ClearCache: LocalLink._clear,
+    protocol.Suspend: lambda link, _: link._halt("suspended"),
+    protocol.Resume: lambda link, _: link._halt(""),
+    protocol.Drain: LocalLink._drain,
+    protocol.Resize: lambda link, _: None,  # nothing is kept, so there is nothing to resize or to replace
+    protocol.Recycle: lambda link, _: None,
+}
