@@ -57,7 +57,7 @@ def modules_on_disk() -> set[str]:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[zipfile.ZipFile]:
     """The wheel, built from a copy (building leaves files behind)."""
-    pytest.importorskip("setuptools", reason="building a wheel without the network needs setuptools here")
+    pytest.importorskip("setuptools", minversion="70.1", reason="building a wheel without the network needs it here")
     place = tmp_path_factory.mktemp("build")
     unwanted = shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "tests")
     shutil.copytree(ROOT, place / "source", symlinks=True, ignore=unwanted)
