@@ -332,7 +332,7 @@ def test_interruptions_at_any_moment_lose_no_worker(
                 done += 1
         except Alarm:
             rung += 1
-    assert rung == 150
+    assert rung > 140  # one that falls into a finalizer is swallowed by the interpreter
     gc.collect()
     eventually(lambda: idle(pool, 2))
     assert [pool.echo(n) for n in range(10)] == list(range(10))

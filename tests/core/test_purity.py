@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "actorpool"
 
-VALUES = {f"actorpool.{name}" for name in ("errors", "status", "portable", "host", "config", "messages", "protocol")}
+VALUES = {
+    f"actorpool.{name}"
+    for name in ("config", "errors", "failures", "host", "messages", "portable", "protocol", "status")
+}
 # Arrow rule: a module imports only from its own layer or from layers to its left.
 LAYERS = [
     VALUES,
