@@ -6,16 +6,20 @@ unless the process has one already: that one is never replaced.
 
 from __future__ import annotations
 
+import contextlib
 import random
 import time
 from typing import Any
 
-from thespian.actors import ActorSystem, InvalidActorAddress
+from thespian.actors import ActorExitRequest, ActorSystem, ActorSystemFailure, InvalidActorAddress
 from thespian.system import multiprocTCPBase, multiprocUDPBase
 
 from actorpool import host
 from actorpool.errors import SystemDown
-from actorpool.node.transport import transport_for
+from actorpool.messages import WhereIs
+from actorpool.node.transport import address_at, transport_for
+
+__all__ = ["address_at", "ask", "ask_child", "attach", "detach", "end_inside_system", "host_system", "inside_system"]
 
 _BASES = {
     "multiprocTCPBase": multiprocTCPBase.ActorSystemBase,
@@ -23,6 +27,10 @@ _BASES = {
 }
 ATTACH_WITHIN = 15.0
 """Seconds. Several processes that attach in the same instant can fail with Thespian 4.0.1; each tries again later."""
+
+
+LOOK_AGAIN = 0.5
+"""Seconds without an answer after which a message may have been lost with its receiver."""
 
 
 class _Carrier:
@@ -58,6 +66,22 @@ def host_system(base: str, port: int, cookie: bytes, log_definitions: dict[str, 
     return ActorSystem(cls(_Carrier(port), logDefs=log_definitions))
 
 
+def inside_system() -> Any:
+    """An actor system without processes, which leaves this process's logging alone."""
+    return ActorSystem("simpleSystemBase", logDefs=False, transientUnique=_taken())
+
+
+def end_inside_system(system: Any, root: Any) -> None:
+    """End the actors below `root`, and the system."""
+    system.tell(root, ActorExitRequest())
+    system.shutdown()
+
+
+def _taken() -> bool:
+    """Whether this process has an actor system that a plain `ActorSystem()` means."""
+    return getattr(ActorSystem, "systemBase", None) is not None
+
+
 def attach(base: str, port: int, cookie: bytes) -> Any:
     """Thespian's `ActorSystem` of a running node; never starts one.
 
@@ -72,7 +96,7 @@ def attach(base: str, port: int, cookie: bytes) -> Any:
         except InvalidActorAddress:
             time.sleep(random.uniform(0.05, 0.5))
         else:
-            return ActorSystem(ours, transientUnique=getattr(ActorSystem, "systemBase", None) is not None)
+            return ActorSystem(ours, transientUnique=_taken())
     raise SystemDown(f"port {port} did not answer for {ATTACH_WITHIN} s: the node is ending, or the machine overloaded")
 
 
@@ -91,13 +115,45 @@ def ask(system: Any, address: Any, request: Any, timeout: float) -> Any:
     """Send a request and return the value of its own answer; answers to anything else are dropped.
 
     Raises:
-        SystemDown: no answer within `timeout` seconds.
+        SystemDown: nobody is there, or no answer within `timeout` seconds.
         Exception: what the other side answered with `Err`.
     """
-    deadline = time.monotonic() + timeout
-    answer = system.ask(address, request, timeout)
-    while answer is not None and getattr(answer, "ref", None) != request.ref:
-        answer = system.listen(max(deadline - time.monotonic(), 0.001))
+    try:
+        system.tell(address, request)
+    except ActorSystemFailure as error:
+        raise SystemDown(f"{type(request).__name__} cannot be sent to {address}: {error}", cause=error) from error
+    answer = _answer(system, request, timeout)
     if answer is None:
         raise SystemDown(f"{type(request).__name__} was not answered within {timeout} s")
     return answer.unwrap()
+
+
+def ask_child(system: Any, supervisor: Any, id: Any, request: Any, timeout: float) -> Any:
+    """As `ask`, to the child of that id, wherever it is after a restart; then the request is sent once more.
+
+    Raises:
+        SystemDown: no answer within `timeout` seconds.
+        Exception: what the child answered with `Err`.
+    """
+    deadline = time.monotonic() + timeout
+    told = None
+    with system.private() as line, system.private() as finder:
+        while (left := deadline - time.monotonic()) > 0:
+            address = ask(finder, supervisor, WhereIs(id), left)
+            if address is not None and address != told:
+                with contextlib.suppress(ActorSystemFailure):  # it has died; its supervisor is about to know
+                    line.tell(address, request)
+                told = address
+            answer = _answer(line, request, min(left, LOOK_AGAIN))
+            if answer is not None:
+                return answer.unwrap()
+    raise SystemDown(f"{type(request).__name__} was not answered within {timeout} s")
+
+
+def _answer(system: Any, request: Any, timeout: float) -> Any:
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        answer = system.listen(left)
+        if getattr(answer, "ref", None) == request.ref:
+            return answer
+    return None

@@ -104,12 +104,13 @@ def launch(name: str | None, base: str, *, daemon: bool = False, **settings: Any
             stderr=subprocess.DEVNULL if daemon else None,
             pass_fds=[theirs.fileno()],
             start_new_session=True,
+            cwd="/",  # a file in the owner's directory must not stand in for a module of the interpreter
             env=environment,
         )
     owner = None if daemon else host.Caller.here()
     path = tuple(os.path.abspath(entry) for entry in sys.path)
     try:
-        ours.send(Order(name, base, owner, path, restore, **settings))
+        ours.send(Order(name, base, owner, path, _directory(), restore, **settings))
         answer = ours.recv() if ours.poll(START_TIMEOUT) else None
     except (EOFError, OSError):
         with contextlib.suppress(subprocess.TimeoutExpired):
@@ -128,10 +129,18 @@ def launch(name: str | None, base: str, *, daemon: bool = False, **settings: Any
 def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
     """The environment that finds this very actorpool, and what to set back once it is found."""
     package = os.path.dirname(os.path.dirname(os.path.abspath(actorpool.__file__)))
-    added = {"PYTHONSAFEPATH": "1"}  # else a file in the working directory could stand in for a module
+    added = {}
     if package not in (*site.getsitepackages(), site.getusersitepackages()):
         added["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
     return {**os.environ, **added}, {variable: os.environ.get(variable) for variable in added}
+
+
+def _directory() -> str | None:
+    """Where this process is; None if that was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return None
 
 
 def _abandon(process: _Process, pipe: Connection) -> None:

@@ -17,6 +17,7 @@ class Order:
         base: Thespian's name of the system base.
         owner: the process to end with; None: nobody (a daemon).
         path: the owner's `sys.path`.
+        directory: the owner's working directory, if it has one.
         environment: variables to set back (None: to unset) that only served to start the interpreter.
         log_level: from which level on lines go to standard error as well.
         log_file: where the log is written; None: `node.log` in the runtime directory.
@@ -28,6 +29,7 @@ class Order:
     base: str
     owner: Caller | None
     path: tuple[str, ...]
+    directory: str | None
     environment: dict[str, str | None]
     log_level: str = "WARNING"
     log_file: str | None = None

@@ -31,6 +31,8 @@ LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 PROTOCOL = 1
 """Raised when the two sides of the channel or the internal messages no longer understand each other."""
 KEPT = "node.log"
+MANAGER = "manager"
+"""The name of the manager's socket, and the manager's id below the root supervisor."""
 _COOKIE_BYTES = 32
 
 
@@ -128,8 +130,8 @@ class RuntimeDirectory:
         _sweep(top)
         while True:
             path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
-            if not socket_fits(os.path.join(path, "manager")):
-                text = f"{path}/manager has more than the {LONGEST_PATH} bytes a socket's path may have"
+            if not socket_fits(os.path.join(path, MANAGER)):
+                text = f"{path}/{MANAGER} has more than the {LONGEST_PATH} bytes a socket's path may have"
                 raise InvalidConfig("system", {"name": f"{text}: set ACTORPOOL_RUNTIME_DIR to a shorter one"})
             _private_directory(path)
             try:

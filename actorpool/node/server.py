@@ -57,6 +57,9 @@ def main(descriptor: int) -> None:
 def _settle(order: Order) -> None:
     """Make this interpreter like the owner's as far as user code can tell."""
     sys.path[:] = order.path
+    if order.directory is not None:
+        with contextlib.suppress(OSError):  # removed by now
+            os.chdir(order.directory)
     for name, value in order.environment.items():
         if value is None:
             os.environ.pop(name, None)

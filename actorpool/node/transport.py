@@ -247,6 +247,9 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
         return type(self)(UDPTransportCopy(), self._adminAddr)
 
 
+    def __del__(self) -> None:
+        self.close()  # as Thespian's TCP transport does: its private contexts are not closed when an exception ends them
+
     def interrupt_wait(self, signal_shutdown: bool = False, check_children: bool = False) -> None:
         """Wake up for a signal. Thespian stops telling deaths of children, and requests to end, after ten in a row."""
         self._interruptWaitCounter = 0

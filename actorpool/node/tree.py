@@ -6,11 +6,10 @@ from typing import Any
 
 from actorpool.messages import WhereIs
 from actorpool.node.base import ask
+from actorpool.node.runtime import MANAGER
 from actorpool.protocol import Hello, Welcome
 from actorpool.supervisors import ChildSpec, SupervisorSpec, start_supervisor
 
-MANAGER = "manager"
-"""The manager's id below the root supervisor, and the name of its socket."""
 ANSWER = 10.0
 """Seconds for an actor that runs to answer."""
 
