@@ -191,7 +191,7 @@ def lines_of(loop: asyncio.AbstractEventLoop) -> LoopLines:
     return found
 
 
-async def answer(future: asyncio.Future[tuple[int, Any]], timeout: float | None) -> tuple[int, Any]:
+async def answered(future: asyncio.Future[tuple[int, Any]], timeout: float | None) -> tuple[int, Any]:
     """Wait for an answer at most `timeout` seconds.
 
     Raises:

@@ -15,7 +15,6 @@ import select
 import socket
 import time
 import weakref
-from collections import OrderedDict
 from contextlib import suppress
 
 from actorpool.channel import wire
@@ -23,7 +22,7 @@ from actorpool.channel.connection import HEAD, JOIN, RECEIVE, credentials
 from actorpool.channel.spin import SPIN
 
 MAX_PATHS = 128
-"""Free lines are kept to so many sockets, of those used last: one descriptor each, here and at the other end."""
+"""Free lines are kept to so many sockets, the ones known longest go first: a descriptor each, here and there."""
 MAX_FREE = 64
 """Free lines kept to one socket; more only when so many threads call at once."""
 
@@ -33,7 +32,7 @@ _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL"
 ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
 _lines: weakref.WeakSet[Line] = weakref.WeakSet()
-_free: OrderedDict[str, list[Line]] = OrderedDict()
+_free: dict[str, list[Line]] = {}
 generation = 0
 """Grows with each fork: what was made in another generation belongs to an ancestor of this process."""
 
@@ -265,14 +264,12 @@ def take(path: str, spin: float = SPIN, deadline: float | None = None) -> Line:
 
 def give(line: Line) -> None:
     """Give a line back that has nothing under way."""
-    path = line.path
-    try:
-        free = _free[path]
-        _free.move_to_end(path)
-    except KeyError:  # the first of its path, or another thread has just dropped the path
-        free = _free.setdefault(path, [])
+    free = _free.get(line.path)
+    if free is None:
+        free = _free.setdefault(line.path, [])
         if len(_free) > MAX_PATHS:
-            _free.popitem(last=False)
+            with suppress(StopIteration, RuntimeError):  # another thread was quicker
+                _free.pop(next(iter(_free)), None)
     if len(free) < MAX_FREE:
         free.append(line)
 

@@ -12,13 +12,12 @@ from typing import Any
 
 from actorpool import host, portable
 from actorpool.channel import wire
-from actorpool.channel.aioline import AioLine, LoopLines, answer, lines_of
+from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Work
-from actorpool.errors import LeaseExpired
 
 
 class AioLink:
@@ -68,7 +67,7 @@ class AioLink:
                 line = await self._line(pause, began, deadline)
                 ref, future = line.request(wire.ASK, body)
                 try:
-                    kind, data = await answer(future, None if deadline is None else deadline - loop.time())
+                    kind, data = await answered(future, None if deadline is None else deadline - loop.time())
                 finally:
                     line.forget(ref)
             except (NotDelivered, Gone):
@@ -101,7 +100,7 @@ class AioLink:
     async def _ask_lease(self, line: AioLine, timeout: float, block: bool, stack: str | None) -> Hold:
         ref, future = line.request(wire.CHECKOUT, portable.dumps((timeout, block, stack)))
         try:
-            kind, body = await answer(future, timeout + faults.grace(timeout))
+            kind, body = await answered(future, timeout + faults.grace(timeout))
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or cancelled, perhaps with the grant already here
@@ -146,15 +145,15 @@ class AioLink:
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    async def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the lease's worker; as `Link.call`. Cancelled, it is interrupted and its lease is over."""
+    async def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, Any]:
+        """Run work on the lease's worker; as `Link.perform`. Cancelled, it is interrupted and its lease is over."""
         payload = work.payload  # first: what cannot be sent costs no lease
         flags = work.flags | (wire.LAST if last else 0)
         if hold.check_first and not hold.used:
             flags |= wire.CHECK_FIRST
         head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
         try:
-            kind, body = await self._exchange(hold, head, payload, work.timeout)
+            answer = await self._exchange(hold, head, payload, work.timeout)
         except NotDelivered:
             if host.alive(hold.worker_pid):
                 self.abandon(hold)
@@ -169,16 +168,14 @@ class AioLink:
         except BaseException:  # cancelled: nobody waits for the answer any more
             self.abandon(hold)
             raise
-        if kind == wire.NOT_STARTED:
-            refusal = faults.refusal(self.pool, hold, body)
-            if isinstance(refusal, LeaseExpired):
-                hold.end()
-                raise refusal
-            raise NotStarted(refusal)
+        if answer[0] == wire.NOT_STARTED:
+            faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
-        if kind == wire.RESULT:
-            return faults.result(body)
-        raise wire.load_error(body)
+        return answer
+
+    async def call(self, hold: Hold, work: Work) -> Any:
+        """Run work on the lease's worker and return its result."""
+        return self.link.value(await self.perform(hold, work))
 
     async def _exchange(
         self, hold: Hold, head: bytes, payload: bytes, timeout: float | None
@@ -189,7 +186,7 @@ class AioLink:
         while True:
             ref, future = line.request(wire.CALL, payload, head)
             try:
-                return await answer(future, timeout)
+                return await answered(future, timeout)
             except NotDelivered:
                 here.drop(line)
                 if ref > 1:  # perhaps to a predecessor of the same pid: once more, by a new line
@@ -206,13 +203,15 @@ class AioLink:
         hold = await self.checkout(timeout, True, stack)
         for pause in pauses():
             try:
-                return await self.call(hold, work, True)
+                answer = await self.perform(hold, work, True)
             except NotStarted as refusal:
                 error = refusal.error
+            else:
+                break
             finally:
                 self.checkin(hold)
             hold = await self.another(deadline, pause, error, stack)
-        raise AssertionError
+        return self.link.value(answer)
 
     async def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
@@ -251,10 +250,10 @@ class ThreadedLink:
         """As `Link.checkout`; a hold that comes too late is dropped, and so given back."""
         return await self._in_thread(self.link.checkout, timeout, block, stack)  # type: ignore[no-any-return]
 
-    async def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
+    async def call(self, hold: Hold, work: Work) -> Any:
         """As `Link.call`; cancelled, the lease is over."""
         try:
-            return await self._in_thread(self.link.call, hold, work, last)
+            return await self._in_thread(self.link.call, hold, work)
         except asyncio.CancelledError:
             self.link.abandon(hold)
             raise

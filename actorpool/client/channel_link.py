@@ -18,7 +18,6 @@ from actorpool.client import faults
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, NotStarted, Work
-from actorpool.errors import LeaseExpired
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
 
@@ -208,8 +207,8 @@ class ChannelLink(_Asker, Link):
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the lease's worker; see `Link.call`."""
+    def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, bytes | memoryview]:
+        """Run work on the lease's worker; see `Link.perform`."""
         payload = work.payload  # first: what cannot be sent costs no lease
         flags = work.flags | (wire.LAST if last else 0)
         if hold.check_first and not hold.used:
@@ -217,7 +216,7 @@ class ChannelLink(_Asker, Link):
         head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
         deadline = None if work.timeout is None else time.perf_counter() + work.timeout
         try:
-            kind, body = self._exchange(hold, head, payload, deadline)
+            answer = self._exchange(hold, head, payload, deadline)
         except NotDelivered:
             if host.alive(hold.worker_pid):
                 self.abandon(hold)  # it lives and does not serve: the pool is to look after it
@@ -232,13 +231,14 @@ class ChannelLink(_Asker, Link):
         except BaseException:  # interrupted: nobody waits for the answer any more
             self.abandon(hold)
             raise
-        if kind == wire.NOT_STARTED:
-            refusal = faults.refusal(self.pool, hold, body)
-            if isinstance(refusal, LeaseExpired):
-                hold.end()
-                raise refusal
-            raise NotStarted(refusal)
+        if answer[0] == wire.NOT_STARTED:
+            faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
+        return answer
+
+    def value(self, answer: tuple[int, bytes | memoryview]) -> Any:
+        """The value in an answer; see `Link.value`."""
+        kind, body = answer
         if kind == wire.RESULT:
             return faults.result(body)
         raise wire.load_error(body)

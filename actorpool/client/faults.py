@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, NoReturn
 
 from actorpool import portable
 from actorpool.channel import line, wire
 from actorpool.client.endpoint import Endpoint
-from actorpool.client.work import Hold, Work
+from actorpool.client.work import Hold, NotStarted, Work
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,
@@ -85,12 +85,13 @@ def unavailable(pool: str, cause: BaseException | None) -> WorkerUnavailable:
     return WorkerUnavailable(f"pool {pool!r}: the worker is not connected ({reason})", pool=pool, cause=cause)
 
 
-def refusal(pool: str, hold: Hold, body: bytes | memoryview) -> ActorPoolError:
-    """What a worker says with `NOT_STARTED`."""
+def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
+    """Raise what a worker says with `NOT_STARTED`: `LeaseExpired`, or `NotStarted` for want of a connection."""
     word, packed = portable.loads(body)
     if word == "expired":
-        return expired(pool, hold)
-    return unavailable(pool, None if packed is None else wire.load_error(packed))
+        hold.end()
+        raise expired(pool, hold)
+    raise NotStarted(unavailable(pool, None if packed is None else wire.load_error(packed)))
 
 
 def result(body: bytes | memoryview) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
 import traceback
@@ -12,17 +13,16 @@ from typing import Any
 from actorpool.client.work import Hold, NotStarted, Work
 
 _OWN_CODE = os.path.dirname(__file__)
-FIRST_PAUSE, LONGEST_PAUSE = 0.001, 0.05
+_PAUSES = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
+_LONGEST_PAUSE = 0.05
 
 
 def pauses() -> Iterator[float]:
-    """Seconds to wait before each attempt: none before the first and the second, then longer and longer, bounded."""
-    yield 0.0
-    yield 0.0  # the first failure may be a free line's, whose other end was replaced meanwhile
-    pause = FIRST_PAUSE
-    while True:
-        yield pause
-        pause = min(pause * 2, LONGEST_PAUSE)
+    """Seconds to wait before each attempt: longer and longer, bounded.
+
+    None before the first, and none before the second: the first may have met a free line to a predecessor.
+    """
+    return itertools.chain(_PAUSES, itertools.repeat(_LONGEST_PAUSE))
 
 
 def stack_of_caller() -> str:
@@ -55,8 +55,8 @@ class Link(ABC):
         """
 
     @abstractmethod
-    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the lease's worker and return its result.
+    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """Run work on the lease's worker and return its answer, for `value`.
 
         Args:
             last: the lease ends with this call; `checkin` then only tells the pool.
@@ -64,8 +64,11 @@ class Link(ABC):
         Raises:
             NotStarted: it was not run; the lease may be over (`hold.open`), or is still to be checked in.
             CallTimeout, WorkerDied, LeaseExpired: the lease is over.
-            BaseException: what the work raised.
         """
+
+    @abstractmethod
+    def value(self, answer: Any) -> Any:
+        """The value in an answer of `perform`; raises what the work raised."""
 
     @abstractmethod
     def checkin(self, hold: Hold) -> None:
@@ -82,13 +85,19 @@ class Link(ABC):
         hold = self.checkout(timeout, True, stack)
         for pause in pauses():
             try:
-                return self.call(hold, work, True)
+                answer = self.perform(hold, work, True)
             except NotStarted as refusal:
                 error = refusal.error
+            else:
+                break
             finally:
-                self.checkin(hold)
+                self.checkin(hold)  # before the answer is opened: the next in line need not wait for that
             hold = self.another(deadline, pause, error, stack)
-        raise AssertionError
+        return self.value(answer)
+
+    def call(self, hold: Hold, work: Work) -> Any:
+        """Run work on the lease's worker and return its result; raises as `perform` and `value`."""
+        return self.value(self.perform(hold, work))
 
     def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""

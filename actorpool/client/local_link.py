@@ -92,7 +92,7 @@ class LocalLink(Link):
         return Session(self._worker(**self._worker_args.open()), None)
 
     def leave_to_parent(self) -> None:
-        """In a forked child: the leases are the parent's. They are kept, for dropping one would close its connection."""
+        """In a forked child: the leases are the parent's, and kept, for dropping one would close its connection."""
         self._inherited += self._out.values()
         self._out = {}
         self._changed = threading.Condition(threading.RLock())  # it may have been held when this process was forked
@@ -151,8 +151,8 @@ class LocalLink(Link):
                 self._last_failure = None
                 return session
 
-    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the lease's worker, in this thread; see `Link.call`."""
+    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """Run work on the lease's worker, in this thread, and return its result; see `Link.perform`."""
         lease = self._out.get(hold.lease) if hold.ours else None
         if lease is None:
             hold.end()
@@ -163,6 +163,10 @@ class LocalLink(Link):
             finally:
                 if lease.over:  # somebody took it back meanwhile
                     self._end(lease)
+
+    def value(self, answer: Any) -> Any:
+        """The result itself."""
+        return answer
 
     def _run(self, lease: _Lease, hold: Hold, work: Work) -> Any:
         session = lease.session

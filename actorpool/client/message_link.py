@@ -157,8 +157,8 @@ class MessageLink(Link):
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def call(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the lease's worker; as `Link.call`."""
+    def perform(self, hold: Hold, work: Work, last: bool = False) -> Ok | Err:
+        """Run work on the lease's worker; as `Link.perform`."""
         what = work.what if isinstance(work.what, str) else Parcel.of(work.what)
         request = Call(hold.home, what, Parcel.of(work.args), Parcel.of(dict(work.kwargs)), work.timeout)
         try:
@@ -175,6 +175,10 @@ class MessageLink(Link):
             raise faults.call_timeout(self.pool, work)
         if isinstance(answer, Err) and isinstance(answer.error, LeaseExpired):
             hold.end()
+        return answer  # type: ignore[no-any-return]
+
+    def value(self, answer: Ok | Err) -> Any:
+        """The value in an answer; as `Link.value`."""
         return answer.unwrap()
 
     def _lost(self, hold: Hold, work: Work) -> BaseException | None:

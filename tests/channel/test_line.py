@@ -173,13 +173,16 @@ def test_free_lines_are_kept_to_a_bounded_number_of_sockets(monkeypatch: pytest.
         listener.bind(f"{top}/many{number}")
         listener.listen()
         listeners.append(listener)
-    kept = lines.take(f"{top}/many0")
-    lines.give(kept)
+    first = lines.take(f"{top}/many0")
+    sock = first.sock
+    lines.give(first)
+    del first
     for number in range(1, 5):
-        lines.give(lines.take(f"{top}/many{number}"))
-        lines.give(lines.take(f"{top}/many0"))  # used last, so it stays
+        last = lines.take(f"{top}/many{number}")
+        lines.give(last)
     assert len(lines._free) <= 3
-    assert lines.take(f"{top}/many0") is kept
+    assert sock.fileno() == -1
+    assert lines.take(f"{top}/many4") is last
     for number, listener in enumerate(listeners):
         listener.close()
         os.unlink(f"{top}/many{number}")
