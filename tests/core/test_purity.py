@@ -68,6 +68,7 @@ def top_level(nodes: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from top_level(node.body)
 
 
+@cache
 def imports(name: str, *, everywhere: bool = False) -> set[str]:
     """The modules that `name` imports: at its top, or also inside its functions."""
     nodes = ast.walk(tree(name)) if everywhere else top_level(tree(name).body)
