@@ -74,9 +74,8 @@ def main() -> None:
 
         print("the report:", pools.jobs.run(report))
         for name, status in pools.status().items():
-            print(
-                f"{name:>6}: {status.size} workers, {status.checkouts} calls, waited {status.wait_ms_p99:.1f} ms (p99)"
-            )
+            waited = f"waited {status.wait_ms_p99:.1f} ms (p99)"
+            print(f"{name:>6}: {status.size} workers, {status.checkouts} calls, {waited}")
         left = pools.read.execute("SELECT sum(left) FROM stock").scalar()
         assert left == 200 - pools.read.execute("SELECT count(*) FROM orders").scalar() == 120
 

@@ -34,6 +34,12 @@ class AutocommitConnection(Connection):
     def execute(self, *args: Any, **kwargs: Any) -> Any:
         return self._statement(super().execute, args, kwargs)
 
+    def scalar(self, *args: Any, **kwargs: Any) -> Any:
+        return self._statement(super().scalar, args, kwargs)
+
+    def scalars(self, *args: Any, **kwargs: Any) -> Any:
+        return self._statement(super().scalars, args, kwargs)
+
     def exec_driver_sql(self, *args: Any, **kwargs: Any) -> Any:
         return self._statement(super().exec_driver_sql, args, kwargs)
 

@@ -132,11 +132,9 @@ def test_transactions_in_both_forms(db: Any) -> None:
     with pytest.raises(ZeroDivisionError):
         db.transaction(insert_and_think_better, ZeroDivisionError())
     with pytest.raises(KeyError), db.transaction() as tx:
-        tx.execute("INSERT INTO t VALUES (3)")
-        raise KeyError
+        tx.run(insert_and_think_better, KeyError())
     with db.transaction() as tx:
-        tx.execute("INSERT INTO t VALUES (4)")
-        raise Rollback
+        tx.run(insert_and_think_better, Rollback())
     assert db.transaction(insert_and_think_better, Rollback("fine")) == "fine"
     with pytest.raises(sqlite3.OperationalError, match="readonly"), db.transaction(read_only=True) as tx:
         tx.execute("INSERT INTO t VALUES (5)")
@@ -187,7 +185,7 @@ def test_suspend_resume_and_drain(db: Any, eventually: Any) -> None:
     with pytest.raises(CheckoutTimeout) as caught:
         db.call("execute", "SELECT 1", checkout_timeout=0.05)
     assert caught.value.pool == "db"
-    assert caught.value.waited >= 0.05
+    assert (caught.value.waited or 0) >= 0.05
     threading.Timer(0.1, db.resume).start()
     assert db.execute("SELECT 1").scalar() == 1
     lease = db.checkout()
@@ -233,8 +231,7 @@ def test_the_same_verbs_for_asyncio(db: Any) -> None:
             await lease.execute("INSERT INTO t VALUES (2)")
         with pytest.raises(KeyError):
             async with aio.transaction() as tx:
-                await tx.execute("INSERT INTO t VALUES (3)")
-                raise KeyError
+                await tx.run(insert_and_think_better, KeyError())
         assert (await aio.execute("SELECT count(*) FROM t")).scalar() == 2
         assert (await aio.status()).monitors == 0
 
