@@ -98,36 +98,37 @@ class Line:
             MessageTooBig: nothing was sent.
         """
         size = len(lead) + len(body)
-        if size > wire.MAX_MESSAGE:
-            raise wire.too_big(size, wire.MAX_MESSAGE, "the arguments")
-        head = _pack(size, kind, ref) + lead
-        if size <= JOIN:
-            head += body
-            body = b""
+        if size > JOIN:
+            self._send_long(kind, ref, body, lead, deadline)
+            return
+        data = _pack(size, kind, ref) + lead + body
         try:
-            sent = self.sock.sendmsg((head, body), (), _DONT_WAIT) if body else self.sock.send(head, _DONT_WAIT)
+            sent = self.sock.send(data, _DONT_WAIT)
         except BlockingIOError:
             sent = 0
         except OSError as error:
             raise NotDelivered(self.path) from error
-        if sent < len(head) + len(body):
-            self._send_rest(head, body, sent, deadline)
+        if sent != HEAD + size:
+            self._send_rest(memoryview(data)[sent:], deadline)
 
-    def _send_rest(self, head: bytes, body: bytes, sent: int, deadline: float | None) -> None:
+    def _send_long(self, kind: int, ref: int, body: bytes, lead: bytes, deadline: float | None) -> None:
+        size = len(lead) + len(body)
+        if size > wire.MAX_MESSAGE:
+            raise wire.too_big(size, wire.MAX_MESSAGE, "the arguments")
+        self._send_rest(memoryview(_pack(size, kind, ref) + lead), deadline)
+        self._send_rest(memoryview(body), deadline)
+
+    def _send_rest(self, data: memoryview, deadline: float | None) -> None:
         room = select.poll()
         room.register(self.sock.fileno(), select.POLLOUT)
-        for chunk in (memoryview(head), memoryview(body)):
-            skipped = min(sent, len(chunk))
-            sent -= skipped
-            chunk = chunk[skipped:]
-            while chunk:
-                _await(room, deadline)
-                try:
-                    chunk = chunk[self.sock.send(chunk, _DONT_WAIT) :]
-                except BlockingIOError:
-                    continue
-                except OSError as error:
-                    raise NotDelivered(self.path) from error
+        while data:
+            _await(room, deadline)
+            try:
+                data = data[self.sock.send(data, _DONT_WAIT) :]
+            except BlockingIOError:
+                continue
+            except OSError as error:
+                raise NotDelivered(self.path) from error
 
     # -- in -----------------------------------------------------------------------------------------------
 

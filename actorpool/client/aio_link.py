@@ -15,7 +15,7 @@ from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults
-from actorpool.client.channel_link import ChannelLink
+from actorpool.client.channel_link import ChannelLink, checkout_body
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Work
 
@@ -98,7 +98,7 @@ class AioLink:
         raise AssertionError
 
     async def _ask_lease(self, line: AioLine, timeout: float, block: bool, stack: str | None) -> Hold:
-        ref, future = line.request(wire.CHECKOUT, portable.dumps((timeout, block, stack)))
+        ref, future = line.request(wire.CHECKOUT, checkout_body(timeout, block, stack))
         try:
             kind, body = await answered(future, timeout + faults.grace(timeout))
         except (NotDelivered, Gone):
@@ -110,15 +110,7 @@ class AioLink:
         if kind != wire.GRANT:
             raise wire.load_error(body)
         lease, worker, pid, flags = wire.GRANT_BODY.unpack(body)
-        return Hold(
-            lease,
-            worker,
-            pid,
-            check_first=bool(flags & wire.CHECK_FIRST),
-            home=line,
-            pool_pid=line.pid,
-            give_back=self.link.checkin,
-        )
+        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, bool(flags & wire.CHECK_FIRST))
 
     def checkin(self, hold: Hold) -> None:
         """Give a lease back. Never waits, so nothing can come between."""

@@ -6,6 +6,7 @@ nothing is under way on it any more.
 
 from __future__ import annotations
 
+import functools
 import time
 from contextlib import suppress
 from typing import Any
@@ -20,6 +21,12 @@ from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, NotStarted, Work
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
+
+
+@functools.lru_cache(maxsize=64)
+def checkout_body(timeout: float, block: bool, stack: str | None) -> bytes:
+    """The body of a `CHECKOUT` frame; a program has but a few different ones."""
+    return portable.dumps((timeout, block, stack))
 
 
 class _Asker:
@@ -137,7 +144,7 @@ class ChannelLink(_Asker, Link):
             try:
                 line = self._line(pause, began, deadline)
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
-                kind, answer = self._ask_lease(line, left, block, stack)
+                kind, answer = self._ask_lease(line, left, block, stack, deadline + faults.grace(timeout))
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
                 continue
@@ -147,21 +154,14 @@ class ChannelLink(_Asker, Link):
         if kind != wire.GRANT:
             raise wire.load_error(answer)
         lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
-        return Hold(
-            lease,
-            worker,
-            pid,
-            check_first=bool(flags & wire.CHECK_FIRST),
-            home=line,
-            pool_pid=line.pid,
-            give_back=self.checkin,
-        )
+        return Hold(lease, worker, pid, self.checkin, line, line.pid, bool(flags & wire.CHECK_FIRST))
 
-    def _ask_lease(self, line: Line, timeout: float, block: bool, stack: str | None) -> tuple[int, bytes | memoryview]:
+    def _ask_lease(
+        self, line: Line, timeout: float, block: bool, stack: str | None, deadline: float
+    ) -> tuple[int, bytes | memoryview]:
         ref = line.new_ref()
-        deadline = time.perf_counter() + timeout + faults.grace(timeout)
         try:
-            line.send(wire.CHECKOUT, ref, portable.dumps((timeout, block, stack)), deadline=deadline)
+            line.send(wire.CHECKOUT, ref, checkout_body(timeout, block, stack), b"", deadline)
             answer = line.receive(ref, deadline)
         except _DELIVERY_FAILED:
             raise

@@ -39,7 +39,7 @@ class Work:
             Exception: whatever the arguments raise that cannot be pickled.
         """
         if self._payload is None:
-            self._payload = portable.dumps((self.what, self.args, self.kwargs))
+            self._payload = portable.dumps_call(self.what, self.args, self.kwargs)
             if len(self._payload) + wire.CALL_HEAD.size > wire.MAX_MESSAGE:
                 raise wire.too_big(len(self._payload), wire.MAX_MESSAGE, "the arguments")
         return self._payload
@@ -77,11 +77,10 @@ class Hold:
         lease: int,
         worker_id: int,
         worker_pid: int,
-        *,
-        check_first: bool = False,
+        give_back: Callable[[Hold], None],
         home: Any = None,
         pool_pid: int = 0,
-        give_back: Callable[[Hold], None],
+        check_first: bool = False,
     ) -> None:
         self.lease = lease
         self.worker_id = worker_id
