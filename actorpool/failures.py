@@ -9,13 +9,20 @@ from actorpool import portable
 from actorpool.errors import ActorPoolError, RemoteError, RemoteTraceback
 
 
-def dump_error(error: BaseException) -> bytes:
+def dump_error(error: BaseException, pool: str | None = None) -> bytes:
     """An exception as bytes, with its own type wherever it can be rebuilt, and the traceback of this process.
 
     What cannot be pickled becomes a `RemoteError` that names the type. Runs in workers, pools and the manager.
+
+    Args:
+        pool: for errors of ours that do not say yet which pool they speak of.
     """
+    if pool is not None and isinstance(error, ActorPoolError) and error.pool is None:
+        error.pool = pool
     text = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else error_text(error)
-    return portable.dumps((_pack(error), _name(error), _message(error), text))
+    name, message = _name(error), _message(error)
+    packed = _pack(error) or portable.dumps(RemoteError(f"{name}: {message}", type_name=name, pool=pool))
+    return portable.dumps((packed, name, message, text))
 
 
 def load_error(data: bytes | memoryview) -> BaseException:

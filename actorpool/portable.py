@@ -170,7 +170,8 @@ class Parcel:
         return loads(self.data)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Parcel) and other.data == self.data
+        # A message that arrived holds parcels where the one that was sent holds values: the two are equal.
+        return other.data == self.data if isinstance(other, Parcel) else bool(self.open() == other)
 
     def __hash__(self) -> int:
         return hash(self.data)
@@ -182,4 +183,16 @@ class Parcel:
         return f"<parcel of {len(self.data)} bytes>"
 
 
-__all__ = ["PROTOCOL", "Parcel", "dumps", "dumps_call", "loads"]
+class Letter:
+    """A pickled message that nobody on the way opens: sent on, it arrives as what it holds."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (loads, (self.data,))
+
+
+__all__ = ["PROTOCOL", "Letter", "Parcel", "dumps", "dumps_call", "loads"]

@@ -70,10 +70,9 @@ class Revoke:
 
 @dataclass(frozen=True)
 class RunFor:
-    """Run a call of the message way and answer the asker; afterwards `Ran` to the pool."""
+    """Run a call of the message way: `Answered` to the pool, and `Ran` once the worker is pristine."""
 
     lease: int
-    asker: Any
     ref: Any
     fn: Parcel
     args: Parcel
@@ -163,9 +162,25 @@ class Revoked:
 
 @dataclass(frozen=True)
 class Running:
-    """A `RunFor` begins now: from here on it may have taken effect."""
+    """A `RunFor` or a `Call` begins now: from here on it may have taken effect. `asker`, `ref`: of the `Call`."""
 
+    worker_id: int
     lease: int
+    asker: Any = None
+    ref: Any = None
+
+
+@dataclass(frozen=True)
+class Answered:
+    """The reply to a `RunFor` or a `Call`, pickled.
+
+    It goes by the pool, which also answers for a worker that dies: each request gets one reply, whatever happens.
+    """
+
+    worker_id: int
+    lease: int
+    ref: Any
+    reply: bytes
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from actorpool import host, portable
+from actorpool import host, portable, protocol
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
 from actorpool.core.effects import Ended, Granted, Refused
@@ -78,9 +78,9 @@ class MessageCaller:
 
 
 class RunCaller:
-    """One `WithConnection`: the lease is the pool's own affair, the worker answers the asker itself."""
+    """One `WithConnection`: the lease is the pool's own affair; its asker gets one reply, the first there is."""
 
-    __slots__ = ("address", "caller", "deadline", "request", "running")
+    __slots__ = ("address", "caller", "deadline", "done", "request", "running")
 
     def __init__(self, request: WithConnection, address: Any, deadline: float) -> None:
         self.request = request
@@ -88,6 +88,7 @@ class RunCaller:
         self.caller = request.caller
         self.deadline = deadline
         self.running = False
+        self.done = False
 
     @property
     def pid(self) -> int:
@@ -98,6 +99,12 @@ class RunCaller:
     def host(self) -> str:
         """The caller's host."""
         return self.caller.host
+
+    def answered(self, pool: PoolActor, reply: Any) -> None:
+        """Pass the worker's reply on."""
+        if not self.done:
+            self.done = True
+            pool.send(self.address, reply)
 
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Send the call to the worker."""
@@ -110,19 +117,49 @@ class RunCaller:
 
     def ended(self, pool: PoolActor, end: Ended) -> None:
         """The worker died or was taken back. What had not begun goes to another worker, unseen by the asker."""
-        if end.died and not self.running:
+        if end.died and not self.running and not self.done:
             pool.again(self)
         elif end.died:
-            text = f"pool {pool.name!r}: worker {end.worker} died while it ran the call, which may have taken effect"
-            self._fail(pool, WorkerDied(text, pool=pool.name))
+            self._fail(pool, worker_died(pool.name, end.worker))
         else:
             limit = pool.config.call_timeout or pool.config.max_lease
             text = f"pool {pool.name!r}: the call ran longer than {limit} s and was interrupted"
             self._fail(pool, CallTimeout(text, pool=pool.name))
 
     def _fail(self, pool: PoolActor, error: Exception) -> None:
-        pool.send(self.address, Err(error, self.request.ref))
+        self.answered(pool, Err(error, self.request.ref))
         pool.done(self)
+
+
+class Calls:
+    """The `Call` messages that workers run: each gets one reply, the worker's or, should it die, the pool's."""
+
+    def __init__(self, pool: PoolActor) -> None:
+        self._pool = pool
+        self._under_way: dict[int, protocol.Running] = {}
+
+    def begin(self, call: protocol.Running) -> None:
+        """A worker begins one."""
+        self._under_way[call.worker_id] = call
+
+    def answered(self, answer: protocol.Answered, reply: Any) -> None:
+        """Pass the worker's reply on."""
+        call = self._under_way.get(answer.worker_id)
+        if call is not None and call.ref == answer.ref:
+            del self._under_way[answer.worker_id]
+            self._pool.send(call.asker, reply)
+
+    def died(self, worker: int) -> None:
+        """The worker is gone: answer in its place."""
+        call = self._under_way.pop(worker, None)
+        if call is not None:
+            self._pool.send(call.asker, Err(worker_died(self._pool.name, worker), call.ref))
+
+
+def worker_died(pool: str, worker: int) -> WorkerDied:
+    """For the asker of the call that the worker ran."""
+    text = f"pool {pool!r}: worker {worker} died while it ran the call, which may have taken effect"
+    return WorkerDied(text, pool=pool)
 
 
 @dataclass(frozen=True)

@@ -24,10 +24,11 @@ from actorpool.core.fleet import STOPPING
 from actorpool.core.pool import PoolCore
 from actorpool.errors import PoolStopped
 from actorpool.messages import Checkin, Checkout, Err, Event, Request, WithConnection
-from actorpool.portable import Parcel
+from actorpool.portable import Letter, Parcel
 from actorpool.status import Sample
 from actorpool.supervisors.callers import (
     Asker,
+    Calls,
     ChannelAsker,
     ChannelCaller,
     Holder,
@@ -87,6 +88,7 @@ class PoolActor(Supervised, Shell):
             self._lane = Lane(path, self, outside=self.messages, spin=spin, max_message=max_message)
         self._clientele = Clientele(self._lane, self._holder_gone)
         self.crew = Crew(self, self._lane, self.directory, self._worker_gone)
+        self._calls = Calls(self)
         self.gatherings = Gatherings(self.crew)
         self.core = PoolCore(name, config, size, time.monotonic(), random.random)
         self.observe()
@@ -224,8 +226,18 @@ class PoolActor(Supervised, Shell):
 
     def _running(self, message: protocol.Running) -> None:
         lease = self.core.leases.get(message.lease)
-        if lease is not None and isinstance(lease.holder, RunCaller):
+        if message.asker is not None:
+            self._calls.begin(message)
+        elif lease is not None and isinstance(lease.holder, RunCaller):
             lease.holder.running = True
+
+    def _answered(self, message: protocol.Answered) -> None:
+        reply = Letter(message.reply) if self.is_process else portable.loads(message.reply)
+        lease = self.core.leases.get(message.lease)
+        if lease is not None and isinstance(lease.holder, RunCaller):
+            lease.holder.answered(self, reply)
+        else:
+            self._calls.answered(message, reply)
 
     def _ran(self, message: protocol.Ran) -> None:
         lease = self.core.leases.get(message.lease)
@@ -243,9 +255,6 @@ class PoolActor(Supervised, Shell):
         metadata = {"worker": message.worker_id, "lease": message.lease, "failed": message.failed}
         self.emit("call.done", {"ms": message.seconds * 1e3}, metadata)
 
-    def _gathered(self, message: protocol.Gathered) -> None:
-        self.gatherings.arrived(message)
-
     def _worker_gone(self, id: int) -> None:
         if id not in self.core.fleet:
             return
@@ -256,6 +265,7 @@ class PoolActor(Supervised, Shell):
         if lease is not None and isinstance(lease.holder, RunCaller) and self.directory is not None:
             lease.holder.running = not self.crew.unread(id)
         self.crew.forget(id)
+        self._calls.died(id)
         self.gatherings.gone(id)
         self.carry_out(self.core.died(time.monotonic(), id))
         self._arm()
@@ -321,10 +331,10 @@ class PoolActor(Supervised, Shell):
             EFFECTS[type(effect)](self, effect)
 
     def run(self, holder: RunCaller, grant: Granted) -> None:
-        """Send a call of the message way to its worker, which answers the asker itself."""
+        """Send a call of the message way to its worker."""
         request = holder.request
         packed = (Parcel.of(request.fn), Parcel.of(request.args), Parcel.of(request.kwargs))
-        order = protocol.RunFor(grant.lease, holder.address, request.ref, *packed, grant.check_first)
+        order = protocol.RunFor(grant.lease, request.ref, *packed, grant.check_first)
         self.crew.tell(grant.worker, order)
         if self.config.call_timeout is not None:
             self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
@@ -380,8 +390,9 @@ _REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {
     protocol.Checked: PoolActor._checked,
     protocol.Revoked: PoolActor._revoked,
     protocol.Running: PoolActor._running,
+    protocol.Answered: PoolActor._answered,
     protocol.Ran: PoolActor._ran,
     protocol.NotRun: PoolActor._not_run,
     protocol.Called: PoolActor._called,
-    protocol.Gathered: PoolActor._gathered,
+    protocol.Gathered: lambda pool, message: pool.gatherings.arrived(message),
 }

@@ -18,7 +18,7 @@ from actorpool.actor import Shell, log
 from actorpool.channel import wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import load_worker
-from actorpool.errors import CallTimeout, LeaseExpired, PermanentError
+from actorpool.errors import CallTimeout, LeaseExpired, PermanentError, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
 from actorpool.portable import Parcel
 from actorpool.workers.base import RetryAfter
@@ -74,7 +74,7 @@ class WorkerActor(Shell):
                 path = os.path.join(init.directory, f"{os.getpid()}.w")
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
         except Exception as error:
-            self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(wire.dump_error(error))))
+            self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(self._packed(error))))
             self.exit_with("start failed")
             return
         self.send(self.parent, protocol.Started(init.worker_id, os.getpid()))
@@ -97,7 +97,7 @@ class WorkerActor(Shell):
         except Exception as error:
             session.lose(error)
             retry_after = error.seconds if isinstance(error, RetryAfter) else None
-            packed = Parcel(wire.dump_error(error))
+            packed = Parcel(self._packed(error))
             self._tell(protocol.OpenFailed(self._id, packed, isinstance(error, PermanentError), retry_after))
         else:
             self._tell(protocol.Opened(self._id, time.monotonic() - began))
@@ -137,19 +137,19 @@ class WorkerActor(Shell):
         self._tell(protocol.Gathered(self._id, message.ref, Parcel.of(value if error is None else None)))
 
     def _on_run_for(self, session: Session, message: protocol.RunFor) -> None:
-        """A call of the message way: the result goes straight to the asker."""
+        """A call of the message way."""
 
         def run() -> Any:
             session.admit(message.lease, message.check_first, time.monotonic())
             if self._pool is None:  # by channel the kernel says whether an order was read
-                self._tell(protocol.Running(message.lease))
+                self._tell(protocol.Running(self._id, message.lease))
             return session.run(message.fn.open(), message.args.open(), message.kwargs.open())
 
         value, error = self._try(run)
         if isinstance(error, Unavailable):
             self._tell(protocol.NotRun(self._id, message.lease))
             raise error
-        self._reply(message.asker, message.ref, value, error)
+        self._tell(protocol.Answered(self._id, message.lease, message.ref, self._reply(message.ref, value, error)))
         self._after_call(error, message.lease, True)
         self._tell(protocol.Ran(self._id, message.lease))
 
@@ -161,6 +161,8 @@ class WorkerActor(Shell):
             self.send(sender, Err(LeaseExpired(text), call.ref))
             return
         lease = call.grant.lease if call.grant is not None else 0
+        if lease:
+            self._tell(protocol.Running(self._id, lease, sender, call.ref))
 
         def run() -> Any:
             session.admit(lease, False, time.monotonic())
@@ -169,19 +171,25 @@ class WorkerActor(Shell):
         value, error = self._try(run, call.timeout)
         if isinstance(error, Unavailable):
             session.lost = None  # the next call tries to connect again
-            error = error.error
-        self._reply(sender, call.ref, value, error)
+            cause = error.error
+            error = WorkerUnavailable(f"the worker is not connected ({cause!r})", cause=cause) if lease else cause
+        reply = self._reply(call.ref, value, error)
+        if lease:
+            self._tell(protocol.Answered(self._id, lease, call.ref, reply))
+        else:
+            self.send(sender, portable.loads(reply))
         self._after_call(error, lease, lease == 0)
 
-    def _reply(self, asker: Any, ref: Any, value: Any, error: BaseException | None) -> None:
+    def _reply(self, ref: Any, value: Any, error: BaseException | None) -> bytes:
         if error is None:
             try:
-                packed = Parcel.of(value)
-                self.send(asker, Ok(packed if self.is_process else packed.open(), ref))
-                return
+                return portable.dumps(Ok(value, ref))
             except Exception as problem:  # the result does not pickle
                 error = problem
-        self.send(asker, Err(wire.load_error(wire.dump_error(error)), ref))
+        return portable.dumps(Err(wire.load_error(self._packed(error)), ref))
+
+    def _packed(self, error: BaseException) -> bytes:
+        return wire.dump_error(error, self._init.pool if self._init is not None else None)
 
     # -- the channel ----------------------------------------------------------------------------------------
 
@@ -231,7 +239,7 @@ class WorkerActor(Shell):
             except Exception as problem:  # the result does not pickle
                 error = problem
         if error is not None:
-            peer.send(wire.ERROR, ref, wire.dump_error(error))
+            peer.send(wire.ERROR, ref, self._packed(error))
         del value
         self._after_call(error, lease, bool(flags & wire.LAST))
 
@@ -301,7 +309,7 @@ class WorkerActor(Shell):
     def _tell_lost(self, error: Exception | None) -> None:
         if self._init is not None and self._init.pool is not None:
             cause = error or ConnectionError("the connection was lost")
-            self._tell(protocol.Lost(self._id, Parcel(wire.dump_error(cause))))
+            self._tell(protocol.Lost(self._id, Parcel(self._packed(cause))))
         elif self.session is not None:
             self.session.lost = None  # without a pool to order it, the next call connects again
 

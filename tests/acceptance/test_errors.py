@@ -77,7 +77,7 @@ def test_the_errors_that_calls_raise_carry_the_pool_the_wait_and_the_status_and_
 @pytest.mark.parametrize("name", ALL)
 def test_each_error_can_be_made_and_pickled_by_anybody(name: str) -> None:
     kind = getattr(errors, name)
-    made = kind({"size": "is wrong"}) if name == "InvalidConfig" else kind("what happened")
+    made = kind("pool", {"size": "is wrong"}) if name == "InvalidConfig" else kind("what happened")
     copy = pickle.loads(pickle.dumps(made))
     assert type(copy) is kind
     assert str(copy) == str(made)
