@@ -1,4 +1,4 @@
-"""Any database with a DB-API 2 (PEP 249) driver: PyMySQL, oracledb, pyodbc, psycopg2, duckdb, ...
+"""Any database with a DB-API 2 (PEP 249) driver: PyMySQL, oracledb, pyodbc, psycopg2, ...
 
 DB-API has no word for autocommit, for an open transaction, or for what a session remembers. How the worker does
 without is said below; where the raw connection was used (`run(fn)`), it assumes what is safe.
@@ -28,9 +28,9 @@ class DbapiWorker(SqlWorker):
     """One connection of a DB-API 2 driver; `run(fn)` gets the driver's own connection object.
 
     Autocommit is switched on where the driver has `autocommit` (an attribute or a method), and off between `begin`
-    and its end. A driver that has `begin` instead commits each statement by itself. With any other, each statement
-    outside `begin` is followed by `commit()`, and `fn` has to commit what it does. `params` are in the driver's own
-    style (`?`, `%s`, `:name`); savepoints and options of `begin` are standard SQL.
+    and its end. With any other driver each statement outside `begin` is followed by `commit()`, and `fn` has to
+    commit what it does. `params` are in the driver's own style (`?`, `%s`, `:name`); savepoints and options of
+    `begin` are standard SQL.
 
     `reset` rolls back, and replaces a session that was altered by a statement run through the worker (settings,
     temporary tables, locks). What `fn` alters on the raw connection cannot be seen: give `on_reset` where it may.
@@ -77,6 +77,7 @@ class DbapiWorker(SqlWorker):
         self._conn: Any = None
         self._commits: _Commits | None = None
         self._begun = self._altered = self._handed_out = False
+        self._torn = False  # interrupted in the middle of a statement
 
     def __repr__(self) -> str:
         name = self._driver if isinstance(self._driver, str) else getattr(self._driver, "__name__", "a factory")
@@ -107,7 +108,7 @@ class DbapiWorker(SqlWorker):
         except BaseException:
             self.close()
             raise
-        self._begun = self._altered = self._handed_out = False
+        self._begun = self._altered = self._handed_out = self._torn = False
         self._connected()
 
     def _factory(self) -> Callable[..., Any]:
@@ -133,7 +134,13 @@ class DbapiWorker(SqlWorker):
         cursor.close()
 
     def reset(self) -> None:
-        """Roll back what may be open; replace the session, or have `on_reset` clean it, where that is needed."""
+        """Roll back what may be open; replace the session, or have `on_reset` clean it, where that is needed.
+
+        Raises:
+            ConnectionError: a statement was interrupted; the connection is opened anew.
+        """
+        if self._torn:
+            raise ConnectionError(f"{self!r}: a statement was interrupted in the middle of its answer")
         super().reset()
         if self._handed_out:
             self._live.rollback()  # nobody else can say whether `fn` has left something open
@@ -192,11 +199,16 @@ class DbapiWorker(SqlWorker):
         try:
             result = super()._result(query, params)
             self._commit_each()  # not before the rows are read: some drivers drop them
-        except BaseException:
-            if not self.in_transaction and self._commits is not None:
+        except BaseException as error:
+            self._tear(error)
+            if not self._torn and not self.in_transaction and self._commits is not None:
                 self._commits.failed()
             raise
         return result
+
+    def _tear(self, error: BaseException) -> None:
+        if not isinstance(error, Exception) and not isinstance(self._conn, sqlite3.Connection):
+            self._torn = True
 
     def _commit_each(self) -> None:
         if not self._begun and self._commits is not None:
@@ -217,8 +229,10 @@ class DbapiWorker(SqlWorker):
                 cursor.execute(query)  # drivers tell "no parameters" from an empty list of them
             else:
                 cursor.execute(query, params)
-        except BaseException:
-            cursor.close()
+        except BaseException as error:
+            self._tear(error)
+            if not self._torn:
+                cursor.close()
             raise
         return cursor
 
@@ -227,8 +241,12 @@ class DbapiWorker(SqlWorker):
         try:
             cursor.executemany(query, rows)
             return int(cursor.rowcount)
+        except BaseException as error:
+            self._tear(error)
+            raise
         finally:
-            cursor.close()
+            if not self._torn:
+                cursor.close()
 
     def _begin(self, isolation: str | None, read_only: bool, **options: Any) -> None:
         if options:
@@ -259,7 +277,7 @@ class DbapiWorker(SqlWorker):
 
 
 class _Commits:
-    """How a driver that has neither `autocommit` nor `begin` is made to commit each statement: by saying so."""
+    """How a driver that has no `autocommit` is made to commit each statement: by saying so."""
 
     def __init__(self, conn: Any) -> None:
         self.conn = conn
@@ -322,22 +340,17 @@ class _BySwitch(_Commits):
         pass
 
 
-class _ByBegin(_Commits):
-    """`connection.begin()`; or sqlite3, which is told to leave transactions alone and gets the statement."""
+class _ByStatement(_Commits):
+    """sqlite3, which is told to leave transactions alone: its own idea of when to begin one leaves out too much."""
 
-    def __init__(self, conn: Any) -> None:
+    def __init__(self, conn: sqlite3.Connection) -> None:
         super().__init__(conn)
-        if isinstance(conn, sqlite3.Connection):
-            conn.isolation_level = None
+        conn.isolation_level = None
 
     def begin(self, isolation: str | None, read_only: bool) -> None:
-        if not isinstance(self.conn, sqlite3.Connection):
-            self.conn.begin()
-            super().begin(isolation, read_only)
-        elif read_only:
+        if read_only:
             raise ValueError("sqlite3 has no read-only transactions by way of DB-API; SqliteWorker has")
-        else:  # serializable, whatever level was asked for
-            self.say("BEGIN IMMEDIATE")
+        self.say("BEGIN IMMEDIATE")  # serializable, whatever level was asked for
 
     def done(self) -> None:
         pass
@@ -348,10 +361,8 @@ class _ByBegin(_Commits):
 
 def _commits(conn: Any) -> _Commits:
     if isinstance(conn, sqlite3.Connection):
-        return _ByBegin(conn)
-    if hasattr(conn, "autocommit"):
-        return _BySwitch(conn)
-    return _ByBegin(conn) if hasattr(conn, "begin") else _Commits(conn)
+        return _ByStatement(conn)
+    return _BySwitch(conn) if hasattr(conn, "autocommit") else _Commits(conn)
 
 
 def _of_connection_class(error: BaseException) -> bool:

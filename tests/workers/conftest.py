@@ -6,10 +6,13 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from actorpool.workers import DbapiWorker, PostgresWorker, SqlAlchemyWorker, SqliteWorker, SqlWorker
+from tests.workers.databases import KINDS, Database, OpenPostgres
 from tests.workers.pgserver import PgServer, serve
 from tests.workers.proxy import Proxy
 from tests.workers.webserver import WebServer
@@ -78,3 +81,61 @@ def interrupting() -> Iterator[Callable[[float], Any]]:
 
     yield soon
     signal.signal(signal.SIGUSR2, before)
+
+
+# -- databases of every kind ------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=KINDS)
+def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
+    """A database of each kind; its workers are closed after the test."""
+    kind: str = request.param
+    file = str(tmp_path / "test.db")
+    pg: Any = None if "sqlite" in kind else request.getfixturevalue("pg")
+    dsn = pg.dsn if pg else ""
+    makers: dict[str, Callable[..., SqlWorker]] = {
+        "sqlite": lambda **more: SqliteWorker(file, **more),
+        "postgres": lambda **more: PostgresWorker(dsn, **more),
+        "dbapi-sqlite3": lambda **more: DbapiWorker("sqlite3", database=file, **more),
+        "dbapi-psycopg": lambda **more: DbapiWorker("psycopg", conninfo=dsn, **more),
+        "alchemy-sqlite": lambda **more: SqlAlchemyWorker(f"sqlite:///{file}", **more),
+        "alchemy-psycopg": lambda **more: SqlAlchemyWorker(
+            "postgresql+psycopg://", connect_args=pg.parameters(), **more
+        ),
+    }
+    database = Database(kind, makers[kind], "?" if "sqlite" in kind else "%s", [])
+    yield database
+    for worker in database.made:
+        worker.close()
+
+
+# -- workers of the PostgreSQL ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def open_postgres(pg: PgServer) -> Iterator[OpenPostgres]:
+    """Open a worker of the server, with other arguments as given; closed after the test."""
+    made: list[PostgresWorker] = []
+
+    def make(conninfo: Any = None, **more: Any) -> PostgresWorker:
+        worker = PostgresWorker(pg.dsn if conninfo is None else conninfo, **more)
+        worker.open()
+        made.append(worker)
+        return worker
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+@pytest.fixture
+def proxy(pg: PgServer, proxy_to: Callable[[Any], Proxy]) -> Proxy:
+    """The network between `through` and the PostgreSQL."""
+    return proxy_to(pg.socket_path)
+
+
+@pytest.fixture
+def through(pg: PgServer, proxy: Proxy, open_postgres: OpenPostgres) -> OpenPostgres:
+    """As `open_postgres`, through the proxy."""
+    way = pg.parameters(host="127.0.0.1", port=proxy.port, sslmode="disable", gssencmode="disable")
+    return lambda **more: open_postgres(way, **more)

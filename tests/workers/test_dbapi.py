@@ -119,7 +119,19 @@ def test_only_a_connection_that_answers_no_more_is_a_disconnect(pg: PgServer) ->
     worker.close()
 
 
-def test_an_interrupt_costs_the_connection() -> None:
+def test_a_statement_that_is_interrupted_costs_the_connection(pg: PgServer, interrupting: Any) -> None:
+    worker = opened("psycopg", conninfo=pg.dsn)
+    with interrupting(0.1), pytest.raises(KeyboardInterrupt):
+        worker.execute("SELECT pg_sleep(30)")
+    with pytest.raises(ConnectionError, match="was interrupted"):
+        worker.reset()
+    worker.close()
+    worker.open()
+    assert worker.execute("SELECT 1").scalar() == 1
+    worker.close()
+
+
+def test_an_interrupted_function_costs_the_connection() -> None:
     worker = opened("sqlite3", database=":memory:")
     assert not worker.is_disconnect(KeyboardInterrupt())  # SQLite loses nothing by it
     worker.close()
