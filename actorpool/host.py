@@ -15,13 +15,14 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-if not sys.platform.startswith("linux"):
-    import psutil  # Linux tells more quickly itself
+LINUX = sys.platform.startswith("linux")
+if not LINUX:
+    import psutil  # on Linux the kernel's own files tell more quickly
 
 HOST = socket.gethostname()
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
-_libc = ctypes.CDLL(None, use_errno=True) if sys.platform.startswith("linux") else None
+_libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
 CAN_LINK = _libc is not None
 """Whether the kernel can end a process with its parent."""
 
@@ -52,7 +53,7 @@ _here: Caller | None = None
 
 def start_time(pid: int) -> float | None:
     """When the process started, in clock ticks since boot on Linux; None when it is gone or a zombie."""
-    if sys.platform.startswith("linux"):
+    if LINUX:
         try:
             with open(f"/proc/{pid}/stat", "rb") as file:
                 fields = file.read().rpartition(b")")[2].split()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Protocol
 
 from actorpool.channel import line
@@ -92,8 +93,14 @@ class Mail:
     def _send(self, context: _Context | _Shared, address: Any, message: Any) -> None:
         if isinstance(context, _Shared):
             with self._turns:
-                context.endpoint.tell(address, message)
+                self._post(context, address, message)
         else:
+            self._post(context, address, message)
+
+    def _post(self, context: _Context | _Shared, address: Any, message: Any) -> None:
+        from thespian.actors import ActorSystemFailure  # not at the top: Thespian is loaded only where it is used
+
+        with suppress(ActorSystemFailure):  # a dead address says so on some bases only: on all it is silence
             context.endpoint.tell(address, message)
 
     def ask(
@@ -126,7 +133,7 @@ class Mail:
         done = False
         context.busy = True
         try:
-            context.endpoint.tell(address, request)
+            self._post(context, address, request)
             while True:
                 left = look if deadline is None else min(look, deadline - time.monotonic())
                 if left <= 0:

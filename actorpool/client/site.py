@@ -1,12 +1,14 @@
-"""Where a system is, and the ways to it: the channel of a node, the messages of a node, or this very process.
+"""Where a system is, and the way to its manager: the channel of a node, or the messages of a node.
 
 A site finds the manager again when it was restarted, and says `SystemDown` once there is nothing to find.
 """
 
 from __future__ import annotations
 
+import functools
 import os
 import threading
+import time
 from typing import Any, Protocol
 
 from actorpool import channel
@@ -14,14 +16,19 @@ from actorpool.channel import line
 from actorpool.client import faults
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.endpoint import Endpoint
+from actorpool.client.mail import Mail
+from actorpool.client.message_link import MessageLink
 from actorpool.client.pool import Pool
 from actorpool.errors import SystemDown
+from actorpool.messages import WhereIs
 from actorpool.node import runtime
 from actorpool.node.launch import Node
 from actorpool.protocol import Hello, Welcome
 
 MANAGER_TIMEOUT = 10.0
 """Seconds for an answer of the manager, its own restart included; it never waits for anything itself."""
+_PAUSE = 0.02
+"""Seconds between two questions where a manager is that is being restarted."""
 
 
 class Site(Protocol):
@@ -34,7 +41,7 @@ class Site(Protocol):
         """The manager's answer to a request."""
 
     def pool(self, name: str) -> Pool:
-        """A handle of a pool."""
+        """A handle of a pool; it is not asked whether that exists."""
 
     def manager(self) -> Any:
         """The manager's present address."""
@@ -47,7 +54,7 @@ class Site(Protocol):
 
 
 class NodeSite:
-    """A node of this host.
+    """A node of this host; how it is asked is said by `ChannelSite` and `MessageSite`.
 
     Args:
         name: the node's name.
@@ -55,33 +62,25 @@ class NodeSite:
         spin: whether callers look for an answer before they block.
     """
 
-    def __init__(self, name: str, node: Node | None, spin: bool) -> None:
-        self.directory: str | None
-        self.directory, self.facts, self._cookie = runtime.find(name)
+    def __init__(self, name: str, node: Node | None = None, spin: bool = True) -> None:
+        path, self.facts, self._cookie = runtime.find(name)
+        self.directory: str | None = path
         self.name = name
-        self.endpoint = Endpoint(self.directory, spin)
+        self.endpoint = Endpoint(path, spin)
         self._node = node
         self._closed = False
         self._systems: dict[int, Any] = {}  # by pid: what was attached before a fork is the parent's
         self._lock = threading.Lock()
 
-    @property
-    def by_channel(self) -> bool:
-        """Whether the node's actors serve the channel: its base can watch descriptors."""
-        return self.facts.base == "multiprocTCPBase" and channel.available()
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.name, None, self.endpoint.spin))
 
-    def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
-        """The manager's answer; over a restart of the manager, too.
+    def check(self) -> None:
+        """Make sure that the node is there.
 
         Raises:
-            SystemDown: the node has ended, or this handle was shut down.
+            SystemDown: it has ended, or this handle was shut down.
         """
-        self._check()
-        if self.by_channel:
-            return ManagerLink(self.endpoint).ask(request, timeout)
-        return self._message_link().ask(request, timeout)
-
-    def _check(self) -> None:
         if self._closed:
             raise SystemDown(f"system {self.name!r} was shut down by this process: start a new one")
         if not self.facts.alive():
@@ -90,26 +89,14 @@ class NodeSite:
             down = faults.system_down(self.endpoint)
             raise down or SystemDown(f"node {self.name!r} (pid {self.facts.pid}) was replaced: connect to it anew")
 
-    def pool(self, name: str) -> Pool:
-        """A handle of a pool; it is not asked whether that exists."""
-        if self.by_channel:
-            return Pool(self.endpoint, name)
-        return Pool(self._message_link(name), name)
-
-    def manager(self) -> Any:
-        """The manager's address, asked for anew: a manager that was restarted has another one."""
-        self.actor_system()  # so that a plain ActorSystem() can send to it
-        welcome: Welcome = self.ask(Hello())
-        return welcome.address
-
     def actor_system(self) -> Any:
         """Thespian's `ActorSystem`, attached when first asked for in each process."""
-        self._check()
+        from actorpool.node import base  # not at the top: Thespian is loaded only where it is used
+
+        self.check()
         with self._lock:
             system = self._systems.get(os.getpid())
             if system is None or system._systemBase is None:  # the user may have shut it down
-                from actorpool.node import base  # not at the top: Thespian is loaded only where it is used
-
                 system = base.attach(self.facts.base, self.facts.admin_port, self._cookie)
                 self._systems[os.getpid()] = system
         return system
@@ -126,3 +113,80 @@ class NodeSite:
             base.detach(system)
         if self._node is not None:
             self._node.stop(timeout)
+
+
+class ChannelSite(NodeSite):
+    """A node whose actors serve the channel."""
+
+    def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
+        """The manager's answer; over a restart of the manager, too."""
+        self.check()
+        return ManagerLink(self.endpoint).ask(request, timeout)
+
+    def pool(self, name: str) -> Pool:
+        """A handle of a pool."""
+        return Pool(self.endpoint, name)
+
+    def manager(self) -> Any:
+        """The manager's address, asked for anew: a manager that was restarted has another one."""
+        self.actor_system()  # so that a plain ActorSystem() can send to it
+        welcome: Welcome = self.ask(Hello())
+        return welcome.address
+
+
+class MessageSite(NodeSite):
+    """A node whose actors cannot watch descriptors (the UDP base), or a platform without the channel."""
+
+    def __init__(self, name: str, node: Node | None = None, spin: bool = True) -> None:
+        super().__init__(name, node, spin)
+        self._mail = Mail(self)
+
+    def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
+        """The manager's answer; if the manager is restarted meanwhile, its successor is asked."""
+        deadline = time.monotonic() + timeout
+        while True:
+            asked = self.manager()
+            try:
+                left = deadline - time.monotonic()
+                answer = self._mail.ask(asked, request, left, functools.partial(self._moved, asked))
+            except _Moved:
+                continue
+            if answer is None:
+                what = type(request).__name__
+                raise SystemDown(f"the manager of {self.name!r} has not answered {what} within {timeout} s")
+            return answer.unwrap()
+
+    def _moved(self, asked: Any) -> _Moved | None:
+        return None if self.manager() == asked else _Moved()
+
+    def pool(self, name: str) -> Pool:
+        """A handle of a pool."""
+        return Pool(MessageLink(self, name), name)
+
+    def manager(self) -> Any:
+        """The manager's present address; the root supervisor, which never moves, knows it."""
+        from actorpool.node import base  # not at the top: Thespian is loaded only where it is used
+
+        root = base.address_at(self.facts.base, self.facts.root_port)
+        deadline = time.monotonic() + MANAGER_TIMEOUT
+        while time.monotonic() < deadline:
+            self.check()
+            answer = self._mail.ask(root, WhereIs(runtime.MANAGER), 1.0)
+            if answer is not None and answer.unwrap() is not None:
+                return answer.value
+            time.sleep(_PAUSE)
+        raise SystemDown(f"the root supervisor of {self.name!r} has named no manager for {MANAGER_TIMEOUT} s")
+
+
+class _Moved(Exception):
+    """The manager is another process now."""
+
+
+def node_site(name: str, node: Node | None = None, spin: bool = True) -> ChannelSite | MessageSite:
+    """The site of a running node.
+
+    Raises:
+        SystemDown, AuthenticationFailed: see `runtime.find`.
+    """
+    by_channel = channel.available() and runtime.find(name)[1].base == "multiprocTCPBase"
+    return (ChannelSite if by_channel else MessageSite)(name, node, spin)

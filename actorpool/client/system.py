@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
 from actorpool.client.pool import Pool
-from actorpool.client.site import NodeSite, Site
+from actorpool.client.site import Site, node_site
 from actorpool.config import PoolConfig, check_pool_name
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
@@ -79,7 +79,7 @@ def start(
         log_file=None if log_file is None else os.path.abspath(log_file),
         options=settings,
     )
-    return System(NodeSite(node.name, node, spin))
+    return System(node_site(node.name, node, spin))
 
 
 def connect(name: str) -> System:
@@ -89,7 +89,7 @@ def connect(name: str) -> System:
         SystemDown: no such node runs, or it is of an incompatible version.
         AuthenticationFailed: the cookie in its runtime directory cannot be read, or is not the node's.
     """
-    return System(NodeSite(name, None, True))
+    return System(node_site(name))
 
 
 def _problems(base: Any, interval: Any, level: Any, file: Any, spin: Any) -> dict[str, str]:

@@ -6,20 +6,18 @@ unless the process has one already: that one is never replaced.
 
 from __future__ import annotations
 
-import contextlib
 import random
 import time
 from typing import Any
 
-from thespian.actors import ActorExitRequest, ActorSystem, ActorSystemFailure, InvalidActorAddress
+from thespian.actors import ActorExitRequest, ActorSystem, InvalidActorAddress
 from thespian.system import multiprocTCPBase, multiprocUDPBase
 
 from actorpool import host
 from actorpool.errors import SystemDown
-from actorpool.messages import WhereIs
 from actorpool.node.transport import address_at, transport_for
 
-__all__ = ["address_at", "ask", "ask_child", "attach", "detach", "end_inside_system", "host_system", "inside_system"]
+__all__ = ["address_at", "ask", "attach", "detach", "end_inside_system", "host_system", "inside_system"]
 
 _BASES = {
     "multiprocTCPBase": multiprocTCPBase.ActorSystemBase,
@@ -27,10 +25,6 @@ _BASES = {
 }
 ATTACH_WITHIN = 15.0
 """Seconds. Several processes that attach in the same instant can fail with Thespian 4.0.1; each tries again later."""
-
-
-LOOK_AGAIN = 0.5
-"""Seconds without an answer after which a message may have been lost with its receiver."""
 
 
 class _Carrier:
@@ -115,45 +109,13 @@ def ask(system: Any, address: Any, request: Any, timeout: float) -> Any:
     """Send a request and return the value of its own answer; answers to anything else are dropped.
 
     Raises:
-        SystemDown: nobody is there, or no answer within `timeout` seconds.
+        SystemDown: no answer within `timeout` seconds.
         Exception: what the other side answered with `Err`.
     """
-    try:
-        system.tell(address, request)
-    except ActorSystemFailure as error:
-        raise SystemDown(f"{type(request).__name__} cannot be sent to {address}: {error}", cause=error) from error
-    answer = _answer(system, request, timeout)
-    if answer is None:
-        raise SystemDown(f"{type(request).__name__} was not answered within {timeout} s")
-    return answer.unwrap()
-
-
-def ask_child(system: Any, supervisor: Any, id: Any, request: Any, timeout: float) -> Any:
-    """As `ask`, to the child of that id, wherever it is after a restart; then the request is sent once more.
-
-    Raises:
-        SystemDown: no answer within `timeout` seconds.
-        Exception: what the child answered with `Err`.
-    """
     deadline = time.monotonic() + timeout
-    told = None
-    with system.private() as line, system.private() as finder:
-        while (left := deadline - time.monotonic()) > 0:
-            address = ask(finder, supervisor, WhereIs(id), left)
-            if address is not None and address != told:
-                with contextlib.suppress(ActorSystemFailure):  # it has died; its supervisor is about to know
-                    line.tell(address, request)
-                told = address
-            answer = _answer(line, request, min(left, LOOK_AGAIN))
-            if answer is not None:
-                return answer.unwrap()
-    raise SystemDown(f"{type(request).__name__} was not answered within {timeout} s")
-
-
-def _answer(system: Any, request: Any, timeout: float) -> Any:
-    deadline = time.monotonic() + timeout
+    system.tell(address, request)
     while (left := deadline - time.monotonic()) > 0:
         answer = system.listen(left)
         if getattr(answer, "ref", None) == request.ref:
-            return answer
-    return None
+            return answer.unwrap()
+    raise SystemDown(f"{type(request).__name__} was not answered within {timeout} s")

@@ -248,7 +248,7 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
 
 
     def __del__(self) -> None:
-        self.close()  # as Thespian's TCP transport does: its private contexts are not closed when an exception ends them
+        self.close()  # as the TCP transport does: Thespian closes no private context that an exception ends
 
     def interrupt_wait(self, signal_shutdown: bool = False, check_children: bool = False) -> None:
         """Wake up for a signal. Thespian stops telling deaths of children, and requests to end, after ten in a row."""

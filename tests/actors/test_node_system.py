@@ -12,6 +12,7 @@ import sys
 import textwrap
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,14 @@ def test_a_module_run_by_name_runs(tmp_path: Path) -> None:
 
 def test_an_interactive_session_runs(tmp_path: Path) -> None:
     master, slave = pty.openpty()
-    shell = subprocess.Popen([sys.executable, "-i", "-q"], stdin=slave, stdout=slave, stderr=slave, cwd=tmp_path)
+    shell = subprocess.Popen(
+        [sys.executable, "-i", "-q"],
+        stdin=slave,
+        stdout=slave,
+        stderr=slave,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHON_BASIC_REPL": "1"},  # 3.13's own indents what is pasted
+    )
     os.close(slave)
     said = b""
     try:
@@ -113,9 +121,12 @@ def test_a_system_starts_in_a_thread_of_a_program_with_other_threads() -> None:
     results: list[Any] = []
 
     def work() -> None:
-        with actorpool.start() as system:
-            pool = system.start_pool("echo", worker=EchoWorker, size=1)
-            results.append(pool.echo("from a thread"))
+        try:
+            with actorpool.start() as system:
+                pool = system.start_pool("echo", worker=EchoWorker, size=1)
+                results.append(pool.echo("from a thread"))
+        except BaseException:
+            results.append(traceback.format_exc())
 
     threads = [threading.Thread(target=work) for _ in range(2)]
     for thread in threads:
@@ -427,6 +438,7 @@ def test_a_system_whose_root_supervisor_dies_is_down(system: Any, eventually: Ev
     eventually(is_down, 2.0)
 
 
+@pytest.mark.slow
 def test_twenty_systems_leave_nothing_behind(
     open_descriptors: Callable[[], dict[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -444,3 +456,50 @@ def test_twenty_systems_leave_nothing_behind(
     assert set(open_descriptors()) <= set(before)
     assert list((tmp_path / f"actorpool-{os.geteuid()}").iterdir()) == []
     assert [process for process in psutil.Process().children() if process.status() != psutil.STATUS_ZOMBIE] == []
+
+
+# -- without the channel -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("base", ["multiprocTCPBase", "multiprocUDPBase", "simpleSystemBase"])
+def test_a_system_is_run_by_messages_alone(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actorpool.channel.available", lambda: False)
+    with actorpool.start(base=base) as system:
+        assert system.pools() == []
+        system.start_pool("echo", worker=EchoWorker, size=2)
+        assert system.pools() == ["echo"]
+        assert system.status("echo").total == 2
+        call = WithConnection("echo", EchoWorker.echo, (6,))
+        assert system.actor_system.ask(system.manager, call, 5).unwrap() == 6
+        assert len(system.tree().children[0].children[0].children) == 2
+        with pytest.raises(PoolNotFound):
+            system.status("other")
+        system.stop_pool("echo")
+        assert system.pools() == []
+    with pytest.raises(SystemDown):
+        system.pools()
+
+
+@pytest.mark.parametrize("base", ["multiprocTCPBase", "multiprocUDPBase"])
+def test_a_killed_manager_is_found_again_by_messages(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actorpool.channel.available", lambda: False)
+    with actorpool.start(base=base) as system:
+        system.start_pool("echo", worker=EchoWorker, size=1)
+        os.kill(system.tree().children[0].pid, signal.SIGKILL)
+        begun = time.perf_counter()
+        assert system.pools() == ["echo"]
+        assert time.perf_counter() - begun < 2.0
+        assert system.status("echo").size == 1
+
+
+def test_a_system_inside_this_process_starts_none_and_leaves_its_logging_alone() -> None:
+    import logging
+
+    handlers = list(logging.root.handlers)
+    before = psutil.Process().children(recursive=True)
+    with actorpool.start("test", base="simpleSystemBase") as system:
+        system.start_pool("echo", worker=EchoWorker, size=2)
+        assert (system.name, system.directory) == ("test", None)
+        assert psutil.Process().children(recursive=True) == before
+        assert ActorSystem().ask(system.manager, WithConnection("echo", EchoWorker.pid), 5).unwrap() == os.getpid()
+    assert logging.root.handlers == handlers

@@ -1,0 +1,66 @@
+"""A system inside this process, on Thespian's `simpleSystemBase`: for unit tests, no processes, no real timeouts."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+from actorpool.client.mail import Mail
+from actorpool.client.message_link import MessageLink
+from actorpool.client.pool import Pool
+from actorpool.client.site import MANAGER_TIMEOUT
+from actorpool.errors import SystemDown
+from actorpool.node import base
+from actorpool.node.tree import start_tree
+
+
+class InsideSite:
+    """Everything here: the actors run in the thread that asks.
+
+    Args:
+        name: for show.
+        options: of the manager.
+    """
+
+    directory: str | None = None
+
+    def __init__(self, name: str | None, options: dict[str, Any]) -> None:
+        self.name = name or "inside"
+        self._mail = Mail(self)
+        self._system = base.inside_system()
+        self._root, welcome = start_tree(self._system, None, options)
+        self._manager = welcome.address
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(f"system {self.name!r} is inside one process: its handles are of no use in another")
+
+    def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
+        """The manager's answer; its work is done by this very thread, however long that takes."""
+        answer = self._mail.ask(self.manager(), request, timeout)
+        if answer is None:
+            raise SystemDown(f"the manager of {self.name!r} has not answered {type(request).__name__}")
+        return answer.unwrap()
+
+    def pool(self, name: str) -> Pool:
+        """A handle of a pool."""
+        return Pool(MessageLink(self, name), name)
+
+    def manager(self) -> Any:
+        """The manager's address."""
+        self.actor_system()
+        return self._manager
+
+    def actor_system(self) -> Any:
+        """Thespian's `ActorSystem`.
+
+        Raises:
+            SystemDown: it was shut down.
+        """
+        if self._system is None:
+            raise SystemDown(f"system {self.name!r} was shut down: start a new one")
+        return self._system
+
+    def close(self, _timeout: float) -> None:
+        """End all actors."""
+        system, self._system = self._system, None
+        if system is not None:
+            base.end_inside_system(system, self._root)
