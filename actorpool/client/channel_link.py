@@ -175,13 +175,15 @@ class ChannelLink(_Asker, Link):
         lines.give(line)
         return answer
 
-    def checkin(self, hold: Hold) -> None:
+    def checkin(self, hold: Hold) -> bool:
         """Give a lease back; see `Link.checkin`."""
-        if hold.ours:
-            if hold.used:
-                self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
-            self.tell(hold, wire.CHECKIN)
-            hold.end()
+        if not hold.ours:
+            return False
+        if hold.used:
+            self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
+        told = self.tell(hold, wire.CHECKIN)
+        hold.end()
+        return told
 
     def abandon(self, hold: Hold) -> None:
         """Have the pool take the worker back from what it does for this lease."""
@@ -189,21 +191,23 @@ class ChannelLink(_Asker, Link):
             self.tell(hold, wire.ABANDON)
             hold.end()
 
-    def tell(self, hold: Hold, kind: int) -> None:
-        """Tell the pool something about a lease."""
-        self._tell(self.path, hold.pool_pid, kind, hold.lease)
+    def tell(self, hold: Hold, kind: int) -> bool:
+        """Tell the pool something about a lease; False when it is not there any more."""
+        return self._tell(self.path, hold.pool_pid, kind, hold.lease)
 
-    def _tell(self, path: str, pid: int, kind: int, ref: int) -> None:
+    def _tell(self, path: str, pid: int, kind: int, ref: int) -> bool:
         """Send a frame that is not answered to that very process; if it is gone, so is all that it knew."""
         for _ in range(2):
             try:
                 line = lines.take(path, self.endpoint.seconds, time.perf_counter())
-                if line.pid == pid:
+                there = line.pid == pid
+                if there:
                     line.send(kind, ref)
                 lines.give(line)
-                return
+                return there
             except (NotDelivered, TimedOut):
                 lines.forget(path)  # a line that was free may be to a predecessor: then once more
+        return False
 
     # -- calls --------------------------------------------------------------------------------------------
 

@@ -71,8 +71,12 @@ class Link(ABC):
         """The value in an answer of `perform`; raises what the work raised."""
 
     @abstractmethod
-    def checkin(self, hold: Hold) -> None:
-        """Give a lease back. Not awaited; nothing for a lease that is over or not this process's."""
+    def checkin(self, hold: Hold) -> bool:
+        """Give a lease back, without waiting.
+
+        Returns:
+            Whether there was anything to give back: not for a lease that is over, or another process's.
+        """
 
     @abstractmethod
     def ask(self, request: Any, timeout: float | None = 5.0) -> Any:

@@ -192,15 +192,16 @@ class LocalLink(Link):
             travelled.pool = self.pool
         return travelled
 
-    def checkin(self, hold: Hold) -> None:
+    def checkin(self, hold: Hold) -> bool:
         """End a lease and its connection; waits for a call of it that another thread has under way."""
         if not hold.ours:
-            return
+            return False
         lease = self._out.get(hold.lease)
         if lease is not None:
             with lease.lock:
                 self._end(lease)
         hold.end()
+        return lease is not None
 
     def abandon(self, hold: Hold) -> None:
         """The lease is over now; a call that is under way ends by itself, and its connection with it."""

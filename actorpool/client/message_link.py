@@ -142,11 +142,13 @@ class MessageLink(Link):
         self._address = grant.pool_address or self._address
         return Hold(grant.lease, grant.worker_id, grant.worker_pid or 0, home=grant, give_back=self.checkin)
 
-    def checkin(self, hold: Hold) -> None:
+    def checkin(self, hold: Hold) -> bool:
         """Give a lease back; as `Link.checkin`."""
-        if hold.ours:
-            self.mail.tell(hold.home.pool_address or self.site.manager(), Checkin(hold.home))
-            hold.end()
+        if not hold.ours:
+            return False
+        self.mail.tell(hold.home.pool_address or self.site.manager(), Checkin(hold.home))
+        hold.end()
+        return True
 
     def abandon(self, hold: Hold) -> None:
         """Have the pool take the worker back from what it does for this lease."""

@@ -77,7 +77,7 @@ class Hold:
         lease: int,
         worker_id: int,
         worker_pid: int,
-        give_back: Callable[[Hold], None],
+        give_back: Callable[[Hold], bool],
         home: Any = None,
         pool_pid: int = 0,
         check_first: bool = False,
@@ -108,10 +108,10 @@ class Hold:
         if not self.open or self.generation != line.generation:
             return
         try:
-            self._give_back(self)
+            given_back = self._give_back(self)
         except Exception:  # the interpreter may be going down; the end of the process ends the lease
-            self.open = False
-        if self.promised:
+            given_back = self.open = False
+        if self.promised and given_back:
             text = f"lease {self.lease} of worker {self.worker_id} was dropped while open, and is checked in now"
             warnings.warn(f"{text}: use `with pool.checkout() as lease:`", ResourceWarning, source=self, stacklevel=2)
 
