@@ -166,7 +166,7 @@ class _Transaction:
     async def __aenter__(self) -> AsyncLease:
         self._lease = lease = await self._get()
         try:
-            await lease.call("begin", **self._options)
+            await lease.call("begin_block", **self._options)
         except BaseException:
             await lease.checkin()
             raise
@@ -179,9 +179,9 @@ class _Transaction:
         assert lease is not None
         try:
             if error is None:
-                await lease.call("commit")
+                await lease.call("end_block")
             elif not lease.closed:
-                await lease.call("rollback")
+                await lease.call("end_block", False)
         except Exception:
             if error is None:
                 raise

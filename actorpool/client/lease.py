@@ -136,7 +136,8 @@ class Lease:
 class Transaction:
     """`with pool.transaction() as tx:`: a lease in a transaction; committed at the end, rolled back on an exception.
 
-    If the caller dies, the worker's reset rolls back.
+    `tx.rollback()` or `tx.commit()` ends it early; the block then takes no more statements. If the caller dies, the
+    worker's reset rolls back.
     """
 
     def __init__(self, checkout: Callable[[], Lease], options: Mapping[str, Any]) -> None:
@@ -147,7 +148,7 @@ class Transaction:
     def __enter__(self) -> Lease:
         self._lease = lease = self._checkout()
         try:
-            lease.call("begin", **self._options)
+            lease.call("begin_block", **self._options)
         except BaseException:
             lease.checkin()
             raise
@@ -160,9 +161,9 @@ class Transaction:
         assert lease is not None
         try:
             if error is None:
-                lease.call("commit")
+                lease.call("end_block")
             elif not lease.closed:
-                lease.call("rollback")
+                lease.call("end_block", False)
         except Exception:
             if error is None:
                 raise

@@ -17,6 +17,7 @@ import pytest
 
 from actorpool import LocalPool, PoolConfig
 from actorpool.errors import (
+    ActorPoolError,
     CheckoutTimeout,
     InvalidConfig,
     LeaseExpired,
@@ -139,6 +140,29 @@ def test_transactions_in_both_forms(db: Any) -> None:
     with pytest.raises(sqlite3.OperationalError, match="readonly"), db.transaction(read_only=True) as tx:
         tx.execute("INSERT INTO t VALUES (5)")
     assert rows(db) == [1, 2]
+
+
+def test_a_transaction_can_be_ended_from_inside(db: Any) -> None:
+    with db.transaction() as tx:
+        tx.execute("INSERT INTO t VALUES (1)")
+        tx.rollback()
+        with pytest.raises(ActorPoolError, match="leave the block"):
+            tx.execute("INSERT INTO t VALUES (2)")
+    with db.transaction() as tx:
+        tx.execute("INSERT INTO t VALUES (3)")
+        tx.begin()
+        tx.execute("INSERT INTO t VALUES (4)")
+        tx.rollback()
+        tx.commit()
+    assert rows(db) == [3]
+
+    async def main() -> None:
+        async with db.aio.transaction() as tx:
+            await tx.execute("INSERT INTO t VALUES (5)")
+            await tx.rollback()
+
+    asyncio.run(main())
+    assert rows(db) == [3]
 
 
 def test_results_are_streamed(db: Any) -> None:
