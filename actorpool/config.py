@@ -263,6 +263,25 @@ _POOL: dict[str, Check] = {
 }
 
 
+def check_call(**given: Any) -> None:
+    """Refuse what a caller may not ask for; None stands for what is configured.
+
+    Args:
+        **given: `size`, `max_overflow`, and timeouts by whatever name.
+
+    Raises:
+        InvalidConfig: names every bad one.
+    """
+    texts = {name: _CALL.get(name, _ANY_TIME)(value) for name, value in given.items()}
+    problems = {name: text for name, text in texts.items() if text}
+    if problems:
+        raise InvalidConfig("call", problems)
+
+
+_ANY_TIME = _number(0, optional=True)
+_CALL = {name: _number(0, whole=True, optional=True) for name in ("size", "max_overflow")}
+
+
 def check_pool_name(name: Any) -> str:
     """Return `name` if it can name a pool (it becomes a file name and a metric's segment).
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from actorpool.config import check_call
 from actorpool.messages import Request
 from actorpool.portable import Parcel
 
@@ -262,6 +263,9 @@ class Resize(Request):
     size: int | None = None
     max_overflow: int | None = None
 
+    def __post_init__(self) -> None:
+        check_call(size=self.size, max_overflow=self.max_overflow)
+
 
 @dataclass(frozen=True)
 class Suspend(Request):
@@ -279,6 +283,9 @@ class Drain(Request):
 
     timeout: float = 5.0
 
+    def __post_init__(self) -> None:
+        check_call(timeout=self.timeout)
+
 
 @dataclass(frozen=True)
 class Recycle(Request):
@@ -286,6 +293,9 @@ class Recycle(Request):
 
     timeout: float | None = None
     restart: bool = False
+
+    def __post_init__(self) -> None:
+        check_call(timeout=self.timeout)
 
 
 @dataclass(frozen=True)
