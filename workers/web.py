@@ -145,6 +145,8 @@ class HttpWorker(Worker):
             from actorpool.workers.web_client import Client
 
             self._client = Client(
+                self.base_url,
+                {name: value for name, value in self.headers.items() if _SECRET.search(name)},
                 timeout=self.timeout,
                 headers=self.headers,
                 follow_redirects=self.max_redirects > 0,

@@ -23,7 +23,29 @@ class Defaults(NamedTuple):
 
 
 class Client(httpx.Client):
-    """A client that can be put back to how it was made, and whose errors do not carry the request."""
+    """A client that can be put back to how it was made, whose errors do not carry the request, and that keeps secrets.
+
+    Args:
+        home: the URL that the secrets are for; a redirect to another host gets none of them.
+        secrets: headers with their values. (httpx itself holds back only `Authorization`.)
+        **options: for `httpx.Client`.
+    """
+
+    def __init__(self, home: str, secrets: dict[str, str], **options: Any) -> None:
+        super().__init__(**options)
+        self._home = httpx.URL(home)
+        self._secrets = secrets
+        hooks = self.event_hooks
+        self.event_hooks = {**hooks, "request": [self._keep_secrets, *hooks["request"]]}
+
+    def _keep_secrets(self, request: httpx.Request) -> None:
+        url, home = request.url, self._home
+        upgraded = url.host == home.host and url.scheme == "https"
+        if upgraded or (url.scheme, url.host, url.port) == (home.scheme, home.host, home.port):
+            return
+        for name, value in self._secrets.items():
+            if request.headers.get(name) == value:
+                del request.headers[name]
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """As httpx's own, for every kind of request."""

@@ -133,6 +133,16 @@ def test_redirects_are_followed_up_to_the_limit(open_worker: Any) -> None:
     assert open_worker(max_redirects=0).get("/redirect?times=1").status_code == 302
 
 
+def test_a_redirect_to_another_host_gets_no_secrets(open_worker: Any, web: WebServer) -> None:
+    worker = open_worker(headers={"X-Api-Key": "s3cret", "X-Team": "a"})
+    for host, key in (("127.0.0.1", "s3cret"), ("localhost", None)):
+        answer = worker.get("/elsewhere", {"to": f"http://{host}:{web.port}/landed"})
+        headers = seen(answer)["headers"]
+        assert (headers.get("x-api-key"), headers["x-team"]) == (key, "a")
+    other = worker.connection.get(f"http://localhost:{web.port}/", headers={"X-Api-Key": "of the other host"})
+    assert other.json()["headers"]["x-api-key"] == "of the other host"
+
+
 def test_login_is_sent(open_worker: Any) -> None:
     headers = seen(open_worker(auth=("me", "s3cret")).get("/"))["headers"]
     assert headers["authorization"].startswith("Basic ")

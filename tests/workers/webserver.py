@@ -73,6 +73,9 @@ class _Handler(BaseHTTPRequestHandler):
         left = int(query["times"])
         self.reply(302, b"", {"Location": f"/redirect?times={left - 1}" if left > 1 else "/landed"})
 
+    def answer_elsewhere(self, query: dict[str, str]) -> None:
+        self.reply(302, b"", {"Location": query["to"]})
+
     def answer_slow(self, query: dict[str, str]) -> None:
         time.sleep(float(query["seconds"]))
         self.reply(200, b"at last")
