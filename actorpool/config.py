@@ -16,6 +16,9 @@ from actorpool.errors import InvalidConfig
 
 POOL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 
+LONGEST = 1e9
+"""Seconds (30 years); what is longer cannot be a timer's on every system."""
+
 Check = Callable[[Any], "str | None"]
 
 
@@ -30,6 +33,8 @@ def _number(low: float, *, above: bool = False, optional: bool = False, whole: b
             return f"must be {kind} {bound}{' or None' if optional else ''}, not {value!r}"
         if value < low or (above and value == low):
             return f"must be {bound}, not {value!r}"
+        if value > LONGEST and not whole:
+            return f"must be at most {LONGEST:g}{', or None for no limit' if optional else ''}, not {value!r}"
         return None
 
     return check
@@ -263,23 +268,31 @@ _POOL: dict[str, Check] = {
 }
 
 
-def check_call(**given: Any) -> None:
-    """Refuse what a caller may not ask for; None stands for what is configured.
+def check_request(what: str, **given: Any) -> None:
+    """Refuse what may not be asked for.
 
     Args:
-        **given: `size`, `max_overflow`, and timeouts by whatever name.
+        what: what it is, for the error.
+        **given: its fields; one that is not in the table below is a timeout that may be None.
 
     Raises:
         InvalidConfig: names every bad one.
     """
-    texts = {name: _CALL.get(name, _ANY_TIME)(value) for name, value in given.items()}
+    texts = {name: _REQUEST.get(name, _ANY_TIME)(value) for name, value in given.items()}
     problems = {name: text for name, text in texts.items() if text}
     if problems:
-        raise InvalidConfig("call", problems)
+        raise InvalidConfig(what, problems)
 
 
 _ANY_TIME = _number(0, optional=True)
-_CALL = {name: _number(0, whole=True, optional=True) for name in ("size", "max_overflow")}
+_REQUEST: dict[str, Check] = {
+    "name": _instance(str, optional=False),
+    "pool": _instance(str, optional=False),
+    "pattern": _instance(str, optional=False),
+    "timeout": _number(0),
+    "size": _number(0, whole=True, optional=True),
+    "max_overflow": _number(0, whole=True, optional=True),
+}
 
 
 def check_pool_name(name: Any) -> str:

@@ -1,6 +1,7 @@
 """Every message of the public protocol (contract 3.3, 8, 9): frozen, picklable, numbered by `ref`.
 
-A request carries who asks (`caller`, taken where the message is made) and a `ref` that its reply repeats.
+A request carries who asks (`caller`, taken where the message is made) and a `ref` that its reply repeats. A field that
+cannot be is refused there too, by `InvalidConfig`: before anything was sent.
 User code inside a message travels as a `Parcel`: the manager and the pool pass it on unopened.
 """
 
@@ -12,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from actorpool.config import PoolConfig
-from actorpool.errors import RemoteError
+from actorpool.config import PoolConfig, check_request
+from actorpool.errors import InvalidConfig, RemoteError
 from actorpool.failures import dump_error, load_error
 from actorpool.host import Caller
 from actorpool.portable import Parcel
@@ -98,6 +99,9 @@ class StopPool(Request):
     name: str
     timeout: float = 5.0
 
+    def __post_init__(self) -> None:
+        check_request("StopPool", name=self.name, timeout=self.timeout)
+
 
 @dataclass(frozen=True)
 class ListPools(Request):
@@ -110,6 +114,9 @@ class GetPoolStatus(Request):
 
     name: str
 
+    def __post_init__(self) -> None:
+        check_request("GetPoolStatus", name=self.name)
+
 
 @dataclass(frozen=True)
 class WithConnection(Request):
@@ -120,6 +127,9 @@ class WithConnection(Request):
     args: tuple[Any, ...] | Parcel = ()
     kwargs: Mapping[str, Any] | Parcel | None = None
     timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_request("WithConnection", pool=self.pool, timeout=self.timeout)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (_with_connection, (self.pool, *_packed(self), self.timeout, self.ref, self.caller))
@@ -132,6 +142,9 @@ class Checkout(Request):
     pool: str
     block: bool = True
     timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_request("Checkout", pool=self.pool, timeout=self.timeout)
 
 
 @dataclass(frozen=True)
@@ -152,6 +165,9 @@ class Checkin(Message):
 
     grant: Grant
 
+    def __post_init__(self) -> None:
+        _check_grant("Checkin", self.grant)
+
 
 @dataclass(frozen=True)
 class Call(Request):
@@ -163,10 +179,22 @@ class Call(Request):
     kwargs: Mapping[str, Any] | Parcel | None = None
     timeout: float | None = None
 
+    def __post_init__(self) -> None:
+        if self.grant is not None:
+            _check_grant("Call", self.grant)
+        if self.timeout is not None:
+            check_request("Call", timeout=self.timeout)
+
     def __reduce__(self) -> tuple[Any, ...]:
         method = self.method if isinstance(self.method, str) else Parcel.of(self.method)
         packed = (method, Parcel.of(tuple(self.args) if not isinstance(self.args, Parcel) else self.args))
         return (_call, (self.grant, *packed, Parcel.of(self.kwargs), self.timeout, self.ref, self.caller))
+
+
+def _check_grant(what: str, grant: Any) -> None:
+    """Raise `InvalidConfig` for what is no `Grant`."""
+    if not isinstance(grant, Grant):
+        raise InvalidConfig(what, {"grant": f"must be the Grant of a Checkout, not {type(grant).__name__}"})
 
 
 def _packed(message: WithConnection) -> tuple[Parcel, Parcel, Parcel]:
@@ -187,6 +215,9 @@ class Subscribe(Request):
     """Ask the manager for every event whose name matches the glob `pattern`, sent as `Event` messages."""
 
     pattern: str = "*"
+
+    def __post_init__(self) -> None:
+        check_request("Subscribe", pattern=self.pattern)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from actorpool.config import check_call
+from actorpool.config import check_request
 from actorpool.messages import Request
 from actorpool.portable import Parcel
 
@@ -264,7 +264,7 @@ class Resize(Request):
     max_overflow: int | None = None
 
     def __post_init__(self) -> None:
-        check_call(size=self.size, max_overflow=self.max_overflow)
+        check_request("resize", size=self.size, max_overflow=self.max_overflow)
 
 
 @dataclass(frozen=True)
@@ -284,7 +284,7 @@ class Drain(Request):
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
-        check_call(timeout=self.timeout)
+        check_request("drain", timeout=self.timeout)
 
 
 @dataclass(frozen=True)
@@ -295,7 +295,8 @@ class Recycle(Request):
     restart: bool = False
 
     def __post_init__(self) -> None:
-        check_call(timeout=self.timeout)
+        if self.timeout is not None:
+            check_request("recycle", timeout=self.timeout)
 
 
 @dataclass(frozen=True)

@@ -225,13 +225,17 @@ class Line:
         return f"<line to {self.path} pid {self.pid}>"
 
 
+_LONGEST_POLL = 2**31 - 1
+"""Milliseconds (24 days): what the kernel takes."""
+
+
 def _await(poll: select.poll, deadline: float | None) -> None:
     """Block until the descriptor is ready."""
     if deadline is None:
         poll.poll()
         return
     left = deadline - time.perf_counter()
-    if not poll.poll(max(left, 0.0) * 1e3):
+    if not poll.poll(min(max(left, 0.0) * 1e3, _LONGEST_POLL)):
         raise TimedOut
 
 

@@ -13,7 +13,7 @@ from actorpool.client.aio_link import AioLink, ThreadedLink
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.link import pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Work
-from actorpool.config import check_call
+from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 from actorpool.workers import sql
@@ -251,7 +251,7 @@ class AsyncPool:
     async def _run(self, work: Work, checkout_timeout: float | None) -> Any:
         facts = self._pool._known or await self._facts()
         if work.timeout is not None or checkout_timeout is not None:
-            check_call(call_timeout=work.timeout, checkout_timeout=checkout_timeout)
+            check_request("call", call_timeout=work.timeout, checkout_timeout=checkout_timeout)
         if work.timeout is None:
             work.timeout = facts.call_timeout
         if checkout_timeout is None:
@@ -269,8 +269,8 @@ class AsyncPool:
 
     async def _lease(self, block: bool, timeout: float | None, call_timeout: float | None) -> AsyncLease:
         facts = await self._facts()
-        check_call(timeout=timeout)
         timeout = facts.checkout_timeout if timeout is None else timeout
+        check_request("checkout", timeout=timeout)
         hold = await self._link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
         return AsyncLease(self._link, hold, timeout, facts.call_timeout if call_timeout is None else call_timeout)
 

@@ -13,7 +13,7 @@ from actorpool.client.endpoint import Endpoint
 from actorpool.client.lease import Lease, Transaction
 from actorpool.client.link import Link, stack_of_caller
 from actorpool.client.work import Work
-from actorpool.config import check_call
+from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 
@@ -101,7 +101,7 @@ class Pool:
     def _run(self, work: Work, checkout_timeout: float | None) -> Any:
         facts = self._known or self._facts
         if work.timeout is not None or checkout_timeout is not None:
-            check_call(call_timeout=work.timeout, checkout_timeout=checkout_timeout)
+            check_request("call", call_timeout=work.timeout, checkout_timeout=checkout_timeout)
         if work.timeout is None:
             work.timeout = facts.call_timeout
         if checkout_timeout is None:
@@ -121,8 +121,8 @@ class Pool:
             As `run`, and `PoolFull`.
         """
         facts = self._facts
-        check_call(timeout=timeout)
         timeout = facts.checkout_timeout if timeout is None else timeout
+        check_request("checkout", timeout=timeout)
         hold = self._link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
         return Lease(self._link, hold, timeout, facts.call_timeout)
 

@@ -181,12 +181,15 @@ def test_the_sizing_formula_is_the_one_of_the_manual() -> None:
 
 
 def test_messages_are_frozen_and_survive_pickling_with_their_ref() -> None:
-    from actorpool import Call, Checkin, Checkout, Err, GetPoolStatus, ListPools, Ok, PoolNotFound, StopPool, Subscribe, WithConnection
+    from actorpool import (
+        Call, Checkin, Checkout, Err, GetPoolStatus, Grant, ListPools, Ok, PoolNotFound, StopPool, Subscribe, WithConnection,
+    )  # fmt: skip
     from tests.acceptance.kit import pid_of
 
+    grant = Grant(1, "db", None)
     requests = [
         StopPool("db"), ListPools(), GetPoolStatus("db"), WithConnection("db", pid_of, (1,), {"a": 2}, timeout=3.0),
-        Checkout("db", block=False, timeout=1.0), Call(None, "echo", (1,), {"b": 2}), Subscribe("worker.*"), Checkin(None),
+        Checkout("db", block=False, timeout=1.0), Call(None, "echo", (1,), {"b": 2}), Subscribe("worker.*"), Checkin(grant),
     ]  # fmt: skip
     refs = set()
     for request in requests:
