@@ -66,7 +66,7 @@ class Hold:
         pool_pid: the pool's process; a restarted pool counts leases anew, and must not hear of this one.
         used: something has run under the lease.
         open: neither given back nor lost.
-        promised: a user has it as a lease, and is told when it is dropped.
+        promised: the name of the pool whose lease a user has it as; he is told when it is dropped.
     """
 
     __slots__ = ("_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid", "promised", "used",
@@ -91,7 +91,7 @@ class Hold:
         self.generation = line.generation
         self.used = False
         self.open = True
-        self.promised = False
+        self.promised = ""
         self._give_back = give_back
 
     def end(self) -> None:
@@ -112,7 +112,7 @@ class Hold:
         except Exception:  # the interpreter may be going down; the end of the process ends the lease
             given_back = self.open = False
         if self.promised and given_back:
-            text = f"lease {self.lease} of worker {self.worker_id} was dropped while open, and is checked in now"
+            text = f"lease {self.lease} of pool {self.promised!r} was dropped while open, and is checked in now"
             warnings.warn(f"{text}: use `with pool.checkout() as lease:`", ResourceWarning, source=self, stacklevel=2)
 
 

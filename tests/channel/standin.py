@@ -124,10 +124,11 @@ class WorkerHandler:
     def do_echo(self, value: Any) -> Any:
         return value
 
-    def do_begin(self) -> None:
+    def do_begin_block(self) -> None:
         pass
 
-    do_commit = do_rollback = do_begin
+    def do_end_block(self, _commit: bool = True) -> None:
+        pass
 
     def do_pid(self) -> int:
         return os.getpid()

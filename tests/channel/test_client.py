@@ -213,7 +213,7 @@ def test_a_pool_that_does_not_answer_is_given_up_after_a_grace(own: Standin) -> 
 def test_a_dropped_lease_is_checked_in_with_a_warning(pool: Pool, eventually: Eventually) -> None:
     lease = pool.checkout()
     lease.echo(1)
-    with pytest.warns(ResourceWarning, match="dropped while open"):
+    with pytest.warns(ResourceWarning, match="'db' was dropped while open"):
         del lease
     eventually(lambda: idle(pool, 2))
 
@@ -430,6 +430,18 @@ def test_a_lease_of_a_former_pool_is_not_checked_in_at_the_new_one(own: Standin,
     eventually(lambda: idle(pool, 2))
 
 
+def test_a_lease_of_a_former_pool_is_over_whether_it_was_used_or_not(own: Standin) -> None:
+    pool = Pool(own.endpoint, "db")
+    used, unused = pool.checkout(), pool.checkout()
+    used.echo(1)
+    own.kill_pool()
+    with pytest.raises((LeaseExpired, WorkerDied)):
+        used.echo(2)
+    with pytest.raises(LeaseExpired):
+        unused.echo(2)
+    assert pool.echo(3) == 3
+
+
 def test_a_waiter_outlives_a_restart_of_the_pool(own: Standin) -> None:
     pool = Pool(own.endpoint, "db")
     leases = [pool.checkout() for _ in range(2)]
@@ -574,6 +586,11 @@ def test_a_forked_child_makes_connections_of_its_own(pool: Pool) -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
         assert lease.echo("parent") == "parent"
         assert pool.status().monitors == 1
+
+
+def test_a_lease_does_not_travel(pool: Pool) -> None:
+    with pool.checkout() as lease, pytest.raises(TypeError, match="lease"):
+        pickle.dumps(lease)
 
 
 def test_a_handle_keeps_few_descriptors_and_gives_them_back(
