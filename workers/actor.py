@@ -15,7 +15,7 @@ from typing import Any
 
 from actorpool import portable, protocol
 from actorpool.actor import Shell, log
-from actorpool.channel import wire
+from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, LeaseExpired, PermanentError, WorkerUnavailable
@@ -40,6 +40,7 @@ class WorkerActor(Shell):
     _pool: Peer | None = None
     _running = False
     _interrupted = False
+    _fired = 0
     _observed = False
     _began = 0.0
 
@@ -71,7 +72,7 @@ class WorkerActor(Shell):
             worker = load_worker(init.worker)(**init.worker_args.open())
             self.session = Session(worker, init.check_on_checkout)
             if init.directory is not None and self.can_watch:
-                path = os.path.join(init.directory, f"{os.getpid()}.w")
+                path = paths.worker(init.directory, os.getpid())
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
         except Exception as error:
             self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(self._packed(error))))
@@ -256,6 +257,7 @@ class WorkerActor(Shell):
         """Run user code, interruptible; its value or what it raised. Nothing is ever raised out of it."""
         if self._observed:
             self._began = time.monotonic()
+        self._fired = 0
         try:
             self._running = True
             if timeout and self.is_process:
@@ -266,12 +268,19 @@ class WorkerActor(Shell):
                 self._running = False
                 if timeout and self.is_process:
                     signal.setitimer(signal.ITIMER_REAL, 0)
-        except Interrupted as interrupted:
-            if interrupted.args == (signal.SIGALRM,):
-                return None, CallTimeout(f"the call ran longer than {timeout:g} s and was interrupted")
-            return None, LeaseExpired("the lease was taken back and the call that ran under it interrupted")
         except BaseException as error:  # user code may raise anything, SystemExit included: it is the caller's
-            return None, error
+            return None, self._verdict(error, timeout)
+
+    def _verdict(self, error: BaseException, timeout: float | None) -> BaseException:
+        """What the caller is told. An interrupt may come out as a driver's own error (sqlite3 says "interrupted")."""
+        if not self._fired:
+            return error
+        if self._fired == signal.SIGALRM:
+            verdict: Exception = CallTimeout(f"the call ran longer than {timeout:g} s and was interrupted")
+        else:
+            verdict = LeaseExpired("the lease was taken back and the call that ran under it interrupted")
+        verdict.__cause__ = error
+        return verdict
 
     def _after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
         """Note a lost connection; at the end of a lease become pristine. After the answer: nobody waits for it."""
@@ -281,6 +290,8 @@ class WorkerActor(Shell):
         if self._observed:
             self._tell(protocol.Called(self._id, lease, now - self._began, error is not None))
         session.used = now
+        if self._fired and error is not None:
+            error = error.__cause__ or error  # what became of the connection, only the original error tells
         if error is not None and session.connected and session.worker.is_disconnect(error):
             session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
             self._tell_lost(session.lost)
@@ -289,7 +300,7 @@ class WorkerActor(Shell):
 
     def _on_interrupt(self, number: int, _frame: Any) -> None:
         if self._running:
-            self._running = False
+            self._running, self._fired = False, number
             raise Interrupted(number)
         if number == INTERRUPT:
             self._interrupted = True
