@@ -38,8 +38,6 @@ LONGEST_SIZE = 11
 """Digits of the length before a message; more is not a message of ours."""
 LARGEST = 2**30
 """Bytes a message may announce; what is larger is not received at all."""
-REPARENTING = 5.0
-"""Seconds the admin waits to become the node's child; it takes less than a millisecond."""
 
 
 class ForgedMessageError(ValueError):
@@ -116,8 +114,7 @@ def _tie(endpoint: Any) -> None:
     parent, transport = endpoint.parent
     if endpoint.addrInst is None:  # the admin: Thespian forks it twice, and the node, a subreaper, adopts it
         transport.close()  # else every actor would keep the node's own socket
-        deadline = time.monotonic() + (REPARENTING if host.CAN_LINK else 0.0)
-        while os.getppid() != parent and time.monotonic() < deadline:
+        while host.CAN_LINK and os.getppid() != parent and host.alive(parent):
             time.sleep(0.0002)
     host.link_to_parent(parent)
 

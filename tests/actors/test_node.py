@@ -125,6 +125,36 @@ def test_a_child_of_the_owner_keeps_no_node_alive() -> None:
             os.kill(child, signal.SIGKILL)
 
 
+def test_an_owners_death_is_seen_without_pidfds_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACTORPOOL_POLLING", "1")
+    program = """
+    if os.fork() == 0:
+        time.sleep(30)  # and holds the pipe's end, so only the pid tells
+    sys.stdin.read()
+    """
+    with Owner(program.replace("os.fork()", "launch.host._libc.fork()")) as owner:
+        children = [child.pid for child in psutil.Process(owner.process.pid).children() if child.pid != owner.node]
+        owner.process.kill()
+        took = gone_within(owner.family, 2.0)
+        assert len(children) == 1
+        os.kill(children[0], signal.SIGKILL)
+    print(f"gone {took * 1000:.0f} ms after an owner that is looked at")
+
+
+def test_an_owner_that_dies_while_its_node_starts_leaves_nothing(eventually: Eventually) -> None:
+    for moment in (0.0, 0.02, 0.05, 0.08, 0.11, 0.15, 0.2):
+        program = f"from actorpool.node import launch; print(flush=True); launch.launch(None, {TCP!r})"
+        owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        assert owner.stdout is not None
+        owner.stdout.readline()
+        time.sleep(moment)  # the moment is what is tested
+        below = psutil.Process(owner.pid).children()
+        owner.kill()
+        owner.communicate()
+        gone_within([process.pid for process in below], 3.0)
+    eventually(lambda: runtime.running() == [])
+
+
 def test_a_forked_copy_of_the_handle_does_not_end_its_parents_node() -> None:
     program = """
     if os.fork() == 0:
