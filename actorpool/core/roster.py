@@ -167,7 +167,9 @@ class Roster(Decider):
             text += f"; the last problem was {type(cause).__name__}: {cause}"
         return NoResource(text, pool=self.name, resource=resource, cause=cause)
 
-    def _none_left(self, call: Call, connection: Connection) -> NoResource:
+    def _none_left(self, call: Call) -> NoResource:
+        connection = call.connection
+        assert connection is not None
         cause = connection.cause
         why = f" ({type(cause).__name__}: {cause})" if cause is not None else ""
         text = (

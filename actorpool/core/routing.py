@@ -6,6 +6,7 @@ because its time is over, or because its connection is (then it goes to another 
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Hashable
 from typing import Any
 
@@ -21,6 +22,11 @@ PATIENCE = 0.05
 
 class Routing(Upkeep):
     """The layer that serves callers."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._homeless: list[tuple[int, Call]] = []
+        self._housing = False
 
     # -- arriving -------------------------------------------------------------------------------------------
 
@@ -226,17 +232,28 @@ class Routing(Upkeep):
     # -- going elsewhere ------------------------------------------------------------------------------------
 
     def _move_calls(self, connection: Connection, now: float) -> None:
-        """The connection is over: each waiting call goes to the best of the others, or fails if none can take it."""
+        """The connection is over: each waiting call goes to the best of the others, or fails if none can take it.
+
+        Looking for a place may find another connection expired, whose calls then join: the oldest goes first.
+        """
         for call in connection.take_queue():
+            heapq.heappush(self._homeless, (call.number, call))
+        if self._housing:
+            return
+        self._housing = True
+        while self._homeless:
+            call = heapq.heappop(self._homeless)[1]
             target = self._choose(call, now) if call.gather is None else None
             if isinstance(target, Connection):
                 self._queue(call, target, now)
             else:
-                self._fail(call, self._none_left(call, connection))
+                self._fail(call, self._none_left(call))
+        self._housing = False
 
     def _reconsider(self, connection: Connection, now: float) -> None:
         """The connection pauses: those of its waiting calls that begin sooner on another one go there."""
-        if connection.state is not LIVE or connection.expired(now):
+        self._live(connection.resource, now)  # nobody is found expired, and its calls moved, halfway through
+        if connection.state is not LIVE:
             return
         for call in connection.take_queue():
             target = connection if call.gather is not None else self._choose(call, now)

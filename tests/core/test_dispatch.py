@@ -819,6 +819,18 @@ def test_several_expired_connections_that_are_met_at_once_end_once_each(pool: Be
     assert [pool.state(id) for id in (first, second, third)] == [ENDING, OPENING, OPENING]
 
 
+def test_calls_of_several_connections_that_end_at_once_move_in_order_of_arrival(pool: Bench) -> None:
+    first, second = pool.open(), pool.open()
+    for ref in "abcd":
+        pool.call(ref)
+    pool("update", "u", "r", None, {"ttl": 1.0})
+    pool.now += 1.0
+    third = pool.open()
+    pool.die(first)  # c looks for a place, and finds the second one expired, where d waits
+    assert (pool.running(third), pool.waiting(third)) == ("c", ["d"])
+    assert pool.state(second) is ENDING
+
+
 def test_a_changed_time_to_live_holds_at_once(pool: Bench) -> None:
     pool.open()
     pool.after(5.0)

@@ -62,6 +62,16 @@ def matches(where: Any, extra: Any) -> bool:
     return extra is not None and extra["zone"] == (0 if isinstance(where, dict) else 1)
 
 
+class Watched(Dispatcher):
+    """Order is checked in the moment of the decision: one step may let many calls begin, wait and move."""
+
+    def _do(self, effect: Any) -> None:
+        if isinstance(effect, Run):
+            queue = self.workers[effect.worker].queue
+            assert all(effect.call.number < number for number in queue), "overtook an older call"
+        super()._do(effect)
+
+
 class Process:
     """One worker process as the world sees it."""
 
@@ -77,7 +87,7 @@ class SharedPool(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 50.0
-        self.core = Dispatcher("p", lambda: 0.5, backoff=Backoff(0.5, 4.0), kill_after=1.0)
+        self.core = Watched("p", lambda: 0.5, backoff=Backoff(0.5, 4.0), kill_after=1.0)
         self.processes: dict[int, Process] = {}
         self.pending: dict[Any, Call | None] = {}
         """Calls that were made and are not answered; the Call once the world has met it."""
@@ -144,7 +154,6 @@ class SharedPool(RuleBasedStateMachine):
         assert call.deadline is None or self.now < call.deadline, "begun after its time was over"
         assert connection.resource == call.resource
         assert call.method in connection.meters
-        assert all(call.number < other for other in connection.queue), "overtook an older call"
         assert not connection.expired(self.now)
         assert self.now >= connection.free_at, "did not wait for the cooldown"
         self.begun.add(call.number)
