@@ -17,7 +17,7 @@ from typing import Any
 
 from actorpool import host, portable
 from actorpool.actor import Shell
-from actorpool.channel import wire
+from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
@@ -96,7 +96,7 @@ class Crew:
             self._watch(hand)
         if self._lane is not None and self._directory is not None:
             with contextlib.suppress(OSError):  # it has died meanwhile, which is noticed by itself
-                hand.peer = self._lane.connect(os.path.join(self._directory, f"{pid}.w"))
+                hand.peer = self._lane.connect(paths.worker(self._directory, pid))
                 hand.peer.state = hand
 
     def tell(self, id: int, message: Any) -> None:
@@ -149,7 +149,7 @@ class Crew:
             hand.peer.close()
         if self._directory is not None and hand.pid is not None:
             with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self._directory, f"{hand.pid}.w"))
+                os.unlink(paths.worker(self._directory, hand.pid))
 
     def end_all(self, timeout: float) -> None:
         """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""

@@ -15,7 +15,7 @@ from typing import Any
 
 from actorpool import portable, protocol
 from actorpool.actor import log
-from actorpool.channel import spin, wire
+from actorpool.channel import paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
@@ -94,7 +94,7 @@ class ConnectionManager(Supervisor):
     def _open_lane(self) -> None:
         if self._directory is None:
             self._directory = self._own_directory = tempfile.mkdtemp(prefix="actorpool-")
-        self._lane = Lane(os.path.join(self._directory, "manager"), self, outside=self.messages, spin=0.0)
+        self._lane = Lane(paths.manager(self._directory), self, outside=self.messages, spin=0.0)
 
     @classmethod
     def child_spec(cls, directory: str | None = None, **options: Any) -> ChildSpec:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
 import random
 import time
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from typing import Any
 
 from actorpool import portable, protocol
 from actorpool.actor import Shell, log
-from actorpool.channel import wire
+from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Effect, Granted, Refused
@@ -84,7 +83,7 @@ class PoolActor(Supervised, Shell):
         arguments = config.worker_args.open() if isinstance(config.worker_args, Parcel) else config.worker_args
         size = worker.auto_size(**arguments) if isinstance(config.size, str) else config.size  # type: ignore[attr-defined]
         if self.directory is not None:
-            path = os.path.join(self.directory, f"{name}.pool")
+            path = paths.pool(self.directory, name)
             self._lane = Lane(path, self, outside=self.messages, spin=spin, max_message=max_message)
         self._clientele = Clientele(self._lane, self._holder_gone)
         self.crew = Crew(self, self._lane, self.directory, self._worker_gone)

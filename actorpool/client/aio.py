@@ -36,7 +36,7 @@ class AsyncLease:
     def __init__(self, link: AioLink | ThreadedLink, hold: Hold, timeout: float, call_timeout: float | None) -> None:
         self._link = link
         self._hold = hold
-        hold.promised = True
+        hold.promised = link.pool
         self._timeout = timeout
         self._call_timeout = call_timeout
 
@@ -105,10 +105,14 @@ class AsyncLease:
     async def _elsewhere(self, work: Work, error: BaseException) -> Any:
         """The first call met a dead or disconnected worker: the lease moves to another one, unseen by the caller."""
         deadline = self._link.now() + self._timeout
+        former = self._hold
         for pause in pauses():
             self._link.checkin(self._hold)
             self._hold = await self._link.another(deadline, pause, error)
-            self._hold.promised = True
+            self._hold.promised = self._link.pool
+            if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
+                self._link.checkin(self._hold)
+                raise faults.expired(self._link.pool, former)
             try:
                 return await self._link.call(self._hold, work)
             except NotStarted as refusal:
@@ -128,6 +132,9 @@ class AsyncLease:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._link.checkin(self._hold)
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a lease belongs to its process and loop: pass the pool, and check out a lease there")
 
     def __repr__(self) -> str:
         hold = self._hold

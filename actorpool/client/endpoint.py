@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actorpool.channel import spin
+from actorpool.channel import paths, spin
 
 
 @dataclass(frozen=True)
@@ -29,12 +29,12 @@ class Endpoint:
     @property
     def manager(self) -> str:
         """The manager's socket."""
-        return f"{self.directory}/manager"
+        return paths.manager(self.directory)
 
     def pool(self, name: str) -> str:
         """The socket of a pool: its registered name."""
-        return f"{self.directory}/{name}.pool"
+        return paths.pool(self.directory, name)
 
     def worker(self, pid: int) -> str:
         """The socket of a worker process."""
-        return f"{self.directory}/{pid}.w"
+        return paths.worker(self.directory, pid)

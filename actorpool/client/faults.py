@@ -75,7 +75,7 @@ def expired(pool: str, hold: Hold) -> LeaseExpired:
     if hold.generation != line.generation:
         text = "belongs to the process that forked this one; check out a lease here"
     else:
-        text = "is over: checked in, taken back (by max_lease, a drain or a timeout), or its worker or pool was replaced"
+        text = "is over: checked in, taken back (max_lease, a drain, a timeout), or its worker or pool was replaced"
     return LeaseExpired(f"pool {pool!r}: lease {hold.lease} {text}", pool=pool)
 
 

@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
+from actorpool.channel import paths
 from actorpool.client.pool import Pool
 from actorpool.client.site import Site, node_site
 from actorpool.config import PoolConfig, check_pool_name
@@ -172,7 +173,7 @@ class System:
         return pool
 
     def _check_socket(self, name: str) -> None:
-        if self.directory is not None and not runtime.socket_fits(path := f"{self.directory}/{name}.pool"):
+        if self.directory is not None and not runtime.socket_fits(path := paths.pool(self.directory, name)):
             text = f"{path} has more than the {runtime.LONGEST_PATH} bytes a socket's path may have: shorten the name"
             raise InvalidConfig("pool", {"name": f"{text}, or set ACTORPOOL_RUNTIME_DIR"})
 

@@ -1,0 +1,26 @@
+"""The names of the channel's sockets in a system's directory; said once, for those who bind and those who connect."""
+
+from __future__ import annotations
+
+import hashlib
+
+LONGEST_NAME = 40
+"""Letters of a pool's name that go into a file name as they are: a socket's path has at most 107 bytes in all."""
+_KEPT = 24
+
+
+def manager(directory: str) -> str:
+    """The manager's socket."""
+    return f"{directory}/manager"
+
+
+def pool(directory: str, name: str) -> str:
+    """A pool's socket: its registered name, so that a restarted pool is found at once."""
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:_KEPT]}-{hashlib.blake2b(name.encode(), digest_size=7).hexdigest()}"
+    return f"{directory}/{name}.pool"
+
+
+def worker(directory: str, pid: int) -> str:
+    """A worker's socket: no two processes have one pid."""
+    return f"{directory}/{pid}.w"
