@@ -502,3 +502,65 @@ def test_a_system_inside_this_process_starts_none_and_leaves_its_logging_alone()
         assert set(psutil.Process().children(recursive=True)) <= before
         assert ActorSystem().ask(system.manager, WithConnection("echo", EchoWorker.pid), 5).unwrap() == os.getpid()
     assert logging.root.handlers == handlers
+
+
+# -- the end of everything ---------------------------------------------------------------------------------------------
+
+
+def test_two_seconds_after_the_owners_death_busy_workers_are_gone_as_well(
+    tmp_path: Path, eventually: Eventually
+) -> None:
+    program = """
+    import actorpool, threading, time
+    from actorpool.workers import EchoWorker
+    system = actorpool.start()
+    pool = system.start_pool("echo", worker=EchoWorker, size=3)
+    def busy(worker):
+        for _ in range(60):
+            time.sleep(1)
+    for _ in range(3):
+        threading.Thread(target=pool.run, args=(busy,), daemon=True).start()
+    while pool.status().monitors < 3:
+        time.sleep(0.01)
+    print(system.tree().pid, flush=True)
+    time.sleep(60)
+    """
+    owner = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=tmp_path
+    )
+    assert owner.stdout is not None
+    root = psutil.Process(int(owner.stdout.readline()))
+    everybody = [*psutil.Process(owner.pid).children(recursive=True)]
+    assert len(everybody) == 9  # node, admin, logger, root, manager, pool and three workers
+    assert root in everybody
+    owner.kill()
+    begun = time.monotonic()
+    eventually(lambda: not any(host.alive(process.pid) for process in everybody), 2.0)
+    print(f"{len(everybody)} processes, three of them busy, gone {time.monotonic() - begun:.2f} s after the owner")
+    owner.communicate()
+
+
+def test_an_orderly_end_lets_workers_disconnect(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text(
+        textwrap.dedent(
+            """
+            import actorpool, os
+            from actorpool.workers import Worker
+
+            class Polite(Worker):
+                def open(self):
+                    self.mark = f"{os.getpid()}.open"
+                    open(self.mark, "w").close()
+
+                def close(self):
+                    os.rename(self.mark, self.mark.replace("open", "closed"))
+
+            with actorpool.start() as system:
+                system.start_pool("polite", worker=Polite, size=3)
+            """
+        )
+    )
+    done = run("shop.py", cwd=tmp_path)
+    assert (done.stderr, done.returncode) == ("", 0)
+    assert len(list(tmp_path.glob("*.closed"))) == 3
+    assert list(tmp_path.glob("*.open")) == []
