@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import random
 import signal
 import time
@@ -24,10 +25,6 @@ from actorpool.supervisors.nest import Begin, Nest
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised
 
-HEARTBEAT = 0.1
-"""Seconds between two looks on system bases that cannot watch: the UDP base mutes child deaths after ten of them."""
-_BEAT = "heartbeat"
-
 Then = Callable[[Any, "SupervisorError | None"], None]
 
 
@@ -49,8 +46,8 @@ class Supervisor(Supervised, Shell):
         self._asked: dict[int, Then] = {}
         self._last_asked = 0
         self._over = False
-        if self.is_process and not self.can_watch:
-            self.set_timer(HEARTBEAT, _BEAT)
+        if self.is_process:
+            gc.freeze()  # no child looks through what it was forked with: that would copy every page of it
         self._step(signals.Boot())
         return LATER
 
@@ -70,11 +67,9 @@ class Supervisor(Supervised, Shell):
             self.on_other(message, sender)
 
     def on_timer(self, payload: Any) -> None:
-        """A deadline of the machine; or only a reason for Thespian to look after its children."""
+        """A deadline of the machine."""
         if isinstance(payload, signals.Due):
             self._step(payload)
-        elif payload == _BEAT:
-            self.set_timer(HEARTBEAT, _BEAT)
 
     def on_child_exit(self, address: ActorAddress) -> None:
         """A child's process is gone."""
