@@ -38,6 +38,7 @@ class Begin:
         actor: as in the spec, packed.
         args: dicts, packed, each over those before.
         ref: of the request that this start answers, below no supervisor; None below one.
+        awaited: somebody waits for the answer; else only a failure is told.
     """
 
     token: int
@@ -45,6 +46,7 @@ class Begin:
     actor: Parcel
     args: tuple[Parcel, ...] = ()
     ref: Any = None
+    awaited: bool = True
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class Nest(Shell):
 
     def _start(self) -> Any:
         begin = self._begin
-        if begin.ref is not None:
+        if begin.ref is not None and begin.awaited:
             self.send(self._starter, Beginning(begin.ref, os.getpid()))
         try:
             outcome = self._host()
@@ -122,7 +124,8 @@ class Nest(Shell):
         if ref is None:
             self.send(self._starter, event)
         elif isinstance(event, Began):
-            self.send(self._starter, Ok(self.myAddress, ref))
+            if self._begin.awaited:
+                self.send(self._starter, Ok(self.myAddress, ref))
         elif not isinstance(event, Remembered):
             if isinstance(event, Refused):
                 self.send(self._starter, Err(wire.load_error(event.end.error.data), ref))

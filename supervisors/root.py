@@ -33,9 +33,9 @@ def start_supervisor(actor_system_or_actor: Any, spec: SupervisorSpec, name: str
         SupervisorError: from an `ActorSystem`: a child did not start (its id and its reason are in the text), and those
             before it were stopped again.
     """
-    begin = Begin(0, name, Parcel.of(spec), ref=new_ref())
     if isinstance(actor_system_or_actor, Actor):
-        return _start_below(actor_system_or_actor, begin)
+        return _start_below(actor_system_or_actor, Begin(0, name, Parcel.of(spec), ref=new_ref(), awaited=False))
+    begin = Begin(0, name, Parcel.of(spec), ref=new_ref())
     address = actor_system_or_actor.createActor(Nest)
     if _has_processes(actor_system_or_actor):
         with actor_system_or_actor.private() as context:  # nobody else's late answers arrive here

@@ -81,10 +81,10 @@ class Supervised:
         """End this actor, after the message at hand. Later messages are not delivered any more.
 
         Args:
-            reason: `"normal"` and `"shutdown"` are ordinary ends; with any other the supervisor restarts a transient
-                child, too.
+            reason: `"normal"` and `"shutdown"` are ordinary ends; with any other, which may be an exception, the
+                supervisor restarts a transient child, too.
         """
-        self._leave(End(reason))
+        self._leave(end_of(reason) if isinstance(reason, BaseException) else End(reason))
 
     def exit_with(self, reason: Any, text: str = "") -> None:
         """As `stop`, with a traceback as text."""
