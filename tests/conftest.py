@@ -161,3 +161,50 @@ def system() -> Iterator[Any]:
 
     with actorpool.start() as running:
         yield running
+
+
+# -- real servers and a breakable network: what they need is imported only where they are used --------------------
+
+
+@pytest.fixture(scope="session")
+def pg_server() -> Iterator[Any]:
+    """A real PostgreSQL (`PgServer`), shared by all tests of the run."""
+    from tests.workers.pgserver import serve
+
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def pg(pg_server: Any) -> Iterator[Any]:
+    """The PostgreSQL, with an empty schema `public` before and after the test."""
+    clean = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public"
+    pg_server.query(clean)
+    yield pg_server
+    pg_server.query(clean)
+
+
+@pytest.fixture
+def proxy_to() -> Iterator[Callable[[Any], Any]]:
+    """Make a `Proxy` to a target; all are closed after the test."""
+    from tests.workers.proxy import Proxy
+
+    made: list[Proxy] = []
+
+    def make(target: Any) -> Proxy:
+        made.append(Proxy(target))
+        return made[-1]
+
+    yield make
+    for proxy in made:
+        proxy.close()
+
+
+@pytest.fixture
+def web() -> Iterator[Any]:
+    """A real HTTP server on loopback (`WebServer`)."""
+    from tests.workers.webserver import WebServer
+
+    server = WebServer()
+    yield server
+    server.close()

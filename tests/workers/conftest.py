@@ -1,4 +1,4 @@
-"""Real servers and a breakable network for the workers' tests."""
+"""Databases of every kind for the workers' tests, and an interrupt."""
 
 from __future__ import annotations
 
@@ -13,47 +13,8 @@ import pytest
 
 from actorpool.workers import DbapiWorker, PostgresWorker, SqlAlchemyWorker, SqliteWorker, SqlWorker
 from tests.workers.databases import KINDS, Database, OpenPostgres
-from tests.workers.pgserver import PgServer, serve
+from tests.workers.pgserver import PgServer
 from tests.workers.proxy import Proxy
-from tests.workers.webserver import WebServer
-
-
-@pytest.fixture(scope="session")
-def pg_server() -> Iterator[PgServer]:
-    """A real PostgreSQL, shared by all tests of the run."""
-    with serve() as server:
-        yield server
-
-
-@pytest.fixture
-def pg(pg_server: PgServer) -> Iterator[PgServer]:
-    """The PostgreSQL, with an empty schema `public` before and after the test."""
-    clean = "DROP SCHEMA public CASCADE; CREATE SCHEMA public; GRANT ALL ON SCHEMA public TO public"
-    pg_server.query(clean)
-    yield pg_server
-    pg_server.query(clean)
-
-
-@pytest.fixture
-def proxy_to() -> Iterator[Callable[[Any], Proxy]]:
-    """Make a `Proxy` to a target; all are closed after the test."""
-    made: list[Proxy] = []
-
-    def make(target: Any) -> Proxy:
-        made.append(Proxy(target))
-        return made[-1]
-
-    yield make
-    for proxy in made:
-        proxy.close()
-
-
-@pytest.fixture
-def web() -> Iterator[WebServer]:
-    """A real HTTP server on loopback."""
-    server = WebServer()
-    yield server
-    server.close()
 
 
 class Interrupted(KeyboardInterrupt):
