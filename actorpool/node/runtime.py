@@ -20,6 +20,7 @@ import sys
 from dataclasses import asdict, dataclass, fields
 
 from actorpool import __version__, host
+from actorpool.channel import paths
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
 
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
@@ -32,7 +33,7 @@ PROTOCOL = 1
 """Raised when the two sides of the channel or the internal messages no longer understand each other."""
 KEPT = "node.log"
 MANAGER = "manager"
-"""The name of the manager's socket, and the manager's id below the root supervisor."""
+"""The manager's id below the root supervisor."""
 _COOKIE_BYTES = 32
 
 
@@ -130,8 +131,8 @@ class RuntimeDirectory:
         _sweep(top)
         while True:
             path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
-            if not socket_fits(os.path.join(path, MANAGER)):
-                text = f"{path}/{MANAGER} has more than the {LONGEST_PATH} bytes a socket's path may have"
+            if not socket_fits(paths.manager(path)):
+                text = f"{paths.manager(path)} has more than the {LONGEST_PATH} bytes a socket's path may have"
                 raise InvalidConfig("system", {"name": f"{text}: set ACTORPOOL_RUNTIME_DIR to a shorter one"})
             _private_directory(path)
             try:
