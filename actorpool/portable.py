@@ -47,7 +47,7 @@ def _found_on_path(name: str) -> bool:
     module = sys.modules.get(name)
     origin = getattr(module, "__file__", None)
     if module is None or origin is None:
-        return module is not None and name in sys.builtin_module_names or _spec(name) is not None
+        return (module is not None and name in sys.builtin_module_names) or _spec(name) is not None
     spec = _spec(name)
     return spec is not None and spec.origin == origin
 
@@ -124,12 +124,12 @@ class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(value, (type, FunctionType)):
             module = sys.modules.get(getattr(value, "__module__", None) or "")
             if isinstance(module, ModuleType) and module.__name__ != "__main__" and not _importable(module.__name__):
-                with _by_value(module):
+                with _ByValueOf(module):
                     return super().reducer_override(value)
         return super().reducer_override(value)
 
 
-class _by_value:
+class _ByValueOf:
     def __init__(self, module: ModuleType) -> None:
         self.module = module
 

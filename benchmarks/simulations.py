@@ -218,21 +218,21 @@ def cost_of_pairs(workers: int, pairs: int) -> float:
     for ref in range(pairs):
         now += 1e-5
         (granted,) = core.checkout(now, ref, "caller")
-        core.checkin(now, granted.lease)  # type: ignore[union-attr]
+        core.checkin(now, granted.lease)
     return (time.perf_counter() - began) / pairs * 1e6
 
 
 def cost_of_handovers(workers: int, pairs: int) -> float:
     """Microseconds for a checkin that serves a waiter, and the next waiter; all workers out, as many waiting."""
     core, now = idle_pool(workers, max_overflow=0), 0.0
-    leases = [effect.lease for ref in range(workers) for effect in core.checkout(now, ref, "caller")]  # type: ignore[union-attr]
+    leases = [effect.lease for ref in range(workers) for effect in core.checkout(now, ref, "caller")]
     for ref in range(workers, 2 * workers):
         core.checkout(now, ref, "caller")
     began = time.perf_counter()
     for number in range(pairs):
         now += 1e-6
         (granted,) = core.checkin(now, leases[number])
-        leases.append(granted.lease)  # type: ignore[union-attr]
+        leases.append(granted.lease)
         core.checkout(now, 2 * workers + number, "caller")
     return (time.perf_counter() - began) / pairs * 1e6
 

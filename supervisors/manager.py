@@ -74,7 +74,7 @@ class ConnectionManager(Supervisor):
             others: what a predecessor was given to `supervise`.
         """
         self._options = dict(options or {})
-        self._own_directory = None
+        self._own_directory: str | None = None
         self._directory = directory
         self._hub = Hub(self._options.get("sinks", ()), here=not self.is_process)
         self._register = Register(POOLS)

@@ -11,7 +11,7 @@ from actorpool.workers.actor import WorkerActor
 class SupervisedWorker(Supervised, WorkerActor):
     """Hosts one worker: send it `Call(None, method, args)`. A connection that fails is no crash, a dying process is."""
 
-    def init(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:  # type: ignore[override]
+    def init(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:
         """Create the worker; it connects at its first call.
 
         Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from typing import Any, NamedTuple, Union
+from typing import Any, NamedTuple
 
 
 class Granted(NamedTuple):
@@ -110,6 +110,7 @@ class Stopped(NamedTuple):
     """The pool was asked to stop and no worker is left."""
 
 
-Effect = Union[
-    Granted, Refused, Ended, Start, Open, Close, Check, Revoke, Stop, Kill, Emit, Answer, Ready, Fail, Stopped
-]
+Effect = (
+    Granted | Refused | Ended | Start | Open | Close | Check | Revoke | Stop | Kill
+    | Emit | Answer | Ready | Fail | Stopped
+)  # fmt: skip

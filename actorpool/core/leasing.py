@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
 from actorpool.core.fleet import DOWN, LEASED, REVOKING
-from actorpool.core.ledger import Lease, decides
+from actorpool.core.ledger import Lease
 from actorpool.core.waiting import Waiter
 from actorpool.core.workforce import Workforce
 from actorpool.errors import (

@@ -6,35 +6,20 @@ their connections) <- `Leasing` (callers) <- `PoolCore` (operations and time).
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable, Hashable
-from typing import Any, Concatenate, ParamSpec, TypeVar
+from typing import Any
 
 from actorpool.config import PoolConfig
 from actorpool.core.agenda import Agenda
 from actorpool.core.backoff import Backoff, Retry
 from actorpool.core.breaker import Circuit
-from actorpool.core.effects import Effect, Emit
+from actorpool.core.decider import Decider
 from actorpool.core.fleet import DOWN, IDLE, LEASED, OPENING, STARTING, STOPPING, Fleet, Worker
 from actorpool.core.intensity import Intensity
 from actorpool.core.meters import Quantiles
 from actorpool.core.waiting import WaitingQueue
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
-
-P = ParamSpec("P")
-Core = TypeVar("Core", bound="Ledger")
-
-
-def decides(method: Callable[Concatenate[Core, P], None]) -> Callable[Concatenate[Core, P], list[Effect]]:
-    """A public step of a pool: what it decided is returned as effects, in order."""
-
-    @functools.wraps(method)
-    def step(self: Core, *args: P.args, **kwargs: P.kwargs) -> list[Effect]:
-        method(self, *args, **kwargs)
-        return self._flush()
-
-    return step
 
 
 class Lease:
@@ -53,7 +38,7 @@ class Lease:
         self.trial = False
 
 
-class Ledger:
+class Ledger(Decider):
     """Everything a pool knows; every figure is counted from it, never kept beside it.
 
     Args:
@@ -67,6 +52,7 @@ class Ledger:
     def __init__(
         self, name: str, config: PoolConfig, size: int, now: float, random: Callable[[], float], first_id: int = 1
     ) -> None:
+        super().__init__()
         self.name = name
         self.config = config
         self.size = size
@@ -99,7 +85,6 @@ class Ledger:
         self._replaced: set[int | None] = set()
         self._worker_ids = itertools.count(first_id)
         self._lease_ids = itertools.count(1)
-        self._effects: list[Effect] = []
 
     # -- figures ------------------------------------------------------------------------------------------
 
@@ -197,18 +182,6 @@ class Ledger:
                 f" by pid {getattr(holder, 'pid', '?')} on {getattr(holder, 'host', '?')}"
             )
         return text
-
-    # -- shared by the layers -----------------------------------------------------------------------------
-
-    def _do(self, effect: Effect) -> None:
-        self._effects.append(effect)
-
-    def _emit(self, name: str, /, *, metadata: dict[str, Any] | None = None, **measurements: Any) -> None:
-        self._effects.append(Emit(name, measurements, metadata or {}))
-
-    def _flush(self) -> list[Effect]:
-        effects, self._effects = self._effects, []
-        return effects
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken. For tests: it looks at everything."""

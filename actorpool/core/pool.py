@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any
 
 from actorpool.core.autoscale import Scaler, target_size
+from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ready, Stopped
 from actorpool.core.fleet import DOWN, IDLE, LEASED, REVOKING, STARTING, STOPPING, Worker
 from actorpool.core.leasing import Leasing
-from actorpool.core.ledger import decides
 from actorpool.errors import CallTimeout, PoolStopped
 
 
@@ -78,7 +78,7 @@ class PoolCore(Leasing):
 
     @decides
     def stop(self, now: float, ref: Any, timeout: float) -> None:
-        """End the pool: waiters fail at once, running calls may finish within `timeout`. `Stopped` when none is left."""
+        """End the pool: waiters fail at once, running calls may finish within `timeout`. Then `Stopped`."""
         self.stopping = True
         for waiter in self.queue.clear():
             self._refuse(waiter, PoolStopped(f"pool {self.name!r} was stopped while you waited", pool=self.name))

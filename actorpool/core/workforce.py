@@ -6,9 +6,10 @@ Two things are kept apart: a *crash* is the death of a process and counts agains
 
 from __future__ import annotations
 
+from actorpool.core.decider import decides
 from actorpool.core.effects import Check, Close, Fail, Kill, Open, Ready, Start, Stop, Stopped
 from actorpool.core.fleet import CHECKING, DOWN, IDLE, LEASED, OPENING, STARTING, STOPPING, Worker
-from actorpool.core.ledger import Ledger, decides
+from actorpool.core.ledger import Ledger
 from actorpool.errors import RestartIntensityExceeded
 
 SPREAD = 0.01
@@ -251,9 +252,7 @@ class Workforce(Ledger):
 
     def _available(self, worker: Worker, now: float) -> None:
         """The worker came back, connected and pristine: the one place that says what becomes of it."""
-        if self.stopping:
-            self._stop(worker, now)
-        elif worker.recycle == "retire":
+        if self.stopping or worker.recycle == "retire":
             self._stop(worker, now)
         elif worker.broken:
             self._open(worker, now)
