@@ -136,7 +136,8 @@ class Session:
         """
         if lease < self.fence:
             return
-        self.fence = lease + 1
+        if lease:  # 0 is no lease but a worker without a pool, which goes on
+            self.fence = lease + 1
         if self.dirty:
             self.reset()
 

@@ -1,15 +1,13 @@
 """Supervisors of real actors on the three system bases: order, reasons, answers, and nothing left behind."""
 
-import gc
 import os
 import signal
 import statistics
 import time
-from contextlib import contextmanager
 
 import psutil
 import pytest
-from thespian.actors import Actor, ActorExitRequest, ActorSystem
+from thespian.actors import Actor, ActorExitRequest
 
 from actorpool import host
 from actorpool.errors import SupervisorError
@@ -28,48 +26,11 @@ from actorpool.supervisors import (
     WhichChildren,
     start_supervisor,
 )
+from tests.actors.stock import THESPIAN_LEAKS, ask, info, pids, refused, restarts
 from tests.actors.supervised_actors import Broken, Child, Diary, Dispatching, Herod, Plain, Starter, Telling
 
-# Thespian leaves its sockets to the garbage collector.
-pytestmark = [
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
-]
-
-SIMPLE, TCP, UDP = "simpleSystemBase", "multiprocTCPBase", "multiprocUDPBase"
+pytestmark = THESPIAN_LEAKS
 PLENTY = {"max_restarts": 1000, "max_seconds": 5}
-
-
-@contextmanager
-def actor_system(base, port):
-    capabilities = {} if base == SIMPLE else {"Admin Port": port}
-    system = ActorSystem(base, capabilities, logDefs={"version": 1}, transientUnique=True)
-    try:
-        yield system
-    finally:
-        system.shutdown()
-        del system
-        gc.collect()
-
-
-@pytest.fixture(params=[SIMPLE, TCP, UDP])
-def any_base(request, free_port):
-    with actor_system(request.param, free_port) as system:
-        system.base_name = request.param
-        yield system
-
-
-@pytest.fixture(params=[TCP, UDP])
-def processes(request, free_port):
-    """A system whose actors are processes."""
-    with actor_system(request.param, free_port) as system:
-        yield system
-
-
-@pytest.fixture
-def tcp(free_port):
-    with actor_system(TCP, free_port) as system:
-        yield system
 
 
 @pytest.fixture
@@ -83,33 +44,6 @@ def child(diary):
         return ChildSpec(id, Child, {"diary": str(diary.path), **args}, restart, shutdown)
 
     return make
-
-
-def ask(system, supervisor, request):
-    """The answer to a request; raises the error that is the answer."""
-    reply = system.ask(supervisor, request, 10)
-    while reply is not None and getattr(reply, "ref", None) != request.ref:
-        reply = system.listen(10)
-    assert reply is not None, f"no answer to {request}"
-    return reply.unwrap()
-
-
-def info(system, supervisor, id):
-    return next(item for item in ask(system, supervisor, WhichChildren()) if item.id == id)
-
-
-def pids(system, supervisor):
-    return {item.id: item.pid for item in ask(system, supervisor, WhichChildren())}
-
-
-def restarts(system, supervisor):
-    return {item.id: item.restarts for item in ask(system, supervisor, WhichChildren()) if item.state == "running"}
-
-
-def refused(system, supervisor, request):
-    with pytest.raises(SupervisorError) as caught:
-        ask(system, supervisor, request)
-    return caught.value
 
 
 # -- on every base ----------------------------------------------------------------------------------------------------
