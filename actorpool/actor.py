@@ -116,8 +116,10 @@ class Shell(Actor):  # type: ignore[misc]
                 self._myRef.transport.set_watch([])
             self.on_exit()
             self.leave()
-        elif isinstance(message, (DeadEnvelope, PoisonMessage)):
-            log.debug("undelivered: %s", type(message).__name__)
+        elif isinstance(message, PoisonMessage):
+            self.on_undelivered(message.poisonMessage, message.details)
+        elif isinstance(message, DeadEnvelope):
+            self.on_undelivered(message.deadMessage, "its receiver is gone")
         elif not isinstance(message, ActorSystemMessage):
             self.on_message(message, sender)
 
@@ -225,6 +227,10 @@ class Shell(Actor):  # type: ignore[misc]
 
     def on_child_exit(self, address: ActorAddress) -> None:
         """A child created by `spawn` is gone; called exactly once for each."""
+
+    def on_undelivered(self, message: Any, why: str) -> None:
+        """A message of this actor did not arrive, or its receiver failed on it."""
+        log.debug("undelivered: %s: %s", type(message).__name__, why)
 
     def on_exit(self) -> None:
         """The actor ends after this; may block for a bounded time."""

@@ -78,6 +78,12 @@ class Supervisor(Supervised, Shell):
             _, pid = self._processes.pop(token)
             self._step(signals.Exited(token, _shown(self.exit_status(pid))))
 
+    def on_undelivered(self, message: Any, why: str) -> None:
+        """A child cannot be told what it is (over UDP a message has 64 KiB at most): it will not start."""
+        if isinstance(message, Begin):
+            reason = f"its first message could not be sent: {why.strip().splitlines()[-1]}"
+            self._step(signals.Refused(message.token, End(reason, why)))
+
     def on_other(self, message: Any, sender: Any) -> None:
         """A message that is none of a supervisor's. Requests are refused, the rest is dropped."""
         if isinstance(message, Request):

@@ -26,7 +26,7 @@ from actorpool.supervisors import (
     WhichChildren,
     start_supervisor,
 )
-from tests.actors.stock import THESPIAN_LEAKS, ask, info, pids, refused, restarts
+from tests.actors.stock import THESPIAN_LEAKS, UDP, actor_system, ask, info, pids, refused, restarts
 from tests.actors.supervised_actors import Broken, Child, Diary, Dispatching, Herod, Plain, Starter, Telling
 
 pytestmark = THESPIAN_LEAKS
@@ -405,6 +405,15 @@ def test_a_supervisor_killed_while_it_starts_is_told_of(tcp, diary, child, event
     with pytest.raises(SupervisorError, match="died while it started"):
         start_supervisor(tcp, SupervisorSpec([child("a", how="sleep")]))
     killer.join()
+
+
+def test_args_too_big_for_a_datagram_fail_the_start_of_that_child(free_port, child):
+    with actor_system(UDP, free_port) as system:
+        template = child("many", how="x" * 40_000)
+        supervisor = start_supervisor(system, SupervisorSpec([template], strategy="simple_one_for_one"))
+        error = refused(system, supervisor, StartChild({"remembered": "x" * 40_000}))
+        assert "could not be sent: OSError" in str(error)
+        ask(system, supervisor, StartChild({"how": ""}))
 
 
 def test_children_that_are_killed_together_are_all_restarted(processes, child, eventually):
