@@ -269,7 +269,15 @@ class WorkerActor(Shell):
                 if timeout and self.is_process:
                     signal.setitimer(signal.ITIMER_REAL, 0)
         except BaseException as error:  # user code may raise anything, SystemExit included: it is the caller's
+            self._note_loss(error)
             return None, self._verdict(error, timeout)
+
+    def _note_loss(self, error: BaseException) -> None:
+        """Tell the pool of a lost connection, before the caller hears of it: his next call is then a checked one."""
+        session = self.session
+        if session is not None and session.connected and session.worker.is_disconnect(error):
+            session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
+            self._tell_lost(session.lost)
 
     def _verdict(self, error: BaseException, timeout: float | None) -> BaseException:
         """What the caller is told. An interrupt may come out as a driver's own error (sqlite3 says "interrupted")."""
@@ -283,18 +291,13 @@ class WorkerActor(Shell):
         return verdict
 
     def _after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
-        """Note a lost connection; at the end of a lease become pristine. After the answer: nobody waits for it."""
+        """At the end of a lease become pristine. After the answer: nobody waits for it."""
         session = self.session
         assert session is not None
         now = time.monotonic()
         if self._observed:
             self._tell(protocol.Called(self._id, lease, now - self._began, error is not None))
         session.used = now
-        if self._fired and error is not None:
-            error = error.__cause__ or error  # what became of the connection, only the original error tells
-        if error is not None and session.connected and session.worker.is_disconnect(error):
-            session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
-            self._tell_lost(session.lost)
         if last:
             self._end(lease)
 
