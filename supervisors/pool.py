@@ -22,9 +22,8 @@ from actorpool.core.effects import Effect, Granted, Refused
 from actorpool.core.fleet import STOPPING
 from actorpool.core.pool import PoolCore
 from actorpool.errors import PoolStopped
-from actorpool.messages import Checkin, Checkout, Err, Event, Request, WithConnection
+from actorpool.messages import Checkin, Checkout, Err, Request, WithConnection
 from actorpool.portable import Letter, Parcel
-from actorpool.status import Sample
 from actorpool.supervisors.callers import (
     Asker,
     Calls,
@@ -41,7 +40,7 @@ from actorpool.supervisors.gatherings import Gatherings
 from actorpool.supervisors.pool_effects import EFFECTS
 from actorpool.supervisors.pool_verbs import LATER_ANSWER, VERBS
 from actorpool.supervisors.supervised import LATER, Supervised
-from actorpool.telemetry import Hub, Samples
+from actorpool.supervisors.telling import Telling
 
 
 class PoolActor(Supervised, Shell):
@@ -72,11 +71,8 @@ class PoolActor(Supervised, Shell):
         """
         self.name, self.config = name, config
         self.directory = directory if self.can_watch else None
-        self.spin, self.max_message, self._interval = spin, max_message, metrics_interval
-        self.hub = Hub(sinks, name, here=not self.is_process)
-        for pattern, address in subscriptions:
-            self.hub.subscribe(pattern, address)
-        self.samples = Samples()
+        self.spin, self.max_message = spin, max_message
+        self.telling = Telling(self, sinks, subscriptions, metrics_interval)
         self._armed: float | None = None
         self._lane: Lane | None = None
         worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
@@ -90,11 +86,10 @@ class PoolActor(Supervised, Shell):
         self._calls = Calls(self)
         self.gatherings = Gatherings(self.crew)
         self.core = PoolCore(name, config, size, time.monotonic(), random.random)
-        self.observe()
+        self.telling.begin()
         if self.is_process:
             gc.collect()
             gc.freeze()  # what is loaded so far stays shared with every worker
-        self.set_timer(self._interval, "sample")
         self.carry_out(self.core.start(time.monotonic()))
         return LATER
 
@@ -252,7 +247,7 @@ class PoolActor(Supervised, Shell):
 
     def _called(self, message: protocol.Called) -> None:
         metadata = {"worker": message.worker_id, "lease": message.lease, "failed": message.failed}
-        self.emit("call.done", {"ms": message.seconds * 1e3}, metadata)
+        self.telling.event("call.done", {"ms": message.seconds * 1e3}, metadata)
 
     def _worker_gone(self, id: int) -> None:
         if id not in self.core.fleet:
@@ -281,9 +276,10 @@ class PoolActor(Supervised, Shell):
     def on_timer(self, payload: Any) -> None:
         """A moment of the core, a sample, or a look at callers that cannot be watched."""
         if payload == "sample":
-            self._sample()
+            self.telling.sample()
         else:
             self._armed = None
+            self.telling.expire(time.monotonic())
             self._clientele.poll(time.monotonic())
             self.gatherings.expire(time.monotonic())
             self.carry_out(self.core.tick(time.monotonic()))
@@ -291,25 +287,12 @@ class PoolActor(Supervised, Shell):
 
     def _arm(self) -> None:
         """Ask Thespian for a timer, unless one that is early enough is on its way."""
-        moments = [self.core.deadline(), self.gatherings.deadline(), self._clientele.deadline()]
+        timed = (self.core, self.gatherings, self._clientele, self.telling)
+        moments = [part.deadline() for part in timed]
         deadline = min((moment for moment in moments if moment is not None), default=None)
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._armed = deadline
             self.set_timer(deadline - time.monotonic(), "tick")
-
-    def _sample(self) -> None:
-        now = time.monotonic()
-        status = self.core.status(now)
-        sample = Sample(
-            time.time(), status.monitors, status.waiting, status.total, status.wait_ms_p50, status.wait_ms_p99,
-            self.gatherings.sessions,
-        )  # fmt: skip
-        self.samples.add(sample)
-        self.emit("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
-        self.hub.flush(time.time())
-        self.carry_out(self.core.sampled(now, self.samples.leases()))
-        self.gatherings.ask_sessions(self.core.fleet.idle, now)
-        self.set_timer(self._interval, "sample")
 
     # -- incoming: administration -----------------------------------------------------------------------------------
 
@@ -347,19 +330,6 @@ class PoolActor(Supervised, Shell):
         now = time.monotonic()
         self.carry_out(self.core.checkout(now, holder.request.ref, holder, max(holder.deadline - now, 0.001)))
 
-    def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Tell an event to whoever listens."""
-        if self.hub.wants(name):
-            for address, event in self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)):
-                self.send(address, event)
-
-    def observe(self) -> None:
-        """Have the core speak of every checkout, and workers of every call, only while somebody listens."""
-        self.core.observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
-        if self.hub.wants("call.done"):
-            for hand in self.crew:
-                self.crew.tell(hand.id, protocol.Observe())
-
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def on_exit(self) -> None:
@@ -370,7 +340,7 @@ class PoolActor(Supervised, Shell):
             error = PoolStopped(f"pool {self.name!r} ended while you waited", pool=self.name)
             waiter.caller.refused(self, Refused(waiter.ref[1], waiter.caller, error))  # type: ignore[attr-defined]
         self.crew.end_all(self.config.kill_after)
-        self.hub.close()
+        self.telling.close()
         self._clientele.close()
         if self._lane is not None:
             self._lane.close()

@@ -42,7 +42,7 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
         parent=pool.myAddress,
         spin=pool.spin,
         max_message=pool.max_message,
-        observed=pool.hub.wants("call.done"),
+        observed=pool.telling.hub.wants("call.done"),
     )
     pool.crew.start(effect.worker, init, config.placement)
 
@@ -85,7 +85,7 @@ def emit(pool: PoolActor, effect: fx.Emit) -> None:
     """Tell an event."""
     if effect.name == "pool.leak":
         log.warning("pool %s: leak: %s %s", pool.name, effect.metadata, effect.measurements)
-    pool.emit(effect.name, effect.measurements, effect.metadata)
+    pool.telling.event(effect.name, effect.measurements, effect.metadata)
 
 
 def answer(pool: PoolActor, effect: fx.Answer) -> None:
@@ -96,7 +96,7 @@ def answer(pool: PoolActor, effect: fx.Answer) -> None:
 def ready(pool: PoolActor, effect: fx.Ready) -> None:
     """The pool counts as started."""
     log.info("Started connection pool: %s", pool.name)
-    pool.emit("pool.started", {"size": pool.core.size, "max_overflow": pool.core.max_overflow}, {})
+    pool.telling.event("pool.started", {"size": pool.core.size, "max_overflow": pool.core.max_overflow}, {})
     pool.started()
 
 
@@ -104,7 +104,7 @@ def fail(pool: PoolActor, effect: fx.Fail) -> None:
     """The pool ends with an error, which is its supervisor's to judge."""
     log.error("pool %s: %s", pool.name, effect.error)
     if pool.core.started:
-        pool.emit("supervisor.gave_up", {}, {"error": str(effect.error)})
+        pool.telling.event("supervisor.gave_up", {}, {"error": str(effect.error)})
         pool.stop(effect.error)
     else:
         pool.start_failed(effect.error)
@@ -113,7 +113,7 @@ def fail(pool: PoolActor, effect: fx.Fail) -> None:
 def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
     """The pool was asked to stop, and no worker is left."""
     log.info("Stopped connection pool: %s", pool.name)
-    pool.emit("pool.stopped", {}, {})
+    pool.telling.event("pool.stopped", {}, {})
     for asker in pool.core.stoppers:
         asker.answer(None)
     pool.core.stoppers.clear()

@@ -44,7 +44,7 @@ def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
 
 def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
-    return pool.samples.metrics()
+    return pool.telling.samples.metrics()
 
 
 def resize(pool: PoolActor, request: protocol.Resize, _asker: Asker) -> None:
@@ -94,8 +94,7 @@ def gather_stats(pool: PoolActor, request: protocol.GatherStats, asker: Asker) -
 
 def listen(pool: PoolActor, request: protocol.Listen, _asker: Asker) -> None:
     """Send events to a subscriber from now on."""
-    pool.hub.subscribe(request.pattern, request.address)
-    pool.observe()
+    pool.telling.subscribe(request.pattern, request.address)
 
 
 VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {

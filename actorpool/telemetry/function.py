@@ -35,7 +35,7 @@ class FunctionSink:
     """A function given as `"module:function"`.
 
     Raises:
-        ValueError: the text has not that form. (Whether it imports is found out where it runs, and logged.)
+        ValueError: the text has not that form. (`start` also tries to import it.)
     """
 
     target: str

@@ -78,7 +78,12 @@ class Hub:
         sinks: settings, as of `sinks_of`; each is opened in this process when it is first needed.
         pool: the pool's name, for the log.
         here: the actor shares its process with the user (simpleSystemBase): functions are called directly.
+
+    Attributes:
+        gathered: sinks got events since the last `flush`.
     """
+
+    gathered = False
 
     def __init__(self, sinks: Iterable[Sink] = (), pool: str | None = None, *, here: bool = False) -> None:
         owner = f"pool {pool}" if pool else "actorpool"
@@ -96,6 +101,7 @@ class Hub:
         sinks, addresses = self._wanted.get(event.name) or self._listeners(event.name)
         for sink in sinks:
             sink.emit(event)
+            self.gathered = True
         return [(address, event) for address in addresses]
 
     def flush(self, now: float) -> None:
@@ -104,6 +110,7 @@ class Hub:
         Args:
             now: Unix time in seconds, as in `Event.time`.
         """
+        self.gathered = False
         for sink in self._sinks:
             sink.flush(now)
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Event
 from actorpool.telemetry.events import FREQUENT, STATES, matcher
-from actorpool.telemetry.function import FunctionSink
+from actorpool.telemetry.function import FunctionSink, resolve
 
 
 class Outlet(Protocol):
@@ -193,7 +193,7 @@ def sinks_of(telemetry: Any) -> tuple[Sink, ...]:
     for number, item in enumerate(given):
         try:
             sinks.append(_sink(item))
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, ImportError, AttributeError) as error:
             problems[f"telemetry[{number}]" if len(given) > 1 else "telemetry"] = str(error)
     if problems:
         raise InvalidConfig("telemetry", problems)
@@ -202,7 +202,9 @@ def sinks_of(telemetry: Any) -> tuple[Sink, ...]:
 
 def _sink(item: Any) -> Sink:
     if isinstance(item, str):
-        return FunctionSink(item)
+        sink = FunctionSink(item)
+        resolve(item)  # here, where a mistake can still be told to who made it
+        return sink
     if isinstance(item, Sink) and not isinstance(item, type):
         return item
     raise TypeError(f'must be a StatsdSink, a LoggingSink or a function as "module:function", not {item!r}')

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -61,9 +62,8 @@ def test_every_event_arrives_with_its_measurements_pool_and_ids(
     gate = tmp_path / "gate"
     with actorpool.start(telemetry="tests.acceptance.test_telemetry:keep", log_level="CRITICAL") as system:
         p = system.start_pool(
-            "db", worker=kit.Toy, size=1, max_overflow=1, max_restarts=2, leak_threshold=0.05, kill_after=0.3,
-            queue_target=0.01, queue_interval=0.05,
-        )  # fmt: skip
+            "db", worker=kit.Toy, size=1, max_overflow=1, max_restarts=2, leak_threshold=0.05, kill_after=0.3
+        )
         p.echo(1)
         with p.checkout(), p.checkout():
             time.sleep(0.1)  # a leak takes its time
@@ -91,7 +91,7 @@ def test_every_event_arrives_with_its_measurements_pool_and_ids(
         eventually(lambda: away.echo(1) == 1)
         for _ in range(3):
             eventually(lambda: os.kill(p.workers()[0].pid, signal.SIGKILL) is None)
-            eventually(lambda: p.status().workers == 2)
+            eventually(lambda: p.status().workers == p.status().size)
         eventually(lambda: p.echo(1) == 1)
         system.stop_pool("db")
         expected = {
@@ -109,6 +109,25 @@ def test_every_event_arrives_with_its_measurements_pool_and_ids(
             assert isinstance(event.metadata, dict)
     for event in kept.events("worker.*"):
         assert [key for key in event.metadata if "worker" in key], event
+
+
+def test_waiters_that_are_shed_are_told(kept: Kept, eventually: Callable[..., Any]) -> None:
+    with actorpool.start(telemetry="tests.acceptance.test_telemetry:keep", log_level="CRITICAL") as system:
+        p = system.start_pool("db", worker=kit.Toy, size=1, max_overflow=0, queue_target=0.02, queue_interval=0.1)
+        threads = [threading.Thread(target=_quietly, args=(lambda: p.run(kit.sleep_for, 0.05),)) for _ in range(20)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(20)
+        assert p.status().shed > 0
+        eventually(lambda: len(kept.events("pool.shed")) > 0)
+
+
+def _quietly(call: Callable[[], Any]) -> None:
+    try:
+        call()
+    except actorpool.ActorPoolError:
+        pass
 
 
 def test_a_pool_that_fails_too_often_is_told_as_given_up_and_restarted(kept: Kept, eventually: Callable[..., Any]) -> None:
@@ -163,17 +182,22 @@ def statsd() -> Iterator[Callable[[], list[str]]]:
 
 
 def test_statsd_gets_counters_timings_and_gauges_by_name(statsd: Any, eventually: Callable[..., Any]) -> None:
-    with actorpool.start(telemetry=StatsdSink("127.0.0.1", statsd.port), metrics_interval=0.1) as system:
+    with actorpool.start(telemetry=StatsdSink("127.0.0.1", statsd.port)) as system:
         p = system.start_pool("db", worker=kit.Toy, size=1)
-        for _ in range(3):
+        for _ in range(7):
             with p.checkout() as lease:
                 lease.echo(1)
-        eventually(lambda: [line for line in statsd() if line.startswith("actorpool.db.pool.checkin")])
-        eventually(lambda: [line for line in statsd() if line.endswith("|g")])
+        p.resize(size=2)
+
+        def counted(name: str) -> int:
+            found = [line for line in statsd() if line.startswith(f"actorpool.db.{name}:") and line.endswith("|c")]
+            return sum(int(line.split(":")[1].split("|")[0]) for line in found)
+
+        eventually(lambda: counted("checkout") == 7 and counted("checkin") == 7, timeout=3)
         lines = statsd()
     assert [line for line in lines if not re.fullmatch(r"actorpool\.[\w.-]+:[-+]?[\d.e-]+\|(c|ms|g)(\|@[\d.]+)?", line)] == []
     names = {line.split(":")[0] for line in lines}
-    assert any(name.startswith("actorpool.db.pool.checkout") for name in names)
+    assert {"actorpool.db.checkout_time", "actorpool.db.started", "actorpool.db.size"} <= names
     assert {"c", "ms", "g"} <= {line.split("|")[1] for line in lines}
 
 
@@ -190,7 +214,7 @@ def test_a_list_of_sinks_all_get_the_events(kept: Kept, statsd: Any, eventually:
     sinks = [StatsdSink("127.0.0.1", statsd.port), LoggingSink(), "tests.acceptance.test_telemetry:keep"]
     with actorpool.start(telemetry=sinks, log_level="CRITICAL", log_file=str(log)) as system:
         system.start_pool("db", worker=kit.Toy, size=1).echo(1)
-        eventually(lambda: kept.events("pool.started") and [line for line in statsd() if "pool.started" in line])
+        eventually(lambda: kept.events("pool.started") and [line for line in statsd() if "db.started" in line])
         eventually(lambda: "pool.started" in log.read_text())
 
 

@@ -1,0 +1,96 @@
+"""What a pool tells of itself: events to whoever listens, and samples of its figures. Run in the pool's process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol
+from actorpool.messages import Event
+from actorpool.status import Sample
+from actorpool.telemetry import Hub, Samples
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.pool import PoolActor
+
+FLUSH_EVERY = 1.0
+"""Seconds until what sinks have gathered is sent, whether or not more comes."""
+
+
+class Telling:
+    """The voice of one pool.
+
+    Args:
+        pool: whose.
+        sinks: settings of the telemetry sinks, opened here.
+        subscriptions: (pattern, address) pairs of who gets events as messages.
+        interval: seconds between two samples.
+    """
+
+    def __init__(
+        self, pool: PoolActor, sinks: Iterable[Any], subscriptions: Iterable[tuple[str, Any]], interval: float
+    ) -> None:
+        self._pool = pool
+        self._interval = interval
+        self._flushed = 0.0
+        self.hub = Hub(sinks, pool.name, here=not pool.is_process)
+        for pattern, address in subscriptions:
+            self.hub.subscribe(pattern, address)
+        self.samples = Samples()
+
+    def begin(self) -> None:
+        """The pool is there: speak of it from now on."""
+        self.observe()
+        self._pool.set_timer(self._interval, "sample")
+
+    def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Tell an event to whoever listens."""
+        if self.hub.wants(name):
+            for address, event in self.hub.emit(Event(name, self._pool.name, time.time(), measurements, metadata)):
+                self._pool.send(address, event)
+
+    def subscribe(self, pattern: str, address: Any) -> None:
+        """Send events to an actor from now on."""
+        self.hub.subscribe(pattern, address)
+        self.observe()
+
+    def observe(self) -> None:
+        """Have the core speak of every checkout, and workers of every call, only while somebody listens."""
+        pool = self._pool
+        pool.core.observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
+        if self.hub.wants("call.done"):
+            for hand in pool.crew:
+                pool.crew.tell(hand.id, protocol.Observe())
+
+    def sample(self) -> None:
+        """Take a sample, and let the autoscaler judge by the last ones."""
+        pool, now = self._pool, time.monotonic()
+        status = pool.core.status(now)
+        sample = Sample(
+            time.time(), status.monitors, status.waiting, status.total, status.wait_ms_p50, status.wait_ms_p99,
+            pool.gatherings.sessions,
+        )  # fmt: skip
+        self.samples.add(sample)
+        self.event("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
+        self._flush(now)
+        pool.carry_out(pool.core.sampled(now, self.samples.leases()))
+        pool.gatherings.ask_sessions(pool.core.fleet.idle, now)
+        pool.set_timer(self._interval, "sample")
+
+    def deadline(self) -> float | None:
+        """When `expire` is to be called next."""
+        return self._flushed + FLUSH_EVERY if self.hub.gathered else None
+
+    def expire(self, now: float) -> None:
+        """Send what sinks have gathered for long enough."""
+        if self.hub.gathered and now >= self._flushed + FLUSH_EVERY:
+            self._flush(now)
+
+    def _flush(self, now: float) -> None:
+        self._flushed = now
+        self.hub.flush(time.time())
+
+    def close(self) -> None:
+        """Send what was gathered and let go of the sinks."""
+        self.hub.close()
