@@ -9,6 +9,7 @@ import site
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
@@ -17,6 +18,7 @@ from actorpool import host
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import runtime
 from actorpool.node.order import Failed, Order, Ready, Stop
+from actorpool.portable import Parcel
 
 START_TIMEOUT = 30.0
 """Seconds for a node to serve; it takes about 0.1 on an idle machine."""
@@ -60,6 +62,7 @@ class Node:
         except subprocess.TimeoutExpired:
             self._process.kill()  # and the kernel ends everything below it
             self._process.wait()
+            runtime.sweep()
         self._pipe.close()
 
     def reap(self) -> None:
@@ -81,13 +84,16 @@ def _forked() -> None:
 os.register_at_fork(after_in_child=_forked)
 
 
-def launch(name: str | None, base: str, *, daemon: bool = False, **settings: Any) -> Node:
+def launch(
+    name: str | None, base: str, *, daemon: bool = False, options: Mapping[str, Any] | None = None, **settings: Any
+) -> Node:
     """Start a node in a fresh interpreter and wait until it serves.
 
     Args:
         name: its name; None: one is made up.
         base: "multiprocTCPBase" or "multiprocUDPBase".
         daemon: it does not end with this process (the command line's `up --daemon`).
+        options: of the manager.
         **settings: further fields of `Order`.
 
     Raises:
@@ -110,7 +116,8 @@ def launch(name: str | None, base: str, *, daemon: bool = False, **settings: Any
     owner = None if daemon else host.Caller.here()
     path = tuple(os.path.abspath(entry) for entry in sys.path)
     try:
-        ours.send(Order(name, base, owner, path, _directory(), restore, **settings))
+        packed = Parcel.of(dict(options or {}))
+        ours.send(Order(name, base, owner, path, _directory(), restore, options=packed, **settings))
         answer = ours.recv() if ours.poll(START_TIMEOUT) else None
     except (EOFError, OSError):
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 from actorpool.host import Caller
+from actorpool.portable import Parcel
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Order:
         log_level: from which level on lines go to standard error as well.
         log_file: where the log is written; None: `node.log` in the runtime directory.
         grace: seconds for an orderly end that nobody gave a timeout for.
-        options: passed to the manager.
+        options: a dict for the manager, packed: user code in it is opened only where `path` holds.
     """
 
     name: str | None
@@ -34,7 +34,7 @@ class Order:
     log_level: str = "WARNING"
     log_file: str | None = None
     grace: float = 10.0
-    options: dict[str, Any] = field(default_factory=dict)
+    options: Parcel = field(default_factory=lambda: Parcel.of({}))
 
 
 @dataclass(frozen=True)

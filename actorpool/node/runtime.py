@@ -128,7 +128,7 @@ class RuntimeDirectory:
         """
         check_node_name(name)
         top = root()
-        _sweep(top)
+        sweep()
         while True:
             path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
             if not socket_fits(paths.manager(path)):
@@ -159,10 +159,11 @@ class RuntimeDirectory:
         os.close(self.lock)
 
     def _clear(self) -> None:
-        for entry in os.scandir(self.path):
-            if entry.name not in (KEPT, "lock"):
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.path)
+        with contextlib.suppress(FileNotFoundError):  # somebody has removed it all
+            for entry in os.scandir(self.path):
+                if entry.name not in (KEPT, "lock"):
+                    with contextlib.suppress(OSError):
+                        os.unlink(entry.path)
 
     def _write(self, name: str, text: str) -> None:
         """Put a file there at once, whole, readable by this user only."""
@@ -190,9 +191,9 @@ def _lock(path: str) -> int | None:
     return descriptor
 
 
-def _sweep(top: str) -> None:
+def sweep() -> None:
     """Remove the directories of unnamed nodes that were killed."""
-    for entry in os.scandir(top):
+    for entry in os.scandir(root()):
         if not entry.name.startswith(ANONYMOUS):
             continue
         with contextlib.suppress(OSError):  # ending just now, or being swept by somebody else

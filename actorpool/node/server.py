@@ -77,7 +77,7 @@ def _serve(order: Order, owner: Connection) -> int:
         os.environ["THESPLOG_FILE"] = os.path.join(directory.path, "thespian.log")
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
         system, port = _start_system(order.base, directory.cookie)
-        root, welcome = start_tree(system, directory.path, order.options)
+        root, welcome = start_tree(system, directory.path, order.options.open())
         assert welcome.supervisor_pid is not None  # every actor of these bases is a process
         watch = Watch(order, owner, welcome.supervisor_pid)
         directory.publish(_facts(order, directory, port, root))
@@ -148,9 +148,10 @@ def _log_to(file: str, level: str) -> None:
     screen = logging.StreamHandler()
     screen.setLevel(shown)
     logging.raiseExceptions = False  # the owner's terminal may be gone
-    logging.basicConfig(
-        format=_FORMAT, level=min(logging.WARNING, shown), handlers=[logging.FileHandler(file), screen], force=True
-    )
+    handlers: list[logging.Handler] = [logging.FileHandler(file), screen]
+    for handler in handlers:
+        handler.addFilter(lambda record: record.levelno >= logging.WARNING or "thespian" not in record.pathname)
+    logging.basicConfig(format=_FORMAT, level=min(logging.WARNING, shown), handlers=handlers, force=True)
     log.setLevel(min(logging.INFO, shown))
 
 

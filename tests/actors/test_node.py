@@ -233,6 +233,7 @@ def test_a_node_that_does_not_end_in_time_is_killed(node: launch.Node) -> None:
     node.stop(0.1)
     assert time.monotonic() - begun < launch.STOP_MARGIN + 2
     gone_within(pids, 1.0)
+    assert not os.path.exists(node.directory)
 
 
 @pytest.mark.slow
@@ -299,12 +300,24 @@ def test_a_node_that_cannot_start_says_why(tmp_path: Path) -> None:
     with pytest.raises(SystemDown, match=r"the node failed to start: .*No such file or directory"):
         launch.launch(None, TCP, log_file=str(tmp_path / "no" / "such" / "directory"))
     with pytest.raises(SystemDown, match=r"ended with status 1 before it served"):
-        launch.launch(None, TCP, options={"unpicklable here": _Unwelcome()})
+        launch.launch(None, TCP, options={"sinks": _Deadly()})
+    with pytest.raises(SystemDown, match=r"(?s)the node failed to start: .*cannot be opened here"):
+        launch.launch(None, TCP, options={"sinks": _Unwelcome()})
+    assert not [name for name in os.listdir(runtime.root()) if name.startswith(runtime.ANONYMOUS)]
+
+
+class _Deadly:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os._exit, (1,))
+
+
+def _refuse() -> None:
+    raise ValueError("cannot be opened here")
 
 
 class _Unwelcome:
     def __reduce__(self) -> tuple[Any, ...]:
-        return (os._exit, (1,))
+        return (_refuse, ())
 
 
 def test_an_actor_sees_the_owners_path_directory_and_environment(
@@ -373,6 +386,7 @@ def test_the_log_gets_all_of_ours_and_the_terminal_what_was_asked_for(level: str
     ]
     assert "theirs: loud" in run.stdout
     assert {line.split(": ")[-1] for line in run.stderr.splitlines() if "ours" in line} == shown
+    assert "Actor System" not in run.stdout + run.stderr
 
 
 def test_the_log_may_be_elsewhere(tmp_path: Path) -> None:
