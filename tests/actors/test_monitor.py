@@ -17,7 +17,7 @@ from actorpool import host
 from actorpool.host import Caller
 from actorpool.messages import Down
 from actorpool.node import base, launch, runtime
-from actorpool.supervisors.monitor import EXITED, NO_PROCESS, POLL_EVERY, DeathWatch
+from actorpool.supervisors.monitor import EXITED, NO_PROCESS, POLL_EVERY, DeathWatch, monitor
 from tests.actors.node_actors import Monitoring
 
 Eventually = Callable[..., Any]
@@ -232,11 +232,9 @@ class Piping(Actor):  # type: ignore[misc]
     """An actor that watches a descriptor of its own, and monitors as well."""
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802
-        from actorpool.supervisors.monitor import monitor
-
         if isinstance(message, tuple) and message[0] == "start":
             self.reader, self.writer = os.pipe()
-            self.asker, self.told = sender, []
+            self.told: list[Any] = []
             monitor(self, message[1])
             self.send(sender, (os.getpid(), self.writer))
         elif isinstance(message, WatchMessage):
