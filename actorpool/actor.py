@@ -34,7 +34,7 @@ from actorpool import host
 
 log = logging.getLogger("actorpool")
 
-__all__ = ["Actor", "ActorAddress", "ActorExitRequest", "Exiting", "Shell", "log"]
+__all__ = ["Actor", "ActorAddress", "ActorExitRequest", "ChildActorExited", "Exiting", "Shell", "log"]
 
 CRASHED = 70  # the exit status of an actor that ended itself because of an error (EX_SOFTWARE)
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from actorpool import host
-from actorpool.actor import ActorExitRequest, Shell, log
+from actorpool.actor import ActorExitRequest, ChildActorExited, Shell, log
 from actorpool.channel import wire
-from actorpool.config import PoolConfig
+from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.signals import Began, Ignored, Leaving, Refused, Remembered
 from actorpool.messages import Err, Ok
 from actorpool.portable import Parcel
@@ -25,6 +25,7 @@ from actorpool.workers.base import Worker
 
 SUPERVISOR = "actorpool.supervisors.supervisor:Supervisor"
 POOL = "actorpool.supervisors.pool:PoolActor"
+SHARED_POOL = "actorpool.supervisors.shared:SharedPoolActor"
 WORKER = "actorpool.supervisors.worker:SupervisedWorker"
 
 
@@ -64,6 +65,7 @@ class Nest(Shell):
     _starter: Any
     _hosted: Any = None
     _over = False
+    _ending = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -135,6 +137,10 @@ class Nest(Shell):
         hosted = self._hosted
         if isinstance(message, ActorExitRequest):
             return self._deliver_exit(message, sender)
+        if self._ending:
+            if isinstance(message, ChildActorExited):
+                self._leave_without(message.childAddress)
+            return None
         supervised = isinstance(hosted, Supervised)
         if self._over or (supervised and hosted._left):
             return None
@@ -152,7 +158,12 @@ class Nest(Shell):
                 self._hosted.receiveMessage(request, sender)
         except Exception:
             log.exception("%s raised while it ended", type(self._hosted).__name__)
-        if not getattr(self._myRef, "childAddresses", ()):  # with children of its own it ends as Thespian has it
+        self._ending = True
+        self._leave_without(None)
+
+    def _leave_without(self, gone: Any) -> None:
+        """End the process once the hosted actor's own children, whom Thespian asks to end, are gone."""
+        if all(child == gone for child in getattr(self._myRef, "childAddresses", ())):
             self.leave()
 
 
@@ -162,8 +173,9 @@ def _resolved(actor: Any, args: dict[str, Any], id: Any) -> tuple[type, dict[str
         actor = load_class(actor)
     if isinstance(actor, SupervisorSpec):
         return load_class(SUPERVISOR), {**args, "spec": actor}
-    if isinstance(actor, PoolConfig):
-        return load_class(POOL), {"name": id, **args, "config": actor}
+    if isinstance(actor, (PoolConfig, SharedPoolConfig)):
+        kind = load_class(POOL if isinstance(actor, PoolConfig) else SHARED_POOL)
+        return kind, {"name": id, **args, "config": actor}
     if issubclass(actor, Worker):
         return load_class(WORKER), {"worker": actor, "worker_args": args}
     return actor, args

@@ -23,8 +23,10 @@ THESPIAN_LEAKS = [
 
 @contextmanager
 def actor_system(base: str, port: int) -> Iterator[Any]:
-    capabilities = {} if base == SIMPLE else {"Admin Port": port}
-    system = ActorSystem(base, capabilities, logDefs={"version": 1}, transientUnique=True)
+    if base == SIMPLE:
+        system = ActorSystem(base, logDefs=False, transientUnique=True)  # logging stays as it is in this process
+    else:
+        system = ActorSystem(base, {"Admin Port": port}, logDefs={"version": 1}, transientUnique=True)
     try:
         yield system
     finally:

@@ -380,6 +380,16 @@ def test_a_supervisor_that_is_told_to_end_ends_its_children_in_reverse_each_with
     assert diary.story("exit") == [("x", "exit"), ("c", "exit"), ("a", "exit")]
 
 
+def test_an_actor_with_children_of_its_own_ends_as_quickly_as_one_without(processes, eventually):
+    supervisor = start_supervisor(processes, SupervisorSpec([ChildSpec("p", Plain)]))
+    plain = ask(processes, supervisor, WhereIs("p"))
+    _, child = processes.ask(plain, "child", 5)
+    _, grandchild = processes.ask(child, "child", 5)
+    everybody = [processes.ask(actor, "pid", 5) for actor in (plain, child, grandchild)]
+    processes.tell(supervisor, ActorExitRequest())
+    eventually(lambda: not any(map(host.alive, everybody)), timeout=2.0)
+
+
 def test_many_busy_children_are_killed_together_under_one_timer(tcp, diary, child, eventually):
     spec = SupervisorSpec([child("many", shutdown=0.5)], strategy="simple_one_for_one")
     supervisor = start_supervisor(tcp, spec)
