@@ -78,6 +78,10 @@ class Worker:
     def check(self) -> None:
         """Raise if the connection is unhealthy; it is then closed and opened anew."""
 
+    def needs_check(self) -> bool:
+        """Whether `check` is to run before the next lease's first call; asked each time, so it must cost nothing."""
+        return False
+
     def reset(self) -> None:
         """Back to pristine between two leases; if it raises, the connection is closed and opened anew."""
 

@@ -78,6 +78,8 @@ class Session(psycopg.Connection[Any]):
         self.cursor_factory = SessionCursor
         self.dirty = False
         self.vouched = False
+        self._readable = select.poll()
+        self._readable.register(pgconn.socket, select.POLLIN)
 
     def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
         """psycopg's own, through which all traffic goes."""
@@ -182,6 +184,10 @@ class Session(psycopg.Connection[Any]):
             self.dirty = False
         return was_dirty
 
+    def has_news(self) -> bool:
+        """Whether the server has sent something since its last answer; looks, and asks nobody."""
+        return bool(self._readable.poll(0))
+
     # -- below psycopg ------------------------------------------------------------------------------------
 
     def may_run_again(self, error: psycopg.Error) -> bool:
@@ -207,8 +213,7 @@ class Session(psycopg.Connection[Any]):
         if pgconn.status != ConnStatus.OK or pgconn.pipeline_status != PipelineStatus.OFF:
             raise psycopg.OperationalError("the connection is closed, or was left in a pipeline")
         deadline = None if timeout is None else time.monotonic() + timeout
-        poll = select.poll()
-        poll.register(pgconn.socket, select.POLLIN)
+        poll = self._readable
         pgconn.send_query(command.encode())
         pgconn.flush()
         results = []

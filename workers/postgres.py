@@ -197,6 +197,10 @@ class PostgresWorker(SqlWorker):
         """One empty query, answered within `connect_timeout` seconds."""
         self._live.round_trip("", self.connect_timeout)
 
+    def needs_check(self) -> bool:
+        """The server has said something unasked: good-bye, mostly."""
+        return self._live.has_news()
+
     def reset(self) -> None:
         """Roll back with a warning, undo settings, temporary tables, locks and cursors; free when there is nothing.
 

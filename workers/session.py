@@ -107,7 +107,11 @@ class Session:
             except Exception as error:
                 self.lose(error)
                 raise Unavailable(error) from error
-        elif check_first or (self.check_after is not None and now - self.used > self.check_after):
+        elif (
+            check_first
+            or (self.check_after is not None and now - self.used > self.check_after)
+            or self.worker.needs_check()
+        ):
             self.check(now)
 
     def run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
