@@ -70,9 +70,9 @@ class Leasing(Workforce):
         if not self.circuit.allows(now, self.queue):
             return CircuitOpen(
                 f"pool {self.name!r}: the circuit breaker is open after repeated connection failures"
-                f" (last: {self.down_cause!r}); next try in {self.circuit.retry_in(now):.1f} s",
+                f" (last: {self.trouble!r}); next try in {self.circuit.retry_in(now):.1f} s",
                 pool=self.name,
-                cause=self.down_cause,
+                cause=self.trouble,
             )
         if self.hopeless and self.fleet.staying == self.fleet.count(DOWN):
             return self._unavailable(0.0)
@@ -194,10 +194,10 @@ class Leasing(Workforce):
     def _cut_off(self) -> bool:
         """Whether no worker has a connection, for a known cause: what callers are to hear of, not of the queue."""
         staying = self.fleet.staying
-        return self.down_cause is not None and 0 < staying == self.fleet.count(DOWN) + self.fleet.incoming
+        return self.trouble is not None and 0 < staying == self.fleet.count(DOWN) + self.fleet.incoming
 
     def _unavailable(self, waited: float) -> Exception:
-        cause = self.down_cause
+        cause = self.trouble
         return WorkerUnavailable(
             f"pool {self.name!r}: no worker can connect ({type(cause).__name__}: {cause})"
             + ("; it will not be tried again by itself: correct the cause, then recycle() the pool"

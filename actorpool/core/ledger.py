@@ -74,7 +74,8 @@ class Ledger(Decider):
         self.drainers: list[Any] = []
         self.stopping = False
         self.stoppers: list[Any] = []
-        self.down_cause: Exception | None = None
+        self.down_cause: Exception | None = None  # why the last attempt to connect failed
+        self.loss: Exception | None = None  # why the last connection was lost, until one works again
         self.hopeless = False
         self.recyclers: list[Any] = []
         self.observed = False
@@ -98,6 +99,11 @@ class Ledger(Decider):
         """Whether newcomers and waiters may be given workers now."""
         return not (self.suspended or self.draining or self.stopping)
 
+    @property
+    def trouble(self) -> Exception | None:
+        """What keeps workers from having connections; None while nothing is known to."""
+        return self.down_cause or self.loss
+
     def state(self, now: float) -> str:
         """The pool's state in one word (contract 5)."""
         if self.draining or self.stopping:
@@ -109,7 +115,7 @@ class Ledger(Decider):
         fleet = self.fleet
         if fleet.idle:
             return "ready"
-        if self.down_cause is not None and fleet.count(DOWN, OPENING):
+        if self.trouble is not None and fleet.count(DOWN, OPENING):
             return "degraded"
         if not self.leases and not len(self.queue):
             return "starting" if fleet.count(STARTING, OPENING) else "ready"
@@ -170,9 +176,11 @@ class Ledger(Decider):
 
     def situation(self, now: float) -> str:
         """The numbers that explain a refusal, as one clause for its text."""
-        busy = self.fleet.count(LEASED)
+        busy, coming = self.fleet.count(LEASED), self.fleet.incoming
         text = (
-            f"size {self.size}, overflow {self.overflow} of {self.max_overflow}, {busy} busy, {len(self.queue)} waiting"
+            f"size {self.size}, overflow {self.overflow} of {self.max_overflow}, {busy} busy, "
+            + (f"{coming} not ready yet, " if coming else "")
+            + f"{len(self.queue)} waiting"
         )
         oldest = next(iter(self.leases.values()), None)
         if oldest is not None:

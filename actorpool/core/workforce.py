@@ -105,10 +105,12 @@ class Workforce(Ledger):
             worker.recycle = None
         self._available(worker, now)
         self._recycled_by(worker, now)
+        self._fill(now)  # for those who have queued while nobody was hired
         self._check_started()
 
     def _connection_works(self, now: float) -> None:
         self._circuit_success(now)
+        self.loss = None
         if self.down_cause is None:
             return
         self.down_cause = self._probing = None
@@ -173,6 +175,7 @@ class Workforce(Ledger):
             return
         self._emit("worker.connect_error", metadata={"worker": id, "error": type(error).__name__})
         self._circuit_failure(now)
+        self.loss = error
         for sibling in self.fleet:
             sibling.suspect = True
         if worker.state is LEASED:
