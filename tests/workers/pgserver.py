@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import tempfile
+import time
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +35,12 @@ class PgServer:
         """The connection parameters as a dict, with some of them changed."""
         return {**psycopg.conninfo.conninfo_to_dict(self.dsn), **changed}
 
-    def kill_backend(self, pid: int) -> None:
-        self.query("SELECT pg_terminate_backend(%s)", [pid])
+    def kill_backend(self, *pids: int) -> None:
+        """End sessions as an administrator does; returns when they are gone."""
+        with psycopg.connect(self.dsn, autocommit=True) as conn:
+            conn.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [list(pids)])
+            while conn.execute("SELECT FROM pg_stat_activity WHERE pid = ANY(%s)", [list(pids)]).fetchone() is not None:
+                time.sleep(0.005)
 
     def running(self) -> list[str]:
         """The statements that other sessions run right now."""
