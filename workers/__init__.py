@@ -6,11 +6,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from actorpool.workers.actor import WorkerActor, spawn_worker
+    from actorpool.workers.actor import WorkerActor
     from actorpool.workers.alchemy import SqlAlchemyWorker
     from actorpool.workers.base import PermanentError, Reply, RetryAfter, Worker, method
     from actorpool.workers.dbapi import DbapiWorker
     from actorpool.workers.echo import EchoWorker
+    from actorpool.workers.embedding import spawn_worker
     from actorpool.workers.postgres import PostgresWorker
     from actorpool.workers.sizing import pool_size
     from actorpool.workers.sql import Result, Rollback, SqlWorker
@@ -18,11 +19,12 @@ if TYPE_CHECKING:
     from actorpool.workers.web import HttpWorker, Response
 
 _HOMES = {
-    "actor": "WorkerActor spawn_worker",
+    "actor": "WorkerActor",
     "alchemy": "SqlAlchemyWorker",
     "base": "PermanentError Reply RetryAfter Worker method",
     "dbapi": "DbapiWorker",
     "echo": "EchoWorker",
+    "embedding": "spawn_worker",
     "postgres": "PostgresWorker",
     "sizing": "pool_size",
     "sql": "Result Rollback SqlWorker",

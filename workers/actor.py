@@ -41,6 +41,7 @@ class WorkerActor(Shell):
     _running = False
     _interrupted = False
     _fired = 0
+    _unborn: Exception | None = None
     _observed = False
     _began = 0.0
 
@@ -75,10 +76,14 @@ class WorkerActor(Shell):
                 path = paths.worker(init.directory, os.getpid())
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
         except Exception as error:
+            if init.pool is None:  # whoever embeds it waits for answers only: each call gets this one
+                self._unborn = error
+                return
             self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(self._packed(error))))
             self.exit_with("start failed")
             return
-        self.send(self.parent, protocol.Started(init.worker_id, os.getpid()))
+        if init.pool is not None:
+            self.send(self.parent, protocol.Started(init.worker_id, os.getpid()))
 
     def _on_control(self, message: Any) -> bool:
         """An order of the pool, whichever way it came; False for anything else."""
@@ -157,6 +162,9 @@ class WorkerActor(Shell):
     def _on_call(self, call: Call, sender: Any) -> None:
         """A call from an actor: under its grant, or without one to a worker that belongs to no pool."""
         session = self.session
+        if self._unborn is not None:
+            self.send(sender, portable.loads(self._reply(call.ref, None, self._unborn)))
+            return
         if session is None or (call.grant is None and self._init is not None and self._init.pool is not None):
             text = "this worker belongs to a pool: check it out, and send the call with your grant"
             self.send(sender, Err(LeaseExpired(text), call.ref))
@@ -364,31 +372,3 @@ def _unavailable(error: Exception) -> bytes:
 
 def _opened(value: Any) -> Any:
     return value.open() if isinstance(value, Parcel) else value
-
-
-def spawn_worker(host: Any, worker: Any, /, **worker_args: Any) -> Any:
-    """Start a worker actor that belongs to no pool.
-
-    Args:
-        host: an actor (the worker becomes its child) or a Thespian `ActorSystem`.
-        worker: a `Worker` subclass or `"module:Class"`.
-        **worker_args: its keyword arguments.
-
-    Returns:
-        Its address: send it `Call(None, method, args)`. It connects at its first call. A failed `__init__` ends it.
-    """
-    address = host.createActor(WorkerActor)
-    tell = getattr(host, "tell", None) or host.send
-    tell(
-        address,
-        protocol.Init(
-            pool=None,
-            worker_id=0,
-            worker=Parcel.of(worker),
-            worker_args=Parcel.of(worker_args),
-            check_on_checkout=CHECK_AFTER,
-            directory=None,
-            parent=None,
-        ),
-    )
-    return address

@@ -34,12 +34,13 @@ def _caught(call: Callable[[], Any]) -> BaseException:
 
 
 def test_the_errors_that_calls_raise_carry_the_pool_the_wait_and_the_status_and_travel(
-    node: actorpool.System, pool: Callable[..., actorpool.Pool], tmp_path: Any
+    node: actorpool.System, pool: Callable[..., actorpool.Pool], tmp_path: Any, eventually: Callable[..., Any]
 ) -> None:
     from tests.acceptance import kit
 
     p = pool(max_waiting=0, max_restarts=100)
-    raised = {"WorkerDied": _caught(lambda: p.run(kit.die)), "MethodNotFound": _caught(lambda: p.call("nothing"))}
+    raised = {"MethodNotFound": _caught(lambda: p.call("nothing")), "WorkerDied": _caught(lambda: p.run(kit.die))}
+    eventually(lambda: p.status().restarts == 1 and p.status().workers == 1)
     with p.checkout() as lease:
         raised["TooManyWaiting"] = _caught(p.checkout)
         raised["PoolFull"] = _caught(lambda: p.checkout(block=False))

@@ -195,11 +195,13 @@ def test_messages_are_frozen_and_survive_pickling_with_their_ref() -> None:
     for request in requests:
         copy = pickle.loads(pickle.dumps(request))
         assert copy == request
+        if isinstance(request, Checkin):
+            continue  # it is not answered
         assert copy.ref == request.ref
         refs.add(copy.ref)
         with pytest.raises(AttributeError):
             request.ref = "another"  # type: ignore[misc]
-    assert len(refs) == len(requests), "each request has its own ref"
+    assert len(refs) == len(requests) - 1, "each request has its own ref"
     assert WithConnection("db", pid_of).ref != WithConnection("db", pid_of).ref
 
     assert Ok(5).unwrap() == 5

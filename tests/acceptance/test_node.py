@@ -120,7 +120,8 @@ def test_the_node_listens_on_nothing_but_loopback() -> None:
 def test_starting_forks_no_copy_of_the_caller() -> None:
     with actorpool.start() as system:
         for process in psutil.Process().children(recursive=True):
-            assert "pytest" not in " ".join(process.cmdline()), process
+            if process.status() != psutil.STATUS_ZOMBIE:
+                assert "pytest" not in " ".join(process.cmdline()), process
         assert os.getpid() not in _pids(system.tree())
 
 
@@ -278,7 +279,7 @@ def test_calls_of_others_raise_system_down_when_the_node_is_killed(
     owner.kill()
     busy.join(5)
     assert len(outcome) == 1
-    assert isinstance(outcome[0], actorpool.SystemDown | actorpool.WorkerDied), outcome
+    assert isinstance(outcome[0], actorpool.SystemDown | actorpool.WorkerDied | actorpool.LeaseExpired), outcome
     def down() -> bool:
         try:
             pool.echo(1)

@@ -50,6 +50,15 @@ def test_a_worker_is_embedded_without_a_pool(node: actorpool.System) -> None:
     asys.tell(address, ActorExitRequest())
 
 
+def test_an_embedded_worker_whose_init_fails_answers_with_the_reason(node: actorpool.System) -> None:
+    asys = node.actor_system
+    address = spawn_worker(asys, kit.FailsInInit)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="no such option"):
+            asys.ask(address, Call(None, "echo"), 10).unwrap()
+    asys.tell(address, ActorExitRequest())
+
+
 def test_an_actor_embeds_a_worker_of_its_own(node: actorpool.System, eventually: Callable[..., Any]) -> None:
     asys = node.actor_system
     before = {p.pid for p in psutil.Process().children(recursive=True)}
