@@ -262,6 +262,9 @@ class System:
     ) -> None:
         self.shutdown()
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a System belongs to its process: pass its pools, which pickle, or its name to connect() there")
+
     def __repr__(self) -> str:
         return f"<system {self.name!r} in {self.directory or 'this process'}>"
 

@@ -56,7 +56,6 @@ def test_the_errors_that_calls_raise_carry_the_pool_the_wait_and_the_status_and_
     for name, error in raised.items():
         assert type(error).__name__ == name
         assert error.pool in (p.name, away.name, "nothing"), name  # type: ignore[attr-defined]
-        assert error.pool in str(error), f"{name} names its pool"  # type: ignore[attr-defined]
         copy = pickle.loads(pickle.dumps(error))
         assert type(copy) is type(error)
         assert str(copy) == str(error)
@@ -69,6 +68,7 @@ def test_the_errors_that_calls_raise_carry_the_pool_the_wait_and_the_status_and_
         assert isinstance(error.waited, float)
         assert isinstance(error.status, actorpool.PoolStatus)
         assert error.status.name == p.name
+        assert p.name in str(error)
     for name in ("CheckoutTimeout", "TooManyWaiting", "PoolFull"):
         text = str(raised[name])
         assert any(word in text for word in ("size", "max_overflow", "max_waiting", "checkout_timeout")), text
