@@ -77,6 +77,8 @@ class Shell(Actor):  # type: ignore[misc]
     """
 
     parent: ActorAddress | None = None
+    exit_status: int | None = None
+    """In `on_child_exit`: the exit status of the child's process, or minus the signal that ended it, if it had one."""
     _entered = False
     _ended = False
 
@@ -125,8 +127,10 @@ class Shell(Actor):  # type: ignore[misc]
 
     def _child_exited(self, address: ActorAddress) -> None:
         # Thespian says it twice after a graceful end and after a failed __init__; the hook hears it once.
-        if address in self._living:
-            self._living.remove(address)
+        index = next((index for index, (living, _) in enumerate(self._living) if living == address), None)
+        if index is not None:
+            _, process = self._living.pop(index)
+            self.exit_status = process.exitcode if process is not None else None
             self.on_child_exit(address)
 
     def _crash(self, error: Exception, message: Any) -> None:
@@ -152,32 +156,18 @@ class Shell(Actor):  # type: ignore[misc]
         return Messages(self._myRef.transport) if self.can_watch else None
 
     @property
-    def _living(self) -> list[ActorAddress]:
+    def _living(self) -> list[tuple[ActorAddress, Any]]:
         return self.__dict__.setdefault("_living_children", [])  # type: ignore[no-any-return]
-
-    @property
-    def _spawned(self) -> dict[int | None, Any]:
-        return self.__dict__.setdefault("_spawned_processes", {})  # type: ignore[no-any-return]
 
     def spawn(self, actor: Any, requirements: Any = None) -> tuple[ActorAddress, int | None]:
         """Create a child; returns its address and, where it has one, the pid of its process."""
         with host.linked_forks():
             address = self.createActor(actor, targetActorRequirements=requirements)
-        self._living.append(address)
-        started = getattr(self._myRef, "_child_procs", None)
-        if requirements is None and started and started[-1].childAddr == address:
-            process = started[-1].childProc
-            self._spawned[process.pid] = process
-            return address, process.pid
-        return address, None
-
-    def exit_status(self, pid: int | None) -> int | None:
-        """How the process of a child that is gone ended: its exit status, or minus the signal that ended it.
-
-        To be asked once; None where there was no process.
-        """
-        process = self._spawned.pop(pid, None)
-        return process.exitcode if process is not None else None
+        started = getattr(self._myRef, "_child_procs", None) or [None]
+        ours = requirements is None and started[-1] is not None and started[-1].childAddr == address
+        process = started[-1].childProc if ours else None
+        self._living.append((address, process))
+        return address, process.pid if process is not None else None
 
     def embody(self, actor: Any) -> Any:
         """An object of an actor class that stands in this actor's place: with its address, children and process."""
@@ -247,6 +237,9 @@ def _tell_every_death(manager: Any) -> None:
     that are killed together some are never heard of; SIGCHLD would have found them. It cannot tell the death of a
     child that had not connected yet, because that has no address. And over UDP it mutes SIGCHLD after ten in a row.
     """
+
+    if "childDied" in vars(manager):
+        return  # done by whoever hosts this actor
 
     def child_died() -> bool:
         children = getattr(manager, "_child_procs", [])

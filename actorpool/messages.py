@@ -246,6 +246,14 @@ class StartChild(Request):
 
     spec: Any = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        spec = Parcel.of(dict(self.spec)) if isinstance(self.spec, Mapping) else self.spec
+        return (_start_child, (spec, self.ref, self.caller))
+
+
+def _start_child(spec: Any, ref: Any, caller: Any) -> Any:
+    return StartChild(spec, ref=ref, caller=caller)
+
 
 @dataclass(frozen=True)
 class TerminateChild(Request):

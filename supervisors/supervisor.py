@@ -6,6 +6,7 @@ import gc
 import random
 import signal
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -43,6 +44,7 @@ class Supervisor(Supervised, Shell):
         """Start the children in order; up once they all are."""
         self.machine = Supervision(spec, _is_address, per_child=self.per_child)
         self._processes: dict[int, tuple[ActorAddress, int | None]] = {}
+        self._events: deque[signals.Event] = deque()
         self._asked: dict[int, Then] = {}
         self._last_asked = 0
         self._over = False
@@ -75,8 +77,8 @@ class Supervisor(Supervised, Shell):
         """A child's process is gone."""
         token = next((token for token, (known, _) in self._processes.items() if known == address), None)
         if token is not None and not self._over:
-            _, pid = self._processes.pop(token)
-            self._step(signals.Exited(token, _shown(self.exit_status(pid))))
+            del self._processes[token]
+            self._step(signals.Exited(token, _shown(self.exit_status)))
 
     def on_undelivered(self, message: Any, why: str) -> None:
         """A child cannot be told what it is (over UDP a message has 64 KiB at most): it will not start."""
@@ -96,8 +98,14 @@ class Supervisor(Supervised, Shell):
         self._step(signals.Asked(self._last_asked, request))
 
     def _step(self, event: signals.Event) -> None:
-        for effect in self.machine.handle(event, time.monotonic(), random.random()):
-            _EFFECTS[type(effect)](self, effect)
+        """Take an event in; one that comes of carrying out the effects of another waits until these are done."""
+        self._events.append(event)
+        if len(self._events) > 1:
+            return
+        while self._events:
+            for effect in self.machine.handle(self._events[0], time.monotonic(), random.random()):
+                _EFFECTS[type(effect)](self, effect)
+            self._events.popleft()
 
     # -- out --------------------------------------------------------------------------------------------------------
 
@@ -168,7 +176,10 @@ def _shown(status: int | None) -> End | None:
     """What an exit status says about an end; nothing if the process ended in good order."""
     if not status:
         return None
-    return End(f"exit status {status}" if status > 0 else f"killed by {signal.Signals(-status).name}")
+    if status > 0:
+        return End(f"exit status {status}")
+    names = {member.value: member.name for member in signal.Signals}
+    return End(f"killed by {names.get(-status, f'signal {-status}')}")
 
 
 def _unpacked(end: End) -> End:

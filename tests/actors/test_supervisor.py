@@ -150,6 +150,21 @@ def test_many_children_of_one_spec_are_named_by_address(any_base, diary, child):
     assert left == [addresses[2], addresses[0]]
 
 
+def test_code_in_args_travels_as_in_specs(any_base):
+    class Doing(Supervised, Actor):
+        def init(self, what):
+            self.what = what
+
+        def receiveMessage(self, message, sender):  # noqa: N802
+            if message == "do":
+                self.send(sender, self.what())
+
+    template = ChildSpec("doing", Doing, {"what": lambda: 1})
+    supervisor = start_supervisor(any_base, SupervisorSpec([template], strategy="simple_one_for_one"))
+    assert any_base.ask(ask(any_base, supervisor, StartChild()), "do", 5) == 1
+    assert any_base.ask(ask(any_base, supervisor, StartChild({"what": lambda: 2})), "do", 5) == 2
+
+
 def test_supervisors_nest(any_base, diary, child, eventually):
     inner = SupervisorSpec([child("x"), child("y")], strategy="one_for_all", max_restarts=0)
     outer = SupervisorSpec([child("a"), ChildSpec("team", inner), child("b")], **PLENTY)
