@@ -163,9 +163,9 @@ class Shell(Actor):  # type: ignore[misc]
         """Create a child; returns its address and, where it has one, the pid of its process."""
         with host.linked_forks():
             address = self.createActor(actor, targetActorRequirements=requirements)
-        started = getattr(self._myRef, "_child_procs", None) or [None]
-        ours = requirements is None and started[-1] is not None and started[-1].childAddr == address
-        process = started[-1].childProc if ours else None
+        started = getattr(self._myRef, "_child_procs", None)
+        newest = started[-1] if started else None
+        process = newest.childProc if newest is not None and newest.childAddr == address else None
         self._living.append((address, process))
         return address, process.pid if process is not None else None
 
