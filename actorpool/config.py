@@ -163,9 +163,8 @@ class PoolConfig:
 
     def __new__(cls, **given: Any) -> PoolConfig:
         problems = _settings(cls, given, _POOL)
-        low, high = given.get("backoff_min", 0.1), given.get("backoff_max", 30.0)
-        if not {"backoff_min", "backoff_max"} & problems.keys() and high < low:
-            problems["backoff_max"] = f"must be at least backoff_min ({low}), not {high!r}"
+        if not {"backoff_min", "backoff_max"} & problems.keys():
+            problems |= _backoff_problems(given)
         if problems:
             raise InvalidConfig("PoolConfig", problems)
         return super().__new__(cls)
@@ -182,6 +181,46 @@ def _thaw(state: dict[str, Any]) -> PoolConfig:
     config = object.__new__(PoolConfig)
     config.__dict__.update(state)
     return config
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedPoolConfig:
+    """Settings of one shared pool. Times are seconds.
+
+    Args:
+        kill_after: a worker that ignores an interrupt or an exit request this long is killed.
+        backoff_min, backoff_max: delays between attempts to open a connection, exponential with jitter.
+
+    Raises:
+        InvalidConfig: names every unknown or bad field.
+    """
+
+    kill_after: float = 2.0
+    backoff_min: float = 0.1
+    backoff_max: float = 30.0
+
+    def __new__(cls, **given: Any) -> SharedPoolConfig:
+        problems = _settings(cls, given, _POOL) or _backoff_problems(given)
+        if problems:
+            raise InvalidConfig("SharedPoolConfig", problems)
+        return super().__new__(cls)
+
+
+def _backoff_problems(given: Mapping[str, Any]) -> dict[str, str]:
+    low, high = given.get("backoff_min", 0.1), given.get("backoff_max", 30.0)
+    return {"backoff_max": f"must be at least backoff_min ({low}), not {high!r}"} if high < low else {}
+
+
+def check_connection(worker: Any, worker_args: Any) -> None:
+    """Refuse what cannot be a connection of a shared pool.
+
+    Raises:
+        InvalidConfig: names every bad field.
+    """
+    texts = {"worker": _check_worker(worker), "worker_args": _check_arguments(worker_args)}
+    problems = {name: text for name, text in texts.items() if text}
+    if problems:
+        raise InvalidConfig("connection", problems)
 
 
 def load_worker(worker: Any) -> type:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
-from actorpool.config import PoolConfig, check_request
+from actorpool.config import PoolConfig, SharedPoolConfig, check_request
 from actorpool.errors import InvalidConfig, RemoteError
 from actorpool.failures import dump_error, load_error
 from actorpool.host import Caller
@@ -86,10 +86,10 @@ def _ok(parcel: Parcel, ref: Any) -> Message:
 
 @dataclass(frozen=True)
 class StartPool(Request):
-    """Start a pool; `Ok(address of the pool)` once all `size` workers are started."""
+    """Start a pool; `Ok(address of the pool)` once all `size` workers are started (a shared one has none yet)."""
 
     name: str
-    config: PoolConfig
+    config: PoolConfig | SharedPoolConfig
 
 
 @dataclass(frozen=True)

@@ -43,13 +43,22 @@ class Crew:
         lane: its channel (None: messages only).
         directory: where the workers' sockets are.
         on_death: called with a worker id once its process is gone.
+        kind: the actor class of the workers.
     """
 
-    def __init__(self, actor: Shell, lane: Lane | None, directory: str | None, on_death: Any) -> None:
+    def __init__(
+        self,
+        actor: Shell,
+        lane: Lane | None,
+        directory: str | None,
+        on_death: Any,
+        kind: type[WorkerActor] = WorkerActor,
+    ) -> None:
         self._actor = actor
         self._lane = lane
         self._directory = directory
         self._on_death = on_death
+        self._kind = kind
         self._hands: dict[int, Hand] = {}
 
     def hand(self, id: int) -> Hand:
@@ -71,7 +80,7 @@ class Crew:
 
     def start(self, id: int, init: Any, requirements: Any) -> None:
         """Create the worker's process and send it its first message."""
-        address, pid = self._actor.spawn(WorkerActor, requirements)
+        address, pid = self._actor.spawn(self._kind, requirements)
         hand = self._hands[id] = Hand(id, address, pid)
         self._watch(hand)
         self._actor.send(address, init)

@@ -13,13 +13,14 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import portable, protocol
+from actorpool import portable, protocol, sharing
 from actorpool.actor import log
 from actorpool.channel import paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
-from actorpool.config import PoolConfig, check_pool_name
+from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.children import State
+from actorpool.core.signals import Remembered
 from actorpool.errors import ActorPoolError, InvalidConfig
 from actorpool.messages import (
     Checkin,
@@ -38,6 +39,7 @@ from actorpool.messages import (
     TerminateChild,
     WithConnection,
 )
+from actorpool.portable import Parcel
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
 from actorpool.supervisors.register import Register
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
@@ -62,7 +64,8 @@ class ConnectionManager(Supervisor):
         self,
         directory: str | None = None,
         options: dict[str, Any] | None = None,
-        pools: dict[str, PoolConfig] | None = None,
+        pools: dict[str, PoolConfig | SharedPoolConfig] | None = None,
+        memories: dict[str, Parcel] | None = None,
         others: tuple[ChildSpec, ...] = (),
     ) -> Any:
         """Serve.
@@ -71,6 +74,7 @@ class ConnectionManager(Supervisor):
             directory: where the sockets of the channel are; None makes a private one.
             options: `sinks`, `metrics_interval`, `spin`, `max_message` for the pools.
             pools: the pools of a predecessor that died, started again.
+            memories: what those of them that are shared wanted to be told then.
             others: what a predecessor was given to `supervise`.
         """
         self._options = dict(options or {})
@@ -86,7 +90,7 @@ class ConnectionManager(Supervisor):
             self._open_lane()
         outcome = super().init(POOLS)
         for name, config in (pools or {}).items():
-            self._restore(name, config)
+            self._restore(name, config, (memories or {}).get(name))
         for spec in others:
             self._supervise(spec, lambda _value: None)
         return outcome
@@ -127,6 +131,8 @@ class ConnectionManager(Supervisor):
         if not hasattr(self, "machine"):
             self.init()  # a plain createActor, without a supervisor above
         super().on_message(message, sender)
+        if isinstance(message, Remembered):
+            self._remember()
         self._deliver_kept()
 
     def on_other(self, message: Any, sender: Any) -> None:
@@ -134,9 +140,9 @@ class ConnectionManager(Supervisor):
         if isinstance(message, (Ok, Err)) and message.ref in self._relayed:
             then, _ = self._relayed.pop(message.ref)
             then(message.value if isinstance(message, Ok) else message.error)
-        elif isinstance(message, (Checkin, protocol.Cancel, protocol.Abandon)):
+        elif isinstance(message, (Checkin, protocol.Cancel, protocol.Abandon, sharing.CancelCall)):
             self._pass_on(message, sender)
-        elif isinstance(message, (WithConnection, Checkout)):
+        elif isinstance(message, (WithConnection, Checkout, sharing.SharedRequest)):
             self._route(message.pool, message, MessageAsker(self, sender, message.ref))
         elif isinstance(message, Request):
             self._request(message, MessageAsker(self, sender, message.ref))
@@ -167,10 +173,14 @@ class ConnectionManager(Supervisor):
     def _list(self, _: ListPools, asker: Asker) -> None:
         asker.answer(self._register.names())
 
+    def _find(self, request: sharing.FindPool, asker: Asker) -> None:
+        asker.answer(self._register.kind(request.name))
+
     def _start_pool(self, request: StartPool, asker: Asker) -> None:
         name = check_pool_name(request.name)
-        if not isinstance(request.config, PoolConfig):
-            raise InvalidConfig("pool", {"config": f"must be a PoolConfig, not {type(request.config).__name__}"})
+        if not isinstance(request.config, (PoolConfig, SharedPoolConfig)):
+            text = f"must be a PoolConfig or a SharedPoolConfig, not {type(request.config).__name__}"
+            raise InvalidConfig("pool", {"config": text})
         self._register.begin(name)
 
         def then(address: Any, error: Exception | None) -> None:
@@ -185,7 +195,7 @@ class ConnectionManager(Supervisor):
 
         self.administer(StartChild(self._pool_spec(name, request.config)), then)
 
-    def _pool_spec(self, name: str, config: PoolConfig) -> ChildSpec:
+    def _pool_spec(self, name: str, config: PoolConfig | SharedPoolConfig, memory: Parcel | None = None) -> ChildSpec:
         args = {
             "directory": self._directory,
             "spin": spin.spin_seconds(self._options.get("spin", True)),
@@ -194,9 +204,11 @@ class ConnectionManager(Supervisor):
             "subscriptions": tuple(self._hub.subscriptions),
             "metrics_interval": self._options.get("metrics_interval", 10.0),
         }
+        if memory is not None:
+            args |= memory.open()
         return pool_child_spec(name, config, args=args)
 
-    def _restore(self, name: str, config: PoolConfig) -> None:
+    def _restore(self, name: str, config: PoolConfig | SharedPoolConfig, memory: Parcel | None) -> None:
         """Start a pool of a predecessor; one that does not start is remembered as failed."""
 
         def then(_address: Any, error: Exception | None) -> None:
@@ -206,7 +218,7 @@ class ConnectionManager(Supervisor):
                 self._register.failed[name] = _cause(error, name)
 
         self._register.configs[name] = config
-        self.administer(StartChild(self._pool_spec(name, config)), then)
+        self.administer(StartChild(self._pool_spec(name, config, memory)), then)
 
     def _stop_pool(self, request: StopPool, asker: Asker) -> None:
         name = request.name
@@ -274,7 +286,13 @@ class ConnectionManager(Supervisor):
 
     def _remember(self) -> None:
         """Have a successor start the same pools, should this process be killed."""
-        self.remember(pools=dict(self._register.configs), others=tuple(self._others.values()))
+        children = self.machine.children
+        memories = {name: children[name].memory for name in self._register.configs if name in children}
+        self.remember(
+            pools=dict(self._register.configs),
+            memories={name: memory for name, memory in memories.items() if memory is not None},
+            others=tuple(self._others.values()),
+        )
 
     # -- finding pools ----------------------------------------------------------------------------------------
 
@@ -284,7 +302,8 @@ class ConnectionManager(Supervisor):
             child = self._register.serving(name, self.machine.children)
         except ActorPoolError as error:
             if deadline is None:
-                deadline = time.monotonic() + getattr(request, "timeout", KEEP)
+                timeout = getattr(request, "timeout", None)
+                deadline = time.monotonic() + (KEEP if timeout is None else timeout)
             if getattr(error, "temporary", False) and time.monotonic() < deadline:
                 self._kept.append((name, request, asker, deadline))
                 self.set_timer(deadline - time.monotonic(), "kept")
@@ -368,6 +387,7 @@ _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     protocol.Tree: ConnectionManager._tree,
     protocol.Supervise: ConnectionManager._supervise_request,
     ListPools: ConnectionManager._list,
+    sharing.FindPool: ConnectionManager._find,
     StartPool: ConnectionManager._start_pool,
     StopPool: ConnectionManager._stop_pool,
     Subscribe: ConnectionManager._subscribe,

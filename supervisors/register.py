@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from actorpool.config import PoolConfig
+from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.children import State
 from actorpool.errors import PoolAlreadyExists, PoolDown, PoolNotFound
 from actorpool.supervisors.specs import SupervisorSpec
@@ -25,7 +25,7 @@ class Register:
 
     def __init__(self, limits: SupervisorSpec) -> None:
         self._limits = limits
-        self.configs: dict[str, PoolConfig] = {}
+        self.configs: dict[str, PoolConfig | SharedPoolConfig] = {}
         self.starting: set[str] = set()
         self.stopping: set[str] = set()
         self.failed: dict[str, Exception] = {}
@@ -33,6 +33,18 @@ class Register:
     def names(self) -> list[str]:
         """All pools, those that failed included, sorted."""
         return sorted(name for name in (*self.configs, *self.failed) if name not in self.stopping)
+
+    def kind(self, name: str) -> str | None:
+        """Whether it is a `"pool"` or a `"shared"` one; None for one that could not be brought back.
+
+        Raises:
+            PoolNotFound: there is none of that name.
+        """
+        if name in self.failed:
+            return None
+        if name not in self.configs or name in self.stopping:
+            raise self._not_found(name)
+        return "shared" if isinstance(self.configs[name], SharedPoolConfig) else "pool"
 
     def begin(self, name: str) -> None:
         """Take a name for a pool that is being started.
@@ -45,7 +57,7 @@ class Register:
         self.failed.pop(name, None)
         self.starting.add(name)
 
-    def retire(self, name: str) -> PoolConfig:
+    def retire(self, name: str) -> PoolConfig | SharedPoolConfig:
         """Note that a pool is being stopped: from now on nobody finds it.
 
         Raises:

@@ -13,7 +13,7 @@ from typing import Any
 
 from actorpool import portable
 from actorpool.actor import Actor
-from actorpool.config import PoolConfig, _number, _one_of, _settings, check_pool_name
+from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.errors import InvalidConfig, SupervisorError
 from actorpool.portable import Parcel
@@ -46,8 +46,8 @@ class ChildSpec:
 
     Args:
         id: what the child is called; hashable, unique below its supervisor.
-        actor: a Thespian `Actor` class, a `Worker` subclass, either as `"module:Class"`, a `PoolConfig`, or a
-            `SupervisorSpec`.
+        actor: a Thespian `Actor` class, a `Worker` subclass, either as `"module:Class"`, a `PoolConfig`, a
+            `SharedPoolConfig`, or a `SupervisorSpec`.
         args: keyword arguments of its `init`; for an actor without one, its first message; for a worker, those of its
             class; a pool is called by its `"name"` there, else by the id. Never logged or shown.
         restart: `"permanent"` (always), `"transient"` (after an abnormal end) or `"temporary"` (never).
@@ -175,7 +175,7 @@ def _invalid(given: Any, expected: str) -> SupervisorError:
     return SupervisorError(("invalid_child_spec", got), f"StartChild: expected {expected}, got {got}")
 
 
-def pool_child_spec(name: str, config: PoolConfig, **overrides: Any) -> ChildSpec:
+def pool_child_spec(name: str, config: PoolConfig | SharedPoolConfig, **overrides: Any) -> ChildSpec:
     """A pool as a child of a supervisor of your own.
 
     Args:
@@ -193,7 +193,7 @@ def _by_name(cls: type, values: tuple[Any, ...], given: dict[str, Any]) -> dict[
 
 
 def _kind(actor: Any) -> str:
-    if isinstance(actor, (SupervisorSpec, PoolConfig)):
+    if isinstance(actor, (SupervisorSpec, PoolConfig, SharedPoolConfig)):
         return "supervisor" if isinstance(actor, SupervisorSpec) else "pool"
     actor = load_class(actor) if isinstance(actor, str) else actor
     return "worker" if isinstance(actor, type) and issubclass(actor, Worker) else "actor"
@@ -206,7 +206,7 @@ def _check_id(value: Any) -> str | None:
 
 
 def _check_actor(value: Any) -> str | None:
-    if isinstance(value, (SupervisorSpec, PoolConfig, Parcel)):
+    if isinstance(value, (SupervisorSpec, PoolConfig, SharedPoolConfig, Parcel)):
         return None
     if isinstance(value, str):
         try:

@@ -186,9 +186,9 @@ class Connection:
 
     def _refuse(self, kind: int, ref: int, size: int) -> None:
         """A body is too long to be received: whoever waits for an answer gets an error, and the connection goes on."""
-        if kind in (wire.CALL, wire.ASK):
+        if kind in (wire.CALL, wire.ASK, wire.SHARED):
             self.send(wire.ERROR, ref, wire.dump_error(wire.too_big(size, self.max_message, "the arguments")))
-        elif kind in (wire.RESULT, wire.REPLY, wire.ERROR):
+        elif kind in (wire.RESULT, wire.REPLY, wire.ERROR, wire.PERFORMED):
             error = wire.too_big(size, self.max_message, "the result would")
             self._deliver(wire.ERROR, ref, wire.dump_error(error))
 

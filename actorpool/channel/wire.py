@@ -18,10 +18,17 @@ GRANT_BODY = struct.Struct("!QIIB")
 CALL_HEAD = struct.Struct("!QBd")
 """Lease id, flags, timeout in seconds (0.0: none); a pickle of (method name or function, args, kwargs) follows."""
 
+SHARED_HEAD = struct.Struct("!dII")
+"""Timeout in seconds (infinite: none), lengths of two pickles: of (resource, method) and of `where` (0: none). A pickle
+of (method, args, kwargs) follows them."""
+OUTCOME = struct.Struct("!Bd")
+"""Flags, cooldown in seconds; the value or the exception follows."""
+
 MAX_MESSAGE = 2**30
 """Bytes a body may have unless told otherwise; the length field's own bound is 4 GB."""
 
 CHECKOUT, CANCEL, CHECKIN, ABANDON, ASK, GRANT, REPLY, ERROR, CALL, END, RESULT, NOT_STARTED, CONTROL = range(1, 14)
+SHARED, PERFORM, PERFORMED = range(14, 17)
 
 LAST = 1
 """Flag of a call: the lease ends with it."""
@@ -29,6 +36,11 @@ CHECK_FIRST = 2
 """Flag of a grant, passed on with the first call: the worker was idle for long, check before use."""
 FUNCTION = 4
 """Flag of a call: the first item of the pickle is a function that gets the connection, not a method's name."""
+
+FAILED = 1
+"""Flag of an outcome: an exception follows."""
+CLOSE = 2
+"""Flag of an outcome: the connection is done."""
 
 
 def frame(kind: int, ref: int, body: bytes = b"") -> bytes:
@@ -46,7 +58,7 @@ def too_big(size: int, limit: int, what: str) -> MessageTooBig:
 
 
 __all__ = [
-    "ABANDON", "ASK", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST", "CONTROL", "END", "ERROR",
-    "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "MAX_MESSAGE", "NOT_STARTED", "REPLY", "RESULT",
-    "dump_error", "frame", "load_error", "too_big",
+    "ABANDON", "ASK", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST", "CLOSE", "CONTROL", "END",
+    "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME",
+    "PERFORM", "PERFORMED", "REPLY", "RESULT", "SHARED", "SHARED_HEAD", "dump_error", "frame", "load_error", "too_big",
 ]  # fmt: skip

@@ -15,20 +15,19 @@ from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults
-from actorpool.client.channel_link import ChannelLink, checkout_body
+from actorpool.client.channel_link import ChannelLink, PoolAsker, checkout_body
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Work
 
 
-class AioLink:
-    """The way to one pool, from any number of event loops.
+class AioAsker:
+    """The way to one pool of whatever kind, from any number of event loops.
 
     Args:
-        link: the blocking way to the same pool; it gives back what nobody on a loop can.
+        link: the blocking way to the same pool.
     """
 
-    def __init__(self, link: ChannelLink) -> None:
-        self.link = link
+    def __init__(self, link: PoolAsker) -> None:
         self.pool = link.pool
         self._endpoint = link.endpoint
         self._path = link.path
@@ -78,6 +77,18 @@ class AioLink:
                 return faults.result(data)
             raise wire.load_error(data)
         raise AssertionError
+
+
+class AioLink(AioAsker):
+    """The way to one pool that lends workers.
+
+    Args:
+        link: the blocking way to the same pool; it gives back what nobody on a loop can.
+    """
+
+    def __init__(self, link: ChannelLink) -> None:
+        super().__init__(link)
+        self.link = link
 
     # -- leases -------------------------------------------------------------------------------------------
 

@@ -112,8 +112,8 @@ class ManagerLink(_Asker):
         return faults.manager_down(self.endpoint, what, waited)
 
 
-class ChannelLink(_Asker, Link):
-    """The way to one pool.
+class PoolAsker(_Asker):
+    """The way to one pool of whatever kind.
 
     Args:
         endpoint: the system's channel, or its directory.
@@ -133,6 +133,10 @@ class ChannelLink(_Asker, Link):
 
     def _down(self, what: str, waited: float) -> BaseException:
         return faults.pool_down(self.pool, what, waited)
+
+
+class ChannelLink(PoolAsker, Link):
+    """The way to one pool that lends workers."""
 
     # -- leases -------------------------------------------------------------------------------------------
 

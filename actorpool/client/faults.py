@@ -60,6 +60,18 @@ def worker_died(pool: str, hold: Hold, work: Work) -> WorkerDied:
     )
 
 
+def pool_ended(pool: str, method: str) -> WorkerDied:
+    """A shared pool's own process ended while it had the call."""
+    text = f"shared pool {pool!r} was restarted while it had {method!r}, which may or may not have taken effect"
+    return WorkerDied(f"{text}; it is not run again by itself", pool=pool)
+
+
+def shared_timeout(pool: str, method: str, waited: float) -> CallTimeout:
+    """A shared pool itself did not answer in time."""
+    text = f"shared pool {pool!r} has not answered {method!r} within {waited:.2f} s: its process hangs"
+    return CallTimeout(text, pool=pool, waited=waited)
+
+
 def worker_gone(pool: str, hold: Hold, work: Work) -> WorkerDied:
     """The worker's process ended before it had the call."""
     return WorkerDied(

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 from actorpool.client.mail import Mail
 from actorpool.client.message_link import MessageLink
 from actorpool.client.pool import Pool
+from actorpool.client.shared import SharedPool
+from actorpool.client.shared_link import SharedMail
 from actorpool.client.site import MANAGER_TIMEOUT
 from actorpool.errors import SystemDown
 from actorpool.node import base
@@ -43,6 +45,10 @@ class InsideSite:
     def pool(self, name: str) -> Pool:
         """A handle of a pool."""
         return Pool(MessageLink(self, name), name)
+
+    def shared_pool(self, name: str) -> SharedPool:
+        """A handle of a shared pool."""
+        return SharedPool(SharedMail(self, name), name)
 
     def manager(self) -> Any:
         """The manager's address."""

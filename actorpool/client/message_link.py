@@ -38,8 +38,8 @@ class OwnSite:
         return self._manager
 
 
-class MessageLink(Link):
-    """The way to one pool.
+class PoolMail:
+    """The way to one pool of whatever kind.
 
     Args:
         site: where the system is.
@@ -53,7 +53,7 @@ class MessageLink(Link):
         self._address: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (MessageLink, (self.site, self.pool))
+        return (type(self), (self.site, self.pool))
 
     @property
     def where(self) -> Any:
@@ -122,6 +122,10 @@ class MessageLink(Link):
             if answer is None:
                 raise faults.pool_down(self.pool, "has not answered", timeout or 0.0)
             return answer.unwrap()
+
+
+class MessageLink(PoolMail, Link):
+    """The way to one pool that lends workers."""
 
     # -- leases -------------------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from actorpool.client.endpoint import Endpoint
 from actorpool.client.mail import Mail
 from actorpool.client.message_link import MessageLink
 from actorpool.client.pool import Pool
+from actorpool.client.shared import SharedPool
+from actorpool.client.shared_link import SharedMail
 from actorpool.errors import SystemDown
 from actorpool.messages import WhereIs
 from actorpool.node import runtime
@@ -42,6 +44,9 @@ class Site(Protocol):
 
     def pool(self, name: str) -> Pool:
         """A handle of a pool; it is not asked whether that exists."""
+
+    def shared_pool(self, name: str) -> SharedPool:
+        """The same for a shared pool."""
 
     def manager(self) -> Any:
         """The manager's present address."""
@@ -127,6 +132,10 @@ class ChannelSite(NodeSite):
         """A handle of a pool."""
         return Pool(self.endpoint, name)
 
+    def shared_pool(self, name: str) -> SharedPool:
+        """A handle of a shared pool."""
+        return SharedPool(self.endpoint, name)
+
     def manager(self) -> Any:
         """The manager's address, asked for anew: a manager that was restarted has another one."""
         self.actor_system()  # so that a plain ActorSystem() can send to it
@@ -162,6 +171,10 @@ class MessageSite(NodeSite):
     def pool(self, name: str) -> Pool:
         """A handle of a pool."""
         return Pool(MessageLink(self, name), name)
+
+    def shared_pool(self, name: str) -> SharedPool:
+        """A handle of a shared pool."""
+        return SharedPool(SharedMail(self, name), name)
 
     def manager(self) -> Any:
         """The manager's present address; the root supervisor, which never moves, knows it."""

@@ -14,14 +14,16 @@ from actorpool import protocol
 from actorpool.channel import paths
 from actorpool.client.pool import Pool
 from actorpool.client.site import Site, node_site
-from actorpool.config import PoolConfig, check_pool_name
+from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
 from actorpool.node import launch, runtime
+from actorpool.sharing import FindPool
 from actorpool.status import PoolMetrics, PoolStatus, TreeNode
 
 if TYPE_CHECKING:
     from actorpool.client.local import LocalPool
+    from actorpool.client.shared import SharedPool
 
 NODE_BASES = ("multiprocTCPBase", "multiprocUDPBase")
 BASES = (*NODE_BASES, "simpleSystemBase")
@@ -183,11 +185,49 @@ class System:
         Raises:
             PoolNotFound: there is none of that name.
         """
-        known = self.pools()
-        if name not in known:
-            running = ", ".join(known) or "none"
-            raise PoolNotFound(f"no pool named {name!r} is running (running: {running}): start_pool it", pool=name)
-        return self._local.get(name) or self._site.pool(name)
+        local = self._local.get(name)
+        if local is not None:
+            return local
+        self._find(name, "pool")
+        return self._site.pool(name)
+
+    def start_shared_pool(self, name: str, config: SharedPoolConfig | None = None, /, **fields: Any) -> SharedPool:
+        """Start a shared pool, whose connections are added one by one; see docs/shared-pools.md.
+
+        Args:
+            name: as of a pool, and unlike that of any other pool.
+            config: its settings.
+            **fields: settings of `SharedPoolConfig`, over those of `config`.
+
+        Raises:
+            InvalidConfig: names every bad setting; nothing was started.
+            PoolAlreadyExists: the running one was not touched.
+        """
+        check_pool_name(name)
+        config = _shared_config(config, fields)
+        self._check_socket(name)
+        if name in self._local:
+            raise _exists(name)
+        self._site.ask(StartPool(name, config), START_POOL_TIMEOUT)
+        return self._site.shared_pool(name)
+
+    def shared_pool(self, name: str) -> SharedPool:
+        """The handle of a running shared pool.
+
+        Raises:
+            PoolNotFound: there is none of that name.
+        """
+        self._find(name, "shared")
+        return self._site.shared_pool(name)
+
+    def _find(self, name: str, kind: str) -> None:
+        """Make sure that a pool of that kind is running."""
+        if name not in self._local:
+            found = self._site.ask(FindPool(name))
+            if found is None or found == kind:
+                return
+        verb, found = ("pool", "a pool that lends workers") if kind == "shared" else ("shared_pool", "a shared pool")
+        raise PoolNotFound(f"{name!r} is {found}: get it by {verb}({name!r})", pool=name)
 
     def pools(self) -> list[str]:
         """The names of all pools, sorted."""
@@ -274,6 +314,14 @@ def _config(config: PoolConfig | None, fields: Mapping[str, Any]) -> PoolConfig:
         return PoolConfig(**fields)
     if not isinstance(config, PoolConfig):
         raise InvalidConfig("start_pool", {"config": f"must be a PoolConfig, not {config!r}"})
+    return dataclasses.replace(config, **fields) if fields else config
+
+
+def _shared_config(config: SharedPoolConfig | None, fields: Mapping[str, Any]) -> SharedPoolConfig:
+    if config is None:
+        return SharedPoolConfig(**fields)
+    if not isinstance(config, SharedPoolConfig):
+        raise InvalidConfig("start_shared_pool", {"config": f"must be a SharedPoolConfig, not {config!r}"})
     return dataclasses.replace(config, **fields) if fields else config
 
 

@@ -297,6 +297,17 @@ class Connection:
         return f"<connection {self.id} to {self.resource!r} {self.state.value}, {load}>"
 
 
+class Kept(NamedTuple):
+    """What is kept of a connection when its pool ends: enough to bring it back."""
+
+    id: int
+    spec: Any
+    resource: Hashable
+    extra: Any
+    ttl: float | None
+    revive: bool | str
+
+
 class Launch(NamedTuple):
     """Start a worker's process for a connection; `spec` is what was given to `add`."""
 

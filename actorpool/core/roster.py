@@ -13,7 +13,7 @@ from typing import Any
 
 from actorpool.core.agenda import Agenda
 from actorpool.core.backoff import Backoff
-from actorpool.core.connections import LIVE, RESTING, Call, Connection, Deadlines, Gather, Log
+from actorpool.core.connections import LIVE, RESTING, Call, Connection, Deadlines, Gather, Kept, Log
 from actorpool.core.decider import Decider
 from actorpool.core.effects import Answer
 from actorpool.errors import (
@@ -95,7 +95,7 @@ class Roster(Decider):
         self.deadlines = Deadlines()
         self.stopping = False
         self.stoppers: list[Any] = []
-        self._ids = itertools.count(1)
+        self.last_id = 0
         self._worker_ids = itertools.count(1)
         self._numbers = itertools.count(1)
 
@@ -104,6 +104,11 @@ class Roster(Decider):
     def infos(self, now: float) -> list[ConnInfo]:
         """All connections, oldest first."""
         return [connection.info(now, self.epoch) for connection in self.connections.values()]
+
+    def kept(self) -> tuple[int, list[Kept]]:
+        """The last id, and the connections that are revived: what `restore` takes."""
+        stay = [one for one in self.connections.values() if one.revive and one.popped is None and one.adding is None]
+        return self.last_id, [Kept(one.id, one.spec, one.resource, one.extra, one.ttl, one.revive) for one in stay]
 
     def _of(self, resource: Hashable) -> list[Connection]:
         """The connections of a resource in whatever state, oldest first."""

@@ -295,14 +295,18 @@ class Routing(Upkeep):
         elif call.connection is not None:
             self._contribute(call.gather, call.connection, error)
 
-    def _lose_running(self, connection: Connection, reason: str) -> None:
+    def _lose_running(self, connection: Connection, reason: str, begun: bool) -> None:
         call, connection.running, connection.kill_at = connection.running, None, None
-        if call is not None and not call.answered:
+        if call is None or call.answered:
+            return
+        if begun:
             text = (
                 f"shared pool {self.name!r}: the process of connection {connection.id} died ({reason}) while it ran "
                 f"{call.method!r}; the call may have taken effect and was not repeated"
             )
             self._fail(call, WorkerDied(text, pool=self.name))
+        else:
+            connection.enqueue(call)
 
     def _overdue(self, call: Call, now: float) -> None:
         """The call's time is over: one that waits is never run, one that runs is interrupted."""

@@ -10,11 +10,23 @@ What becomes of a connection that is over is its `revive`:
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 from actorpool.core.backoff import Retry
-from actorpool.core.connections import DROPPED, ENDING, LIVE, OPENING, RESTING, STARTING, Connection, Launch, Log, Meter
+from actorpool.core.connections import (
+    DROPPED,
+    ENDING,
+    LIVE,
+    OPENING,
+    RESTING,
+    STARTING,
+    Connection,
+    Kept,
+    Launch,
+    Log,
+    Meter,
+)
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
 from actorpool.core.roster import Roster, check_settings
@@ -56,15 +68,27 @@ class Upkeep(Roster):
         except (InvalidConfig, PoolStopped) as error:
             self._do(Answer(ref, error))
             return
-        connection = Connection(next(self._ids), spec, None, extra, ttl, revive, Retry(self.backoff))
+        self.last_id += 1
+        connection = self._admit(Kept(self.last_id, spec, resource, extra, ttl, revive))
         connection.adding = ref
-        self.connections[connection.id] = connection
-        if resource is not None:
-            self._file(connection, resource)
         if timeout is not None:
             connection.add_until = now + timeout
             self.agenda.at(connection.add_until, (self._add_over, connection.id, None))
         self._start(connection)
+
+    @decides
+    def restore(self, now: float, last_id: int, kept: Sequence[Kept]) -> None:
+        """Bring back the connections of a former life of this pool, under their ids; each opens in the background."""
+        self.last_id = last_id
+        for one in kept:
+            self._start(self._admit(one))
+
+    def _admit(self, kept: Kept) -> Connection:
+        connection = Connection(kept.id, kept.spec, None, kept.extra, kept.ttl, kept.revive, Retry(self.backoff))
+        self.connections[connection.id] = connection
+        if kept.resource is not None:
+            self._file(connection, kept.resource)
+        return connection
 
     def _add_over(self, id: int, _since: None, now: float) -> None:
         connection = self.connections.get(id)
@@ -241,8 +265,12 @@ class Upkeep(Roster):
         self._end(connection, now, failed=True)
 
     @decides
-    def died(self, now: float, worker: int, reason: str = "killed") -> None:
-        """The worker's process is gone, whatever the reason. A second notice of the same death is nothing."""
+    def died(self, now: float, worker: int, reason: str = "killed", *, begun: bool = True) -> None:
+        """The worker's process is gone, whatever the reason. A second notice of the same death is nothing.
+
+        Args:
+            begun: it may have begun the call it was told to run; else that call goes elsewhere like those that wait.
+        """
         if worker in self.leaving:
             self.leaving.remove(worker)
             self._check_stopped()
@@ -257,7 +285,7 @@ class Upkeep(Roster):
             connection.move(RESTING)
             self._rest(connection, now, connection.retry.next(self.random()))
         elif connection.state is not RESTING:
-            self._lose_running(connection, reason)
+            self._lose_running(connection, reason, begun)
             self._end(connection, now, failed=True)
 
     def _end(self, connection: Connection, now: float, failed: bool = False) -> None:
@@ -322,5 +350,5 @@ class Upkeep(Roster):
     def _move_calls(self, connection: Connection, now: float) -> None:
         raise NotImplementedError
 
-    def _lose_running(self, connection: Connection, reason: str) -> None:
+    def _lose_running(self, connection: Connection, reason: str, begun: bool) -> None:
         raise NotImplementedError

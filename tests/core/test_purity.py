@@ -15,7 +15,7 @@ PACKAGE = ROOT / "actorpool"
 
 VALUES = {
     f"actorpool.{name}"
-    for name in ("config", "errors", "failures", "host", "messages", "portable", "protocol", "status")
+    for name in ("config", "errors", "failures", "host", "messages", "portable", "protocol", "sharing", "status")
 }
 # Arrow rule: a module imports only from its own layer or from layers to its left.
 LAYERS = [

@@ -1,0 +1,54 @@
+"""The ways back to who made a call to a shared pool: by channel or by Thespian message.
+
+Each is the call's ref in the core: two of one call are equal, so that it can be cancelled.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from actorpool.channel import wire
+from actorpool.channel.lane import Peer
+from actorpool.messages import Err
+from actorpool.sharing import Sealed, SealedReply
+
+
+class ChannelCall(NamedTuple):
+    """Waits for a `RESULT` or `ERROR` frame of that ref."""
+
+    peer: Peer
+    ref: int
+
+    def answer(self, error: BaseException) -> None:
+        """The call has failed."""
+        self.peer.send(wire.ERROR, self.ref, wire.dump_error(error))
+
+    def deliver(self, reply: Sealed) -> None:
+        """Pass the worker's answer on."""
+        self.peer.send(wire.ERROR if reply.failed else wire.RESULT, self.ref, reply.data)
+
+
+class MessageCall:
+    """Waits for an `Ok` or `Err` message of that ref."""
+
+    __slots__ = ("address", "pool", "ref")
+
+    def __init__(self, pool: Any, address: Any, ref: Any) -> None:
+        self.pool = pool
+        self.address = address
+        self.ref = ref
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, MessageCall) and other.ref == self.ref
+
+    def __hash__(self) -> int:
+        return hash(self.ref)
+
+    def answer(self, error: BaseException) -> None:
+        """The call has failed."""
+        self.pool.send(self.address, Err(error, self.ref))
+
+    def deliver(self, reply: Sealed) -> None:
+        """Pass the worker's answer on."""
+        answer = SealedReply(reply, self.ref)
+        self.pool.send(self.address, answer if self.pool.is_process else answer.open())

@@ -1,0 +1,111 @@
+"""How a shared pool's decisions are carried out: one function for each effect, run in the pool's process."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol, sharing
+from actorpool.actor import log
+from actorpool.channel import wire
+from actorpool.core import connections as cx
+from actorpool.core import effects as fx
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.shared import SharedPoolActor
+
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+
+def run(pool: SharedPoolActor, effect: cx.Run) -> None:
+    """Have a worker run a call."""
+    worker, call = effect
+    hand = pool.crew.hand(worker)
+    if hand.peer is not None:
+        hand.peer.send(wire.PERFORM, call.number, call.payload)
+    else:
+        pool.send(hand.address, sharing.Perform(call.number, bytes(call.payload)))
+
+
+def deliver(pool: SharedPoolActor, effect: cx.Deliver) -> None:
+    """Pass a worker's answer on."""
+    effect.call.ref.deliver(effect.reply)  # type: ignore[attr-defined]
+
+
+def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
+    """Answer a request, or a call that failed; its ref is the way back."""
+    value = effect.value
+    if not pool.is_process and isinstance(value, dict):  # of `map`: what does not travel is not opened on arrival
+        value = {id: one.open() if isinstance(one, sharing.Sealed) else one for id, one in value.items()}
+    effect.ref.answer(value)
+
+
+def launch(pool: SharedPoolActor, effect: cx.Launch) -> None:
+    """Create the process of a connection."""
+    worker, worker_args = effect.spec
+    init = protocol.Init(
+        pool=pool.name,
+        worker_id=effect.worker,
+        worker=worker,
+        worker_args=worker_args,
+        check_on_checkout=None,
+        directory=pool.directory,
+        parent=pool.myAddress,
+        spin=pool.spin,
+        max_message=pool.max_message,
+    )
+    pool.crew.start(effect.worker, init, None)
+
+
+def open_(pool: SharedPoolActor, effect: fx.Open) -> None:
+    """Have a worker connect."""
+    pool.crew.tell(effect.worker, protocol.Open())
+
+
+def interrupt(pool: SharedPoolActor, effect: cx.Interrupt) -> None:
+    """Break into the call that a worker runs."""
+    pool.crew.interrupt(effect.worker)
+
+
+def stop(pool: SharedPoolActor, effect: fx.Stop) -> None:
+    """End a worker's process."""
+    if effect.interrupt:
+        pool.crew.interrupt(effect.worker)
+    pool.crew.stop(effect.worker)
+
+
+def kill(pool: SharedPoolActor, effect: fx.Kill) -> None:
+    """End a worker's process by force."""
+    pool.crew.kill(effect.worker)
+
+
+def emit(pool: SharedPoolActor, effect: fx.Emit) -> None:
+    """Tell an event."""
+    pool.emit(effect.name, effect.measurements, effect.metadata)
+
+
+def note(pool: SharedPoolActor, effect: cx.Log) -> None:
+    """Write a line to the log."""
+    log.log(_LEVELS[effect.level], "%s", effect.text)
+
+
+def stopped(pool: SharedPoolActor, _effect: fx.Stopped) -> None:
+    """The pool was asked to stop, and no worker is left."""
+    log.info("Stopped shared pool: %s", pool.name)
+    pool.emit("pool.stopped", {}, {"shared": True})
+
+
+EFFECTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
+    cx.Run: run,
+    cx.Deliver: deliver,
+    cx.Launch: launch,
+    cx.Interrupt: interrupt,
+    cx.Log: note,
+    fx.Answer: answer,
+    fx.Open: open_,
+    fx.Stop: stop,
+    fx.Kill: kill,
+    fx.Emit: emit,
+    fx.Stopped: stopped,
+}

@@ -1,0 +1,165 @@
+"""What a shared pool can be asked: one function for each request, run in the pool's process.
+
+Each returns the answer, or `LATER_ANSWER` when an `Answer` effect brings it. The asker is the request's ref in the
+core, so the answer finds its way whichever way the question came. What a user gave may raise anything when it is
+opened: that is the answer then.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol, sharing
+from actorpool.core.connections import LIVE
+from actorpool.messages import GetPoolStatus
+from actorpool.portable import Parcel
+from actorpool.status import PoolStatus, WorkerInfo
+from actorpool.supervisors.callers import Asker
+from actorpool.supervisors.pool_verbs import LATER_ANSWER
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.shared import SharedPoolActor
+
+
+def add(pool: SharedPoolActor, request: sharing.AddConnection, asker: Asker) -> Any:
+    """Answered by the id once the connection is open, or by why it cannot be."""
+    spec = (Parcel.of(request.worker), Parcel.of(request.worker_args))
+    resource, extra = request.opened("resource"), request.opened("extra")
+    ttl, revive, timeout = request.ttl, request.revive, request.timeout
+    now = time.monotonic()
+    pool.carry_out(
+        pool.core.add(now, asker, spec, resource=resource, extra=extra, ttl=ttl, revive=revive, timeout=timeout)
+    )
+    return LATER_ANSWER
+
+
+def call_all(pool: SharedPoolActor, request: sharing.CallAll, asker: Asker) -> Any:
+    """Answered by what each live connection of the resource answers."""
+    resource, method, payload = request.opened("resource"), request.method, request.payload
+    now, timeout = time.monotonic(), request.timeout
+    pool.carry_out(pool.core.map(now, asker, request.caller, resource, method, payload, timeout=timeout))
+    return LATER_ANSWER
+
+
+def get(pool: SharedPoolActor, request: sharing.GetConnection, asker: Asker) -> Any:
+    """`ConnInfo`."""
+    pool.carry_out(pool.core.info(time.monotonic(), asker, request.id))
+    return LATER_ANSWER
+
+
+def set_extra(pool: SharedPoolActor, request: sharing.SetExtra, asker: Asker) -> Any:
+    """The `extra` before."""
+    pool.carry_out(pool.core.extra(time.monotonic(), asker, request.id, request.opened("value")))
+    return LATER_ANSWER
+
+
+def update(pool: SharedPoolActor, request: sharing.UpdateConnections, asker: Asker) -> Any:
+    """How many connections were changed."""
+    resource, where, settings = (request.opened(name) for name in ("resource", "where", "settings"))
+    pool.carry_out(pool.core.update(time.monotonic(), asker, resource, where, settings))
+    return LATER_ANSWER
+
+
+def pop(pool: SharedPoolActor, request: sharing.PopConnection, asker: Asker) -> Any:
+    """`ConnInfo`, once its queued calls are done."""
+    pool.carry_out(pool.core.pop(time.monotonic(), asker, request.id))
+    return LATER_ANSWER
+
+
+def pop_all(pool: SharedPoolActor, request: sharing.PopConnections, asker: Asker) -> Any:
+    """`[ConnInfo]`, once their queued calls are done."""
+    resource, where = request.opened("resource"), request.opened("where")
+    pool.carry_out(pool.core.pop_all(time.monotonic(), asker, resource, where))
+    return LATER_ANSWER
+
+
+def is_empty(pool: SharedPoolActor, request: sharing.IsEmpty, asker: Asker) -> Any:
+    """Whether no live connection to the resource exists."""
+    pool.carry_out(pool.core.is_empty(time.monotonic(), asker, request.opened("resource")))
+    return LATER_ANSWER
+
+
+def resources(pool: SharedPoolActor, _request: Any, asker: Asker) -> Any:
+    """The resources that have a live connection."""
+    pool.carry_out(pool.core.resources(time.monotonic(), asker))
+    return LATER_ANSWER
+
+
+def retire(pool: SharedPoolActor, request: protocol.Retire, asker: Asker) -> Any:
+    """Answered when the pool has stopped."""
+    pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
+    return LATER_ANSWER
+
+
+def listen(pool: SharedPoolActor, request: protocol.Listen, _asker: Asker) -> None:
+    """Send events to a subscriber from now on."""
+    pool.hub.subscribe(request.pattern, request.address)
+    pool.observe()
+
+
+def status(pool: SharedPoolActor, _request: Any = None, _asker: Any = None) -> PoolStatus:
+    """The figures that a shared pool has in common with others: connections are its workers, running calls its leases.
+
+    `degraded`: no connection is open; `full`: all of them are busy.
+    """
+    core = pool.core
+    known = core.connections.values()
+    live = [one for one in known if one.state is LIVE]
+    idle = [one for one in live if one.running is None]
+    state = "degraded" if known and not live else "full" if live and not idle else "ready"
+    return PoolStatus(
+        name=pool.name,
+        state="draining" if core.stopping else state,
+        size=len(known),
+        overflow=0,
+        workers=len(idle),
+        waiting=sum(len(one.queue) for one in known),
+        monitors=sum(one.running is not None for one in known),
+        total=len(core.workers) + len(core.leaving),
+        restarts=sum(one.restarts for one in known),
+        since=time.monotonic() - pool.began,
+    )
+
+
+def workers(pool: SharedPoolActor, _request: Any, _asker: Asker) -> list[WorkerInfo]:
+    """One line for each connection, under its own id."""
+    now, core = time.monotonic(), pool.core
+    lines = zip(core.connections.values(), core.infos(now), strict=True)
+    return [
+        WorkerInfo(
+            info.id,
+            info.pid,
+            connection.state.value,
+            sum(stats.count for stats in info.stats.values()),
+            connection.restarts,
+            info.connected_at,
+            False,
+        )
+        for connection, info in lines
+    ]
+
+
+def metrics(pool: SharedPoolActor, _request: Any, _asker: Asker) -> Any:
+    """`PoolMetrics`."""
+    return pool.samples.metrics()
+
+
+VERBS: dict[type, Callable[[SharedPoolActor, Any, Asker], Any]] = {
+    sharing.AddConnection: add,
+    sharing.CallAll: call_all,
+    sharing.GetConnection: get,
+    sharing.SetExtra: set_extra,
+    sharing.UpdateConnections: update,
+    sharing.PopConnection: pop,
+    sharing.PopConnections: pop_all,
+    sharing.IsEmpty: is_empty,
+    sharing.ListResources: resources,
+    GetPoolStatus: status,
+    protocol.Status: status,
+    protocol.Workers: workers,
+    protocol.Metrics: metrics,
+    protocol.Retire: retire,
+    protocol.Listen: listen,
+}
