@@ -103,7 +103,8 @@ class Supervisor(Supervised, Shell):
         if len(self._events) > 1:
             return
         while self._events:
-            for effect in self.machine.handle(self._events[0], time.monotonic(), random.random()):
+            effects = self.machine.handle(self._events[0], time.monotonic(), random.random())
+            for effect in sorted(effects, key=_is_report):  # a replacement is not kept waiting by what is to be told
                 _EFFECTS[type(effect)](self, effect)
             self._events.popleft()
 
@@ -166,6 +167,10 @@ class Supervisor(Supervised, Shell):
 
 def _is_address(value: Any) -> bool:
     return isinstance(value, ActorAddress)
+
+
+def _is_report(effect: signals.Effect) -> bool:
+    return isinstance(effect, signals.Report)
 
 
 def _packed(args: Any) -> Parcel:
