@@ -11,6 +11,7 @@ from actorpool import protocol
 from actorpool.client import faults
 from actorpool.client.aio_link import AioLink, ThreadedLink
 from actorpool.client.channel_link import ChannelLink
+from actorpool.client.lease import transaction_options
 from actorpool.client.link import pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Work
 from actorpool.config import check_request
@@ -298,17 +299,21 @@ class AsyncPool:
         fn: Callable[..., Any] | None = None,
         /,
         *args: Any,
+        isolation: str | None = None,
+        read_only: bool = False,
         checkout_timeout: float | None = None,
         call_timeout: float | None = None,
         **kwargs: Any,
     ) -> Any:
-        """A database transaction in one of the two forms of `Pool.transaction`.
+        """A database transaction in one of the two forms of `Pool.transaction`, with its arguments.
 
         `await transaction(fn, ...)`, or `async with transaction(isolation=...) as tx:`.
         """
+        options = transaction_options(isolation, read_only)
         if fn is not None:
-            return self._run(Work("transact", (fn, args, kwargs), {}, call_timeout), checkout_timeout)
-        return _Transaction(functools.partial(self._lease, True, checkout_timeout, call_timeout), kwargs)
+            return self._run(Work("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
+        lease = functools.partial(self._lease, True, checkout_timeout, call_timeout)
+        return _Transaction(lease, {**options, **kwargs})
 
     # -- looking and operating ------------------------------------------------------------------------------
 

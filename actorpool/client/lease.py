@@ -140,6 +140,12 @@ class Lease:
         return f"<lease {hold.lease} of pool {self._link.pool!r}, {worker}, {state}>"
 
 
+def transaction_options(isolation: str | None, read_only: bool) -> dict[str, Any]:
+    """What a worker's `begin` is told; defaults are left out, so that it may be one that does not know them."""
+    options = {"isolation": isolation, "read_only": read_only}
+    return {name: value for name, value in options.items() if value}
+
+
 class Transaction:
     """`with pool.transaction() as tx:`: a lease in a transaction; committed at the end, rolled back on an exception.
 

@@ -10,7 +10,7 @@ from actorpool import protocol
 from actorpool.client import faults
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.endpoint import Endpoint
-from actorpool.client.lease import Lease, Transaction
+from actorpool.client.lease import Lease, Transaction, transaction_options
 from actorpool.client.link import Link, stack_of_caller
 from actorpool.client.work import Work
 from actorpool.config import check_request
@@ -143,6 +143,8 @@ class Pool:
         fn: Callable[..., Any] | None = None,
         /,
         *args: Any,
+        isolation: str | None = None,
+        read_only: bool = False,
         checkout_timeout: float | None = None,
         call_timeout: float | None = None,
         **kwargs: Any,
@@ -150,13 +152,24 @@ class Pool:
         """A database transaction (SQL workers), in one of two forms.
 
         `transaction(fn, *args, **kwargs)` runs `fn(connection, ...)` as `run` does, inside one transaction.
-        `with transaction(isolation=..., read_only=...) as tx:` is a lease in a transaction.
+        `with transaction() as tx:` is a lease in a transaction.
         Either commits at the end, and rolls back on an exception or when the caller dies. `Rollback` only rolls back.
+
+        Args:
+            fn: the function of the first form; it is run once, also after a serialization failure.
+            isolation: `"serializable"`, `"repeatable read"`, `"read committed"`, `"read uncommitted"`; None is the
+                database's default. Like the next three, it is never passed to `fn`.
+            read_only: have the database refuse writes.
+            checkout_timeout, call_timeout: as for `run`; of the second form, `call_timeout` bounds each call.
+            **kwargs: of `fn`; of the second form, what else the database has (PostgreSQL: `deferrable`).
+
+        Raises:
+            As `run`; MethodNotFound: the worker knows no transactions.
         """
+        options = transaction_options(isolation, read_only)
         if fn is not None:
-            work = Work("transact", (fn, args, kwargs), {}, call_timeout)
-            return self._run(work, checkout_timeout)
-        return Transaction(functools.partial(self._lease, checkout_timeout, call_timeout), kwargs)
+            return self._run(Work("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
+        return Transaction(functools.partial(self._lease, checkout_timeout, call_timeout), {**options, **kwargs})
 
     def _lease(self, timeout: float | None, call_timeout: float | None) -> Lease:
         lease = self.checkout(timeout=timeout)
