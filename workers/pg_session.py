@@ -27,6 +27,8 @@ log = logging.getLogger("actorpool")
 # What psycopg itself sends for transactions and pipelines, and fetches of what was vouched for before.
 _OWN = {"_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_fetch_gen", "_sync_gen", "_communicate_gen"}
 _IN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR, TransactionStatus.ACTIVE)
+LOOK_EVERY = 0.02
+"""Seconds between two looks at signals while an answer is waited for: so long may an interrupt take to be noticed."""
 _FINE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY)
 
 
@@ -81,11 +83,11 @@ class Session(psycopg.Connection[Any]):
         self._readable = select.poll()
         self._readable.register(pgconn.socket, select.POLLIN)
 
-    def wait(self, gen: Any, *args: Any, **kwargs: Any) -> Any:
+    def wait(self, gen: Any, interval: float = LOOK_EVERY, *args: Any, **kwargs: Any) -> Any:
         """psycopg's own, through which all traffic goes."""
         if not self.vouched and gen.__name__ not in _OWN:
             self.dirty = True
-        return super().wait(gen, *args, **kwargs)
+        return super().wait(gen, interval, *args, **kwargs)
 
     def note(self, query: Any) -> None:
         """Vouch for the traffic until `vouched` is taken back; what may change the session makes it dirty."""
