@@ -142,7 +142,8 @@ class PostgresWorker(SqlWorker):
             from actorpool.workers.pg_session import Counters, Session
         except ImportError as error:
             raise PermanentError(
-                f"PostgresWorker needs psycopg 3 with libpq ({error}): pip install 'psycopg[binary]'", cause=error
+                f"{type(self).__name__} needs psycopg 3 with libpq ({error}): pip install 'psycopg[binary]'",
+                cause=error,
             ) from error
         text = self._connection_string()
         try:
@@ -168,14 +169,15 @@ class PostgresWorker(SqlWorker):
             if "invalid connection option" not in told:
                 told = re.sub(r'("[^"]?")|".*', lambda quoted: quoted[1] or '"***"', told, flags=re.DOTALL)
             raise PermanentError(
-                f"PostgresWorker: bad connection parameters: {told}; "
+                f"{type(self).__name__}: bad connection parameters: {told}; "
                 'give "postgresql://user@host:5432/dbname", "host=... dbname=..." or keyword arguments of libpq'
             ) from None
 
     def _refused(self, error: psycopg.OperationalError) -> PermanentError | None:
         for pattern, login, advice in _REFUSED:
             if re.search(pattern, str(error)) and not (login and callable(self._conninfo)):
-                return PermanentError(f"PostgreSQL refused the connection: {error}; {advice}", cause=error)
+                text = f"{type(self).__name__}: PostgreSQL refused the connection: {error}; {advice}"
+                return PermanentError(text, cause=error)
         return None
 
     def _configure(self) -> None:

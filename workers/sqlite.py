@@ -115,19 +115,19 @@ class SqliteWorker(SqlWorker):
         """
         folder = os.path.dirname(self.database)
         if folder and not self.database.startswith("file:") and not os.path.isdir(folder):
-            raise PermanentError(f"SQLite cannot open {self.database!r}: there is no directory {folder!r}; create it")
+            raise PermanentError(f"{self!r}: there is no directory {folder!r}; create it")
         try:
             self._connect()
         except sqlite3.DatabaseError as error:
             self.close()
             if "not a database" in str(error):
                 raise PermanentError(
-                    f"{self.database!r} is not a SQLite database ({error}); give another path, or a database's file",
+                    f"{self!r}: the file is not a SQLite database ({error}); give another path, or a database's file",
                     cause=error,
                 ) from error
             raise
         except TypeError as error:
-            raise PermanentError(f"sqlite3.connect refuses these arguments: {error}", cause=error) from error
+            raise PermanentError(f"{self!r}: sqlite3.connect refuses these arguments: {error}", cause=error) from error
         except BaseException:
             self.close()
             raise

@@ -86,6 +86,7 @@ class Leasing(Workforce):
                 f"pool {self.name!r} is full ({self.situation(now)}); wait for a worker with block=True, "
                 "or raise size or max_overflow",
                 pool=self.name,
+                waited=0.0,
                 status=self.status(now),
             )
         if timeout <= 0:
@@ -201,7 +202,8 @@ class Leasing(Workforce):
         return WorkerUnavailable(
             f"pool {self.name!r}: no worker can connect ({type(cause).__name__}: {cause})"
             + ("; it will not be tried again by itself: correct the cause, then recycle() the pool"
-               if self.hopeless else f"; waited {waited:.2f} s, reconnecting goes on with backoff"),
+               if self.hopeless else f"; waited {waited:.2f} s, and reconnecting goes on with backoff: bring the "
+               "resource back, or correct worker_args"),
             pool=self.name,
             waited=waited,
             cause=cause,
