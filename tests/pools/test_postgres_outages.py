@@ -10,10 +10,10 @@ from typing import Any
 import psycopg
 import pytest
 
-import actorpool
 from actorpool import WorkerUnavailable
 from actorpool.workers import PostgresWorker
 from tests.pools.conftest import StartPool
+from tests.pools.kit import backend, backends
 from tests.workers.pgserver import PgServer
 from tests.workers.proxy import Proxy
 
@@ -21,20 +21,6 @@ Eventually = Callable[..., Any]
 
 WORD = "hunter2"
 """A password: the server trusts everybody who comes this way, so that it is only there to be kept."""
-
-
-def backend(conn: psycopg.Connection[Any]) -> int:
-    return conn.info.backend_pid
-
-
-def backends(pool: actorpool.Pool, number: int) -> set[int]:
-    """The sessions behind that many workers, all of them idle again."""
-    leases = [pool.checkout() for _ in range(number)]
-    try:
-        return {lease.run(backend) for lease in leases}
-    finally:
-        for lease in leases:
-            lease.checkin()
 
 
 # -- single connections ------------------------------------------------------------------------------------
