@@ -82,6 +82,13 @@ class RunFor:
 
 
 @dataclass(frozen=True)
+class Begin:
+    """Run the `RunFor` of this lease: the pool knows of it now, so it will never be run a second time."""
+
+    lease: int
+
+
+@dataclass(frozen=True)
 class Broadcast:
     """Call a method for its effect, between two calls (`clear_cache`); not answered."""
 
@@ -163,7 +170,7 @@ class Revoked:
 
 @dataclass(frozen=True)
 class Running:
-    """A `RunFor` or a `Call` begins now: from here on it may have taken effect. `asker`, `ref`: of the `Call`."""
+    """A `RunFor` is here and waits for `Begin`, or a `Call` begins; `asker`, `ref`: of the `Call`."""
 
     worker_id: int
     lease: int

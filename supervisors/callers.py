@@ -6,6 +6,7 @@ administrative request. Both carry the way back with them, so the pool itself ne
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from actorpool import host, portable, protocol
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
 from actorpool.core.effects import Ended, Granted, Refused
-from actorpool.errors import CallTimeout, WorkerDied
+from actorpool.errors import CallTimeout, LeaseExpired, WorkerDied
 from actorpool.host import Caller
 from actorpool.messages import Err, Grant, Ok, WithConnection
 
@@ -80,7 +81,7 @@ class MessageCaller:
 class RunCaller:
     """One `WithConnection`: the lease is the pool's own affair; its asker gets one reply, the first there is."""
 
-    __slots__ = ("address", "caller", "deadline", "done", "request", "running")
+    __slots__ = ("address", "began", "caller", "deadline", "done", "request", "running")
 
     def __init__(self, request: WithConnection, address: Any, deadline: float) -> None:
         self.request = request
@@ -88,6 +89,7 @@ class RunCaller:
         self.caller = request.caller
         self.deadline = deadline
         self.running = False
+        self.began = 0.0
         self.done = False
 
     @property
@@ -109,6 +111,7 @@ class RunCaller:
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Send the call to the worker."""
         self.running = False
+        self.began = time.monotonic()
         pool.run(self, grant)
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
@@ -122,9 +125,16 @@ class RunCaller:
         elif end.died:
             self._fail(pool, worker_died(pool.name, end.worker))
         else:
-            limit = pool.config.call_timeout or pool.config.max_lease
-            text = f"pool {pool.name!r}: the call ran longer than {limit} s and was interrupted"
-            self._fail(pool, CallTimeout(text, pool=pool.name))
+            self._fail(pool, self._interrupted(pool))
+
+    def _interrupted(self, pool: PoolActor) -> Exception:
+        waited = time.monotonic() - self.began
+        limit = pool.config.call_timeout
+        if limit is not None and waited >= limit:
+            text = f"pool {pool.name!r}: the call ran longer than call_timeout ({limit:g} s) and was interrupted"
+            return CallTimeout(text, pool=pool.name, waited=waited)
+        text = f"pool {pool.name!r}: the call was interrupted after {waited:.2f} s: by max_lease, a drain or a stop"
+        return LeaseExpired(text, pool=pool.name, waited=waited)
 
     def _fail(self, pool: PoolActor, error: Exception) -> None:
         self.answered(pool, Err(error, self.request.ref))

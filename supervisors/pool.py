@@ -224,6 +224,7 @@ class PoolActor(Supervised, Shell):
             self._calls.begin(message)
         elif lease is not None and isinstance(lease.holder, RunCaller):
             lease.holder.running = True
+            self.crew.tell(message.worker_id, protocol.Begin(message.lease))
 
     def _answered(self, message: protocol.Answered) -> None:
         reply = Letter(message.reply) if self.is_process else portable.loads(message.reply)

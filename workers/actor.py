@@ -42,6 +42,7 @@ class WorkerActor(Shell):
     _interrupted = False
     _fired = 0
     _unborn: Exception | None = None
+    _ordered: protocol.RunFor | None = None
     _observed = False
     _began = 0.0
 
@@ -143,12 +144,21 @@ class WorkerActor(Shell):
         self._tell(protocol.Gathered(self._id, message.ref, Parcel.of(value if error is None else None)))
 
     def _on_run_for(self, session: Session, message: protocol.RunFor) -> None:
-        """A call of the message way."""
+        """A call of the message way. By channel the kernel says whether an order was read; else the pool is asked."""
+        if self._pool is not None:
+            self._run_for(session, message)
+        else:
+            self._ordered = message
+            self._tell(protocol.Running(self._id, message.lease))
 
+    def _on_begin(self, session: Session, message: protocol.Begin) -> None:
+        order, self._ordered = self._ordered, None
+        if order is not None and order.lease == message.lease:
+            self._run_for(session, order)
+
+    def _run_for(self, session: Session, message: protocol.RunFor) -> None:
         def run() -> Any:
             session.admit(message.lease, message.check_first, time.monotonic())
-            if self._pool is None:  # by channel the kernel says whether an order was read
-                self._tell(protocol.Running(self._id, message.lease))
             return session.run(message.fn.open(), message.args.open(), message.kwargs.open())
 
         value, error = self._try(run)
@@ -355,6 +365,7 @@ _CONTROL: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
     protocol.Observe: WorkerActor._on_observe,
     protocol.Gather: WorkerActor._on_gather,
     protocol.RunFor: WorkerActor._on_run_for,
+    protocol.Begin: WorkerActor._on_begin,
 }
 
 

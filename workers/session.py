@@ -88,7 +88,7 @@ class Session:
             Unavailable: there is no healthy connection; nothing was run.
         """
         if lease < self.fence:
-            raise LeaseExpired(f"lease {lease} is over: it was checked in or taken back")
+            raise LeaseExpired(f"lease {lease} is over: checked in, or taken back (by max_lease, a drain or a timeout)")
         if lease == self.lease and lease:
             if not self.connected:
                 raise Unavailable(self.lost or ConnectionError("the connection was lost earlier in this lease"))

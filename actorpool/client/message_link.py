@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from actorpool import protocol
+from actorpool import host, protocol
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
 from actorpool.client.mail import Mail, Site
@@ -192,6 +192,8 @@ class MessageLink(PoolMail, Link):
         answer = self.mail.ask(hold.home.pool_address, protocol.Leases(), MANAGER_PATIENCE)
         if isinstance(answer, Ok) and any(lease.id == hold.lease for lease in answer.value):
             return None
+        if hold.worker_pid and host.alive(hold.worker_pid):
+            return faults.expired(self.pool, hold)
         return faults.worker_died(self.pool, hold, work)
 
     def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:

@@ -123,7 +123,9 @@ def test_a_function_is_shipped_with_its_arguments(site: Site, name: str) -> None
     assert (pid == os.getpid()) == (site.base == "simpleSystemBase")
 
 
-def test_an_exception_of_the_function_is_an_err_with_its_type(site: Site, name: str) -> None:
+def test_an_exception_of_the_function_is_an_err_with_its_type(
+    site: Site, name: str, eventually: Callable[..., Any]
+) -> None:
     answer = site.ask(WithConnection(name, kit.raise_problem))
     assert isinstance(answer, Err)
     with pytest.raises(kit.LocalProblem, match="the answer"):
@@ -133,7 +135,7 @@ def test_an_exception_of_the_function_is_an_err_with_its_type(site: Site, name: 
             continue  # nothing travels there
         assert isinstance(site.ask(WithConnection(name, fn)), Err)
     assert site.ask(WithConnection(name, kit.give_back)).unwrap() == ((), {})
-    assert site.ask(GetPoolStatus(name)).unwrap().monitors == 0
+    eventually(lambda: site.ask(GetPoolStatus(name)).unwrap().monitors == 0)
 
 
 def test_a_function_runs_once_even_when_it_fails(site: Site, name: str, tmp_path: Any) -> None:
@@ -307,6 +309,35 @@ def test_an_idle_worker_killed_between_calls_fails_none_and_every_request_has_on
     for number in range(30):
         os.kill(busy_site.ask(WithConnection(name, kit.pid_of)).unwrap(), signal.SIGKILL)
         assert busy_site.ask(WithConnection(name, kit.give_back, (number,))).unwrap() == ((number,), {})
+
+
+def test_a_function_that_kills_its_worker_is_run_once(busy_site: Site, p: Callable[..., str], tmp_path: Any) -> None:
+    name = p(max_restarts=100)
+    for number in range(8):
+        mark = tmp_path / str(number)
+        answer = busy_site.ask(WithConnection(name, note_and_die, (str(mark),)))
+        assert isinstance(answer, Err)
+        assert isinstance(answer.error, WorkerDied)
+        assert mark.read_text() == "x"
+
+
+def note_and_die(_connection: Any, path: str) -> None:
+    with open(path, "a") as out:
+        out.write("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_lease_of_the_pools_own_that_is_too_old_is_lease_expired(busy_site: Site, p: Callable[..., str]) -> None:
+    name = p(max_lease=0.2)
+    started = time.monotonic()
+    answer = busy_site.ask(WithConnection(name, kit.sleep_for, (30,)))
+    assert isinstance(answer, Err)
+    assert isinstance(answer.error, actorpool.LeaseExpired)
+    assert time.monotonic() - started < 2
+    grant = busy_site.ask(Checkout(name)).unwrap()
+    late = busy_site.ask(Call(grant, "sleep", (30,)), grant.worker)
+    assert isinstance(late, Err)
+    assert isinstance(late.error, actorpool.LeaseExpired)
 
 
 def test_stopping_a_pool_answers_its_waiters(

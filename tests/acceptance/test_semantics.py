@@ -349,7 +349,7 @@ def test_a_lease_of_a_stopped_pool_has_ended(node: actorpool.System, pool: Calla
     started = time.monotonic()
     node.stop_pool(p.name, timeout=0.2)
     assert time.monotonic() - started < 3
-    with pytest.raises((LeaseExpired, PoolStopped, PoolNotFound)):
+    with pytest.raises((LeaseExpired, PoolStopped, PoolNotFound, WorkerDied)):
         lease.echo(1)
     lease.checkin()
 
