@@ -149,7 +149,10 @@ class Checkout(Request):
 
 @dataclass(frozen=True)
 class Grant(Message):
-    """A lease: `lease` is its number, `worker` the worker's address; hand it back with `Checkin`."""
+    """A lease: `lease` is its number, `worker` the worker's address; hand it back with `Checkin`.
+
+    `turn`: it is a turn in a sandbox of `actorpool.testing`.
+    """
 
     lease: int
     pool: str
@@ -157,6 +160,7 @@ class Grant(Message):
     worker_id: int = 0
     worker_pid: int | None = None
     pool_address: Any = None
+    turn: bool = False
 
 
 @dataclass(frozen=True)

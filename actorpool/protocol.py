@@ -79,6 +79,7 @@ class RunFor:
     args: Parcel
     kwargs: Parcel
     check_first: bool
+    turn: bool = False
 
 
 @dataclass(frozen=True)

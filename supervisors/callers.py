@@ -35,7 +35,7 @@ class ChannelCaller:
 
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Tell the client which worker it has."""
-        flags = wire.CHECK_FIRST if grant.check_first else 0
+        flags = wire.CHECK_FIRST * grant.check_first | wire.TURN * grant.turn
         pid = pool.crew.pid(grant.worker) or 0
         self.peer.send(wire.GRANT, grant.ref, wire.GRANT_BODY.pack(grant.lease, grant.worker, pid, flags))
 
@@ -67,7 +67,7 @@ class MessageCaller:
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Answer `Ok(Grant)`."""
         worker = pool.crew.hand(grant.worker)
-        value = Grant(grant.lease, pool.name, worker.address, grant.worker, worker.pid, pool.myAddress)
+        value = Grant(grant.lease, pool.name, worker.address, grant.worker, worker.pid, pool.myAddress, grant.turn)
         pool.send(self.address, Ok(value, grant.ref))
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
@@ -79,15 +79,19 @@ class MessageCaller:
 
 
 class RunCaller:
-    """One `WithConnection`: the lease is the pool's own affair; its asker gets one reply, the first there is."""
+    """One `WithConnection`: the lease is the pool's own affair; its asker gets one reply, the first there is.
 
-    __slots__ = ("address", "began", "caller", "deadline", "done", "request", "running")
+    `sandbox`: the one that its process is a guest of; it is run there, or not at all.
+    """
 
-    def __init__(self, request: WithConnection, address: Any, deadline: float) -> None:
+    __slots__ = ("address", "began", "caller", "deadline", "done", "request", "running", "sandbox")
+
+    def __init__(self, request: WithConnection, address: Any, deadline: float, sandbox: str | None = None) -> None:
         self.request = request
         self.address = address
         self.caller = request.caller
         self.deadline = deadline
+        self.sandbox = sandbox
         self.running = False
         self.began = 0.0
         self.done = False
@@ -135,6 +139,11 @@ class RunCaller:
             return CallTimeout(text, pool=pool.name, waited=waited)
         text = f"pool {pool.name!r}: the call was interrupted after {waited:.2f} s: by max_lease, a drain or a stop"
         return LeaseExpired(text, pool=pool.name, waited=waited)
+
+    def lost_sandbox(self, pool: PoolActor) -> None:
+        """The sandbox it was to run in has lost its worker or its connection; elsewhere it must not run."""
+        text = f"pool {pool.name!r}: the sandbox has lost its worker or its connection; the call was not started"
+        self._fail(pool, LeaseExpired(text, pool=pool.name))
 
     def _fail(self, pool: PoolActor, error: Exception) -> None:
         self.answered(pool, Err(error, self.request.ref))

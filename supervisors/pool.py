@@ -111,8 +111,7 @@ class PoolActor(Supervised, Shell):
         core = self.core
         if kind == wire.CHECKOUT:
             holder = peer.state or self._welcome(peer)
-            timeout, block, stack = portable.loads(body)
-            self.carry_out(core.checkout(time.monotonic(), ref, holder, timeout, block, stack))
+            self.carry_out(core.checkout(time.monotonic(), ref, holder, *portable.loads(body)))
         elif kind == wire.CHECKIN:
             self.carry_out(core.checkin(time.monotonic(), ref))
         elif kind == wire.CONTROL:
@@ -148,8 +147,8 @@ class PoolActor(Supervised, Shell):
         elif isinstance(message, Checkout):
             holder = MessageCaller(message.caller, sender)
             self._clientele.add(holder)
-            now = time.monotonic()
-            self.carry_out(self.core.checkout(now, message.ref, holder, message.timeout, message.block))
+            now, sandbox = time.monotonic(), getattr(message, "sandbox", None)
+            self.carry_out(self.core.checkout(now, message.ref, holder, message.timeout, message.block, None, sandbox))
         elif isinstance(message, Checkin):
             self._checkin(message)
         elif isinstance(message, protocol.Cancel):
@@ -169,13 +168,13 @@ class PoolActor(Supervised, Shell):
 
     def _with_connection(self, request: WithConnection, sender: Any) -> None:
         now = time.monotonic()
-        holder = RunCaller(request, sender, now + request.timeout)
+        holder = RunCaller(request, sender, now + request.timeout, self.core.sandbox_of(request.caller))
         self._clientele.add(holder)
-        self.carry_out(self.core.checkout(now, request.ref, holder, request.timeout))
+        self.carry_out(self.core.checkout(now, request.ref, holder, request.timeout, sandbox=holder.sandbox))
 
     def _checkin(self, message: Checkin) -> None:
         lease = message.grant.lease
-        if lease in self.core.leases:
+        if self.core.lease(lease) is not None:
             self.crew.tell(message.grant.worker_id, protocol.End(lease))
             self.carry_out(self.core.checkin(time.monotonic(), lease))
 
@@ -219,7 +218,7 @@ class PoolActor(Supervised, Shell):
         self.carry_out(self.core.revoked(time.monotonic(), message.worker_id, message.lease))
 
     def _running(self, message: protocol.Running) -> None:
-        lease = self.core.leases.get(message.lease)
+        lease = self.core.lease(message.lease)
         if message.asker is not None:
             self._calls.begin(message)
         elif lease is not None and isinstance(lease.holder, RunCaller):
@@ -228,20 +227,20 @@ class PoolActor(Supervised, Shell):
 
     def _answered(self, message: protocol.Answered) -> None:
         reply = Letter(message.reply) if self.is_process else portable.loads(message.reply)
-        lease = self.core.leases.get(message.lease)
+        lease = self.core.lease(message.lease)
         if lease is not None and isinstance(lease.holder, RunCaller):
             lease.holder.answered(self, reply)
         else:
             self._calls.answered(message, reply)
 
     def _ran(self, message: protocol.Ran) -> None:
-        lease = self.core.leases.get(message.lease)
+        lease = self.core.lease(message.lease)
         self.carry_out(self.core.checkin(time.monotonic(), message.lease))
         if lease is not None:
             self.done(lease.holder)
 
     def _not_run(self, message: protocol.NotRun) -> None:
-        lease = self.core.leases.get(message.lease)
+        lease = self.core.lease(message.lease)
         self.carry_out(self.core.checkin(time.monotonic(), message.lease))
         if lease is not None and isinstance(lease.holder, RunCaller):
             self.again(lease.holder)
@@ -256,9 +255,9 @@ class PoolActor(Supervised, Shell):
         expected = self.core.fleet.workers[id].state is STOPPING
         level = logging.DEBUG if expected else logging.WARNING
         log.log(level, "pool %s: worker %s (pid %s) is gone", self.name, id, self.crew.pid(id))
-        lease = self.core.leases.get(self.core.fleet.workers[id].lease or 0)
-        if lease is not None and isinstance(lease.holder, RunCaller) and self.directory is not None:
-            lease.holder.running = not self.crew.unread(id)
+        for lease in self.core.leases_of(id):
+            if isinstance(lease.holder, RunCaller) and self.directory is not None:
+                lease.holder.running = not self.crew.unread(id)
         self.crew.forget(id)
         self._calls.died(id)
         self.gatherings.gone(id)
@@ -317,7 +316,7 @@ class PoolActor(Supervised, Shell):
         """Send a call of the message way to its worker."""
         request = holder.request
         packed = (Parcel.of(request.fn), Parcel.of(request.args), Parcel.of(request.kwargs))
-        order = protocol.RunFor(grant.lease, request.ref, *packed, grant.check_first)
+        order = protocol.RunFor(grant.lease, request.ref, *packed, grant.check_first, grant.turn)
         self.crew.tell(grant.worker, order)
         if self.config.call_timeout is not None:
             self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
@@ -328,6 +327,9 @@ class PoolActor(Supervised, Shell):
 
     def again(self, holder: RunCaller) -> None:
         """Take a call that was not started to another worker, within what is left of its time."""
+        if holder.sandbox is not None:
+            holder.lost_sandbox(self)
+            return
         now = time.monotonic()
         self.carry_out(self.core.checkout(now, holder.request.ref, holder, max(holder.deadline - now, 0.001)))
 

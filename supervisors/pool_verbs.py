@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool import protocol, turns
 from actorpool.messages import GetPoolStatus
 from actorpool.supervisors.callers import Asker
 
@@ -92,6 +92,22 @@ def gather_stats(pool: PoolActor, request: protocol.GatherStats, asker: Asker) -
     return LATER_ANSWER
 
 
+def open_sandbox(pool: PoolActor, request: turns.OpenSandbox, _asker: Asker) -> Any:
+    """A lease is a sandbox from now on."""
+    return pool.core.enclose(request.key, request.lease, request.caller)
+
+
+def allow(pool: PoolActor, request: turns.Allow, _asker: Asker) -> Any:
+    """Another process may come into a sandbox."""
+    return pool.core.allow(request.key, request.process)
+
+
+def close_sandbox(pool: PoolActor, request: turns.CloseSandbox, asker: Asker) -> Any:
+    """Answered when everything that was done in the sandbox is rolled back."""
+    pool.carry_out(pool.core.release(time.monotonic(), asker, request.key))
+    return LATER_ANSWER
+
+
 def listen(pool: PoolActor, request: protocol.Listen, _asker: Asker) -> None:
     """Send events to a subscriber from now on."""
     pool.telling.subscribe(request.pattern, request.address)
@@ -112,5 +128,8 @@ VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
     protocol.Retire: retire,
     protocol.ClearCache: clear_cache,
     protocol.GatherStats: gather_stats,
+    turns.OpenSandbox: open_sandbox,
+    turns.Allow: allow,
+    turns.CloseSandbox: close_sandbox,
     protocol.Listen: listen,
 }

@@ -123,8 +123,7 @@ class WorkerActor(Shell):
 
     def _on_revoke(self, session: Session, message: protocol.Revoke) -> None:
         self._interrupted = False
-        session.fence = max(session.fence, message.lease + 1)
-        session.reset()
+        session.revoke(message.lease)
         self._tell(protocol.Revoked(self._id, message.lease))
 
     def _on_broadcast(self, session: Session, message: protocol.Broadcast) -> None:
@@ -158,7 +157,7 @@ class WorkerActor(Shell):
 
     def _run_for(self, session: Session, message: protocol.RunFor) -> None:
         def run() -> Any:
-            session.admit(message.lease, message.check_first, time.monotonic())
+            session.admit(message.lease, message.check_first, time.monotonic(), message.turn)
             return session.run(message.fn.open(), message.args.open(), message.kwargs.open())
 
         value, error = self._try(run)
@@ -184,7 +183,7 @@ class WorkerActor(Shell):
             self._tell(protocol.Running(self._id, lease, sender, call.ref))
 
         def run() -> Any:
-            session.admit(lease, False, time.monotonic())
+            session.admit(lease, False, time.monotonic(), call.grant is not None and call.grant.turn)
             return session.run(_opened(call.method), _opened(call.args), _opened(call.kwargs))
 
         value, error = self._try(run, call.timeout)
@@ -242,7 +241,7 @@ class WorkerActor(Shell):
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
         try:
-            session.admit(lease, bool(flags & wire.CHECK_FIRST), time.monotonic())
+            session.admit(lease, bool(flags & wire.CHECK_FIRST), time.monotonic(), bool(flags & wire.TURN))
         except LeaseExpired:
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return

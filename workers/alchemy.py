@@ -67,6 +67,7 @@ class SqlAlchemyWorker(SqlWorker):
         self._engine: Engine | None = None
         self._conn: AutocommitConnection | None = None
         self._orm: Session | None = None
+        self._below: dict[str, Any] = {}  # in a sandbox, by savepoint: what SQLAlchemy had begun before
 
     def __repr__(self) -> str:
         if self._engine is None:
@@ -198,7 +199,7 @@ class SqlAlchemyWorker(SqlWorker):
             from actorpool.workers.alchemy_session import orm_session
 
             self._live.settle()
-            self._orm = orm_session(self._live)
+            self._orm = orm_session(self._live, self._floor > 0)
         return self._orm
 
     def is_disconnect(self, error: BaseException) -> bool:
@@ -268,9 +269,40 @@ class SqlAlchemyWorker(SqlWorker):
             self._live.rollback()
 
     def _savepoint(self, statement: str) -> None:
-        if self._orm is not None:
+        verb, *_, name = statement.split()
+        if self._floor and verb != "SAVEPOINT":
+            self._end_above(name, keep=verb == "RELEASE")
+        elif self._orm is not None:
             self._orm.flush()
         self._live.exec_driver_sql(statement)
+        if verb == "SAVEPOINT":
+            self._below[name] = self._live.get_nested_transaction()
+
+    # -- in a sandbox -------------------------------------------------------------------------------------
+
+    def _begin_deferred(self) -> None:
+        self._live.begin(immediate=False)
+
+    def _enclose(self, on: bool) -> None:
+        self._live.before_statement = self._refuse_control if on else None
+
+    def _end_above(self, savepoint: str, keep: bool) -> None:
+        """End what SQLAlchemy has begun since that savepoint, which goes with it; only SQLAlchemy does not know."""
+        conn, orm, below = self._live, self._orm, self._below.get(savepoint)
+        while (nested := conn.get_nested_transaction()) is not None and nested is not below:
+            if orm is not None and orm.in_transaction():
+                orm.commit() if keep else orm.rollback()
+            if conn.get_nested_transaction() is nested:
+                nested.commit() if keep else nested.rollback()
+
+    @property
+    def _left_open(self) -> bool:
+        return self._live.in_nested_transaction()
+
+    def _undo(self) -> None:
+        self._close_orm()
+        while (nested := self._live.get_nested_transaction()) is not None:
+            nested.rollback()
 
     @property
     def in_transaction(self) -> bool:

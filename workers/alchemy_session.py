@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import event
-from sqlalchemy.engine import Connection, Engine, RootTransaction
+from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
 
 from actorpool.workers.statements import alters_session, is_harmless
@@ -23,6 +24,7 @@ class AutocommitConnection(Connection):
         self._asked_for = False
         self._mode: str | None = None
         self.dirty = False
+        self.before_statement: Callable[[str], Any] | None = None  # in a sandbox: raises for those that would end it
         super().__init__(engine)
         event.listen(self, "before_cursor_execute", self._note)
 
@@ -50,8 +52,25 @@ class AutocommitConnection(Connection):
         finally:
             self._in_statement = outer
 
-    def begin(self, isolation: str | None = None) -> RootTransaction:
-        """Begin; called by SQLAlchemy itself as well, in the middle of the first statement."""
+    def commit(self) -> None:
+        """SQLAlchemy's own; in a sandbox nothing, as in autocommit mode."""
+        if self.before_statement is None:
+            super().commit()
+
+    def rollback(self) -> None:
+        """SQLAlchemy's own; in a sandbox nothing, as in autocommit mode."""
+        if self.before_statement is None:
+            super().rollback()
+
+    def begin(self, isolation: str | None = None, immediate: bool = True) -> Any:
+        """Begin; called by SQLAlchemy itself as well, in the middle of the first statement. In a sandbox a savepoint.
+
+        Args:
+            isolation: the level; None is the database's own.
+            immediate: SQLite: take the write lock at once.
+        """
+        if self.before_statement is not None:
+            return self.begin_nested()
         if self._in_statement and not self.in_transaction():
             self._asked_for = False
             self._switch_to("AUTOCOMMIT")
@@ -62,7 +81,7 @@ class AutocommitConnection(Connection):
         transaction = super().begin()
         if self.dialect.name == "sqlite":  # its driver would begin late, and not for every statement
             try:
-                self.exec_driver_sql("BEGIN IMMEDIATE")
+                self.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN DEFERRED")
             except BaseException:
                 transaction.rollback()
                 raise
@@ -85,14 +104,19 @@ class AutocommitConnection(Connection):
         self._mode = mode
 
     def _note(self, conn: Any, cursor: Any, statement: str, *_: Any) -> None:
+        if self.before_statement is not None:
+            self.before_statement(statement)
         if not self.dirty:
             strict = self.dialect.name == "postgresql"  # whose sessions are cheaply cleaned
             self.dirty = not is_harmless(statement) if strict else alters_session(statement)
 
 
-def orm_session(connection: Connection) -> Session:
-    """A `Session` on the connection that notes in its `info` whether it wrote anything."""
-    session = Session(bind=connection)
+def orm_session(connection: Connection, in_sandbox: bool = False) -> Session:
+    """A `Session` on the connection that notes in its `info` whether it wrote anything.
+
+    In a sandbox it commits and rolls back savepoints of its own.
+    """
+    session = Session(connection, join_transaction_mode="create_savepoint" if in_sandbox else "conditional_savepoint")
 
     @event.listens_for(session, "after_flush")
     def flushed(*_: Any) -> None:

@@ -93,6 +93,10 @@ class Worker:
         """What `fn` gets in `run(fn)`."""
         return self
 
+    def find_method(self, name: str) -> Callable[..., Any] | None:
+        """What to call for a name that no `@method` has; None: there is no such method (`MethodNotFound`)."""
+        return None
+
     def is_disconnect(self, error: BaseException) -> bool:
         """Whether `error`, raised by a call, means that the connection is gone (it is then opened anew)."""
         return isinstance(error, (ConnectionError, EOFError))

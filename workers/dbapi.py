@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.sandboxed import InSandbox
 from actorpool.workers.sql import Result, SqlWorker
 from actorpool.workers.sqlite import clean_up, is_in_memory
 from actorpool.workers.statements import alters_session
@@ -169,7 +170,7 @@ class DbapiWorker(SqlWorker):
     def connection(self) -> Any:
         """The driver's connection object; from here on the worker cannot know what is done with it."""
         self._handed_out = True
-        return super().connection
+        return InSandbox(super().connection) if self._floor else super().connection
 
     @property
     def _live(self) -> Any:
@@ -255,6 +256,11 @@ class DbapiWorker(SqlWorker):
         self._commits.begin(isolation, read_only)
         self._begun = True
 
+    def _begin_deferred(self) -> None:
+        assert self._commits is not None
+        self._commits.begin_deferred()
+        self._begun = True
+
     def _commit(self) -> None:
         self._live.commit()
         self._ended()
@@ -292,6 +298,10 @@ class _Commits:
             self.conn.rollback()
             self.ended()
             raise
+
+    def begin_deferred(self) -> None:
+        """Open a transaction that locks nothing before it has to."""
+        self.begin(None, False)
 
     def say(self, statement: str) -> None:
         cursor = self.conn.cursor()
@@ -351,6 +361,9 @@ class _ByStatement(_Commits):
         if read_only:
             raise ValueError("sqlite3 has no read-only transactions by way of DB-API; SqliteWorker has")
         self.say("BEGIN IMMEDIATE")  # serializable, whatever level was asked for
+
+    def begin_deferred(self) -> None:
+        self.say("BEGIN DEFERRED")
 
     def done(self) -> None:
         pass

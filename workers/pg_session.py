@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import select
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -82,6 +82,17 @@ class Session(psycopg.Connection[Any]):
         self.vouched = False
         self._readable = select.poll()
         self._readable.register(pgconn.socket, select.POLLIN)
+        self.before_statement: Callable[[str], Any] | None = None  # in a sandbox: raises for those that would end it
+
+    def commit(self) -> None:
+        """psycopg's own; in a sandbox nothing, as in autocommit mode."""
+        if self.before_statement is None:
+            super().commit()
+
+    def rollback(self) -> None:
+        """psycopg's own; in a sandbox nothing, as in autocommit mode."""
+        if self.before_statement is None:
+            super().rollback()
 
     def wait(self, gen: Any, interval: float = LOOK_EVERY, *args: Any, **kwargs: Any) -> Any:
         """psycopg's own, through which all traffic goes."""
@@ -91,6 +102,8 @@ class Session(psycopg.Connection[Any]):
 
     def note(self, query: Any) -> None:
         """Vouch for the traffic until `vouched` is taken back; what may change the session makes it dirty."""
+        if self.before_statement is not None:
+            self.before_statement(_text(query, self))
         self.statements.counters.queries += 1
         self.vouched = True
         if not self.dirty and not is_harmless(_text(query, self)):

@@ -292,6 +292,9 @@ class PostgresWorker(SqlWorker):
     def _savepoint(self, statement: str) -> None:
         self._live.round_trip(statement)
 
+    def _enclose(self, on: bool) -> None:
+        self._live.before_statement = self._refuse_control if on else None
+
     @property
     def in_transaction(self) -> bool:
         return self._session is not None and self._session.in_transaction

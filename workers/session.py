@@ -5,10 +5,14 @@ No Thespian, no sockets, no pool: `WorkerActor` drives it, whichever way a call 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, methods_of
+
+BEGIN_SANDBOX = "begin_sandbox"
+"""The call that turns a lease into a sandbox; answered by the session, where the worker can do such a thing."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -28,6 +32,9 @@ class Session:
 
     Lease ids grow, so `fence` (the lowest id that is still good) is all it takes to refuse a lease that is over.
 
+    In a sandbox, opened under one lease, others come and go as its turns: what a turn leaves behind is undone up to
+    where it began, and everything when the first lease ends. Once it has ended, no turn is let in any more.
+
     Args:
         worker: the instance.
         check_after: seconds of idleness after which the connection is checked before a call; None is never.
@@ -41,6 +48,7 @@ class Session:
         self.lost: Exception | None = None
         self.lease = 0
         self.fence = 0
+        self.sandbox: int | None = None  # the lease under which one was opened
         self.dirty = False
         self.used = 0.0
         self._resets = type(worker).reset is not Worker.reset
@@ -80,14 +88,20 @@ class Session:
 
     # -- leases ---------------------------------------------------------------------------------------------
 
-    def admit(self, lease: int, check_first: bool, now: float) -> None:
+    def admit(self, lease: int, check_first: bool, now: float, turn: bool = False) -> None:
         """Let a call of this lease in.
+
+        Args:
+            lease: its id.
+            check_first: check the connection before.
+            now: monotonic seconds.
+            turn: it is a turn in a sandbox.
 
         Raises:
             LeaseExpired: the lease is over.
             Unavailable: there is no healthy connection; nothing was run.
         """
-        if lease < self.fence:
+        if lease < self.fence or (turn and self.sandbox is None):
             raise LeaseExpired(f"lease {lease} is over: checked in, or taken back (by max_lease, a drain or a timeout)")
         if lease == self.lease and lease:
             if not self.connected:
@@ -95,8 +109,13 @@ class Session:
             return
         if self.dirty:
             self.reset()  # the end of the lease before this one has not arrived yet
+        if turn and not self.connected:
+            raise Unavailable(self.lost or ConnectionError("the sandbox's connection is gone, and all that was in it"))
+        if self.sandbox is not None and not turn:
+            self._leave_sandbox()
         self.lease = self.fence = lease
-        self._ensure_healthy(check_first, now)
+        if not turn:
+            self._ensure_healthy(check_first, now)
 
     def _ensure_healthy(self, check_first: bool, now: float) -> None:
         if not self.connected:
@@ -122,15 +141,27 @@ class Session:
             BaseException: whatever the user's code raises.
         """
         self.dirty = True
+        if self.sandbox is not None:
+            worker: Any = self.worker
+            return worker.in_sandbox(functools.partial(self._call, target, args, kwargs))
+        return self._call(target, args, kwargs)
+
+    def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         if isinstance(target, str):
-            method = self.methods.get(target)
-            if method is None:
-                raise MethodNotFound(
-                    f"{type(self.worker).__name__} has no method {target!r} marked with @method; "
-                    f"it has {', '.join(self.methods) or 'none'}"
-                )
+            method = self.methods.get(target) or self._other_method(target)
             return method(*args, **(kwargs or {}))
         return target(self.worker.connection, *args, **(kwargs or {}))
+
+    def _other_method(self, name: str) -> Any:
+        if name == BEGIN_SANDBOX and hasattr(self.worker, name):
+            return self._begin_sandbox
+        method = self.worker.find_method(name)
+        if method is None:
+            raise MethodNotFound(
+                f"{type(self.worker).__name__} has no method {name!r} marked with @method; "
+                f"it has {', '.join(self.methods) or 'none'}"
+            )
+        return method
 
     def end(self, lease: int) -> None:
         """The lease is over: refuse its late calls, and be pristine for the next.
@@ -138,20 +169,57 @@ class Session:
         Raises:
             Unavailable: the reset failed; the connection is lost.
         """
-        if lease < self.fence:
+        if lease == self.sandbox:
+            self._leave_sandbox()
+        elif lease < self.fence:
             return
         if lease:  # 0 is no lease but a worker without a pool, which goes on
-            self.fence = lease + 1
+            self.fence = max(self.fence, lease + 1)
         if self.dirty:
             self.reset()
 
+    def revoke(self, lease: int) -> None:
+        """The lease was taken back: refuse its late calls, and be pristine, whether it is known that it ran anything.
+
+        Raises:
+            Unavailable: as `end`.
+        """
+        self.fence = max(self.fence, lease + 1)
+        if lease == self.sandbox:
+            self._leave_sandbox()
+        else:
+            self.reset()
+
     def reset(self) -> None:
-        """Back to pristine; raises `Unavailable` when that fails."""
+        """Back to pristine, or to where this turn of a sandbox began; raises `Unavailable` when that fails."""
         self.dirty = False
         if not self._resets or not self.connected:
             return
+        worker: Any = self.worker
         try:
-            self.worker.reset()
+            if self.sandbox is None:
+                worker.reset()
+            else:
+                worker.end_turn()
         except Exception as error:
             self.lose(error)
             raise Unavailable(error) from error
+
+    # -- sandboxes ----------------------------------------------------------------------------------------
+
+    def _begin_sandbox(self) -> None:
+        worker: Any = self.worker
+        worker.begin_sandbox()
+        self.sandbox = self.lease
+
+    def _leave_sandbox(self) -> None:
+        """Undo all that was done in it, and be pristine; raises `Unavailable` when that fails."""
+        self.sandbox = None
+        if self.connected:
+            worker: Any = self.worker
+            try:
+                worker.end_sandbox()
+            except Exception as error:
+                self.lose(error)
+                raise Unavailable(error) from error
+        self.reset()

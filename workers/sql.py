@@ -15,7 +15,8 @@ from typing import Any
 
 from actorpool.errors import ActorPoolError
 from actorpool.workers.base import method
-from actorpool.workers.transactions import Rollback, Transactional, run_in_transaction
+from actorpool.workers.sandboxed import Sandboxed
+from actorpool.workers.transactions import Rollback, run_in_transaction
 
 __all__ = ["Result", "Rollback", "SqlWorker", "iterate", "run_in_transaction"]
 
@@ -60,7 +61,7 @@ class Result:
         return (Result, (self.columns, self.rows, self.rowcount))  # half the size of pickled attributes
 
 
-class SqlWorker(Transactional):
+class SqlWorker(Sandboxed):
     """Base of the SQL workers. A driver's worker says how to connect, and the methods below marked abstract.
 
     Args:
@@ -96,6 +97,8 @@ class SqlWorker(Transactional):
     @method
     def execute(self, query: str, params: Any = None) -> Result:
         """Run one statement. `params` go in the driver's own placeholder style. Raises the driver's own errors."""
+        if self._floor and self._control(query):
+            return Result()
         return self._counted(self._result, query, params)
 
     @method
@@ -131,7 +134,7 @@ class SqlWorker(Transactional):
 
     def _many(self, query: str, params: Any) -> Result:
         rows = list(params)
-        if self.in_transaction:
+        if not self.autocommits:
             return Result(rowcount=self._executemany(query, rows))
         self.begin()
         try:
@@ -208,6 +211,16 @@ class SqlWorker(Transactional):
             log.warning("%s: rolled back a transaction that its lease left open; commit it, or use transaction()", self)
             self._rollback()
         self._forget_levels()
+
+    def end_turn(self) -> None:
+        """Within a sandbox, back to where this turn of it began."""
+        self._drop_cursors()
+        super().end_turn()
+
+    def end_sandbox(self) -> None:
+        """Undo all that was done in a sandbox."""
+        self._drop_cursors()
+        super().end_sandbox()
 
     def _connected(self) -> None:
         """To be called by `open` once the connection is there."""

@@ -10,7 +10,7 @@ import re
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from actorpool.errors import InvalidConfig, PermanentError
 from actorpool.workers.base import method
@@ -35,6 +35,35 @@ _SESSION_ONLY = (
     sqlite3.SQLITE_ATTACH,
     sqlite3.SQLITE_DETACH,
 )
+
+
+class Connection(sqlite3.Connection):
+    """A `sqlite3.Connection` that can be told to leave its transaction alone, as in autocommit mode."""
+
+    sandboxed = False
+
+    def commit(self) -> None:
+        if not self.sandboxed:
+            super().commit()
+
+    def rollback(self) -> None:
+        if not self.sandboxed:
+            super().rollback()
+
+    def __exit__(self, *error: Any) -> Literal[False]:
+        return False if self.sandboxed else super().__exit__(*error)
+
+    def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
+        if not self.sandboxed:
+            return super().executescript(sql_script)
+        cursor = self.cursor()  # the original would commit first
+        statement = ""
+        for part in sql_script.split(";"):
+            statement += part + ";"
+            if sqlite3.complete_statement(statement):
+                cursor.execute(statement)
+                statement = ""
+        return cursor
 
 
 class SqliteWorker(SqlWorker):
@@ -139,7 +168,7 @@ class SqliteWorker(SqlWorker):
             isolation_level=None,
             check_same_thread=False,
             cached_statements=self.cached_statements,
-            **{"uri": self.database.startswith("file:"), **self.options},
+            **{"uri": self.database.startswith("file:"), "factory": Connection, **self.options},
         )
         conn.set_progress_handler(_look_at_signals, STEPS)
         self._in_memory = is_in_memory(conn)
@@ -155,7 +184,13 @@ class SqliteWorker(SqlWorker):
         self._connected()
 
     def _note(self, action: int, first: str | None, second: str | None, *_: object) -> int:
-        """SQLite's authorizer, asked when a statement is compiled: it sees everything, and forbids nothing."""
+        """SQLite's authorizer, asked when a statement is compiled: it sees everything.
+
+        It forbids nothing but to end the transaction of a sandbox.
+        """
+        if self._floor and action == sqlite3.SQLITE_TRANSACTION:
+            self._end_refused = True
+            return sqlite3.SQLITE_DENY
         if action in _SESSION_ONLY or (action == sqlite3.SQLITE_PRAGMA and second and not _ASKS.fullmatch(str(first))):
             self._altered = True
         return sqlite3.SQLITE_OK
@@ -266,6 +301,14 @@ class SqliteWorker(SqlWorker):
 
     def _savepoint(self, statement: str) -> None:
         self._live.execute(statement).close()
+
+    def _begin_deferred(self) -> None:
+        self._begin(None, False, "deferred")
+
+    def _enclose(self, on: bool) -> None:
+        if isinstance(self._conn, Connection):
+            self._conn.sandboxed = on
+        self._live.set_authorizer(self._note)  # statements compiled before are to ask it again
 
     @property
     def in_transaction(self) -> bool:

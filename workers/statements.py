@@ -130,6 +130,41 @@ def _significant(query: str) -> Iterator[str]:
             yield text.lower()
 
 
+MIXED = "mixed"
+"""A verb of transactions that stands among other statements."""
+
+_VERBS = {
+    "begin": "begin", "start": "begin", "commit": "commit", "end": "commit", "rollback": "rollback",
+    "abort": "rollback",
+}  # fmt: skip
+
+
+def transaction_verb(query: str) -> str | None:
+    """What `query` says about the transaction as such: `"begin"`, `"commit"`, `"rollback"` or nothing (None).
+
+    `MIXED` when it says more than that. Savepoints do not count, nor does what is inside a CREATE (the body of a
+    trigger or a procedure), nor what comes beyond the first `LONGEST` characters.
+    """
+    return _transaction_verb(query[:LONGEST])
+
+
+@lru_cache(maxsize=2048)
+def _transaction_verb(query: str) -> str | None:
+    tokens = list(_significant(query))
+    if not tokens or tokens[0] == "create":
+        return None
+    firsts = [at for at, token in enumerate(tokens) if token != ";" and (at == 0 or tokens[at - 1] == ";")]
+    verbs = [_VERBS[tokens[at]] for at in firsts if tokens[at] in _VERBS and _ends_or_begins(tokens[at : at + 3])]
+    if not verbs:
+        return None
+    return verbs[0] if len(firsts) == 1 else MIXED
+
+
+def _ends_or_begins(words: list[str]) -> bool:
+    """Not `ROLLBACK [WORK] TO`, which is about a savepoint, nor `START` something else."""
+    return "to" not in words and (words[0] != "start" or words[1:2] == ["transaction"])
+
+
 def alters_session(query: str) -> bool:
     """Whether `query` is one of the usual ways, in any dialect, to leave something behind in the session.
 

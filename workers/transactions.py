@@ -30,6 +30,7 @@ class Transactional(Worker, ABC):
         self._levels: list[str] = []  # "" for the transaction itself, then a name for each savepoint
         self._blocks: list[int] = []  # for each open block, the depth at which it began
         self._block_over = ""  # the verb that has ended the innermost block from inside
+        self._floor = 0  # how many levels belong to a sandbox: they are not the user's to end
 
     @abstractmethod
     def _begin(self, isolation: str | None, read_only: bool, **options: Any) -> None:
@@ -67,14 +68,19 @@ class Transactional(Worker, ABC):
 
     @property
     def depth(self) -> int:
-        """How many `begin`s are open."""
+        """How many `begin`s are open; what belongs to a sandbox does not count."""
         if not self.in_transaction:
             self._levels.clear()  # a statement of the user's, or the server, has ended it
-        return len(self._levels)
+        return max(len(self._levels) - self._floor, 0)
+
+    @property
+    def autocommits(self) -> bool:
+        """Whether a statement stands for itself now; in a sandbox that is outside of `begin`."""
+        return not self.in_transaction or (self._floor > 0 and not self.depth)
 
     @method
     def begin(self, isolation: str | None = None, read_only: bool = False, **options: Any) -> None:
-        """Open a transaction, or a savepoint in the one that is open.
+        """Open a transaction, or a savepoint in the one that is open. In a sandbox the options have no effect.
 
         Args:
             isolation: one of `ISOLATION_LEVELS`; None is the database's default.
@@ -85,14 +91,16 @@ class Transactional(Worker, ABC):
             ValueError: an unknown level, or an option for a savepoint.
         """
         self._check_block()
-        depth = self.depth
+        outermost = self.autocommits
         if not self.in_transaction:
+            self._levels.clear()
             self._begin(checked_isolation(isolation), read_only, **options)
             self._levels.append("")
             return
-        if isolation or read_only or options:
+        if (isolation or read_only or options) and not outermost:
             raise ValueError("a transaction is open, so begin() makes a savepoint, which takes no options")
-        name = f"actorpool_{depth + 1}"
+        checked_isolation(isolation)  # a sandbox has begun before, so it has no say any more
+        name = f"actorpool_{len(self._levels) + 1}"
         self._savepoint(f"SAVEPOINT {name}")
         self._levels.append(name)
 
@@ -148,7 +156,7 @@ class Transactional(Worker, ABC):
         self.commit()
 
     def _note_end(self, verb: str) -> None:
-        if self._blocks and len(self._levels) < self._blocks[-1]:
+        if self._blocks and len(self._levels) - self._floor < self._blocks[-1]:
             self._block_over = verb
 
     def _check_block(self) -> None:
@@ -158,8 +166,7 @@ class Transactional(Worker, ABC):
             )
 
     def _innermost(self, verb: str) -> str:
-        if not self.in_transaction:
-            self._levels.clear()
+        if self.autocommits:
             raise ActorPoolError(f"{verb}: no transaction is open; call begin() first, or use transaction()")
         return self._levels[-1] if self._levels else ""
 
@@ -184,6 +191,10 @@ class Transactional(Worker, ABC):
 
     def _forget_levels(self) -> None:
         self._levels.clear()
+        self._floor = 0
+        self._forget_blocks()
+
+    def _forget_blocks(self) -> None:
         self._blocks.clear()
         self._block_over = ""
 

@@ -36,6 +36,8 @@ CHECK_FIRST = 2
 """Flag of a grant, passed on with the first call: the worker was idle for long, check before use."""
 FUNCTION = 4
 """Flag of a call: the first item of the pickle is a function that gets the connection, not a method's name."""
+TURN = 8
+"""Flag of a grant, passed on with every call: the lease is a turn in a sandbox, and its end is not the sandbox's."""
 
 FAILED = 1
 """Flag of an outcome: an exception follows."""
@@ -60,5 +62,6 @@ def too_big(size: int, limit: int, what: str) -> MessageTooBig:
 __all__ = [
     "ABANDON", "ASK", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST", "CLOSE", "CONTROL", "END",
     "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME",
-    "PERFORM", "PERFORMED", "REPLY", "RESULT", "SHARED", "SHARED_HEAD", "dump_error", "frame", "load_error", "too_big",
+    "PERFORM", "PERFORMED", "REPLY", "RESULT", "SHARED", "SHARED_HEAD", "TURN", "dump_error", "frame", "load_error",
+    "too_big",
 ]  # fmt: skip

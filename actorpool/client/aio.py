@@ -8,9 +8,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
-from actorpool.client import faults
-from actorpool.client.aio_link import AioLink, ThreadedLink
-from actorpool.client.channel_link import ChannelLink
+from actorpool.client import faults, sandboxes
+from actorpool.client.aio_sandboxes import AnyAioLink, aio_link
 from actorpool.client.lease import transaction_options
 from actorpool.client.link import pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Work
@@ -34,7 +33,7 @@ class AsyncLease:
         closed: whether the lease has ended; always true for a forked copy.
     """
 
-    def __init__(self, link: AioLink | ThreadedLink, hold: Hold, timeout: float, call_timeout: float | None) -> None:
+    def __init__(self, link: AnyAioLink, hold: Hold, timeout: float, call_timeout: float | None) -> None:
         self._link = link
         self._hold = hold
         hold.promised = link.pool
@@ -212,8 +211,7 @@ class AsyncPool:
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self.name = pool.name
-        link = pool._link
-        self._link: AioLink | ThreadedLink = AioLink(link) if isinstance(link, ChannelLink) else ThreadedLink(link)
+        self._link = aio_link(pool._link)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (AsyncPool, (self._pool,))
@@ -264,7 +262,11 @@ class AsyncPool:
             work.timeout = facts.call_timeout
         if checkout_timeout is None:
             checkout_timeout = facts.checkout_timeout
-        return await self._link.run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
+        return await self._way().run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
+
+    def _way(self) -> AnyAioLink:
+        link = sandboxes.way(self._pool._link)
+        return self._link if link is self._pool._link else aio_link(link)
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -279,8 +281,10 @@ class AsyncPool:
         facts = await self._facts()
         timeout = facts.checkout_timeout if timeout is None else timeout
         check_request("checkout", timeout=timeout)
-        hold = await self._link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
-        return AsyncLease(self._link, hold, timeout, facts.call_timeout if call_timeout is None else call_timeout)
+        link = self._way()
+        hold = await link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
+        sandboxes.entered(link.link, hold)
+        return AsyncLease(link, hold, timeout, facts.call_timeout if call_timeout is None else call_timeout)
 
     async def checkin(self, lease: AsyncLease) -> None:
         """Give a lease back.

@@ -109,7 +109,7 @@ class AioLink(AioAsker):
         raise AssertionError
 
     async def _ask_lease(self, line: AioLine, timeout: float, block: bool, stack: str | None) -> Hold:
-        ref, future = line.request(wire.CHECKOUT, checkout_body(timeout, block, stack))
+        ref, future = line.request(wire.CHECKOUT, checkout_body(timeout, block, stack, self.link.sandbox))
         try:
             kind, body = await answered(future, timeout + faults.grace(timeout))
         except (NotDelivered, Gone):
@@ -121,7 +121,8 @@ class AioLink(AioAsker):
         if kind != wire.GRANT:
             raise wire.load_error(body)
         lease, worker, pid, flags = wire.GRANT_BODY.unpack(body)
-        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, bool(flags & wire.CHECK_FIRST))
+        check_first, turn = bool(flags & wire.CHECK_FIRST), bool(flags & wire.TURN)
+        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, check_first, turn)
 
     def checkin(self, hold: Hold) -> None:
         """Give a lease back. Never waits, so nothing can come between."""
@@ -154,6 +155,8 @@ class AioLink(AioAsker):
         flags = work.flags | (wire.LAST if last else 0)
         if hold.check_first and not hold.used:
             flags |= wire.CHECK_FIRST
+        if hold.turn:
+            flags |= wire.TURN
         head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
         try:
             answer = await self._exchange(hold, head, payload, work.timeout)
@@ -161,7 +164,7 @@ class AioLink(AioAsker):
             if host.alive(hold.worker_pid):
                 self.abandon(hold)
             hold.end()
-            raise NotStarted(faults.worker_gone(self.pool, hold, work)) from None
+            raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None
         except Gone:
             hold.end()
             raise faults.worker_died(self.pool, hold, work) from None

@@ -18,15 +18,15 @@ from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.client import faults
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
-from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.client.work import Hold, Work
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
 
 
 @functools.lru_cache(maxsize=64)
-def checkout_body(timeout: float, block: bool, stack: str | None) -> bytes:
+def checkout_body(timeout: float, block: bool, stack: str | None, sandbox: str | None) -> bytes:
     """The body of a `CHECKOUT` frame; a program has but a few different ones."""
-    return portable.dumps((timeout, block, stack))
+    return portable.dumps((timeout, block, stack) if sandbox is None else (timeout, block, stack, sandbox))
 
 
 class _Asker:
@@ -158,14 +158,15 @@ class ChannelLink(PoolAsker, Link):
         if kind != wire.GRANT:
             raise wire.load_error(answer)
         lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
-        return Hold(lease, worker, pid, self.checkin, line, line.pid, bool(flags & wire.CHECK_FIRST))
+        check_first, turn = bool(flags & wire.CHECK_FIRST), bool(flags & wire.TURN)
+        return Hold(lease, worker, pid, self.checkin, line, line.pid, check_first, turn)
 
     def _ask_lease(
         self, line: Line, timeout: float, block: bool, stack: str | None, deadline: float
     ) -> tuple[int, bytes | memoryview]:
         ref = line.new_ref()
         try:
-            line.send(wire.CHECKOUT, ref, checkout_body(timeout, block, stack), b"", deadline)
+            line.send(wire.CHECKOUT, ref, checkout_body(timeout, block, stack, self.sandbox), b"", deadline)
             answer = line.receive(ref, deadline)
         except _DELIVERY_FAILED:
             raise
@@ -221,6 +222,8 @@ class ChannelLink(PoolAsker, Link):
         flags = work.flags | (wire.LAST if last else 0)
         if hold.check_first and not hold.used:
             flags |= wire.CHECK_FIRST
+        if hold.turn:
+            flags |= wire.TURN
         head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
         deadline = None if work.timeout is None else time.perf_counter() + work.timeout
         try:
@@ -229,7 +232,7 @@ class ChannelLink(PoolAsker, Link):
             if host.alive(hold.worker_pid):
                 self.abandon(hold)  # it lives and does not serve: the pool is to look after it
             hold.end()  # of a dead one the pool knows by itself
-            raise NotStarted(faults.worker_gone(self.pool, hold, work)) from None
+            raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None
         except Gone:
             hold.end()
             raise faults.worker_died(self.pool, hold, work) from None

@@ -97,13 +97,18 @@ def unavailable(pool: str, cause: BaseException | None) -> WorkerUnavailable:
     return WorkerUnavailable(f"pool {pool!r}: the worker is not connected ({reason})", pool=pool, cause=cause)
 
 
+def not_started(hold: Hold, error: BaseException) -> BaseException:
+    """What to raise for a call that was not run: another worker may take it, unless its place is in a sandbox."""
+    return error if hold.turn else NotStarted(error)
+
+
 def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
     """Raise what a worker says with `NOT_STARTED`: `LeaseExpired`, or `NotStarted` for want of a connection."""
     word, packed = portable.loads(body)
     if word == "expired":
         hold.end()
         raise expired(pool, hold)
-    raise NotStarted(unavailable(pool, None if packed is None else wire.load_error(packed)))
+    raise not_started(hold, unavailable(pool, None if packed is None else wire.load_error(packed)))
 
 
 def result(body: bytes | memoryview) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import os
 import time
@@ -40,6 +41,14 @@ class Link(ABC):
     """The pool's name."""
     where: Any
     """What tells this pool from one of the same name elsewhere."""
+    sandbox: str | None = None
+    """The sandbox in which a turn is asked for; `turns.OUTSIDE` is a worker of one's own; None: as the pool knows."""
+
+    def inside(self, sandbox: str) -> Link:
+        """The way to the same pool for callers of a sandbox, or (`OUTSIDE`) for those who want to open one."""
+        link = copy.copy(self)
+        link.sandbox = sandbox
+        return link
 
     @abstractmethod
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:

@@ -14,11 +14,12 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import protocol
+from actorpool import protocol, turns
 from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link
-from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.client.local_sandbox import LocalSandbox, LocalTurnLink, allow, close_sandbox, open_sandbox
+from actorpool.client.work import Hold, Work
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.backoff import Backoff, Retry
 from actorpool.core.meters import Quantiles
@@ -32,7 +33,7 @@ from actorpool.workers.session import Session, Unavailable
 log = logging.getLogger("actorpool")
 
 
-class _Lease:
+class LocalLease:
     """A lease that is out: its worker, and who may use it now."""
 
     def __init__(self, number: int, session: Session) -> None:
@@ -60,8 +61,9 @@ class LocalLink(Link):
         self.config = config
         self._worker = load_worker(config.worker)
         self._worker_args = Parcel.of(config.worker_args)
-        self._out: dict[int, _Lease] = {}
-        self._inherited: list[_Lease] = []
+        self._out: dict[int, LocalLease] = {}
+        self._inherited: list[LocalLease] = []
+        self.sandboxes: dict[str, LocalSandbox] = {}
         self._changed = threading.Condition(threading.RLock())  # a lease may be dropped inside any of this
         self._halted = ""
         self._closed = False
@@ -95,9 +97,18 @@ class LocalLink(Link):
         """In a forked child: the leases are the parent's, and kept, for dropping one would close its connection."""
         self._inherited += self._out.values()
         self._out = {}
+        self.sandboxes = {}
         self._changed = threading.Condition(threading.RLock())  # it may have been held when this process was forked
 
+    def inside(self, sandbox: str) -> Link:
+        """As `Link.inside`."""
+        return LocalTurnLink(self, sandbox) if sandbox else self
+
     # -- leases -------------------------------------------------------------------------------------------
+
+    def lease(self, number: int) -> LocalLease:
+        """A lease that is out."""
+        return self._out[number]
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """Make a worker and connect it; a resource that is away is tried again until `timeout` seconds are over.
@@ -113,7 +124,7 @@ class LocalLink(Link):
         session = self._connected(deadline)
         with self._changed:
             self._checkouts += 1
-            lease = _Lease(self._checkouts, session)
+            lease = LocalLease(self._checkouts, session)
             self._out[lease.number] = lease
         self._waits.add((time.monotonic() - began) * 1000)
         return Hold(lease.number, lease.number, os.getpid(), give_back=self.checkin)
@@ -168,10 +179,10 @@ class LocalLink(Link):
         """The result itself."""
         return answer
 
-    def _run(self, lease: _Lease, hold: Hold, work: Work) -> Any:
+    def _run(self, lease: LocalLease, hold: Hold, work: Work) -> Any:
         session = lease.session
         if not session.connected:
-            raise NotStarted(faults.unavailable(self.pool, session.lost))
+            raise faults.not_started(hold, faults.unavailable(self.pool, session.lost))
         target, args, kwargs = loads(work.payload)
         if lease.stale_cache:
             lease.stale_cache = False
@@ -208,9 +219,10 @@ class LocalLink(Link):
         lease = self._out.get(hold.lease)
         hold.end()
         if lease is not None:
-            self._take_back(lease)
+            self.take_back(lease)
 
-    def _take_back(self, lease: _Lease) -> None:
+    def take_back(self, lease: LocalLease) -> None:
+        """End a lease now, or with the call that is under way."""
         lease.over = True
         if lease.lock.acquire(blocking=False):
             try:
@@ -218,7 +230,7 @@ class LocalLink(Link):
             finally:
                 lease.lock.release()
 
-    def _end(self, lease: _Lease) -> None:
+    def _end(self, lease: LocalLease) -> None:
         with self._changed:
             if self._out.pop(lease.number, None) is None:
                 return
@@ -238,7 +250,7 @@ class LocalLink(Link):
             self._changed.notify_all()
             leases = list(self._out.values())
         for lease in leases:
-            self._take_back(lease)
+            self.take_back(lease)
 
     # -- looking and operating ------------------------------------------------------------------------------
 
@@ -273,7 +285,7 @@ class LocalLink(Link):
             max_overflow=self.config.max_overflow,
         )
 
-    def _leases(self) -> list[_Lease]:
+    def _leases(self) -> list[LocalLease]:
         with self._changed:
             return list(self._out.values())
 
@@ -310,7 +322,7 @@ class LocalLink(Link):
         with self._changed:
             self._changed.wait_for(lambda: not self._out, request.timeout)
         for lease in self._leases():
-            self._take_back(lease)
+            self.take_back(lease)
 
 
 _links: weakref.WeakSet[LocalLink] = weakref.WeakSet()
@@ -335,4 +347,7 @@ _ANSWERS: dict[type, Callable[[LocalLink, Any], Any]] = {
     protocol.Drain: LocalLink._drain,
     protocol.Resize: lambda link, _: None,  # nothing is kept, so there is nothing to resize or to replace
     protocol.Recycle: lambda link, _: None,
+    turns.OpenSandbox: open_sandbox,
+    turns.CloseSandbox: close_sandbox,
+    turns.Allow: allow,
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from actorpool import host, protocol
+from actorpool import host, protocol, turns
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
 from actorpool.client.mail import Mail, Site
@@ -125,13 +125,22 @@ class PoolMail:
 
 
 class MessageLink(PoolMail, Link):
-    """The way to one pool that lends workers."""
+    """The way to one pool that lends workers; in a `sandbox`, see `Link.sandbox`."""
+
+    def __init__(self, site: Site, pool: str, sandbox: str | None = None) -> None:
+        super().__init__(site, pool)
+        self.sandbox = sandbox
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (type(self), (self.site, self.pool, self.sandbox))
 
     # -- leases -------------------------------------------------------------------------------------------
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """Get a lease; as `Link.checkout`. `stack` does not travel this way."""
         request = Checkout(self.pool, block, timeout)
+        if self.sandbox is not None:
+            request = turns.CheckoutIn(self.pool, block, timeout, self.sandbox)
         manager = self.site.manager()
         answer = None
         try:
@@ -144,7 +153,8 @@ class MessageLink(PoolMail, Link):
             raise faults.checkout_timeout(self.pool, timeout)
         grant = answer.unwrap()
         self._address = grant.pool_address or self._address
-        return Hold(grant.lease, grant.worker_id, grant.worker_pid or 0, home=grant, give_back=self.checkin)
+        ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
+        return Hold(*ids, give_back=self.checkin, home=grant, turn=grant.turn)
 
     def checkin(self, hold: Hold) -> bool:
         """Give a lease back; as `Link.checkin`."""
@@ -198,7 +208,7 @@ class MessageLink(PoolMail, Link):
 
     def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
         """Checkout, call and checkin in one message; with a call timeout of its own, in three."""
-        if work.timeout is not None:
+        if work.timeout is not None or self.sandbox is not None:
             return super().run(work, timeout, stack)
         packed = (Parcel.of(work.what), Parcel.of(work.args), Parcel.of(dict(work.kwargs)))
         request = WithConnection(self.pool, *packed, timeout)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
-from actorpool.client import faults
+from actorpool.client import faults, sandboxes
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.lease import Lease, Transaction, transaction_options
@@ -39,8 +39,8 @@ class Pool:
         self._known = facts
 
     def __reduce__(self) -> tuple[Any, ...]:
-        way = self._link.endpoint if isinstance(self._link, ChannelLink) else self._link
-        return (Pool, (way, self.name, self._known))
+        by_name = isinstance(self._link, ChannelLink) and self._link.sandbox is None
+        return (Pool, (self._link.endpoint if by_name else self._link, self.name, self._known))  # type: ignore[attr-defined]
 
     @property
     def _facts(self) -> HandleFacts:
@@ -106,7 +106,7 @@ class Pool:
             work.timeout = facts.call_timeout
         if checkout_timeout is None:
             checkout_timeout = facts.checkout_timeout
-        return self._link.run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
+        return sandboxes.way(self._link).run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -123,8 +123,10 @@ class Pool:
         facts = self._facts
         timeout = facts.checkout_timeout if timeout is None else timeout
         check_request("checkout", timeout=timeout)
-        hold = self._link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
-        return Lease(self._link, hold, timeout, facts.call_timeout)
+        link = sandboxes.way(self._link)
+        hold = link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
+        sandboxes.entered(link, hold)
+        return Lease(link, hold, timeout, facts.call_timeout)
 
     def checkin(self, lease: Lease) -> None:
         """Give a lease back; the same as `lease.checkin()`.

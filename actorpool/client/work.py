@@ -66,11 +66,12 @@ class Hold:
         pool_pid: the pool's process; a restarted pool counts leases anew, and must not hear of this one.
         used: something has run under the lease.
         open: neither given back nor lost.
+        turn: it is a turn in a sandbox; no other worker can take its place.
         promised: the name of the pool whose lease a user has it as; he is told when it is dropped.
     """
 
-    __slots__ = ("_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid", "promised", "used",
-                 "worker_id", "worker_pid")  # fmt: skip
+    __slots__ = ("__weakref__", "_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid",
+                 "promised", "turn", "used", "worker_id", "worker_pid")  # fmt: skip
 
     def __init__(
         self,
@@ -81,11 +82,13 @@ class Hold:
         home: Any = None,
         pool_pid: int = 0,
         check_first: bool = False,
+        turn: bool = False,
     ) -> None:
         self.lease = lease
         self.worker_id = worker_id
         self.worker_pid = worker_pid
         self.check_first = check_first
+        self.turn = turn
         self.home = home
         self.pool_pid = pool_pid
         self.generation = line.generation

@@ -60,7 +60,7 @@ class Worker:
     """What the pool knows of one worker process."""
 
     __slots__ = (
-        "broken", "calls", "connected_at", "expires", "id", "idle_since", "lease",
+        "awaits", "broken", "calls", "connected_at", "expires", "id", "idle_since", "lease",
         "overflow", "recycle", "replaces", "restarts", "seen", "state", "stop_by_us", "suspect",
     )  # fmt: skip
 
@@ -70,6 +70,7 @@ class Worker:
         self.overflow = overflow
         self.restarts = restarts
         self.lease: int | None = None
+        self.awaits: int | None = None  # the lease it was taken back from, until it says that it is reset
         self.calls = 0
         self.connected_at: float | None = None
         self.expires: float | None = None

@@ -13,8 +13,8 @@ from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
 from actorpool.core.fleet import DOWN, LEASED, REVOKING
 from actorpool.core.ledger import Lease
+from actorpool.core.sandboxes import Sandboxes
 from actorpool.core.waiting import Waiter
-from actorpool.core.workforce import Workforce
 from actorpool.errors import (
     CheckoutTimeout,
     CircuitOpen,
@@ -26,7 +26,7 @@ from actorpool.errors import (
 )
 
 
-class Leasing(Workforce):
+class Leasing(Sandboxes):
     """The layer that serves callers."""
 
     # -- checkout -----------------------------------------------------------------------------------------
@@ -40,6 +40,7 @@ class Leasing(Workforce):
         timeout: float | None = None,
         block: bool = True,
         stack: str | None = None,
+        sandbox: str | None = None,
     ) -> None:
         """Ask for a worker: `Granted` or `Refused`, now or later.
 
@@ -50,8 +51,13 @@ class Leasing(Workforce):
             timeout: longest wait in seconds (None: the config's).
             block: False refuses at once when the pool is full.
             stack: where the caller asked, for leak reports.
+            sandbox: the sandbox that a turn is asked for in; None: the one that the caller is a guest of, if any.
         """
         timeout = self.config.checkout_timeout if timeout is None else timeout
+        if sandbox is not None or self.guests:
+            waiter = Waiter((holder, ref), holder, now, now + timeout, block, stack)
+            if self._enters(now, waiter, sandbox):
+                return
         refusal = self._refusal(now)
         if refusal is not None:
             self._do(Refused(ref, holder, refusal))
@@ -221,6 +227,10 @@ class Leasing(Workforce):
         """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
         lease = self.leases.get(id)
         if lease is None:
+            self._turn_checked_in(id, now)
+            return
+        if lease.sandbox is not None:  # its end is for the worker to carry out before anybody else has it
+            self._take_back(lease, now)
             return
         self._end_lease(id, now)
         self.checkins += 1
@@ -245,6 +255,8 @@ class Leasing(Workforce):
             self.checkins += 1
             self._available(lease.worker, now)
             self._check_drained()
+        elif self.sandboxes:
+            self._cancel_turn(ref, holder, now)
 
     @decides
     def abandon(self, now: float, id: int) -> None:
@@ -257,10 +269,13 @@ class Leasing(Workforce):
         self.agenda.at(now + seconds, (self._overran, id, None))
 
     def _overran(self, id: int, _since: None, now: float) -> None:
-        lease = self.leases.get(id)
+        lease = self.lease(id)
         if lease is not None:
             self._emit("call.timeout", metadata={"worker": lease.worker.id, "lease": id})
-            self._take_back(lease, now)
+            if id in self.turns:
+                self._take_turn_back(id, now)
+            else:
+                self._take_back(lease, now)
 
     @decides
     def caller_down(self, now: float, holder: Hashable) -> None:
@@ -268,15 +283,19 @@ class Leasing(Workforce):
         self.queue.of_caller(holder)
         for id in list(self.held.get(holder, ())):
             self._reclaimed(self.leases[id], now, "caller died")
+        if self.sandboxes:
+            self._holder_left(holder, now)
         self._check_drained()
 
     @decides
     def revoked(self, now: float, id: int, lease: int) -> None:
         """The worker is pristine again after its lease was taken back."""
         worker = self.fleet.workers.get(id)
-        if worker is not None and worker.state is REVOKING:
+        if worker is not None and worker.state is REVOKING and worker.awaits == lease:
             self._available(worker, now)
             self._check_drained()
+        elif lease in self.turns:
+            self._turn_over(lease, now)
 
     def _end_lease(self, id: int, now: float, died: bool = False) -> None:
         lease = self.leases.pop(id)
@@ -285,6 +304,8 @@ class Leasing(Workforce):
         if not held:
             del self.held[lease.holder]  # a holder that leases once must not be remembered for ever
         lease.worker.lease = None
+        if lease.sandbox is not None:
+            self._close(lease.sandbox, died)
         self.holds.add(now - lease.since)
         if lease.trial:
             self.circuit.trial_ends(now)
@@ -298,6 +319,7 @@ class Leasing(Workforce):
         self._do(Ended(lease.id, lease.holder, lease.ref, worker.id, False))
         self.fleet.move(worker, REVOKING)
         worker.seen = now
+        worker.awaits = lease.id
         self._do(Revoke(worker.id, lease.id))
         self.agenda.at(now + self.config.kill_after, (self._unanswered, worker.id, now))
 
@@ -338,6 +360,8 @@ class Leasing(Workforce):
         return None
 
     def _check_drained(self) -> None:
+        if self.closers:
+            self._check_closed()
         if self.drainers and not self.leases and not self.fleet.places[REVOKING]:
             for ref in self.drainers:
                 self._do(Answer(ref))

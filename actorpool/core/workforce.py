@@ -182,6 +182,7 @@ class Workforce(Ledger):
             worker.broken = True  # it stays with its holder, who has the error; reconnected when it comes back
         else:
             self._open(worker, now)
+            self._check_drained()  # it may have been on its way back from a lease
 
     @decides
     def checked(self, now: float, id: int) -> None:

@@ -15,7 +15,9 @@ PACKAGE = ROOT / "actorpool"
 
 VALUES = {
     f"actorpool.{name}"
-    for name in ("config", "errors", "failures", "host", "messages", "portable", "protocol", "sharing", "status")
+    for name in (
+        "config", "errors", "failures", "host", "messages", "portable", "protocol", "sharing", "status", "turns",
+    )  # fmt: skip
 }
 # Arrow rule: a module imports only from its own layer or from layers to its left.
 LAYERS = [
