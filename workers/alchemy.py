@@ -37,7 +37,8 @@ class SqlAlchemyWorker(SqlWorker):
     placeholders; with a list or tuple it goes to the driver as it is, in the driver's own style.
 
     `reset` rolls back, and cleans or replaces a session that any statement, also one of `fn`, has altered. Streaming
-    costs bounded memory in the worker where SQLAlchemy streams for that database, and inside a transaction.
+    costs bounded memory in the worker with PostgreSQL and SQLite; with others where SQLAlchemy streams for them, and
+    inside a transaction.
 
     Args:
         url: the engine URL, such as `"postgresql+psycopg://..."`; never shown.
@@ -240,9 +241,14 @@ class SqlAlchemyWorker(SqlWorker):
         return int(self._run(query, many, {}).rowcount)
 
     def _stream(self, query: str, params: Any, batch: int) -> Any:
-        # A cursor on the server needs a transaction: in autocommit mode it would be gone before the first row.
-        options = {"stream_results": True, "max_row_buffer": batch} if self.in_transaction else {}
-        return self._run(query, params, options)
+        from actorpool.workers.alchemy_session import HeldCursor
+
+        if self.in_transaction:
+            return self._run(query, params, {"stream_results": True, "max_row_buffer": batch})
+        if self._live.dialect.name == "postgresql":
+            # SQLAlchemy's own cursor on the server would be gone before the first row.
+            return HeldCursor(self._execute, query, params, f"actorpool_{self._cursor_number}")
+        return self._execute(query, params)
 
     def _begin(self, isolation: str | None, read_only: bool, **options: Any) -> None:
         if options:

@@ -111,6 +111,29 @@ class AutocommitConnection(Connection):
             self.dirty = not is_harmless(statement) if strict else alters_session(statement)
 
 
+class HeldCursor:
+    """A cursor of PostgreSQL that outlives its statement: what streams outside a transaction.
+
+    Args:
+        run: runs a statement, with parameters or None; it is told the query first.
+        query, params: what is to be read, as the worker got it.
+        name: of the cursor, in the session.
+    """
+
+    def __init__(self, run: Callable[[str, Any], Any], query: str, params: Any, name: str) -> None:
+        self._run = run
+        self._name = name
+        run(f"DECLARE {name} NO SCROLL CURSOR WITH HOLD FOR {query}", params).close()
+
+    def fetchmany(self, size: int) -> Any:
+        """The next rows; fewer than `size` are the last ones."""
+        return self._run(f"FETCH {size} FROM {self._name}", None).fetchall()
+
+    def close(self) -> None:
+        """Have the server forget it."""
+        self._run(f"CLOSE {self._name}", None).close()
+
+
 def orm_session(connection: Connection, in_sandbox: bool = False) -> Session:
     """A `Session` on the connection that notes in its `info` whether it wrote anything.
 
