@@ -114,10 +114,11 @@ def launch(
             env=environment,
         )
     owner = None if daemon else host.Caller.here()
-    path = tuple(os.path.abspath(entry) for entry in sys.path)
+    here = _directory()
+    path = tuple(os.path.join(here or "/", entry) for entry in sys.path if here or os.path.isabs(entry))
     try:
         packed = Parcel.of(dict(options or {}))
-        ours.send(Order(name, base, owner, path, _directory(), restore, options=packed, **settings))
+        ours.send(Order(name, base, owner, path, here, restore, options=packed, **settings))
         answer = ours.recv() if ours.poll(START_TIMEOUT) else None
     except (EOFError, OSError):
         with contextlib.suppress(subprocess.TimeoutExpired):
