@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable
 from typing import Any
 
 
@@ -12,6 +13,7 @@ class Agenda:
     def __init__(self) -> None:
         self._heap: list[tuple[float, int, Any]] = []
         self._count = 0
+        self._many = 64
 
     def at(self, when: float, what: Any) -> None:
         """Remind of `what` at the monotonic time `when`."""
@@ -24,6 +26,13 @@ class Agenda:
         while self._heap and self._heap[0][0] <= now:
             ready.append(heapq.heappop(self._heap)[2])
         return ready
+
+    def tidy(self, wanted: Callable[[Any], bool]) -> None:
+        """Forget the reminders that `wanted` says no to, once there are twice as many as last time: O(1) amortised."""
+        if len(self._heap) > self._many:
+            self._heap = [entry for entry in self._heap if wanted(entry[2])]
+            heapq.heapify(self._heap)
+            self._many = 2 * len(self._heap) + 64
 
     def next(self) -> float | None:
         """When the next reminder is due."""

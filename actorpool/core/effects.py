@@ -7,10 +7,7 @@ from typing import Any, NamedTuple
 
 
 class Granted(NamedTuple):
-    """Tell the holder that it has the worker. `check_first`: check the connection before the first call.
-
-    `turn`: it is a turn in a sandbox.
-    """
+    """Tell the holder that it has the worker. `check_first`: check the connection before the first call."""
 
     ref: Any
     holder: Hashable
@@ -18,7 +15,6 @@ class Granted(NamedTuple):
     worker: int
     waited: float
     check_first: bool
-    turn: bool = False
 
 
 class Refused(NamedTuple):
@@ -30,13 +26,14 @@ class Refused(NamedTuple):
 
 
 class Ended(NamedTuple):
-    """A lease is over without a checkin: its worker died (`died`), or it was taken back."""
+    """A lease is over without a checkin: its worker died (`died`), or it was taken back; `why` in a few words."""
 
     lease: int
     holder: Hashable
     ref: Any
     worker: int
     died: bool
+    why: str = ""
 
 
 class Start(NamedTuple):

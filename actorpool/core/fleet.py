@@ -48,6 +48,9 @@ MOVES: dict[State, frozenset[State]] = {
     STOPPING: frozenset(),
 }
 
+NOBODY = 0
+"""The id that no worker has."""
+
 INCOMING = (STARTING, OPENING, CHECKING, REVOKING)
 """Places from which a worker becomes idle soon and by itself."""
 
@@ -60,8 +63,8 @@ class Worker:
     """What the pool knows of one worker process."""
 
     __slots__ = (
-        "awaits", "broken", "calls", "connected_at", "expires", "id", "idle_since", "lease",
-        "overflow", "recycle", "replaces", "restarts", "seen", "state", "stop_by_us", "suspect",
+        "broken", "calls", "connected_at", "expires", "id", "idle_since", "lease",
+        "overflow", "restarts", "revoked", "seen", "state", "suspect", "timer",
     )  # fmt: skip
 
     def __init__(self, id: int, overflow: bool, restarts: int) -> None:
@@ -70,17 +73,15 @@ class Worker:
         self.overflow = overflow
         self.restarts = restarts
         self.lease: int | None = None
-        self.awaits: int | None = None  # the lease it was taken back from, until it says that it is reset
+        self.revoked: int | None = None  # the lease whose end it has to confirm
         self.calls = 0
         self.connected_at: float | None = None
         self.expires: float | None = None
         self.idle_since = 0.0
         self.seen = 0.0
+        self.timer: float | None = None  # when it is looked at next: while idle, or to reconnect
         self.broken = False
         self.suspect = False
-        self.recycle: str | None = None
-        self.replaces: int | None = None
-        self.stop_by_us = False
 
     def __repr__(self) -> str:
         return f"<worker {self.id} {self.state.value}{f' lease {self.lease}' if self.lease else ''}>"

@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from actorpool.core.connecting import Connecting
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
-from actorpool.core.fleet import DOWN, LEASED, REVOKING
+from actorpool.core.fleet import DOWN, LEASED, REVOKING, STOPPING
 from actorpool.core.ledger import Lease
-from actorpool.core.sandboxes import Sandboxes
 from actorpool.core.waiting import Waiter
+from actorpool.core.workforce import DIED
 from actorpool.errors import (
     CheckoutTimeout,
     CircuitOpen,
+    PoolDown,
     PoolFull,
     PoolStopped,
     QueueShed,
@@ -26,7 +28,7 @@ from actorpool.errors import (
 )
 
 
-class Leasing(Sandboxes):
+class Leasing(Connecting):
     """The layer that serves callers."""
 
     # -- checkout -----------------------------------------------------------------------------------------
@@ -40,7 +42,6 @@ class Leasing(Sandboxes):
         timeout: float | None = None,
         block: bool = True,
         stack: str | None = None,
-        sandbox: str | None = None,
     ) -> None:
         """Ask for a worker: `Granted` or `Refused`, now or later.
 
@@ -51,13 +52,8 @@ class Leasing(Sandboxes):
             timeout: longest wait in seconds (None: the config's).
             block: False refuses at once when the pool is full.
             stack: where the caller asked, for leak reports.
-            sandbox: the sandbox that a turn is asked for in; None: the one that the caller is a guest of, if any.
         """
         timeout = self.config.checkout_timeout if timeout is None else timeout
-        if sandbox is not None or self.guests:
-            waiter = Waiter((holder, ref), holder, now, now + timeout, block, stack)
-            if self._enters(now, waiter, sandbox):
-                return
         refusal = self._refusal(now)
         if refusal is not None:
             self._do(Refused(ref, holder, refusal))
@@ -71,12 +67,13 @@ class Leasing(Sandboxes):
 
     def _refusal(self, now: float) -> Exception | None:
         """Why nobody is let in at all."""
-        if self.stopping:
-            return PoolStopped(f"pool {self.name!r} is being stopped", pool=self.name)
+        if self.ending:
+            return self._over()
         if not self.circuit.allows(now, self.queue):
             return CircuitOpen(
                 f"pool {self.name!r}: the circuit breaker is open after repeated connection failures"
-                f" (last: {self.trouble!r}); next try in {self.circuit.retry_in(now):.1f} s",
+                + (f" (last: {self.trouble!r})" if self.trouble is not None else "")
+                + f"; next try in {self.circuit.retry_in(now):.1f} s",
                 pool=self.name,
                 cause=self.trouble,
             )
@@ -84,12 +81,20 @@ class Leasing(Sandboxes):
             return self._unavailable(0.0)
         return None
 
+    def _over(self) -> Exception:
+        """What is said to everybody once the pool has stopped or failed."""
+        if self.failed is None:
+            return PoolStopped(f"pool {self.name!r} was stopped", pool=self.name)
+        text = f"pool {self.name!r} has failed ({self.failed!r}); its supervisor starts it again, or gives it up"
+        return PoolDown(text, pool=self.name, cause=self.failed)
+
     def _no_waiting(self, timeout: float, block: bool, now: float) -> Exception | None:
         """Why this caller cannot queue."""
-        room = self._surplus < self.max_overflow or len(self.queue) < self.fleet.incoming
-        if not block and not (room and self.serving):
+        if not block and not (self.serving and len(self.queue) < self._coming()):
+            if self._cut_off:
+                return self._unavailable(0.0)
             return PoolFull(
-                f"pool {self.name!r} is full ({self.situation(now)}); wait for a worker with block=True, "
+                f"pool {self.name!r} is {self.state(now)} ({self.situation(now)}); wait for a worker with block=True, "
                 "or raise size or max_overflow",
                 pool=self.name,
                 waited=0.0,
@@ -97,6 +102,7 @@ class Leasing(Sandboxes):
             )
         if timeout <= 0:
             self.timeouts += 1
+            self._emit("pool.timeout", timeout=0.0)
             return self._too_late(0.0, now)
         limit = self.config.max_waiting
         if limit is not None and len(self.queue) - (self._coming() if self.serving else 0) >= limit:
@@ -112,9 +118,9 @@ class Leasing(Sandboxes):
         return None
 
     def _coming(self) -> int:
-        """Workers that are on their way for callers who are not idle ones yet (overflow may still be started)."""
-        room = 0 if self.down_cause is not None else self.max_overflow - self._surplus
-        return self.fleet.incoming + max(0, room)
+        """Workers on their way to callers: soon idle, about to reconnect, or overflow that may still be started."""
+        reconnecting = 0 if self.down_cause is not None else self.fleet.count(DOWN)
+        return self.fleet.incoming + reconnecting + self._room
 
     def _grant(self, now: float, ref: Any, holder: Hashable, since: float, stack: str | None) -> None:
         idle = self.fleet.idle
@@ -145,9 +151,14 @@ class Leasing(Sandboxes):
 
     def _watch_lease(self, lease: Lease, now: float) -> None:
         if self.config.max_lease is not None:
-            self.agenda.at(now + self.config.max_lease, (self._overdue, lease.id, None))
+            self._remind(now + self.config.max_lease, (self._overdue, lease.id, None))
         if self.config.leak_threshold is not None:
-            self.agenda.at(now + self.config.leak_threshold, (self._leaking, lease.id, None))
+            self._remind(now + self.config.leak_threshold, (self._leaking, lease.id, None))
+
+    def _remind(self, when: float, what: tuple[Any, int, None]) -> None:
+        """Note something about a lease. Most leases end long before."""
+        self.lease_agenda.tidy(lambda entry: entry[1] in self.leases)
+        self.lease_agenda.at(when, what)
 
     def _serve(self, now: float) -> None:
         """Match idle workers with waiters, first come, first served, until one of the two runs out."""
@@ -215,8 +226,9 @@ class Leasing(Sandboxes):
             cause=cause,
         )  # fmt: skip
 
-    def _fail_hopeless_waiters(self, now: float) -> None:
-        if self.hopeless and self.fleet.staying == self.fleet.count(DOWN):
+    def _give_up(self, now: float) -> None:
+        """No worker will be able to connect: say so to those who wait for nothing else."""
+        if self.fleet.staying == self.fleet.count(DOWN):
             for waiter in self.queue.clear():
                 self._refuse(waiter, self._unavailable(now - waiter.since))
 
@@ -227,10 +239,6 @@ class Leasing(Sandboxes):
         """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
         lease = self.leases.get(id)
         if lease is None:
-            self._turn_checked_in(id, now)
-            return
-        if lease.sandbox is not None:  # its end is for the worker to carry out before anybody else has it
-            self._take_back(lease, now)
             return
         self._end_lease(id, now)
         self.checkins += 1
@@ -255,8 +263,6 @@ class Leasing(Sandboxes):
             self.checkins += 1
             self._available(lease.worker, now)
             self._check_drained()
-        elif self.sandboxes:
-            self._cancel_turn(ref, holder, now)
 
     @decides
     def abandon(self, now: float, id: int) -> None:
@@ -266,16 +272,14 @@ class Leasing(Sandboxes):
     @decides
     def limit(self, now: float, id: int, seconds: float) -> None:
         """Bound what runs under this lease: after `seconds` it is abandoned (for calls nobody else times)."""
-        self.agenda.at(now + seconds, (self._overran, id, None))
+        if id in self.leases:
+            self._remind(now + seconds, (self._overran, id, None))
 
     def _overran(self, id: int, _since: None, now: float) -> None:
-        lease = self.lease(id)
+        lease = self.leases.get(id)
         if lease is not None:
             self._emit("call.timeout", metadata={"worker": lease.worker.id, "lease": id})
-            if id in self.turns:
-                self._take_turn_back(id, now)
-            else:
-                self._take_back(lease, now)
+            self._take_back(lease, now, "timeout")
 
     @decides
     def caller_down(self, now: float, holder: Hashable) -> None:
@@ -283,50 +287,43 @@ class Leasing(Sandboxes):
         self.queue.of_caller(holder)
         for id in list(self.held.get(holder, ())):
             self._reclaimed(self.leases[id], now, "caller died")
-        if self.sandboxes:
-            self._holder_left(holder, now)
         self._check_drained()
 
     @decides
     def revoked(self, now: float, id: int, lease: int) -> None:
         """The worker is pristine again after its lease was taken back."""
         worker = self.fleet.workers.get(id)
-        if worker is not None and worker.state is REVOKING and worker.awaits == lease:
+        if worker is not None and worker.state is REVOKING and worker.revoked == lease:
             self._available(worker, now)
             self._check_drained()
-        elif lease in self.turns:
-            self._turn_over(lease, now)
 
-    def _end_lease(self, id: int, now: float, died: bool = False) -> None:
+    def _end_lease(self, id: int, now: float, why: str | None = None) -> None:
+        """The lease is over; `why` tells it to a holder who did not end it."""
         lease = self.leases.pop(id)
         held = self.held[lease.holder]
         held.discard(id)
         if not held:
             del self.held[lease.holder]  # a holder that leases once must not be remembered for ever
         lease.worker.lease = None
-        if lease.sandbox is not None:
-            self._close(lease.sandbox, died)
         self.holds.add(now - lease.since)
         if lease.trial:
             self.circuit.trial_ends(now)
-        if died:
-            self._do(Ended(id, lease.holder, lease.ref, lease.worker.id, True))
+        if why is not None:
+            self._do(Ended(id, lease.holder, lease.ref, lease.worker.id, why == DIED, why))
 
-    def _take_back(self, lease: Lease, now: float) -> None:
+    def _take_back(self, lease: Lease, now: float, why: str) -> None:
         """End a lease that its holder did not end: interrupt the worker, and have it reset before it serves again."""
         worker = lease.worker
-        self._end_lease(lease.id, now)
-        self._do(Ended(lease.id, lease.holder, lease.ref, worker.id, False))
+        self._end_lease(lease.id, now, why)
         self.fleet.move(worker, REVOKING)
-        worker.seen = now
-        worker.awaits = lease.id
+        worker.revoked, worker.seen = lease.id, now
         self._do(Revoke(worker.id, lease.id))
         self.agenda.at(now + self.config.kill_after, (self._unanswered, worker.id, now))
 
     def _unanswered(self, id: int, since: float, now: float) -> None:
         worker = self.fleet.workers.get(id)
         if worker is not None and worker.state is REVOKING and worker.seen == since:
-            self._kill_if_there(id, None, now)
+            self._kill(worker, now)
 
     def _overdue(self, id: int, _since: None, now: float) -> None:
         lease = self.leases.get(id)
@@ -345,12 +342,11 @@ class Leasing(Sandboxes):
         metadata = {"worker": lease.worker.id, "lease": lease.id, "why": why}
         self._emit("pool.reclaimed", metadata=metadata, age=now - lease.since)
         if why == "caller died" and self.config.on_caller_death == "restart":
-            self._end_lease(lease.id, now)
-            restarts = lease.worker.restarts
+            self._end_lease(lease.id, now, why)
             self._stop(lease.worker, now, interrupt=True)
-            self._fill(now, restarts)
+            self._replace(lease.worker, now)
         else:
-            self._take_back(lease, now)
+            self._take_back(lease, now, why)
 
     def _lease_of(self, holder: Hashable, ref: Any) -> Lease | None:
         """The lease that a checkout was answered with, if it is still out (a grant that crossed a cancel)."""
@@ -360,9 +356,11 @@ class Leasing(Sandboxes):
         return None
 
     def _check_drained(self) -> None:
-        if self.closers:
-            self._check_closed()
-        if self.drainers and not self.leases and not self.fleet.places[REVOKING]:
-            for ref in self.drainers:
-                self._do(Answer(ref))
-            self.drainers.clear()
+        """A pool is drained when nothing runs any more: also not in workers that are being interrupted or ended."""
+        if self.drainers and not self.leases and not self.fleet.count(REVOKING, STOPPING):
+            self._answer(self.drainers)
+
+    def _answer(self, refs: list[Any], value: Any = None) -> None:
+        for ref in refs:
+            self._do(Answer(ref, value))
+        refs.clear()

@@ -1,34 +1,31 @@
 """The state of a pool and its figures: what there is, and how it is told. Decides nothing.
 
-`PoolCore` is built in layers, each on the one before: `Ledger` (state, figures) <- `Workforce` (worker processes and
-their connections) <- `Sandboxes` (leases that several use) <- `Leasing` (callers) <- `PoolCore` (operations and time).
+`PoolCore` is built in layers, each on the one before: `Ledger` (state, figures) <- `Workforce` (worker processes) <-
+`Connecting` (their connections) <- `Leasing` (callers) <- `PoolCore` (operations and time).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool.config import PoolConfig
 from actorpool.core.agenda import Agenda
 from actorpool.core.backoff import Backoff, Retry
 from actorpool.core.breaker import Circuit
 from actorpool.core.decider import Decider
-from actorpool.core.fleet import DOWN, IDLE, LEASED, OPENING, STARTING, STOPPING, Fleet, Worker
+from actorpool.core.fleet import DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Fleet, Worker
 from actorpool.core.intensity import Intensity
 from actorpool.core.meters import Quantiles
 from actorpool.core.waiting import WaitingQueue
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
-if TYPE_CHECKING:
-    from actorpool.core.sandboxes import Sandbox
-
 
 class Lease:
     """A worker in somebody's hands."""
 
-    __slots__ = ("holder", "id", "leaked", "ref", "sandbox", "since", "stack", "trial", "worker")
+    __slots__ = ("holder", "id", "leaked", "ref", "since", "stack", "trial", "worker")
 
     def __init__(self, id: int, worker: Worker, holder: Hashable, ref: Any, since: float, stack: str | None) -> None:
         self.id = id
@@ -39,7 +36,6 @@ class Lease:
         self.stack = stack
         self.leaked = False
         self.trial = False
-        self.sandbox: Sandbox | None = None
 
 
 class Ledger(Decider):
@@ -67,11 +63,8 @@ class Ledger(Decider):
         self.queue = WaitingQueue(config.queue_target, config.queue_interval)
         self.leases: dict[int, Lease] = {}
         self.held: dict[Hashable, set[int]] = {}
-        self.sandboxes: dict[str, Sandbox] = {}
-        self.turns: dict[int, Lease] = {}
-        self.guests: dict[Hashable, Sandbox] = {}
-        self.closers: list[tuple[int, Any]] = []
         self.agenda = Agenda()
+        self.lease_agenda = Agenda()
         self.retry = Retry(Backoff(config.backoff_min, config.backoff_max))
         self.intensity = Intensity(config.max_restarts, config.restart_period)
         self.circuit = Circuit(config.breaker)
@@ -82,6 +75,7 @@ class Ledger(Decider):
         self.drainers: list[Any] = []
         self.stopping = False
         self.stoppers: list[Any] = []
+        self.ending = False  # stopping, or failed: nobody is hired or served any more
         self.down_cause: Exception | None = None  # why the last attempt to connect failed
         self.loss: Exception | None = None  # why the last connection was lost, until one works again
         self.hopeless = False
@@ -91,7 +85,11 @@ class Ledger(Decider):
         self.restarts = self.reclaimed = self.connect_errors = 0
         self.waits = Quantiles()
         self.holds = Quantiles()
-        self._replaced: set[int | None] = set()
+        self._probing = NOBODY  # tries to reconnect on behalf of all that are down
+        self._dated: set[int] = set()  # to be replaced by `recycle`
+        self._by_restart = False  # their processes, not only their connections
+        self._spare = 0  # how many are kept beyond `size` meanwhile
+        self._reopening = NOBODY  # whose connection was opened anew last
         self._worker_ids = itertools.count(first_id)
         self._lease_ids = itertools.count(1)
 
@@ -105,7 +103,7 @@ class Ledger(Decider):
     @property
     def serving(self) -> bool:
         """Whether newcomers and waiters may be given workers now."""
-        return not (self.suspended or self.draining or self.stopping)
+        return not (self.suspended or self.draining or self.ending)
 
     @property
     def trouble(self) -> Exception | None:
@@ -114,7 +112,7 @@ class Ledger(Decider):
 
     def state(self, now: float) -> str:
         """The pool's state in one word (contract 5)."""
-        if self.draining or self.stopping:
+        if self.draining or self.ending:
             return "draining"
         if self.suspended:
             return "suspended"
@@ -123,8 +121,10 @@ class Ledger(Decider):
         fleet = self.fleet
         if fleet.idle:
             return "ready"
-        if self.trouble is not None and fleet.count(DOWN, OPENING):
+        if self.trouble is not None and (self.hopeless or fleet.count(DOWN, OPENING)):
             return "degraded"
+        if not self.started:
+            return "starting"
         if not self.leases and not len(self.queue):
             return "starting" if fleet.count(STARTING, OPENING) else "ready"
         return "overflow" if self.overflow < self.max_overflow else "full"
@@ -170,7 +170,7 @@ class Ledger(Decider):
         ]
 
     def lease_infos(self, now: float) -> list[LeaseInfo]:
-        """All leases that are out, oldest first, those within a sandbox last; holders tell `pid` and `host`."""
+        """All leases that are out, oldest first; holders tell `pid` and `host`."""
         return [
             LeaseInfo(
                 id=lease.id,
@@ -179,16 +179,8 @@ class Ledger(Decider):
                 caller_host=getattr(lease.holder, "host", ""),
                 age=now - lease.since,
             )
-            for lease in (*self.leases.values(), *self.turns.values())
+            for lease in self.leases.values()
         ]
-
-    def lease(self, id: int) -> Lease | None:
-        """The lease of that id, or the turn in a sandbox, if it is out."""
-        return self.leases.get(id) or self.turns.get(id)
-
-    def leases_of(self, worker: int) -> list[Lease]:
-        """What is out of a worker: its lease, and the turn in it if that is a sandbox."""
-        return [lease for lease in (*self.leases.values(), *self.turns.values()) if lease.worker.id == worker]
 
     def situation(self, now: float) -> str:
         """The numbers that explain a refusal, as one clause for its text."""
@@ -220,10 +212,32 @@ class Ledger(Decider):
             assert lease.worker.lease == lease.id, "a worker has two leases"
             assert lease.id in self.held[lease.holder], "a lease is not on its holder's list"
         assert sum(map(len, self.held.values())) == len(self.leases), "a holder's list has a lease that ended"
-        assert all(box.lease.sandbox is box and box.lease.id in self.leases for box in self.sandboxes.values())
-        assert sorted(self.turns) == sorted(box.turn.id for box in self.sandboxes.values() if box.turn is not None)
-        assert all(box.turn or not len(box.queue) for box in self.sandboxes.values()), "one waits though it is free"
-        assert set(self.guests.values()) <= set(self.sandboxes.values()), "a guest of a sandbox that is over"
         if self.serving:
             assert not (self.fleet.idle and len(self.queue)), "a waiter waits while a worker is idle"
         assert self.fleet.count(STOPPING) == len(self.fleet) - self.fleet.staying
+        assert not self.ending or not len(self.queue), "somebody waits for a pool that ends"
+        recycling = self.recyclers or self._spare
+        assert self._dated or self.fleet.places[STOPPING] or not recycling, "recycling goes on with nothing to recycle"
+        assert all(self.fleet.workers[id].state is not STOPPING for id in self._dated), "recycled, and still to be"
+        if not self.ending:
+            self._check_hiring()
+
+    def _check_hiring(self) -> None:
+        fleet = self.fleet
+        surplus = fleet.staying - self.size - self._spare
+        down = fleet.places[DOWN].values()
+        trying = fleet.count(OPENING) or any(worker.timer is not None for worker in down)
+        assert surplus >= 0, "a base worker is missing"
+        assert self.hopeless or not down or trying, "some are down, and nobody will try again"
+        assert self.hopeless or self.down_cause is None or trying, "an outage that nobody looks into"
+        probe = fleet.workers.get(self._probing)
+        assert (self._probing == NOBODY) == (probe is None), "the probe is gone"
+        assert probe is None or (self.down_cause and probe.state in (DOWN, OPENING)), "a probe for nothing"
+        for worker in fleet.idle.values():
+            limits = [self.config.overflow_ttl] if surplus > 0 else []
+            limits += [self.config.idle_timeout] if self.config.idle_timeout and worker.connected_at else []
+            when = worker.idle_since + min(limits, default=float("inf"))
+            assert not limits or (worker.timer is not None and worker.timer <= when), "idle, and nobody will look"
+        if self.serving and self.down_cause is None and not down:
+            enough = surplus >= self.max_overflow or len(self.queue) <= fleet.incoming
+            assert enough, "somebody waits, and nobody is hired"

@@ -4,20 +4,21 @@ The shell (`supervisors/pool.py`) calls one method for each thing that happens a
 it asks `deadline()` when to call `tick()`. Identities of holders and refs of requests are opaque; worker and lease
 ids are numbers that only grow, so a late answer about an old one falls through.
 
-Layers: `ledger` (state, figures) <- `workforce` (processes, connections) <- `sandboxes` (leases that several use)
-<- `leasing` (callers) <- this (operations).
+Layers: `ledger` (state, figures) <- `workforce` (processes) <- `connecting` (connections) <- `leasing` (callers) <-
+this (operations).
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from actorpool.core.autoscale import Scaler, target_size
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ready, Stopped
-from actorpool.core.fleet import DOWN, IDLE, LEASED, REVOKING, STARTING, STOPPING, Worker
+from actorpool.core.fleet import DOWN, LEASED, OPENING, REVOKING, STARTING, STOPPING, Worker
 from actorpool.core.leasing import Leasing
-from actorpool.errors import CallTimeout, PoolStopped
+from actorpool.errors import ActorPoolError, CallTimeout
 
 
 class PoolCore(Leasing):
@@ -40,13 +41,13 @@ class PoolCore(Leasing):
     @decides
     def resize(self, now: float, size: int | None = None, max_overflow: int | None = None) -> None:
         """Change the size in place: no lease breaks, waiters stay; surplus workers stop as they come back."""
+        self._resize(now, size, max_overflow)
+
+    def _resize(self, now: float, size: int | None, max_overflow: int | None = None) -> None:
         self.size = self.size if size is None else size
         self.max_overflow = self.max_overflow if max_overflow is None else max_overflow
         self._emit("pool.resized", size=self.size, max_overflow=self.max_overflow)
-        for worker in list(self.fleet.places[DOWN].values()) + list(self.fleet.idle.values()):
-            if self._surplus <= 0:
-                break
-            self._stop(worker, now)
+        self._dismiss_surplus(now)
         self._fill(now)
 
     @decides
@@ -57,8 +58,10 @@ class PoolCore(Leasing):
 
     @decides
     def resume(self, now: float) -> None:
-        """End a suspension or a drain."""
+        """End a suspension or a drain. Who still waits for the end of a drain hears of it."""
         self.suspended = self.draining = False
+        text = f"pool {self.name!r}: resume() ended the drain while {len(self.leases)} lease(s) were out"
+        self._answer(self.drainers, ActorPoolError(text, pool=self.name))
         self.queue.resume(now)
         self._serve(now)
         self._fill(now)
@@ -66,6 +69,9 @@ class PoolCore(Leasing):
     @decides
     def drain(self, now: float, ref: Any, timeout: float) -> None:
         """As `suspend`; `Answer(ref)` once every lease is back. At the deadline, what still runs is interrupted."""
+        if self.failed is not None:
+            self._do(Answer(ref, self._over()))
+            return
         self.draining = True
         self.queue.suspend()
         self.drainers.append(ref)
@@ -79,10 +85,9 @@ class PoolCore(Leasing):
 
     @decides
     def stop(self, now: float, ref: Any, timeout: float) -> None:
-        """End the pool: waiters fail at once, running calls may finish within `timeout`. Then `Stopped`."""
-        self.stopping = True
-        for waiter in self.queue.clear():
-            self._refuse(waiter, PoolStopped(f"pool {self.name!r} was stopped while you waited", pool=self.name))
+        """End the pool: waiters fail at once, what runs may finish within `timeout`. At the end, `Stopped`."""
+        self.stopping = self.ending = True
+        self._turn_away()
         self.stoppers.append(ref)
         for worker in self.fleet:
             if worker.state not in (LEASED, REVOKING, STOPPING):
@@ -94,106 +99,141 @@ class PoolCore(Leasing):
     def _stop_over(self, _ref: Any, _since: None, now: float) -> None:
         for lease in list(self.leases.values()):
             worker = lease.worker
-            self._end_lease(lease.id, now)
+            self._end_lease(lease.id, now, "stop")
             self._stop(worker, now, interrupt=True)
+
+    def _turn_away(self) -> None:
+        for waiter in self.queue.clear():
+            self._refuse(waiter, self._over())
+        self._dated.clear()
+        self._spare = 0
+        self._answer(self.recyclers, self._over())
+        if self.failed is not None:
+            self._answer(self.drainers, self._over())
 
     # -- rolling replacement --------------------------------------------------------------------------------
 
     @decides
     def recycle(self, now: float, ref: Any, timeout: float | None = None, restart: bool = False) -> None:
-        """Replace every connection (or process), one at a time; those in use when they come back. Then `Answer`."""
-        self.hopeless = False
-        for worker in self.fleet:
-            if worker.state not in (STARTING, STOPPING):
-                worker.recycle = "restart" if restart else "reopen"
+        """Replace every connection (or process), one at a time, those in use when they come back; then `Answer`.
+
+        A connection is opened anew in its place. For processes there is one worker more than `size` meanwhile, and an
+        old one goes only while more than `size` are connected: no capacity is lost. An outage halts both, a
+        `PermanentError` ends them with that cause.
+        """
+        if self.ending:
+            self._do(Answer(ref, self._over()))
+            return
+        self._by_restart = restart or (self._by_restart and bool(self._dated))
+        self._dated.update(worker.id for worker in self.fleet if worker.state not in (STARTING, STOPPING))
         self.recyclers.append(ref)
         if timeout is not None:
             self.agenda.at(now + timeout, (self._recycle_over, ref, None))
+        self._try_again(now)
         self._recycle_next(now)
+        self._fill(now)
 
-    def _recycle_turn(self, worker: Worker) -> bool:
-        return self._recycled is None or self._recycled == worker.id
+    def _try_again(self, now: float) -> None:
+        """An operator has done something about the resource: ask it at once, whatever the backoff says."""
+        self.hopeless = False
+        down = next(iter(self.fleet.places[DOWN].values()), None)
+        if down is not None and self.down_cause is not None and not self.fleet.places[OPENING]:
+            self._probing = down.id
+            self._open(down, now)
+        else:
+            self._plan_reconnect(now)
 
     def _recycle_next(self, now: float) -> None:
-        """Take the next idle worker that is still to be replaced; answer when none is left."""
-        if self._recycled is not None:
-            current = self.fleet.workers.get(self._recycled)
-            if current is not None and current.recycle and current.state is not STOPPING:
-                return
-            self._recycled = None
-        if not self.recyclers:
-            return
-        for worker in (*self.fleet.idle.values(), *self.fleet.places[DOWN].values()):
-            if worker.recycle:
-                self._recycle_now(worker, now)
-                return
-        if not self._to_recycle():
-            for ref in self.recyclers:
-                self._do(Answer(ref))
-            self.recyclers.clear()
-
-    def _to_recycle(self) -> int:
-        return sum(1 for worker in self.fleet if worker.recycle and worker.state is not STOPPING)
-
-    def _recycle_now(self, worker: Worker, now: float) -> None:
-        self._recycled = worker.id
-        if worker.recycle == "reopen":
-            self._open(worker, now)
-            return
-        if worker.state is not IDLE and worker.state is not DOWN:
-            self._rest(worker, now)  # it goes on serving until its replacement is there
-            self._serve(now)
-        self._start(now, worker.restarts, replaces=worker.id)
-
-    def _recycled_by(self, worker: Worker, now: float) -> None:
-        """A worker has connected: if it is a replacement, its predecessor goes, now or when it comes back."""
-        if worker.replaces is not None:
-            old = self.fleet.workers.get(worker.replaces)
-            worker.replaces = None
-            if old is not None and old.state is LEASED:
-                old.recycle = "retire"
-            elif old is not None and old.state is not STOPPING:
+        """Take the next old worker, if it is time; answer when none is left."""
+        if self._dated and self._by_restart:
+            self._spare = 1
+            self._fill(now)
+            while (old := self._next_dated()) is not None and self._is_dispensable(old):
                 self._stop(old, now)
-            self._recycled = None
-        self._recycle_next(now)
+                self._fill(now)
+        elif self._dated and not self._is_reopening() and (old := self._next_dated()) is not None:
+            self._reopen(old, now)
+        if not self._dated:
+            self._end_recycling(now)
+
+    def _next_dated(self) -> Worker | None:
+        """An old worker that nobody uses; those that are down first."""
+        unused = itertools.chain(self.fleet.places[DOWN].values(), self.fleet.idle.values())
+        return next((worker for worker in unused if worker.id in self._dated), None)
+
+    def _is_dispensable(self, worker: Worker) -> bool:
+        if worker.state is DOWN:
+            return self.down_cause is None
+        return self.fleet.staying - self.fleet.count(STARTING, OPENING, DOWN) > self.size
+
+    def _is_reopening(self) -> bool:
+        """Whether one is on its way, or nobody knows whether it could connect."""
+        current = self.fleet.workers.get(self._reopening)
+        return self.down_cause is not None or (current is not None and current.state in (OPENING, DOWN))
+
+    def _reopen(self, worker: Worker, now: float) -> None:
+        self._reopening = worker.id
+        self._open(worker, now)
+
+    def _recycled(self, worker: Worker, now: float) -> bool:
+        if worker.id not in self._dated:
+            return False
+        if self._by_restart and self._is_dispensable(worker):
+            self._stop(worker, now)
+            self._recycle_next(now)
+        elif not self._by_restart and not self._is_reopening():
+            self._reopen(worker, now)
+        else:
+            return False
+        return True
+
+    def _end_recycling(self, now: float, error: Exception | None = None) -> None:
+        self._dated.clear()
+        if self._spare:
+            self._spare = 0
+            self._dismiss_surplus(now)
+            self._fill(now)
+        self._answer(self.recyclers, error)
 
     def _recycle_over(self, ref: Any, _since: None, _now: float) -> None:
         if ref in self.recyclers:
             self.recyclers.remove(ref)
             text = (
-                f"pool {self.name!r}: recycle() ran out of time, {self._to_recycle()} worker(s) are not yet replaced; "
+                f"pool {self.name!r}: recycle() ran out of time, {len(self._dated)} worker(s) are not yet replaced; "
                 "they still will be, as they come back"
             )
             self._do(Answer(ref, CallTimeout(text, pool=self.name)))
+
+    def _give_up(self, now: float) -> None:
+        super()._give_up(now)
+        self._end_recycling(now, self._unavailable(0.0))  # what still has a connection had better keep it
 
     # -- time -----------------------------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
         """When `tick` is to be called next; None: not before something else happens."""
-        queues = [self.queue, *(sandbox.queue for sandbox in self.sandboxes.values())]
-        moments = [self.agenda.next(), *(queue.next_deadline() for queue in queues)]
+        moments = [self.agenda.next(), self.lease_agenda.next(), self.queue.next_deadline()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     @decides
     def tick(self, now: float) -> None:
         """Do what is due. An entry whose worker or lease is no longer as it was falls through."""
         self._expire_waiters(now)
-        self._expire_turns(now)
-        for act, key, since in self.agenda.due(now):
+        for act, key, since in self.lease_agenda.due(now) + self.agenda.due(now):
             act(key, since, now)
 
     def _start_over(self, _key: None, _since: None, now: float) -> None:
-        if not self.started and self.failed is None:
+        if not self.started and not self.ending:
             self.started = True
             self._do(Ready(degraded=True))
 
     @decides
     def sampled(self, now: float, usage: list[int]) -> None:
         """The shell took a sample; `usage` is leases out over the last samples. Autoscale, if it is time."""
-        if self._scaler is None or not self._scaler.due(now) or self.config.autoscale is None:
+        if self._scaler is None or not self._scaler.due(now) or self.config.autoscale is None or self.ending:
             return
         size = target_size(self.config.autoscale, usage, self.size)
         if size is not None:
-            self._effects += self.resize(now, size)
+            self._resize(now, size)
 
 

@@ -1,0 +1,270 @@
+"""The connections of the workers: opening, losing, checking, resting them.
+
+Failing to connect never counts as a crash. It is retried for as long as it takes, by one worker on behalf of all that
+are down, with backoff; when it succeeds, the others follow, spread out.
+"""
+
+from __future__ import annotations
+
+from actorpool.core.decider import decides
+from actorpool.core.effects import Check, Close, Open
+from actorpool.core.fleet import CHECKING, DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Worker
+from actorpool.core.workforce import Workforce
+
+NEVER = float("inf")
+SPREAD = 0.01
+"""Seconds between two reconnects once one has succeeded: at most 100 attempts a second, whatever the pool's size."""
+
+
+class Connecting(Workforce):
+    """The layer that keeps workers connected."""
+
+    # -- connecting ---------------------------------------------------------------------------------------
+
+    def _open(self, worker: Worker, now: float) -> None:
+        if self.ending:
+            self._stop(worker, now)
+            return
+        self.fleet.move(worker, OPENING)
+        worker.broken = worker.suspect = False
+        worker.connected_at = worker.expires = worker.timer = None
+        self._do(Open(worker.id))
+
+    @decides
+    def opened(self, now: float, id: int, took: float = 0.0) -> None:
+        """The worker is connected; also one whose idle connection was closed, and that a call made connect again."""
+        worker = self.fleet.workers.get(id)
+        if worker is None or worker.state in (STARTING, DOWN, STOPPING):
+            return
+        if worker.state is not OPENING and worker.connected_at is not None:
+            return
+        worker.connected_at = now
+        if self.config.max_lifetime is not None:
+            worker.expires = now + self.config.max_lifetime * (1 - self.config.lifetime_jitter * self.random())
+            self.agenda.at(worker.expires, (self._lifetime_over, id, now))
+        self._emit("worker.connected", metadata={"worker": id}, ms=took * 1e3)
+        if worker.state is OPENING:
+            self._connected(worker, now)
+        elif worker.state is IDLE:
+            self._watch_idle(worker)
+
+    def _connected(self, worker: Worker, now: float) -> None:
+        self._connection_works(now)
+        if not self._by_restart:
+            self._dated.discard(worker.id)  # its connection is a new one
+        self._available(worker, now)
+        self._fill(now)
+        self._recycle_next(now)
+        self._check_started()
+
+    def _connection_works(self, now: float) -> None:
+        self._circuit_success(now)
+        self.loss = None
+        if self.down_cause is None:
+            return
+        self.down_cause, self._probing = None, NOBODY
+        self.hopeless = False
+        self.retry.reset()
+        # The resource is back: the others follow, spread out so that it is not knocked over again.
+        for number, worker in enumerate(self.fleet.places[DOWN].values()):
+            self._retry_at(worker, now + (number + self.random()) * SPREAD)
+
+    @decides
+    def open_failed(
+        self, now: float, id: int, error: Exception, permanent: bool = False, retry_after: float | None = None
+    ) -> None:
+        """The worker could not connect. Never a crash: tried again later, except after a `PermanentError`."""
+        worker = self.fleet.workers.get(id)
+        if worker is None or worker.state is not OPENING:
+            return
+        self.connect_errors += 1
+        self._emit("worker.connect_error", metadata={"worker": id, "error": type(error).__name__})
+        self._circuit_failure(now)
+        self.down_cause, self.hopeless = error, permanent
+        if permanent and not self.started:
+            self._fail(error)
+            return
+        useless = self._surplus > 0 and (permanent or self.fleet.places[DOWN] or not self._is_wanted())
+        self.fleet.move(worker, DOWN)
+        if useless:
+            self._stop(worker, now)
+        self._plan_reconnect(now, retry_after)
+        if permanent:
+            self._give_up(now)
+        self._check_started()
+
+    def _plan_reconnect(self, now: float, retry_after: float | None = None) -> None:
+        """See to it that one worker tries for all that are down; the others wait for its success."""
+        if self.hopeless or self.down_cause is None:
+            self._probing = NOBODY
+            return
+        probe = self.fleet.workers.get(self._probing)
+        if probe is None:
+            probe = next(iter(self.fleet.places[DOWN].values()), None)
+        if probe is None:
+            self._probing, self.down_cause = NOBODY, None  # nobody is down: whoever connects next will find out
+            return
+        self._probing = probe.id
+        if probe.state is DOWN and probe.timer is None:
+            self._retry_at(probe, now + (self.retry.next(self.random()) if retry_after is None else retry_after))
+
+    def _retry_at(self, worker: Worker, when: float) -> None:
+        worker.timer = when
+        self.agenda.at(when, (self._reconnect, worker.id, when))
+
+    def _reconnect(self, id: int, when: float, now: float) -> None:
+        worker = self.fleet.workers.get(id)
+        if worker is None or worker.state is not DOWN or worker.timer != when:
+            return
+        worker.timer = None
+        if self.hopeless:
+            return
+        if self._surplus > 0 and not self._is_wanted():
+            self._stop(worker, now)
+            self._plan_reconnect(now)
+        else:
+            self._open(worker, now)
+            self._fill(now)  # nobody was hired as long as somebody was down
+
+    def _left(self, worker: Worker, now: float) -> None:
+        """Let go of what depended on this worker, which has died or is to end."""
+        self._dated.discard(worker.id)
+        if worker.id == self._probing:
+            self._probing = NOBODY
+            self._plan_reconnect(now)
+
+    @decides
+    def lost(self, now: float, id: int, error: Exception) -> None:
+        """The worker's connection is gone; its process is fine. Its siblings are checked before their next use."""
+        worker = self.fleet.workers.get(id)
+        if worker is None or worker.state in (STARTING, OPENING, DOWN, STOPPING):
+            return
+        self._emit("worker.connect_error", metadata={"worker": id, "error": type(error).__name__})
+        self._circuit_failure(now)
+        self.loss = error
+        for sibling in self.fleet:
+            sibling.suspect = True
+        worker.broken = True
+        if worker.state is not LEASED:  # a lease stays with its holder, who has the error; reconnected when it is back
+            self._available(worker, now)
+            self._check_drained()
+
+    @decides
+    def checked(self, now: float, id: int) -> None:
+        """The idle connection is healthy."""
+        worker = self.fleet.workers.get(id)
+        if worker is not None and worker.state is CHECKING:
+            worker.suspect = False
+            self._circuit_success(now)
+            self._available(worker, now)
+            if worker.state is IDLE:
+                self.fleet.idle.move_to_end(id, last=False)  # it was not used: it keeps its turn
+
+    def _circuit_success(self, now: float) -> None:
+        if self.circuit.success(now):
+            self._emit("breaker.closed")
+
+    def _circuit_failure(self, now: float) -> None:
+        if self.circuit.failure(now):
+            self._emit("breaker.opened")
+
+    # -- coming back --------------------------------------------------------------------------------------
+
+    def _available(self, worker: Worker, now: float) -> None:
+        """The worker came back: the one place that says what becomes of it."""
+        surplus = self._surplus
+        if self.ending or (surplus > 0 and self._is_too_much(surplus)):
+            self._stop(worker, now)
+        elif self._dated and self._recycled(worker, now):
+            return
+        elif worker.broken:
+            self._open(worker, now)
+        elif worker.expires is not None and now >= worker.expires:
+            self._renew(worker, now)
+        else:
+            if worker.state is not CHECKING:  # to be checked is no use
+                worker.idle_since = now
+            worker.seen = now
+            self.fleet.move(worker, IDLE)
+            self._serve(now)
+            if worker.state is IDLE and (surplus > 0 or self.config.idle_timeout is not None):
+                self._watch_idle(worker)
+
+    def _is_too_much(self, surplus: int) -> bool:
+        """Whether a worker above `size` goes: always when a resize left more than allowed, else when nobody waits."""
+        return surplus > self.max_overflow or (self.config.overflow_ttl <= 0 and not self._is_wanted())
+
+    def _is_wanted(self) -> bool:
+        return self.serving and len(self.queue) > 0
+
+    def _renew(self, worker: Worker, now: float) -> None:
+        """Replace the process of a worker at the end of its lifetime."""
+        self._stop(worker, now)
+        self._fill(now, worker.restarts)
+
+    def _lifetime_over(self, id: int, connected_at: float, now: float) -> None:
+        worker = self.fleet.workers.get(id)
+        if worker is not None and worker.state is IDLE and worker.connected_at == connected_at:
+            self._renew(worker, now)
+
+    # -- idle for long --------------------------------------------------------------------------------------
+
+    def _patience(self, worker: Worker) -> float:
+        """Seconds that a worker may be idle before it is stopped (above `size`) or disconnected."""
+        timeout = NEVER if self.config.idle_timeout is None else self.config.idle_timeout
+        if self._surplus > 0:
+            return min(self.config.overflow_ttl, timeout)
+        return timeout if worker.connected_at is not None else NEVER
+
+    def _watch_idle(self, worker: Worker) -> None:
+        """Look at an idle worker when its time may be up; one reminder at a time, however often it comes and goes."""
+        when = worker.idle_since + self._patience(worker)
+        if when < NEVER and (worker.timer is None or when < worker.timer):
+            worker.timer = when
+            self.agenda.at(when, (self._idle_long, worker.id, when))
+
+    def _idle_long(self, id: int, when: float, now: float) -> None:
+        worker = self.fleet.workers.get(id)
+        if worker is None or worker.timer != when:
+            return
+        worker.timer = None
+        if worker.state is not IDLE:
+            return
+        if worker.idle_since + self._patience(worker) > now:
+            self._watch_idle(worker)
+        elif self._surplus > 0:
+            self._stop(worker, now)
+        else:
+            worker.connected_at = worker.expires = None
+            self._do(Close(worker.id))
+
+    def _check_health(self, _key: None, _since: None, now: float) -> None:
+        """Check every worker that nobody has heard of for `health_interval`."""
+        interval = self.config.health_interval
+        if interval is None or self.ending:
+            return
+        # As long as a caller would wait for it, but no less than any other order is given.
+        patience = max(self.config.checkout_timeout, self.config.kill_after)
+        for worker in list(self.fleet.idle.values()):
+            if worker.seen <= now - interval and worker.connected_at is not None:
+                self.fleet.move(worker, CHECKING)
+                worker.seen = now
+                self._do(Check(worker.id))
+                self.agenda.at(now + patience, (self._deaf, worker.id, now))
+        self.agenda.at(now + interval, (self._check_health, None, None))
+
+    def _deaf(self, id: int, since: float, now: float) -> None:
+        worker = self.fleet.workers.get(id)
+        if worker is not None and worker.state is CHECKING and worker.seen == since:
+            self._kill(worker, now)
+
+    # -- what the layers above decide -----------------------------------------------------------------------
+
+    def _serve(self, now: float) -> None:
+        raise NotImplementedError
+
+    def _give_up(self, now: float) -> None:
+        raise NotImplementedError
+
+    def _recycled(self, worker: Worker, now: float) -> bool:
+        raise NotImplementedError
