@@ -1,0 +1,343 @@
+"""A pool core in the hands of a test: imaginary worker processes, a driven clock, and every answer written down.
+
+Each process is a small machine of its own: orders go into its inbox, reports come out of its outbox, its death is
+noticed separately. An obliging kit lets all of that happen at once; otherwise the test says what happens when.
+Whatever the core does that no caller, worker or supervisor should ever see is an AssertionError here.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Hashable, Iterable
+from typing import Any
+
+from actorpool.config import PoolConfig
+from actorpool.core import effects as fx
+from actorpool.core.pool import PoolCore
+from actorpool.errors import PermanentError
+from actorpool.workers.base import Worker
+
+AWAY = ConnectionError("the resource is away")
+PATIENCE = 1000
+"""Ticks at one moment after which the core is taken to be in a loop."""
+
+
+class Ticket:
+    """One checkout and what became of it."""
+
+    def __init__(self, ref: Any, holder: Hashable, deadline: float) -> None:
+        self.ref = ref
+        self.holder = holder
+        self.deadline = deadline
+        self.grant: fx.Granted | None = None
+        self.error: Exception | None = None
+        self.ended: fx.Ended | None = None
+        self.given_back = False
+        self.cancelled = False
+
+    @property
+    def waiting(self) -> bool:
+        """Neither served nor refused yet, and still interested."""
+        return self.grant is None and self.error is None and not self.cancelled
+
+    @property
+    def open(self) -> bool:
+        """A lease that its holder still has."""
+        return self.grant is not None and self.ended is None and not self.given_back
+
+    @property
+    def lease(self) -> int:
+        assert self.grant is not None, f"{self} has no lease"
+        return self.grant.lease
+
+    @property
+    def worker(self) -> int:
+        assert self.grant is not None, f"{self} has no worker"
+        return self.grant.worker
+
+    def __repr__(self) -> str:
+        what = self.grant or self.error or ("cancelled" if self.cancelled else "waiting")
+        return f"<ticket {self.ref} of {self.holder}: {what}>"
+
+
+class Process:
+    """An imaginary worker process. `alive`: it runs; `noticed`: the pool has been told of its death."""
+
+    def __init__(self, id: int) -> None:
+        self.id = id
+        self.inbox: deque[fx.Effect] = deque()
+        self.outbox: deque[tuple[Any, ...]] = deque()
+        self.alive = True
+        self.noticed = False
+        self.connected = False
+        self.deaf = False
+        """Starting and connecting may take for ever; asked for anything else, it reacts to nothing but SIGKILL."""
+        self.said: list[tuple[Any, ...]] = []
+        self.confusing = False
+        """It said something again that tells nothing of its time: what the pool believes of it may be wrong now."""
+
+    def __repr__(self) -> str:
+        return f"<process {self.id} {'alive' if self.alive else 'dead'} in {list(self.inbox)} out {list(self.outbox)}>"
+
+
+class Kit:
+    """A pool core with everything around it.
+
+    Args:
+        size: workers of the pool.
+        obliging: whether workers answer at once.
+        chance: what the core's source of randomness always says.
+        **config: fields of the `PoolConfig`.
+    """
+
+    def __init__(self, size: int = 1, *, obliging: bool = True, chance: float = 0.5, **config: Any) -> None:
+        self.now = 1000.0
+        self.obliging = obliging
+        self.error: Exception | None = None
+        """What connecting and checking raise; None: the resource is there."""
+        self.retry_after: float | None = None
+        self.silent: set[type] = set()
+        """Kinds of orders on which processes get stuck."""
+        self.processes: dict[int, Process] = {}
+        self.tickets: dict[Any, Ticket] = {}
+        self.orders: list[fx.Effect] = []
+        self.events: Counter[str] = Counter()
+        self.told: list[fx.Emit] = []
+        self.answers: dict[Any, Any] = {}
+        self.ready: fx.Ready | None = None
+        self.failed: Exception | None = None
+        self.stopped = 0
+        self.gone: set[Hashable] = set()
+        self.core = PoolCore("kit", PoolConfig(worker=Worker, **config), size, self.now, lambda: chance)
+        self("start")
+
+    def __call__(self, step: str, *args: Any, **kwargs: Any) -> list[fx.Effect]:
+        """Take one step of the core, carry it out, and look whether everything is as it must be."""
+        decided: list[fx.Effect] = getattr(self.core, step)(self.now, *args, **kwargs)
+        self.carry(decided)
+        self.core.check()
+        if self.obliging:
+            self.oblige()
+        return decided
+
+    # -- callers --------------------------------------------------------------------------------------------
+
+    def checkout(self, holder: Hashable = "caller", timeout: float | None = None, **options: Any) -> Ticket:
+        """Ask for a worker."""
+        patience = self.core.config.checkout_timeout if timeout is None else timeout
+        ticket = self.tickets[len(self.tickets)] = Ticket(len(self.tickets), holder, self.now + patience)
+        self("checkout", ticket.ref, holder, timeout, **options)
+        return ticket
+
+    def checkouts(self, count: int, holder: Hashable = "caller", **options: Any) -> list[Ticket]:
+        """Ask for several, one after the other."""
+        return [self.checkout(holder, **options) for _ in range(count)]
+
+    def checkin(self, *tickets: Ticket) -> None:
+        """Give leases back."""
+        for ticket in tickets:
+            ticket.given_back = True
+            self("checkin", ticket.lease)
+
+    def cancel(self, ticket: Ticket) -> None:
+        """Lose interest."""
+        ticket.cancelled = ticket.given_back = True
+        self("cancel", ticket.ref, ticket.holder)
+
+    def caller_down(self, holder: Hashable) -> None:
+        """The holder's process dies."""
+        self.gone.add(holder)
+        self("caller_down", holder)
+
+    def open_tickets(self) -> list[Ticket]:
+        """Leases that are out, as callers see it."""
+        return [ticket for ticket in self.tickets.values() if ticket.open]
+
+    def waiting(self) -> list[Ticket]:
+        """Who waits, as callers see it, in order of arrival."""
+        return [ticket for ticket in self.tickets.values() if ticket.waiting and ticket.holder not in self.gone]
+
+    # -- processes ------------------------------------------------------------------------------------------
+
+    def work(self, process: Process, error: Exception | None = None, retry_after: float | None = None) -> None:
+        """Let a process carry out the first order of its inbox; `error` is what happens to it meanwhile."""
+        order = process.inbox.popleft()
+        if isinstance(order, fx.Start):
+            report: tuple[Any, ...] = ("start_failed", error) if error else ("worker_started",)
+        elif isinstance(order, fx.Open):
+            process.connected = error is None
+            permanent = isinstance(error, PermanentError)
+            report = ("open_failed", error, permanent, retry_after) if error else ("opened",)
+        elif isinstance(order, fx.Check):
+            process.connected = process.connected and error is None
+            report = ("checked",) if process.connected else ("lost", error or AWAY)
+        elif isinstance(order, fx.Revoke):
+            process.connected = process.connected and error is None
+            report = ("lost", error) if error else ("revoked", order.lease)
+        elif isinstance(order, fx.Close):
+            return
+        else:
+            assert isinstance(order, fx.Stop), f"no order for a worker: {order}"
+            process.alive = False
+            process.inbox.clear()
+            return
+        process.outbox.append(report)
+
+    def can_work(self, process: Process) -> bool:
+        """Whether the process has an order, and is not stuck on it."""
+        if not process.inbox or type(process.inbox[0]) in self.silent:
+            return False
+        return not process.deaf or any(isinstance(order, (fx.Start, fx.Open)) for order in process.inbox)
+
+    def deliver(self, process: Process) -> None:
+        """Hand the first report of a process to the pool."""
+        report = process.outbox.popleft()
+        process.said.append(report)
+        self(report[0], process.id, *report[1:])
+
+    def deliver_again(self, process: Process, report: tuple[Any, ...]) -> None:
+        """Hand an old report of a process to the pool."""
+        process.confusing = process.confusing or report[0] != "revoked"
+        self(report[0], process.id, *report[1:])
+
+    def notice(self, process: Process) -> None:
+        """Tell the pool that a process is gone."""
+        process.noticed = True
+        self("died", process.id)
+
+    def kill(self, id: int) -> None:
+        """A process dies out of the blue, and the pool is told."""
+        process = self.processes[id]
+        process.alive = False
+        process.inbox.clear()
+        self.notice(process)
+
+    def lose(self, id: int, error: Exception = AWAY) -> None:
+        """The connection of a worker breaks, and it says so."""
+        self.processes[id].connected = False
+        self("lost", id, error)
+
+    def oblige(self) -> None:
+        """Let every process do and say all it can, until nothing moves."""
+        moved = True
+        while moved:
+            moved = False
+            for process in list(self.processes.values()):
+                while self.can_work(process):
+                    moved = True
+                    self.work(process, self._trouble(process.inbox[0]), self.retry_after)
+                while process.outbox:
+                    moved = True
+                    name, *args = process.outbox.popleft()
+                    self.carry(getattr(self.core, name)(self.now, process.id, *args))
+                    self.core.check()
+                if not process.alive and not process.noticed:
+                    moved = process.noticed = True
+                    self.carry(self.core.died(self.now, process.id))
+                    self.core.check()
+
+    def _trouble(self, order: fx.Effect) -> Exception | None:
+        return self.error if isinstance(order, (fx.Open, fx.Check)) else None
+
+    def living(self) -> list[Process]:
+        """The processes that the pool has not been told to be dead."""
+        return [process for process in self.processes.values() if not process.noticed]
+
+    # -- time -----------------------------------------------------------------------------------------------
+
+    def later(self, seconds: float) -> None:
+        """Let time pass; the core is called whenever it wants to be."""
+        end, ticks = self.now + seconds, 0
+        while (moment := self.core.deadline()) is not None and moment <= end:
+            ticks = 0 if moment > self.now else ticks + 1
+            assert ticks < PATIENCE, f"the core wants to be called again and again at {self.now}"
+            self.now = max(self.now, moment)
+            self("tick")
+        self.now = end
+
+    # -- what the core decided ------------------------------------------------------------------------------
+
+    def carry(self, decided: Iterable[fx.Effect]) -> None:
+        """Carry effects out, in order."""
+        for effect in decided:
+            self._carry(effect)
+
+    def _carry(self, effect: fx.Effect) -> None:
+        if isinstance(effect, fx.Granted):
+            self._granted(effect)
+        elif isinstance(effect, fx.Refused):
+            ticket = self.tickets[effect.ref]
+            assert ticket.waiting or ticket.cancelled, f"{ticket} is answered again: {effect.error!r}"
+            ticket.error = effect.error
+        elif isinstance(effect, fx.Ended):
+            ticket = self.tickets[effect.ref]
+            assert ticket.ended is None, f"the end of {ticket} is told twice"
+            ticket.ended = effect
+        elif isinstance(effect, fx.Emit):
+            self.events[effect.name] += 1
+            self.told.append(effect)
+        elif isinstance(effect, fx.Answer):
+            assert effect.ref not in self.answers, f"{effect.ref} is answered twice"
+            self.answers[effect.ref] = effect.value
+        elif isinstance(effect, fx.Ready):
+            assert self.ready is None, "the pool becomes ready twice"
+            assert self.failed is None, "the pool becomes ready after it failed"
+            self.ready = effect
+        elif isinstance(effect, fx.Fail):
+            assert self.failed is None, "the pool fails twice"
+            self.failed = effect.error
+        elif isinstance(effect, fx.Stopped):
+            assert not self.living(), "the pool has stopped while it has processes"
+            self.stopped += 1
+        else:
+            self._order(effect)
+
+    def _granted(self, grant: fx.Granted) -> None:
+        ticket = self.tickets[grant.ref]
+        assert ticket.waiting, f"{ticket} is answered again: {grant}"
+        assert ticket.holder not in self.gone, f"a lease for the dead: {grant}"
+        assert all(other.worker != grant.worker for other in self.open_tickets()), f"leased twice: {grant}"
+        first = next(other for other in self.waiting() if other is ticket or other.deadline > self.now)
+        assert first is ticket, f"{ticket} is served before {first}"
+        process = self.processes[grant.worker]
+        assert not process.noticed, f"a dead worker is leased: {grant}"
+        busy = [order for order in process.inbox if not isinstance(order, fx.Close)]
+        assert process.confusing or not busy, f"a worker that has other orders is leased: {process}"
+        assert not self.core.ending, f"the pool has ended, and still: {grant}"
+        ticket.grant = grant
+
+    def _order(self, order: Any) -> None:
+        self.orders.append(order)
+        if isinstance(order, fx.Start):
+            assert order.worker not in self.processes, f"an id is used twice: {order}"
+            self.processes[order.worker] = Process(order.worker)
+        process = self.processes[order.worker]
+        assert not process.noticed, f"an order for the dead: {order}"
+        if isinstance(order, (fx.Start, fx.Open, fx.Check)):
+            assert not self.core.ending, f"the pool has ended, and still: {order}"
+        if isinstance(order, fx.Kill):
+            process.alive = False
+            process.inbox.clear()
+        elif process.alive:
+            process.inbox.append(order)
+
+    # -- looking --------------------------------------------------------------------------------------------
+
+    @property
+    def status(self) -> Any:
+        """The pool's own figures now."""
+        return self.core.status(self.now)
+
+    @property
+    def figures(self) -> tuple[str, int, int, int]:
+        """state, idle workers, overflow, leases: what poolboy's `status` tells."""
+        status = self.status
+        return status.state, status.workers, status.overflow, status.monitors
+
+    def count(self, order: type) -> int:
+        """How many orders of that kind the pool has given."""
+        return sum(isinstance(given, order) for given in self.orders)
+
+    def ordered(self, order: type) -> list[int]:
+        """The workers that were given orders of that kind."""
+        return [given.worker for given in self.orders if isinstance(given, order)]  # type: ignore[union-attr]
