@@ -281,7 +281,7 @@ class SqlAlchemyWorker(SqlWorker):
         elif self._orm is not None:
             self._orm.flush()
         self._live.exec_driver_sql(statement)
-        if verb == "SAVEPOINT":
+        if self._floor and verb == "SAVEPOINT":
             self._below[name] = self._live.get_nested_transaction()
 
     # -- in a sandbox -------------------------------------------------------------------------------------
@@ -295,6 +295,10 @@ class SqlAlchemyWorker(SqlWorker):
     def _end_above(self, savepoint: str, keep: bool) -> None:
         """End what SQLAlchemy has begun since that savepoint, which goes with it; only SQLAlchemy does not know."""
         conn, orm, below = self._live, self._orm, self._below.get(savepoint)
+        if orm is not None and keep:
+            orm.flush()
+        elif orm is not None and below is None:
+            orm.rollback()
         while (nested := conn.get_nested_transaction()) is not None and nested is not below:
             if orm is not None and orm.in_transaction():
                 orm.commit() if keep else orm.rollback()
@@ -303,7 +307,7 @@ class SqlAlchemyWorker(SqlWorker):
 
     @property
     def _left_open(self) -> bool:
-        return self._live.in_nested_transaction()
+        return self._live.in_nested_transaction() or (self._orm is not None and self._orm.in_transaction())
 
     def _undo(self) -> None:
         self._close_orm()

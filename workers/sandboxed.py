@@ -95,11 +95,11 @@ class Sandboxed(Transactional):
     def end_turn(self) -> None:
         """Back to where a turn began: what it has left open is rolled back."""
         self._forget_blocks()
+        self._undo()
         if not self._guarded:
             return
         if self.depth:
             log.warning("%s: rolled back a transaction that its lease left open; commit it, or use transaction()", self)
-        self._undo()
         del self._levels[self._floor :]
         self._back_to_guard()
 
