@@ -7,7 +7,10 @@ from typing import Any, NamedTuple
 
 
 class Granted(NamedTuple):
-    """Tell the holder that it has the worker. `check_first`: check the connection before the first call."""
+    """Tell the holder that it has the worker. `check_first`: check the connection before the first call.
+
+    `turn`: it is a turn in a sandbox.
+    """
 
     ref: Any
     holder: Hashable
@@ -15,6 +18,7 @@ class Granted(NamedTuple):
     worker: int
     waited: float
     check_first: bool
+    turn: bool = False
 
 
 class Refused(NamedTuple):

@@ -63,8 +63,8 @@ class Worker:
     """What the pool knows of one worker process."""
 
     __slots__ = (
-        "broken", "calls", "connected_at", "expires", "id", "idle_since", "lease",
-        "overflow", "restarts", "revoked", "seen", "state", "suspect", "timer",
+        "awaits", "broken", "calls", "connected_at", "expires", "id", "idle_since", "lease",
+        "overflow", "restarts", "seen", "state", "suspect", "timer",
     )  # fmt: skip
 
     def __init__(self, id: int, overflow: bool, restarts: int) -> None:
@@ -73,7 +73,7 @@ class Worker:
         self.overflow = overflow
         self.restarts = restarts
         self.lease: int | None = None
-        self.revoked: int | None = None  # the lease whose end it has to confirm
+        self.awaits: int | None = None  # the lease it was taken back from, until it says that it is reset
         self.calls = 0
         self.connected_at: float | None = None
         self.expires: float | None = None

@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from actorpool.core.connecting import Connecting
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
 from actorpool.core.fleet import DOWN, LEASED, REVOKING, STOPPING
 from actorpool.core.ledger import Lease
+from actorpool.core.sandboxes import Sandboxes
 from actorpool.core.waiting import Waiter
 from actorpool.core.workforce import DIED
 from actorpool.errors import (
@@ -28,7 +28,7 @@ from actorpool.errors import (
 )
 
 
-class Leasing(Connecting):
+class Leasing(Sandboxes):
     """The layer that serves callers."""
 
     # -- checkout -----------------------------------------------------------------------------------------
@@ -42,6 +42,7 @@ class Leasing(Connecting):
         timeout: float | None = None,
         block: bool = True,
         stack: str | None = None,
+        sandbox: str | None = None,
     ) -> None:
         """Ask for a worker: `Granted` or `Refused`, now or later.
 
@@ -52,8 +53,13 @@ class Leasing(Connecting):
             timeout: longest wait in seconds (None: the config's).
             block: False refuses at once when the pool is full.
             stack: where the caller asked, for leak reports.
+            sandbox: the sandbox that a turn is asked for in; None: the one that the caller is a guest of, if any.
         """
         timeout = self.config.checkout_timeout if timeout is None else timeout
+        if sandbox is not None or self.guests:
+            waiter = Waiter((holder, ref), holder, now, now + timeout, block, stack)
+            if self._enters(now, waiter, sandbox):
+                return
         refusal = self._refusal(now)
         if refusal is not None:
             self._do(Refused(ref, holder, refusal))
@@ -157,7 +163,7 @@ class Leasing(Connecting):
 
     def _remind(self, when: float, what: tuple[Any, int, None]) -> None:
         """Note something about a lease. Most leases end long before."""
-        self.lease_agenda.tidy(lambda entry: entry[1] in self.leases)
+        self.lease_agenda.tidy(lambda entry: self.lease(entry[1]) is not None)
         self.lease_agenda.at(when, what)
 
     def _serve(self, now: float) -> None:
@@ -239,6 +245,10 @@ class Leasing(Connecting):
         """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
         lease = self.leases.get(id)
         if lease is None:
+            self._turn_checked_in(id, now)
+            return
+        if lease.sandbox is not None:  # its end is for the worker to carry out before anybody else has it
+            self._take_back(lease, now, "sandbox")
             return
         self._end_lease(id, now)
         self.checkins += 1
@@ -263,6 +273,8 @@ class Leasing(Connecting):
             self.checkins += 1
             self._available(lease.worker, now)
             self._check_drained()
+        elif self.sandboxes:
+            self._cancel_turn(ref, holder, now)
 
     @decides
     def abandon(self, now: float, id: int) -> None:
@@ -272,14 +284,17 @@ class Leasing(Connecting):
     @decides
     def limit(self, now: float, id: int, seconds: float) -> None:
         """Bound what runs under this lease: after `seconds` it is abandoned (for calls nobody else times)."""
-        if id in self.leases:
+        if self.lease(id) is not None:
             self._remind(now + seconds, (self._overran, id, None))
 
     def _overran(self, id: int, _since: None, now: float) -> None:
-        lease = self.leases.get(id)
+        lease = self.lease(id)
         if lease is not None:
             self._emit("call.timeout", metadata={"worker": lease.worker.id, "lease": id})
-            self._take_back(lease, now, "timeout")
+            if id in self.turns:
+                self._take_turn_back(id, now)
+            else:
+                self._take_back(lease, now, "timeout")
 
     @decides
     def caller_down(self, now: float, holder: Hashable) -> None:
@@ -287,15 +302,19 @@ class Leasing(Connecting):
         self.queue.of_caller(holder)
         for id in list(self.held.get(holder, ())):
             self._reclaimed(self.leases[id], now, "caller died")
+        if self.sandboxes:
+            self._holder_left(holder, now)
         self._check_drained()
 
     @decides
     def revoked(self, now: float, id: int, lease: int) -> None:
         """The worker is pristine again after its lease was taken back."""
         worker = self.fleet.workers.get(id)
-        if worker is not None and worker.state is REVOKING and worker.revoked == lease:
+        if worker is not None and worker.state is REVOKING and worker.awaits == lease:
             self._available(worker, now)
             self._check_drained()
+        elif lease in self.turns:
+            self._turn_over(lease, now)
 
     def _end_lease(self, id: int, now: float, why: str | None = None) -> None:
         """The lease is over; `why` tells it to a holder who did not end it."""
@@ -305,6 +324,8 @@ class Leasing(Connecting):
         if not held:
             del self.held[lease.holder]  # a holder that leases once must not be remembered for ever
         lease.worker.lease = None
+        if lease.sandbox is not None:
+            self._close(lease.sandbox, why == DIED)
         self.holds.add(now - lease.since)
         if lease.trial:
             self.circuit.trial_ends(now)
@@ -316,7 +337,7 @@ class Leasing(Connecting):
         worker = lease.worker
         self._end_lease(lease.id, now, why)
         self.fleet.move(worker, REVOKING)
-        worker.revoked, worker.seen = lease.id, now
+        worker.awaits, worker.seen = lease.id, now
         self._do(Revoke(worker.id, lease.id))
         self.agenda.at(now + self.config.kill_after, (self._unanswered, worker.id, now))
 
@@ -357,6 +378,8 @@ class Leasing(Connecting):
 
     def _check_drained(self) -> None:
         """A pool is drained when nothing runs any more: also not in workers that are being interrupted or ended."""
+        if self.closers:
+            self._check_closed()
         if self.drainers and not self.leases and not self.fleet.count(REVOKING, STOPPING):
             self._answer(self.drainers)
 

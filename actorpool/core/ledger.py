@@ -1,14 +1,15 @@
 """The state of a pool and its figures: what there is, and how it is told. Decides nothing.
 
 `PoolCore` is built in layers, each on the one before: `Ledger` (state, figures) <- `Workforce` (worker processes) <-
-`Connecting` (their connections) <- `Leasing` (callers) <- `PoolCore` (operations and time).
+`Connecting` (their connections) <- `Sandboxes` (leases that several use) <- `Leasing` (callers) <- `PoolCore`
+(operations and time).
 """
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actorpool.config import PoolConfig
 from actorpool.core.agenda import Agenda
@@ -21,11 +22,14 @@ from actorpool.core.meters import Quantiles
 from actorpool.core.waiting import WaitingQueue
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
+if TYPE_CHECKING:
+    from actorpool.core.sandboxes import Sandbox
+
 
 class Lease:
     """A worker in somebody's hands."""
 
-    __slots__ = ("holder", "id", "leaked", "ref", "since", "stack", "trial", "worker")
+    __slots__ = ("holder", "id", "leaked", "ref", "sandbox", "since", "stack", "trial", "worker")
 
     def __init__(self, id: int, worker: Worker, holder: Hashable, ref: Any, since: float, stack: str | None) -> None:
         self.id = id
@@ -36,6 +40,7 @@ class Lease:
         self.stack = stack
         self.leaked = False
         self.trial = False
+        self.sandbox: Sandbox | None = None
 
 
 class Ledger(Decider):
@@ -63,6 +68,10 @@ class Ledger(Decider):
         self.queue = WaitingQueue(config.queue_target, config.queue_interval)
         self.leases: dict[int, Lease] = {}
         self.held: dict[Hashable, set[int]] = {}
+        self.sandboxes: dict[str, Sandbox] = {}
+        self.turns: dict[int, Lease] = {}
+        self.guests: dict[Hashable, Sandbox] = {}
+        self.closers: list[tuple[int, Any]] = []
         self.agenda = Agenda()
         self.lease_agenda = Agenda()
         self.retry = Retry(Backoff(config.backoff_min, config.backoff_max))
@@ -170,7 +179,7 @@ class Ledger(Decider):
         ]
 
     def lease_infos(self, now: float) -> list[LeaseInfo]:
-        """All leases that are out, oldest first; holders tell `pid` and `host`."""
+        """All leases that are out, oldest first, those within a sandbox last; holders tell `pid` and `host`."""
         return [
             LeaseInfo(
                 id=lease.id,
@@ -179,8 +188,16 @@ class Ledger(Decider):
                 caller_host=getattr(lease.holder, "host", ""),
                 age=now - lease.since,
             )
-            for lease in self.leases.values()
+            for lease in (*self.leases.values(), *self.turns.values())
         ]
+
+    def lease(self, id: int) -> Lease | None:
+        """The lease of that id, or the turn in a sandbox, if it is out."""
+        return self.leases.get(id) or self.turns.get(id)
+
+    def leases_of(self, worker: int) -> list[Lease]:
+        """What is out of a worker: its lease, and the turn in it if that is a sandbox."""
+        return [lease for lease in (*self.leases.values(), *self.turns.values()) if lease.worker.id == worker]
 
     def situation(self, now: float) -> str:
         """The numbers that explain a refusal, as one clause for its text."""
@@ -212,6 +229,10 @@ class Ledger(Decider):
             assert lease.worker.lease == lease.id, "a worker has two leases"
             assert lease.id in self.held[lease.holder], "a lease is not on its holder's list"
         assert sum(map(len, self.held.values())) == len(self.leases), "a holder's list has a lease that ended"
+        assert all(box.lease.sandbox is box and box.lease.id in self.leases for box in self.sandboxes.values())
+        assert sorted(self.turns) == sorted(box.turn.id for box in self.sandboxes.values() if box.turn is not None)
+        assert all(box.turn or not len(box.queue) for box in self.sandboxes.values()), "one waits though it is free"
+        assert set(self.guests.values()) <= set(self.sandboxes.values()), "a guest of a sandbox that is over"
         if self.serving:
             assert not (self.fleet.idle and len(self.queue)), "a waiter waits while a worker is idle"
         assert self.fleet.count(STOPPING) == len(self.fleet) - self.fleet.staying

@@ -4,8 +4,8 @@ The shell (`supervisors/pool.py`) calls one method for each thing that happens a
 it asks `deadline()` when to call `tick()`. Identities of holders and refs of requests are opaque; worker and lease
 ids are numbers that only grow, so a late answer about an old one falls through.
 
-Layers: `ledger` (state, figures) <- `workforce` (processes) <- `connecting` (connections) <- `leasing` (callers) <-
-this (operations).
+Layers: `ledger` (state, figures) <- `workforce` (processes) <- `connecting` (connections) <- `sandboxes` (leases that
+several use) <- `leasing` (callers) <- this (operations).
 """
 
 from __future__ import annotations
@@ -212,13 +212,15 @@ class PoolCore(Leasing):
 
     def deadline(self) -> float | None:
         """When `tick` is to be called next; None: not before something else happens."""
-        moments = [self.agenda.next(), self.lease_agenda.next(), self.queue.next_deadline()]
+        queues = [self.queue, *(sandbox.queue for sandbox in self.sandboxes.values())]
+        moments = [self.agenda.next(), self.lease_agenda.next(), *(queue.next_deadline() for queue in queues)]
         return min((moment for moment in moments if moment is not None), default=None)
 
     @decides
     def tick(self, now: float) -> None:
         """Do what is due. An entry whose worker or lease is no longer as it was falls through."""
         self._expire_waiters(now)
+        self._expire_turns(now)
         for act, key, since in self.lease_agenda.due(now) + self.agenda.due(now):
             act(key, since, now)
 

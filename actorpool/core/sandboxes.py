@@ -13,12 +13,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from actorpool.core.connecting import Connecting
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
 from actorpool.core.fleet import REVOKING
 from actorpool.core.ledger import Lease
 from actorpool.core.waiting import Waiter, WaitingQueue
-from actorpool.core.workforce import Workforce
+from actorpool.core.workforce import DIED
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.turns import OUTSIDE
 
@@ -46,7 +47,7 @@ def process_of(holder: Hashable) -> Hashable:
     return getattr(holder, "caller", holder)
 
 
-class Sandboxes(Workforce):
+class Sandboxes(Connecting):
     """The layer that knows which leases are shared, and among whom."""
 
     # -- opening and closing --------------------------------------------------------------------------------
@@ -78,7 +79,7 @@ class Sandboxes(Workforce):
             self._do(Answer(ref))
             return
         self.closers.append((sandbox.lease.worker.id, ref))
-        self._take_back(sandbox.lease, now)
+        self._take_back(sandbox.lease, now, "sandbox")
 
     def _close(self, sandbox: Sandbox, died: bool) -> None:
         """The owner's lease is over, and the turns in it."""
@@ -87,10 +88,11 @@ class Sandboxes(Workforce):
             del self.guests[process]
         for waiter in sandbox.queue.clear():
             self._do(Refused(waiter.ref[1], waiter.caller, self._sandbox_over()))
-        turn = sandbox.turn
+        turn, told = sandbox.turn, sandbox.taken_back
         if turn is not None:
             self._forget_turn(sandbox)
-            self._do(Ended(turn.id, turn.holder, turn.ref, turn.worker.id, died))
+            if not told:
+                self._do(Ended(turn.id, turn.holder, turn.ref, turn.worker.id, died))
 
     def _check_closed(self) -> None:
         """Answer who waits for a worker that was in a sandbox to be pristine again."""
@@ -196,8 +198,9 @@ class Sandboxes(Workforce):
 
     def _turn_unanswered(self, id: int, _since: None, now: float) -> None:
         turn = self.turns.get(id)
-        if turn is not None:
-            self._kill_if_there(turn.worker.id, None, now)
+        if turn is not None and turn.sandbox is not None:
+            self._end_lease(turn.sandbox.lease.id, now, DIED)
+            self._kill(turn.worker, now)
 
     # -- callers that go away -------------------------------------------------------------------------------
 
@@ -224,5 +227,5 @@ class Sandboxes(Workforce):
 
     # -- what the layer above decides -------------------------------------------------------------------------
 
-    def _take_back(self, lease: Lease, now: float) -> None:
+    def _take_back(self, lease: Lease, now: float, why: str) -> None:
         raise NotImplementedError
