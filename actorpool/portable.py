@@ -58,25 +58,24 @@ def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
     spec = None
     parts = name.split(".")
     for depth in range(1, len(parts) + 1):
-        try:
-            spec = importlib.machinery.PathFinder.find_spec(".".join(parts[:depth]), path)
-        except (ImportError, ValueError):
-            return _hooked_spec(name)
+        spec = _spec_along(path, ".".join(parts[:depth]))
         if spec is None:
-            return _hooked_spec(name)
+            return None
         path = list(spec.submodule_search_locations or ())
     return spec
 
 
-def _hooked_spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """A module that an import hook serves (an editable install, a zip): ask the finders themselves."""
-    for finder in sys.meta_path:
+def _spec_along(path: list[str] | None, name: str) -> importlib.machinery.ModuleSpec | None:
+    """The spec of one module, whose package has that path; an import hook (an editable install, a zip) comes last.
+
+    A hook may serve a package and leave what is below it to the path, so it is asked at each level.
+    """
+    for finder in (importlib.machinery.PathFinder, *sys.meta_path):
         find = getattr(finder, "find_spec", None)
-        if find is None or finder is importlib.machinery.PathFinder:
+        if find is None:
             continue
         try:
-            parent = sys.modules.get(name.rpartition(".")[0])
-            spec = find(name, getattr(parent, "__path__", None))
+            spec = find(name, path)
         except Exception:  # a foreign finder may fail in its own way; then it does not serve this name
             continue
         if isinstance(spec, importlib.machinery.ModuleSpec):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import configparser
+import importlib
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -15,6 +17,7 @@ from pathlib import Path
 import pytest
 
 import actorpool
+from actorpool import portable
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = ("benchmarks", "supervisors", "workers")
@@ -138,6 +141,31 @@ def test_every_promised_name_is_there(module):
     done = python(code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == []
+
+
+class EditableFinder:
+    """Serves one package, as an editable install does: what is below it is found along the package's path."""
+
+    def __init__(self, package: Path) -> None:
+        self.package = package
+
+    def find_spec(self, name: str, path: object = None, target: object = None) -> object:
+        if name != self.package.name:
+            return None
+        return importlib.util.spec_from_file_location(name, self.package / "__init__.py")
+
+
+def test_what_an_editable_install_serves_travels_by_name(tmp_path, monkeypatch):
+    (tmp_path / "served" / "below").mkdir(parents=True)
+    (tmp_path / "served" / "__init__.py").touch()
+    (tmp_path / "served" / "below" / "__init__.py").touch()
+    (tmp_path / "served" / "below" / "things.py").write_text("class Thing:\n    pass\n")
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, EditableFinder(tmp_path / "served")])
+    data = portable.dumps(importlib.import_module("served.below.things").Thing)
+    for name in ("served", "served.below", "served.below.things"):
+        del sys.modules[name]
+    assert b"served.below.things" in data
+    assert b"cloudpickle" not in data
 
 
 def test_what_type_checkers_see_is_what_there_is():
