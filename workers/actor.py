@@ -31,6 +31,10 @@ CHECK_AFTER = 0.5
 """Seconds of idleness after which a worker that belongs to no pool checks its connection before a call."""
 
 
+LONG = 1e-3
+"""Seconds; during a call that is longer, orders of the pool may have come."""
+
+
 class WorkerActor(Shell):
     """Hosts one worker. All of it runs in the worker's own process."""
 
@@ -133,14 +137,21 @@ class WorkerActor(Shell):
                 method()
             except Exception as error:
                 log.warning("worker %s: %s failed: %s", self._id, message.method, error)
+                self._note_loss(error)
 
     def _on_observe(self, session: Session, _: protocol.Observe) -> None:
         self._observed = True
 
     def _on_gather(self, session: Session, message: protocol.Gather) -> None:
         method = getattr(session.worker, message.method, None)
-        value, error = self._try(lambda: None if method is None else method())
-        self._tell(protocol.Gathered(self._id, message.ref, Parcel.of(value if error is None else None)))
+        value = Parcel.of(None)
+        if method is not None:
+            try:
+                value = Parcel.of(method())
+            except Exception as error:  # nobody's call: what cannot be told is None
+                log.debug("worker %s: %s failed: %s", self._id, message.method, error)
+                self._note_loss(error)
+        self._tell(protocol.Gathered(self._id, message.ref, value))
 
     def _on_run_for(self, session: Session, message: protocol.RunFor) -> None:
         """A call of the message way. By channel the kernel says whether an order was read; else the pool is asked."""
@@ -240,8 +251,9 @@ class WorkerActor(Shell):
         if self._interrupted:  # the pool is taking this lease back; its message is right behind
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
+        began = time.monotonic()
         try:
-            session.admit(lease, bool(flags & wire.CHECK_FIRST), time.monotonic(), bool(flags & wire.TURN))
+            session.admit(lease, bool(flags & wire.CHECK_FIRST), began, bool(flags & wire.TURN))
         except LeaseExpired:
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
@@ -260,6 +272,8 @@ class WorkerActor(Shell):
             peer.send(wire.ERROR, ref, self._packed(error))
         del value
         self._after_call(error, lease, bool(flags & wire.LAST))
+        if session.used - began > LONG and self._pool is not None and self._pool.open:
+            self._pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
 
     def _end(self, lease: int) -> None:
         assert self.session is not None
