@@ -314,7 +314,7 @@ class ClearCache(Request):
 
 @dataclass(frozen=True)
 class GatherStats(Request):
-    """`dict[worker id, stats()]` of all workers that answer within `timeout` seconds."""
+    """`dict[worker id, parcel of stats()]` of all workers that answer within `timeout` seconds."""
 
     timeout: float = 1.0
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from actorpool import protocol
+from actorpool.portable import Parcel
 from actorpool.supervisors.callers import Asker
 from actorpool.supervisors.crew import Crew
 
@@ -27,10 +28,10 @@ class Gatherings:
         self._open: dict[int, _Gathering] = {}
         self._numbers = itertools.count(1)
         self.sessions: int | None = None
-        """The last answer about the server's own session count."""
+        """The last answer about the server's own session count; None when it could not be asked."""
 
     def begin(self, method: str, timeout: float, asker: Asker | None, now: float) -> None:
-        """Ask every worker; `asker` gets `{worker id: value}` of those that answered within `timeout` seconds."""
+        """Ask every worker; `asker` gets `{worker id: parcel}` of those that answered within `timeout` seconds."""
         number = next(self._numbers)
         gathering = self._open[number] = _Gathering(asker, now + timeout, {hand.id for hand in self._crew})
         for id in list(gathering.missing):
@@ -51,10 +52,10 @@ class Gatherings:
         gathering = self._open.get(message.ref)
         if gathering is None:
             return
-        gathering.values[message.worker_id] = message.value.open()
+        gathering.values[message.worker_id] = message.value  # not opened here: user code meets its caller only
         gathering.missing.discard(message.worker_id)
         if gathering.asker is None:
-            self.sessions = gathering.values[message.worker_id]
+            self.sessions = _whole_number(message.value)
         self._finish(message.ref)
 
     def gone(self, id: int) -> None:
@@ -80,3 +81,11 @@ class Gatherings:
             del self._open[number]
             if gathering.asker is not None:
                 gathering.asker.answer(gathering.values)
+
+
+def _whole_number(value: Parcel) -> int | None:
+    try:
+        number = value.open()
+    except Exception:  # a worker of the user's may tell anything
+        return None
+    return number if isinstance(number, int) else None

@@ -17,6 +17,7 @@ import psycopg
 from psycopg import errors
 from psycopg._preparing import Prepare, PrepareManager  # not public; used to count and to clear, nothing else
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
+from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 from psycopg.sql import Composable
 
@@ -215,14 +216,17 @@ class Session(psycopg.Connection[Any]):
             self.statements.clear()  # has psycopg send DEALLOCATE ALL after the next statement
         return lost and self.state == TransactionStatus.IDLE and self._pipeline is None
 
-    def round_trip(self, command: str, timeout: float | None = None) -> None:
+    def round_trip(self, command: str, timeout: float | None = None) -> list[PGresult]:
         """Run `command` (several statements are fine) past psycopg's cache of statements.
 
         Args:
             timeout: longest wait for the answer, seconds.
 
+        Returns:
+            The result of each statement.
+
         Raises:
-            psycopg.Error: the server refused, is gone, or did not answer in time; then the connection is of no use.
+            psycopg.Error: the server refused, is gone, or did not answer in time; then the connection is closed.
         """
         pgconn = self.pgconn
         if pgconn.status != ConnStatus.OK or pgconn.pipeline_status != PipelineStatus.OFF:
@@ -235,6 +239,7 @@ class Session(psycopg.Connection[Any]):
         while True:
             while pgconn.is_busy():
                 if not poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000):
+                    self.close()  # its answer may still come, and would be taken for that of another question
                     raise psycopg.OperationalError(f"the server did not answer within {timeout:g} s")
                 pgconn.consume_input()
             result = pgconn.get_result()
@@ -244,6 +249,7 @@ class Session(psycopg.Connection[Any]):
         for result in results:
             if result.status not in _FINE:
                 raise errors.error_from_result(result)
+        return results
 
 
 class SessionCursor(psycopg.Cursor[Any]):

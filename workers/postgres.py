@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.errors import ActorPoolError, InvalidConfig, PermanentError
 from actorpool.workers.base import method
 from actorpool.workers.sizing import pool_size
 from actorpool.workers.sql import SqlWorker
@@ -49,6 +49,7 @@ _LIMITS = (
     "SELECT name, setting FROM pg_settings "
     "WHERE name IN ('max_connections', 'superuser_reserved_connections', 'reserved_connections')"
 )
+_SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
 
 
 class PostgresWorker(SqlWorker):
@@ -318,14 +319,17 @@ class PostgresWorker(SqlWorker):
         return {**super().stats(), **cache}
 
     @method
-    def session_count(self) -> int | None:
-        """Sessions of the current database, from `pg_stat_activity`; None when it cannot be asked."""
-        try:
-            rows = self.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()")
-        except Exception as error:
-            log.debug("sessions cannot be counted: %s", error)
-            return None
-        return int(rows.scalar())
+    def session_count(self) -> int:
+        """Sessions of the current database, from `pg_stat_activity`.
+
+        Raises:
+            ActorPoolError: a transaction is open, which is not to be disturbed.
+            psycopg.Error: the server cannot be asked, or did not answer within `connect_timeout` seconds.
+        """
+        if self.in_transaction:
+            raise ActorPoolError("session_count() asks between transactions only: one is open")
+        (result,) = self._live.round_trip(_SESSIONS, self.connect_timeout)
+        return int(result.get_value(0, 0) or 0)
 
 
 def _is_number(value: Any, low: float) -> bool:

@@ -339,8 +339,8 @@ class AsyncPool:
 
     async def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """As `Pool.worker_stats`."""
-        request = protocol.GatherStats(timeout)
-        return await self._link.ask(request, timeout + faults.grace(5.0))  # type: ignore[no-any-return]
+        told = await self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))
+        return {worker: stats.open() for worker, stats in told.items()}
 
     async def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """As `Pool.resize`."""

@@ -297,13 +297,13 @@ class LocalLink(Link):
         now, pid = time.monotonic(), os.getpid()
         return [LeaseInfo(it.number, it.number, pid, HOST, now - it.since) for it in self._leases()]
 
-    def _gather(self, request: protocol.GatherStats) -> dict[int, Any]:
+    def _gather(self, request: protocol.GatherStats) -> dict[int, Parcel]:
         found = {}
         for lease in self._leases():
             stats = getattr(lease.session.worker, "stats", None)
-            if stats is not None and lease.lock.acquire(timeout=request.timeout):
+            if lease.lock.acquire(timeout=request.timeout):
                 try:
-                    found[lease.number] = stats()
+                    found[lease.number] = Parcel.of(None if stats is None else stats())
                 finally:
                     lease.lock.release()
         return found

@@ -199,7 +199,8 @@ class Pool:
 
     def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
-        return self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))  # type: ignore[no-any-return]
+        told = self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))
+        return {worker: stats.open() for worker, stats in told.items()}
 
     # -- operating ----------------------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.errors import ActorPoolError, InvalidConfig, PermanentError
 from actorpool.workers import PostgresWorker
 from tests.workers.databases import OpenPostgres as Open
 from tests.workers.databases import backend
@@ -173,10 +173,13 @@ def test_auto_size_without_the_server_falls_back_and_a_wrong_login_does_not(
         PostgresWorker.auto_size(conninfo=pg.parameters(user="nobody"))
 
 
-def test_sessions_are_counted_and_unknown_is_none_not_zero(worker: PostgresWorker, open_postgres: Open) -> None:
+def test_sessions_are_counted_and_unknown_is_an_error_not_zero(worker: PostgresWorker, open_postgres: Open) -> None:
     before = worker.session_count()
-    assert before is not None
     open_postgres()
     assert worker.session_count() == before + 1
+    worker.begin()
+    with pytest.raises(ActorPoolError, match="between transactions"):
+        worker.session_count()
     worker.close()
-    assert worker.session_count() is None
+    with pytest.raises(psycopg.OperationalError):
+        worker.session_count()
