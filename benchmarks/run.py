@@ -39,9 +39,16 @@ class Result:
         return median(mine / theirs for mine, theirs in pairs) if pairs else None
 
     @property
+    def more(self) -> float | None:
+        """The median of the differences to the baseline's turn of the same round."""
+        pairs = list(zip(self.figures, self.baseline, strict=False))
+        return median(mine - theirs for mine, theirs in pairs) if pairs else None
+
+    @property
     def met(self) -> bool | None:
         """Whether the row's goal is reached; None without goal or figure."""
-        return None if self.row.goal is None or self.figure is None else self.row.goal.met(self.figure, self.ratio)
+        goal = self.row.goal
+        return None if goal is None or self.figure is None else goal.met(self.figure, self.ratio, self.more)
 
 
 def select(beginnings: Sequence[str], rows: Sequence[Row] = ROWS) -> list[Row]:

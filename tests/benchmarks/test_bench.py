@@ -68,6 +68,17 @@ def test_goals(goal, figure, ratio, met):
     assert goal.met(figure, ratio) is met
 
 
+def test_a_goal_may_be_what_a_row_is_beyond_another():
+    goal = Goal(80, beyond=True)
+    row = Row("postgres.run", "a round trip", "floor:echo", goal=goal)
+    result = run.Result(row, figures=[130.0, 150.0, 900.0], baseline=[60.0, 75.0, 830.0])
+    assert (result.more, result.met) == (70.0, True)
+    assert goal.text("µs") == "≤ +80 µs"
+    assert "+70 µs" in report.as_text([result])
+    assert goal.met(1.0, 1.0, 81.0) is False
+    assert goal.met(1.0, 1.0) is None
+
+
 def test_a_ratio_is_taken_within_each_round():
     result = run.Result(SPIN, figures=[10.0, 40.0, 15.0], baseline=[20.0, 80.0, 10.0])
     assert result.ratio == 0.5
