@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
@@ -193,6 +194,8 @@ class Shell(Actor):  # type: ignore[misc]
         learns of the death by SIGCHLD. Whatever children are left die with this process.
         """
         if self.is_process:
+            signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+            signal.setitimer(signal.ITIMER_REAL, 2 * FAREWELL)  # a transport that is in a transmission keeps no time
             self._myRef.transport.run(TransmitOnly, timedelta(seconds=FAREWELL))
             logging.shutdown()
             os._exit(0)

@@ -209,7 +209,7 @@ class SharedPoolActor(Supervised, Shell):
         """Answer a request of either way."""
         verb = VERBS.get(type(request))
         if verb is None:
-            asker.answer(TypeError(f"shared pool {self.name!r} does not understand {type(request).__name__}"))
+            asker.answer(self._not_leased())  # it was taken for a pool of the other kind
             return
         try:
             self._changed = True

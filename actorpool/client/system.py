@@ -220,11 +220,11 @@ class System:
         self._find(name, "shared")
         return self._site.shared_pool(name)
 
-    def _find(self, name: str, kind: str) -> None:
-        """Make sure that a pool of that kind is running."""
+    def _find(self, name: str, kind: str | None = None) -> None:
+        """Make sure that a pool of that kind (None: of either) is running."""
         if name not in self._local:
             found = self._site.ask(FindPool(name))
-            if found is None or found == kind:
+            if found is None or kind is None or found == kind:
                 return
         verb, found = ("pool", "a pool that lends workers") if kind == "shared" else ("shared_pool", "a shared pool")
         raise PoolNotFound(f"{name!r} is {found}: get it by {verb}({name!r})", pool=name)
@@ -253,7 +253,10 @@ class System:
 
     def metrics(self, name: str) -> PoolMetrics:
         """The last 100 samples of a pool."""
-        return self.pool(name).metrics()
+        if name in self._local:
+            return self._local[name].metrics()
+        self._find(name)
+        return self._site.pool(name).metrics()
 
     # -- the whole ----------------------------------------------------------------------------------------
 
