@@ -129,6 +129,8 @@ class Connecting(Workforce):
     def _left(self, worker: Worker, now: float) -> None:
         """Let go of what depended on this worker, which has died or is to end."""
         self._dated.discard(worker.id)
+        if not self._dated:
+            self._spare = 0
         if worker.id == self._probing:
             self._probing = NOBODY
             self._plan_reconnect(now)

@@ -237,8 +237,8 @@ class Ledger(Decider):
             assert not (self.fleet.idle and len(self.queue)), "a waiter waits while a worker is idle"
         assert self.fleet.count(STOPPING) == len(self.fleet) - self.fleet.staying
         assert not self.ending or not len(self.queue), "somebody waits for a pool that ends"
-        recycling = self.recyclers or self._spare
-        assert self._dated or self.fleet.places[STOPPING] or not recycling, "recycling goes on with nothing to recycle"
+        assert self._dated or not self._spare, "a spare for nothing"
+        assert self._dated or self.fleet.places[STOPPING] or not self.recyclers, "recycled, and nobody told"
         assert all(self.fleet.workers[id].state is not STOPPING for id in self._dated), "recycled, and still to be"
         if not self.ending:
             self._check_hiring()

@@ -146,11 +146,10 @@ class PoolCore(Leasing):
     def _recycle_next(self, now: float) -> None:
         """Take the next old worker, if it is time; answer when none is left."""
         if self._dated and self._by_restart:
-            self._spare = 1
-            self._fill(now)
             while (old := self._next_dated()) is not None and self._is_dispensable(old):
                 self._stop(old, now)
-                self._fill(now)
+            self._spare = 1 if self._dated else 0
+            self._fill(now)
         elif self._dated and not self._is_reopening() and (old := self._next_dated()) is not None:
             self._reopen(old, now)
         if not self._dated:
