@@ -200,6 +200,11 @@ class Kit:
         process.confusing = process.confusing or report[0] != "revoked"
         self(report[0], process.id, *report[1:])
 
+    def obey(self, id: int, error: Exception | None = None, retry_after: float | None = None) -> None:
+        """A process carries out its next order, and the pool hears of it."""
+        self.work(self.processes[id], error, retry_after)
+        self.deliver(self.processes[id])
+
     def notice(self, process: Process) -> None:
         """Tell the pool that a process is gone."""
         process.noticed = True
