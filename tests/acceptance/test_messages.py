@@ -47,7 +47,7 @@ pytestmark = [  # Thespian forgets sockets of private contexts, and warns of it 
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 BASES = ["simpleSystemBase", "multiprocTCPBase", "multiprocUDPBase"]
-PROCESSES = BASES[1:]
+PROCESSES = ["multiprocTCPBase", pytest.param("multiprocUDPBase", marks=pytest.mark.slow)]
 
 
 class Site:

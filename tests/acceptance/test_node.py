@@ -57,14 +57,14 @@ def _all_processes_of(owner: int) -> set[psutil.Process]:
     ("end", "signal_number"),
     [
         ("time.sleep(60)", signal.SIGKILL),
-        ("time.sleep(60)", signal.SIGTERM),
-        ("time.sleep(60)", signal.SIGINT),
         ("raise RuntimeError('an exception')", None),
-        ("sys.exit(0)", None),
-        ("os._exit(0)", None),
-        ("os.abort()", None),
+        pytest.param("time.sleep(60)", signal.SIGTERM, marks=pytest.mark.slow),
+        pytest.param("time.sleep(60)", signal.SIGINT, marks=pytest.mark.slow),
+        pytest.param("sys.exit(0)", None, marks=pytest.mark.slow),
+        pytest.param("os._exit(0)", None, marks=pytest.mark.slow),
+        pytest.param("os.abort()", None, marks=pytest.mark.slow),
     ],
-    ids=["kill -9", "SIGTERM", "SIGINT", "exception", "exit", "_exit", "abort"],
+    ids=["kill -9", "exception", "SIGTERM", "SIGINT", "exit", "_exit", "abort"],
 )
 def test_no_process_of_a_node_is_left_two_seconds_after_its_owner(end: str, signal_number: int | None) -> None:
     token = f"owner-{os.getpid()}-{time.monotonic_ns()}"

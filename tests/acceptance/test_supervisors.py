@@ -67,7 +67,10 @@ class Site:
         return {info.id: info.pid for info in self.children(supervisor)}
 
 
-@pytest.fixture(scope="module", params=["node", "multiprocTCPBase", "multiprocUDPBase"])
+PLAIN = [pytest.param(base, marks=pytest.mark.slow) for base in ("multiprocTCPBase", "multiprocUDPBase")]
+
+
+@pytest.fixture(scope="module", params=["node", *PLAIN])
 def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     if request.param == "node":
         with actorpool.start(log_level="CRITICAL") as running:

@@ -252,7 +252,7 @@ def test_a_directory_that_is_gone_or_strange_is_no_obstacle(tmp_path: Path) -> N
     strange = tmp_path / "ein Ordner mit ümlaut"
     strange.mkdir()
     text = (
-        f"os.chdir({str(strange)!r})\nos.rmdir({str(strange)!r})\n"
+        f"actorpool.start, actorpool.workers\nos.chdir({str(strange)!r})\nos.rmdir({str(strange)!r})\n"
         "with actorpool.start() as system: print(system.start_pool('p', worker=kit.Toy, size=1).echo(4))\n"
     )
     done = run(text)
