@@ -103,6 +103,7 @@ class Shell(Actor):  # type: ignore[misc]
             self._entered = True
             if self.is_process:
                 host.link_to_parent()
+                host.die_of_faults()
                 _tell_every_death(self._myRef)
                 self.on_process()
 

@@ -72,6 +72,30 @@ def alive(pid: int) -> bool:
     return start_time(pid) is not None
 
 
+def exit_status(pid: int | None) -> int | None:
+    """How a child of this process ended, without reaping it: its exit status, or minus the signal that ended it.
+
+    None where nothing can be told: it runs, was reaped already, or the platform cannot look without reaping.
+    """
+    if not pid or not hasattr(os, "waitid"):
+        return None
+    try:
+        ended = os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    if ended is None:
+        return None
+    return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+
+def ending(status: int) -> str:
+    """An exit status, or minus a signal, in words: "exit status 3", "killed by SIGKILL"."""
+    if status >= 0:
+        return f"exit status {status}"
+    names = {member.value: member.name for member in signal.Signals}
+    return f"killed by {names.get(-status, f'signal {-status}')}"
+
+
 def watch_descriptor(pid: int) -> int | None:
     """A pidfd, readable once the process is dead; None where the kernel has none (then poll instead).
 
@@ -98,6 +122,18 @@ def link_to_parent(expected: int | None = None) -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if expected is not None and os.getppid() != expected:
         os._exit(0)
+
+
+def die_of_faults() -> None:
+    """Let a fault of the processor end this process, as it does without Thespian.
+
+    Thespian gives every signal a handler in Python. For a fault that handler never gets to run: the instruction is
+    repeated for ever, and a crash in a C library becomes a process that spins and hears nothing.
+
+    Runs in: every actor process, before its first message is looked at.
+    """
+    for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 _linking: int | None = None

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import portable, protocol
+from actorpool import host, portable, protocol
 from actorpool.actor import Shell, log
 from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
@@ -249,26 +249,28 @@ class PoolActor(Supervised, Shell):
         metadata = {"worker": message.worker_id, "lease": message.lease, "failed": message.failed}
         self.telling.event("call.done", {"ms": message.seconds * 1e3}, metadata)
 
-    def _worker_gone(self, id: int) -> None:
+    def _worker_gone(self, id: int, status: int | None = None) -> None:
         if id not in self.core.fleet:
             return
+        status = host.exit_status(self.crew.pid(id)) if status is None else status
+        reason = "unknown" if status is None else host.ending(status)
         expected = self.core.fleet.workers[id].state is STOPPING
         level = logging.DEBUG if expected else logging.WARNING
-        log.log(level, "pool %s: worker %s (pid %s) is gone", self.name, id, self.crew.pid(id))
+        log.log(level, "pool %s: worker %s (pid %s) is gone: %s", self.name, id, self.crew.pid(id), reason)
         for lease in self.core.leases_of(id):
             if isinstance(lease.holder, RunCaller) and self.directory is not None:
                 lease.holder.running = not self.crew.unread(id)
         self.crew.forget(id)
         self._calls.died(id)
         self.gatherings.gone(id)
-        self.carry_out(self.core.died(time.monotonic(), id))
+        self.carry_out(self.core.died(time.monotonic(), id, reason))
         self._arm()
 
     def on_child_exit(self, address: Any) -> None:
         """Thespian tells the death of a worker (the pidfd has often told it before)."""
         id = self.crew.id_of(address)
         if id is not None:
-            self._worker_gone(id)
+            self._worker_gone(id, self.exit_status)
 
     def _holder_gone(self, holder: Holder) -> None:
         self.carry_out(self.core.caller_down(time.monotonic(), holder))

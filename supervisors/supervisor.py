@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import random
-import signal
 import time
 from collections import deque
 from collections.abc import Callable
@@ -179,12 +178,7 @@ def _packed(args: Any) -> Parcel:
 
 def _shown(status: int | None) -> End | None:
     """What an exit status says about an end; nothing if the process ended in good order."""
-    if not status:
-        return None
-    if status > 0:
-        return End(f"exit status {status}")
-    names = {member.value: member.name for member in signal.Signals}
-    return End(f"killed by {names.get(-status, f'signal {-status}')}")
+    return End(host.ending(status)) if status else None
 
 
 def _unpacked(end: End) -> End:
