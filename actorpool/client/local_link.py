@@ -18,7 +18,7 @@ from actorpool import protocol, turns
 from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link
-from actorpool.client.local_sandbox import LocalSandbox, LocalTurnLink, allow, close_sandbox, open_sandbox
+from actorpool.client.local_sandbox import LocalSandbox, LocalTurnLink, LocalWay, allow, close_sandbox, open_sandbox
 from actorpool.client.work import Hold, Work
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.backoff import Backoff, Retry
@@ -27,6 +27,7 @@ from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, Po
 from actorpool.host import HOST
 from actorpool.portable import Parcel, dumps, loads
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
+from actorpool.turns import OUTSIDE
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Session, Unavailable
 
@@ -102,7 +103,7 @@ class LocalLink(Link):
 
     def inside(self, sandbox: str) -> Link:
         """As `Link.inside`."""
-        return LocalTurnLink(self, sandbox) if sandbox else self
+        return LocalTurnLink(self, sandbox) if sandbox != OUTSIDE else LocalWay(self, OUTSIDE)
 
     # -- leases -------------------------------------------------------------------------------------------
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import turns
@@ -16,22 +18,39 @@ if TYPE_CHECKING:
     from actorpool.client.local_link import LocalLease, LocalLink
 
 
+class TurnHold(Hold):
+    """A turn at the sandbox's lease, whose id it has; `number` tells it from other turns."""
+
+    __slots__ = ("number",)
+
+    number: int
+
+
 class LocalSandbox:
     """A lease, and who has its turn at it."""
 
     def __init__(self, lease: LocalLease) -> None:
         self.lease = lease
         self.gate = Gate()
-        self.turn: Hold | None = None
+        self.turn = 0  # its number; 0 is nobody's
         self.closed = False
+        self._numbers = itertools.count(1)
+
+    def enter(self, give_back: Callable[[Hold], bool]) -> TurnHold:
+        """The turn of who has passed the gate."""
+        id = self.lease.number
+        hold = TurnHold(id, id, os.getpid(), give_back, turn=True)
+        hold.number = self.turn = next(self._numbers)
+        return hold
 
     def leave(self, hold: Hold) -> None:
         """This turn is over: back to where it began, and the next one may come. Nothing if it was over before."""
+        assert isinstance(hold, TurnHold)
         with self.lease.lock:
             hold.end()
-            if self.turn is not hold:
+            if self.turn != hold.number:
                 return
-            self.turn = None
+            self.turn = 0
             if not self.lease.over:
                 self.lease.session.reset()
         self.gate.leave()
@@ -39,28 +58,58 @@ class LocalSandbox:
     def close(self) -> None:
         """Let those who wait come in, to be told that it is over."""
         self.closed = True
-        turn, self.turn = self.turn, None
-        if turn is not None:
-            turn.end()
+        turn, self.turn = self.turn, 0
+        if turn:
             self.gate.leave()
 
 
-class LocalTurnLink(Link):
-    """The way to a `LocalPool` for callers of a sandbox.
+class LocalWay(Link):
+    """The way to a `LocalPool` for who wants a lease of his own, though calls in his context go to a sandbox.
 
     Args:
-        link: the way of those who are not.
-        sandbox: its key.
+        link: the way of everybody.
+        sandbox: as `Link.sandbox`.
     """
 
     def __init__(self, link: LocalLink, sandbox: str) -> None:
         self.link = link
         self.pool, self.where = link.pool, link.where
-        self.sandbox = sandbox
+        self.sandbox: str = sandbox
+        self.inside = link.inside  # type: ignore[method-assign]
+
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+        """As `LocalLink.checkout`."""
+        return self.link.checkout(timeout, block, stack)
+
+    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
+        """As `LocalLink.perform`."""
+        return self.link.perform(hold, work)
+
+    def value(self, answer: Any) -> Any:
+        """As `Link.value`."""
+        return self.link.value(answer)
+
+    def checkin(self, hold: Hold) -> bool:
+        """As `LocalLink.checkin`."""
+        return self.link.checkin(hold)
+
+    def abandon(self, hold: Hold) -> None:
+        """As `LocalLink.abandon`."""
+        self.link.abandon(hold)
+
+    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """As `Link.ask`."""
+        return self.link.ask(request, timeout)
+
+
+class LocalTurnLink(LocalWay):
+    """The way to a `LocalPool` for callers of a sandbox."""
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """Wait for a turn; as `Link.checkout`."""
-        sandbox = self._sandbox()
+        sandbox = self.link.sandboxes.get(self.sandbox)
+        if sandbox is None:
+            raise self._over()
         ticket = sandbox.gate.ticket()
         if not sandbox.gate.wait(ticket, timeout if block else 0.0):
             if not block:
@@ -70,49 +119,36 @@ class LocalTurnLink(Link):
         if sandbox.closed:
             sandbox.gate.leave()
             raise self._over()
-        number = sandbox.lease.number
-        hold = sandbox.turn = Hold(number, number, os.getpid(), give_back=self.checkin, turn=True)
-        return hold
-
-    def _sandbox(self) -> LocalSandbox:
-        sandbox = self.link.sandboxes.get(self.sandbox or "")
-        if sandbox is None:
-            raise self._over()
-        return sandbox
+        return sandbox.enter(self.checkin)
 
     def _over(self) -> LeaseExpired:
         return LeaseExpired(f"pool {self.pool!r}: the sandbox is over, or another process's", pool=self.pool)
 
     def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
         """Run work on the sandbox's connection; as `Link.perform`."""
-        if not hold.ours:
+        sandbox = self.link.sandboxes.get(self.sandbox) if hold.ours else None
+        if sandbox is None:
+            hold.end()
             raise faults.expired(self.pool, hold)
-        sandbox = self._sandbox()
         try:
             return self.link.perform(hold, work)
         finally:
             if not hold.open:
                 sandbox.leave(hold)
 
-    def value(self, answer: Any) -> Any:
-        """As `Link.value`."""
-        return self.link.value(answer)
-
-    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """As `Link.ask`."""
-        return self.link.ask(request, timeout)
-
     def checkin(self, hold: Hold) -> bool:
         """End a turn; waits for a call of it that another thread has under way."""
-        there = hold.ours
-        sandbox = self.link.sandboxes.get(self.sandbox or "")
-        if there and sandbox is not None:
+        if not hold.ours:
+            return False
+        sandbox = self.link.sandboxes.get(self.sandbox)
+        if sandbox is not None:
             sandbox.leave(hold)
-        return there
+        hold.end()
+        return sandbox is not None
 
     def abandon(self, hold: Hold) -> None:
         """The turn is over now; a call that is under way ends by itself, and lets the next one come then."""
-        sandbox = self.link.sandboxes.get(self.sandbox or "")
+        sandbox = self.link.sandboxes.get(self.sandbox)
         hold.end()
         if sandbox is not None and sandbox.lease.lock.acquire(blocking=False):
             try:
