@@ -137,6 +137,13 @@ class Opened:
 
 
 @dataclass(frozen=True)
+class Reopened:
+    """Connected again after `Close`, to answer a call."""
+
+    worker_id: int
+
+
+@dataclass(frozen=True)
 class OpenFailed:
     """`open` raised; `permanent`: a `PermanentError`; `retry_after` as the worker asked, else None."""
 

@@ -199,6 +199,9 @@ class PoolActor(Supervised, Shell):
     def _opened(self, message: protocol.Opened) -> None:
         self.carry_out(self.core.opened(time.monotonic(), message.worker_id, message.took))
 
+    def _reopened(self, message: protocol.Reopened) -> None:
+        self.carry_out(self.core.reopened(time.monotonic(), message.worker_id))
+
     def _open_failed(self, message: protocol.OpenFailed) -> None:
         error = _as_exception(wire.load_error(message.error.data))
         log.warning("pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
@@ -359,6 +362,7 @@ _REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {
     protocol.Started: PoolActor._worker_started,
     protocol.StartFailed: PoolActor._start_failed,
     protocol.Opened: PoolActor._opened,
+    protocol.Reopened: PoolActor._reopened,
     protocol.OpenFailed: PoolActor._open_failed,
     protocol.Lost: PoolActor._lost,
     protocol.Checked: PoolActor._checked,

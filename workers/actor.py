@@ -119,9 +119,6 @@ class WorkerActor(Shell):
         session.check(time.monotonic())
         self._tell(protocol.Checked(self._id))
 
-    def _on_close(self, session: Session, _: protocol.Close) -> None:
-        session.close()
-
     def _on_end(self, session: Session, message: protocol.End) -> None:
         session.end(message.lease)
 
@@ -329,6 +326,9 @@ class WorkerActor(Shell):
         if self._observed:
             self._tell(protocol.Called(self._id, lease, now - self._began, error is not None))
         session.used = now
+        if session.reopened and self._init is not None and self._init.pool is not None:
+            session.reopened = False
+            self._tell(protocol.Reopened(self._id))
         if last:
             self._end(lease)
 
@@ -371,7 +371,7 @@ _EXPIRED = portable.dumps(("expired", None))
 _CONTROL: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
     protocol.Open: WorkerActor._on_open,
     protocol.Check: WorkerActor._on_check,
-    protocol.Close: WorkerActor._on_close,
+    protocol.Close: lambda _actor, session, _order: session.rest(),
     protocol.End: WorkerActor._on_end,
     protocol.Revoke: WorkerActor._on_revoke,
     protocol.Broadcast: WorkerActor._on_broadcast,

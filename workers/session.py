@@ -46,6 +46,7 @@ class Session:
         self.check_after = check_after
         self.connected = False
         self.lost: Exception | None = None
+        self.reopened = False  # connected at its own will, which its pool is still to hear of
         self.lease = 0
         self.fence = 0
         self.sandbox: int | None = None  # the lease under which one was opened
@@ -60,6 +61,13 @@ class Session:
         self.close()
         self.worker.open()
         self.connected, self.lost, self.used = True, None, now
+
+    def rest(self) -> None:
+        """Disconnect until the next call. Not under a lease: its first call may have overtaken this order."""
+        if self.lease and self.lease == self.fence:
+            self.reopened = self.connected
+        else:
+            self.close()
 
     def close(self) -> None:
         """Disconnect, whatever it takes."""
@@ -126,6 +134,7 @@ class Session:
             except Exception as error:
                 self.lose(error)
                 raise Unavailable(error) from error
+            self.reopened = True
         elif (
             check_first
             or (self.check_after is not None and now - self.used > self.check_after)

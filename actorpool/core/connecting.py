@@ -32,30 +32,36 @@ class Connecting(Workforce):
 
     @decides
     def opened(self, now: float, id: int, took: float = 0.0) -> None:
-        """The worker is connected; also one whose idle connection was closed, and that a call made connect again."""
+        """The worker is connected."""
         worker = self.fleet.workers.get(id)
-        if worker is None or worker.state in (STARTING, DOWN, STOPPING):
+        if worker is None or worker.state is not OPENING:
             return
-        if worker.state is not OPENING and worker.connected_at is not None:
-            return
-        worker.connected_at = now
-        if self.config.max_lifetime is not None:
-            worker.expires = now + self.config.max_lifetime * (1 - self.config.lifetime_jitter * self.random())
-            self.agenda.at(worker.expires, (self._lifetime_over, id, now))
         self._emit("worker.connected", metadata={"worker": id}, ms=took * 1e3)
-        if worker.state is OPENING:
-            self._connected(worker, now)
-        elif worker.state is IDLE:
-            self._watch_idle(worker)
-
-    def _connected(self, worker: Worker, now: float) -> None:
+        self._connected(worker, now)
         self._connection_works(now)
         if not self._by_restart:
-            self._dated.discard(worker.id)  # its connection is a new one
+            self._dated.discard(id)  # its connection is a new one
         self._available(worker, now)
         self._fill(now)
         self._recycle_next(now)
         self._check_started()
+
+    @decides
+    def reopened(self, now: float, id: int) -> None:
+        """A worker that was disconnected for being idle has connected again, at its own will, to answer a call."""
+        worker = self.fleet.workers.get(id)
+        if worker is None or worker.connected_at is not None or worker.state in (STARTING, OPENING, DOWN, STOPPING):
+            return
+        self._emit("worker.connected", metadata={"worker": id})
+        self._connected(worker, now)
+        if worker.state is IDLE:
+            self._watch_idle(worker)
+
+    def _connected(self, worker: Worker, now: float) -> None:
+        worker.connected_at = now
+        if self.config.max_lifetime is not None:
+            worker.expires = now + self.config.max_lifetime * (1 - self.config.lifetime_jitter * self.random())
+            self.agenda.at(worker.expires, (self._lifetime_over, worker.id, now))
 
     def _connection_works(self, now: float) -> None:
         self._circuit_success(now)

@@ -197,7 +197,7 @@ class Kit:
 
     def deliver_again(self, process: Process, report: tuple[Any, ...]) -> None:
         """Hand an old report of a process to the pool."""
-        process.confusing = process.confusing or report[0] != "revoked"
+        process.confusing = process.confusing or report[0] not in ("revoked", "reopened")
         self(report[0], process.id, *report[1:])
 
     def obey(self, id: int, error: Exception | None = None, retry_after: float | None = None) -> None:

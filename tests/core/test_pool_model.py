@@ -149,6 +149,13 @@ class PoolMachine(RuleBasedStateMachine):
 
     @precondition(lambda self: any(process.alive for process in self.kit.living()))
     @rule(data=st.data())
+    def reopen(self, data: st.DataObject) -> None:
+        process = self.some(data, lambda process: process.alive)
+        process.connected = True
+        process.outbox.append(("reopened",))
+
+    @precondition(lambda self: any(process.alive for process in self.kit.living()))
+    @rule(data=st.data())
     def go_deaf(self, data: st.DataObject) -> None:
         self.some(data, lambda process: process.alive).deaf = True
 

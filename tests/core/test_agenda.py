@@ -1,0 +1,67 @@
+"""Reminders: in order of time, never cancelled, forgotten when nobody wants them any more."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actorpool.core.agenda import Agenda
+
+
+def test_reminders_come_when_they_are_due_and_once():
+    agenda = Agenda()
+    agenda.at(2.0, "second")
+    agenda.at(1.0, "first")
+    agenda.at(3.0, "third")
+    assert agenda.next() == 1.0
+    assert agenda.due(0.5) == []
+    assert agenda.due(2.0) == ["first", "second"]
+    assert agenda.due(2.0) == []
+    assert (agenda.next(), len(agenda)) == (3.0, 1)
+
+
+def test_reminders_of_the_same_moment_come_in_the_order_they_were_made_whatever_they_are():
+    agenda = Agenda()
+    things = [object(), {}, lambda: None, "text"]
+    for thing in things:
+        agenda.at(1.0, thing)
+    assert agenda.due(1.0) == things
+
+
+def test_an_empty_agenda_is_never_due():
+    assert Agenda().next() is None
+    assert Agenda().due(1e9) == []
+
+
+@given(st.lists(st.floats(0, 100)), st.floats(0, 100))
+def test_what_is_due_is_all_that_is_not_later(times, now):
+    agenda = Agenda()
+    for time in times:
+        agenda.at(time, time)
+    assert agenda.due(now) == sorted(time for time in times if time <= now)
+    assert len(agenda) == sum(time > now for time in times)
+
+
+def test_tidying_forgets_only_what_is_not_wanted():
+    agenda = Agenda()
+    for number in range(1000):
+        agenda.at(float(number), number)
+    agenda.tidy(lambda number: number % 100 == 0)
+    assert len(agenda) == 10
+    assert agenda.due(500.0) == [0, 100, 200, 300, 400, 500]
+
+
+def test_tidying_costs_little_however_often_it_is_asked_for():
+    agenda, looked, living = Agenda(), [], set(range(500))
+
+    def wanted(key):
+        looked.append(key)
+        return key in living
+
+    for number in range(5000):
+        agenda.at(float(number), number % 500)
+        agenda.tidy(wanted)
+        if number == 2000:
+            living.intersection_update(range(3))
+    assert len(looked) < 4 * 5000
+    assert len(agenda) < 2200
