@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from actorpool import host, portable
@@ -230,6 +232,9 @@ class AioLink(AioAsker):
         return await self.checkout(max(deadline - loop.time(), 0.0), True, stack)
 
 
+_holders: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = weakref.WeakKeyDictionary()
+
+
 class ThreadedLink:
     """The same for pools that can only be reached by Thespian's messages, which block: each request in a thread.
 
@@ -248,6 +253,14 @@ class ThreadedLink:
     async def _in_thread(self, function: Any, *args: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *args))
 
+    async def _for_holder(self, function: Any, *args: Any) -> Any:
+        """For who holds a lease: those who wait for it may have all threads of the other kind."""
+        loop = asyncio.get_running_loop()
+        threads = _holders.get(loop)
+        if threads is None:
+            threads = _holders[loop] = ThreadPoolExecutor(thread_name_prefix="actorpool")
+        return await loop.run_in_executor(threads, functools.partial(function, *args))
+
     async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         """As `Link.ask`."""
         return await self._in_thread(self.link.ask, request, timeout)
@@ -259,7 +272,7 @@ class ThreadedLink:
     async def call(self, hold: Hold, work: Work) -> Any:
         """As `Link.call`; cancelled, the lease is over."""
         try:
-            return await self._in_thread(self.link.call, hold, work)
+            return await self._for_holder(self.link.call, hold, work)
         except asyncio.CancelledError:
             self.link.abandon(hold)
             raise
