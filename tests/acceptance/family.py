@@ -20,7 +20,9 @@ def note(path: str | None, text: str) -> None:
 class Child(Supervised, Actor):
     """Notes its start and its end; does what it is told."""
 
-    def init(self, name: str = "child", journal: str | None = None, fail: str | None = None, ignore: bool = False) -> Any:
+    def init(
+        self, name: str = "child", journal: str | None = None, fail: str | None = None, ignore: bool = False
+    ) -> Any:
         self.name, self.journal = name, journal
         if ignore:
             return IGNORE

@@ -41,7 +41,9 @@ def test_the_verbs_are_coroutines(pool: Callable[..., actorpool.Pool]) -> None:
     asyncio.run(use())
 
 
-def test_checkout_can_be_awaited_or_entered(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_checkout_can_be_awaited_or_entered(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool()
 
     async def use() -> None:
@@ -125,7 +127,9 @@ def test_errors_are_those_of_the_blocking_side(pool: Callable[..., actorpool.Poo
     asyncio.run(use())
 
 
-def test_cancelling_a_waiter_takes_it_off_the_queue(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_cancelling_a_waiter_takes_it_off_the_queue(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool()
 
     async def use() -> None:
@@ -145,7 +149,9 @@ def test_cancelling_a_waiter_takes_it_off_the_queue(pool: Callable[..., actorpoo
     assert p.echo("whole") == "whole"
 
 
-def test_cancelling_a_running_call_gives_the_worker_back(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_cancelling_a_running_call_gives_the_worker_back(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(kill_after=1)
 
     async def use() -> None:
@@ -161,7 +167,9 @@ def test_cancelling_a_running_call_gives_the_worker_back(pool: Callable[..., act
     assert p.echo(1) == 1
 
 
-def test_cancelling_at_any_moment_loses_no_worker(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_cancelling_at_any_moment_loses_no_worker(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=2)
 
     async def use() -> None:
@@ -176,7 +184,9 @@ def test_cancelling_at_any_moment_loses_no_worker(pool: Callable[..., actorpool.
     assert [p.echo(n) for n in range(10)] == list(range(10))
 
 
-def test_a_block_under_wait_for_gives_its_worker_back(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_block_under_wait_for_gives_its_worker_back(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool()
 
     async def hold() -> None:
@@ -216,7 +226,9 @@ def test_event_loops_in_two_threads_do_not_disturb_each_other(pool: Callable[...
     assert said == [True] * 150
 
 
-def test_loops_leave_no_descriptor_behind(pool: Callable[..., actorpool.Pool], open_descriptors: Callable[[], Any]) -> None:
+def test_loops_leave_no_descriptor_behind(
+    pool: Callable[..., actorpool.Pool], open_descriptors: Callable[[], Any]
+) -> None:
     p = pool()
 
     async def use() -> None:
@@ -231,7 +243,9 @@ def test_loops_leave_no_descriptor_behind(pool: Callable[..., actorpool.Pool], o
     assert len(open_descriptors()) <= before
 
 
-def test_an_async_lease_that_is_dropped_is_given_back(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_an_async_lease_that_is_dropped_is_given_back(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool()
 
     async def use() -> None:
@@ -251,7 +265,9 @@ def test_an_async_lease_that_is_dropped_is_given_back(pool: Callable[..., actorp
     assert p.echo(1) == 1
 
 
-def test_a_killed_idle_worker_is_not_noticed_by_coroutines_either(pool: Callable[..., actorpool.Pool], kill: Callable[[int], None]) -> None:
+def test_a_killed_idle_worker_is_not_noticed_by_coroutines_either(
+    pool: Callable[..., actorpool.Pool], kill: Callable[[int], None]
+) -> None:
     p = pool(size=1, max_restarts=100)
 
     async def use() -> None:

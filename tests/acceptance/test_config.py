@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import pickle
 import threading
@@ -54,16 +55,20 @@ def test_the_defaults_are_those_of_the_manual() -> None:
     "fields",
     [
         {"size": -1}, {"size": 2.0}, {"size": True}, {"size": "5"}, {"size": None}, {"max_overflow": -1},
-        {"max_overflow": False}, {"max_overflow": 1.5}, {"strategy": "random"}, {"strategy": None}, {"checkout_timeout": -1},
+        {"max_overflow": False}, {"max_overflow": 1.5}, {"strategy": "random"}, {"strategy": None},
+        {"checkout_timeout": -1},
         {"checkout_timeout": "5"}, {"checkout_timeout": float("nan")}, {"call_timeout": -0.1}, {"overflow_ttl": -1},
         {"max_waiting": -1}, {"max_waiting": 1.5}, {"queue_target": -1}, {"queue_interval": 0}, {"max_lifetime": -5},
         {"lifetime_jitter": -0.1}, {"idle_timeout": -1}, {"health_interval": -3}, {"health_interval": 0},
-        {"check_on_checkout": -1}, {"max_lease": -1}, {"max_lease": 0}, {"leak_threshold": -1}, {"on_caller_death": "ignore"},
+        {"check_on_checkout": -1}, {"max_lease": -1}, {"max_lease": 0}, {"leak_threshold": -1},
+        {"on_caller_death": "ignore"},
         {"kill_after": -1}, {"max_restarts": -1}, {"max_restarts": 1.5}, {"restart_period": 0}, {"restart_period": -1},
         {"backoff_min": -1}, {"backoff_max": -1}, {"breaker": 5}, {"autoscale": "yes"}, {"enabled": "no"},
         {"worker_args": [1]}, {"worker_args": {1: 2}}, {"colour": "red"}, {"placement": 3}, {"worker": None},
-        {"worker": kit.Gadget}, {"worker": "no.such.module:Class"}, {"worker": "os:path"}, {"worker": "tests.acceptance.kit:Nothing"},
-        {"worker": "not an import string"}, {"worker": kit.Toy()}, {"worker": kit.Gadget()}, {"call_timeout": float("inf")},
+        {"worker": kit.Gadget}, {"worker": "no.such.module:Class"}, {"worker": "os:path"},
+        {"worker": "tests.acceptance.kit:Nothing"},
+        {"worker": "not an import string"}, {"worker": kit.Toy()}, {"worker": kit.Gadget()},
+        {"call_timeout": float("inf")},
         {"worker": "tests.acceptance.kit:Gadget"}, {"worker": 5},
     ],
     ids=str,
@@ -83,7 +88,9 @@ def test_a_wrong_field_is_named(fields: dict[str, Any]) -> None:
 def test_every_wrong_field_is_named_at_once_and_nothing_starts(node: actorpool.System) -> None:
     children = {p.pid for p in psutil.Process().children(recursive=True)}
     with pytest.raises(InvalidConfig) as caught:
-        node.start_pool("bad", size=-1, max_overflow=1.5, strategy="random", colour="red", breaker=1, worker="nowhere:At")
+        node.start_pool(
+            "bad", size=-1, max_overflow=1.5, strategy="random", colour="red", breaker=1, worker="nowhere:At"
+        )
     assert set(caught.value.problems) == {"size", "max_overflow", "strategy", "colour", "breaker", "worker"}
     for name in caught.value.problems:
         assert name in str(caught.value)
@@ -97,14 +104,18 @@ def test_every_wrong_field_is_named_at_once_and_nothing_starts(node: actorpool.S
     assert str(copy) == str(caught.value)
 
 
-@pytest.mark.parametrize("fields", [{"failures": 0}, {"window": -1}, {"reset_after": -1}, {"half_open": 0}, {"failures": 1.5}])
+@pytest.mark.parametrize(
+    "fields", [{"failures": 0}, {"window": -1}, {"reset_after": -1}, {"half_open": 0}, {"failures": 1.5}]
+)
 def test_a_wrong_breaker_is_refused_when_it_is_made(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfig) as caught:
         Breaker(**fields)
     assert set(caught.value.problems) == set(fields)
 
 
-@pytest.mark.parametrize("fields", [{"interval": 0}, {"headroom": 0}, {"minimum": -1}, {"maximum": 1}, {"threshold": -1}])
+@pytest.mark.parametrize(
+    "fields", [{"interval": 0}, {"headroom": 0}, {"minimum": -1}, {"maximum": 1}, {"threshold": -1}]
+)
 def test_a_wrong_autoscale_is_refused_when_it_is_made(fields: dict[str, Any]) -> None:
     with pytest.raises(InvalidConfig) as caught:
         Autoscale(**fields)
@@ -129,7 +140,14 @@ def test_worker_arguments_are_never_logged_or_shown_by_a_failing_pool(tmp_path: 
         with pytest.raises(TypeError) as caught:
             system.start_pool("q", worker=kit.Gate, worker_args={"gate": "x", "secret": "hunter2"}, size=1)
         assert "hunter2" not in str(caught.value)
-        shown = [repr(system), repr(pool), str(pool.status()), str(system.tree()), repr(pool.workers()), str(system.metrics("p"))]
+        shown = [
+            repr(system),
+            repr(pool),
+            str(pool.status()),
+            str(system.tree()),
+            repr(pool.workers()),
+            str(system.metrics("p")),
+        ]
         assert not [text for text in shown if "hunter2" in text]
     assert "hunter2" not in log.read_text()
 
@@ -138,7 +156,9 @@ def test_a_worker_may_be_named_by_an_import_string(pool: Callable[..., actorpool
     assert pool("tests.acceptance.kit:Toy").echo(1) == 1
 
 
-def test_a_pool_of_size_zero_serves_by_overflow_alone(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_pool_of_size_zero_serves_by_overflow_alone(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=0, max_overflow=1)
     assert p.status().total == 0
     assert p.echo(1) == 1
@@ -169,7 +189,9 @@ def test_an_overflow_worker_is_stopped_when_it_comes_back_and_nobody_waits(
         assert p.status().overflow == 0
 
 
-def test_an_overflow_worker_that_comes_back_serves_who_waits(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_an_overflow_worker_that_comes_back_serves_who_waits(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=1, max_overflow=1)
     with p.checkout(), ThreadPoolExecutor(1) as threads:
         extra = p.checkout()
@@ -180,7 +202,9 @@ def test_an_overflow_worker_that_comes_back_serves_who_waits(pool: Callable[...,
         assert waiting.result(5) == pid
 
 
-def test_an_idle_overflow_worker_is_kept_for_its_time_to_live(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_an_idle_overflow_worker_is_kept_for_its_time_to_live(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=1, max_overflow=1, overflow_ttl=0.6)
     a, b = p.checkout(), p.checkout()
     a.checkin()
@@ -207,21 +231,23 @@ def test_the_strategy_says_which_idle_worker_goes_out(
         assert lease.worker_pid == (order[-1] if expected == "last" else order[0])
 
 
-def test_waiters_are_served_first_come_first_served(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
-    for strategy in ("lifo", "fifo"):
-        p = pool(strategy=strategy, checkout_timeout=20)
-        served: list[int] = []
-        lease = p.checkout()
-        threads = []
-        for number in range(5):
-            thread = threading.Thread(target=lambda n=number: served.append(p.run(kit.give_back, n)[0][0]))
-            thread.start()
-            threads.append(thread)
-            eventually(lambda want=number + 1: p.status().waiting == want)
-        lease.checkin()
-        for thread in threads:
-            thread.join(10)
-        assert served == [0, 1, 2, 3, 4]
+@pytest.mark.parametrize("strategy", ["lifo", "fifo"])
+def test_waiters_are_served_first_come_first_served(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any], strategy: str
+) -> None:
+    p = pool(strategy=strategy, checkout_timeout=20)
+    served: list[int] = []
+    lease = p.checkout()
+    threads = [
+        threading.Thread(target=lambda n=number: served.append(p.run(kit.give_back, n)[0][0])) for number in range(5)
+    ]
+    for number, thread in enumerate(threads):
+        thread.start()
+        eventually(lambda want=number + 1: p.status().waiting == want)
+    lease.checkin()
+    for thread in threads:
+        thread.join(10)
+    assert served == [0, 1, 2, 3, 4]
 
 
 def test_a_checkout_waits_as_long_as_configured_and_says_so(pool: Callable[..., actorpool.Pool]) -> None:
@@ -260,7 +286,9 @@ def test_a_bad_timeout_is_refused(pool: Callable[..., actorpool.Pool], timeout: 
     assert p.status().monitors == 0
 
 
-def test_more_waiters_than_allowed_are_refused_at_once(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_more_waiters_than_allowed_are_refused_at_once(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(max_waiting=1)
     with p.checkout(), ThreadPoolExecutor(1) as threads:
         waiting = threads.submit(p.checkout, timeout=1)
@@ -341,7 +369,9 @@ def test_idle_workers_are_checked_every_health_interval(
     assert p.status().restarts == 0
 
 
-def test_a_failed_check_replaces_the_connection(pool: Callable[..., actorpool.Pool], tmp_path: Path, eventually: Callable[..., Any]) -> None:
+def test_a_failed_check_replaces_the_connection(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
     gate = tmp_path / "gate"
     gate.touch()
     p = pool(kit.Gate, worker_args={"gate": str(gate)}, health_interval=0.05, backoff_min=0.05, backoff_max=0.1)
@@ -377,7 +407,9 @@ def test_a_worker_that_was_just_used_is_not_checked(pool: Callable[..., actorpoo
     assert "check" not in journal.read_text()
 
 
-def test_a_lease_older_than_max_lease_is_taken_back(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_lease_older_than_max_lease_is_taken_back(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(max_lease=0.3)
     lease = p.checkout()
     assert p.run(kit.give_back, 1, checkout_timeout=5) == ((1,), {})
@@ -399,7 +431,9 @@ def test_max_lease_interrupts_the_call_that_runs(pool: Callable[..., actorpool.P
     assert p.echo("next") == "next"
 
 
-def test_max_lease_kills_a_worker_that_ignores_the_interrupt(pool: Callable[..., actorpool.Pool], tmp_path: Path) -> None:
+def test_max_lease_kills_a_worker_that_ignores_the_interrupt(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path
+) -> None:
     p = pool(max_lease=0.2, kill_after=0.3)
     started = time.monotonic()
     with pytest.raises(actorpool.ActorPoolError):
@@ -428,7 +462,11 @@ def test_a_leak_is_logged_once_with_the_checkout_stack_and_again_when_it_comes_b
 
 @pytest.mark.parametrize("policy", ["reset", "restart"])
 def test_on_caller_death_says_what_becomes_of_the_worker(
-    pool: Callable[..., actorpool.Pool], script: Callable[..., Any], eventually: Callable[..., Any], policy: str, journal: Path
+    pool: Callable[..., actorpool.Pool],
+    script: Callable[..., Any],
+    eventually: Callable[..., Any],
+    policy: str,
+    journal: Path,
 ) -> None:
     import base64
 
@@ -468,7 +506,9 @@ def test_a_pool_whose_resource_is_away_starts_degraded_and_recovers_by_itself(
     assert p.status().restarts == 0
 
 
-def test_a_checkout_that_waits_for_a_connection_gets_it_when_it_comes(pool: Callable[..., actorpool.Pool], tmp_path: Path) -> None:
+def test_a_checkout_that_waits_for_a_connection_gets_it_when_it_comes(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path
+) -> None:
     gate = tmp_path / "gate"
     p = pool(kit.Gate, worker_args={"gate": str(gate)}, checkout_timeout=0.2, backoff_min=0.05, backoff_max=0.1)
     threading.Timer(0.3, gate.touch).start()
@@ -481,7 +521,7 @@ def test_reconnects_back_off_exponentially(pool: Callable[..., actorpool.Pool], 
     time.sleep(2.0)  # what happens in this time is the subject
     times = [float(line) for line in Path(f"{gate}.attempts").read_text().splitlines()]
     assert 5 <= len(times) <= 25, "neither asleep nor busy"
-    gaps = [b - a for a, b in zip(times, times[1:], strict=False)]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
     assert gaps[0] < gaps[-1]
     assert max(gaps) < 0.4 * 1.6 + 0.2
     gate.touch()
@@ -563,10 +603,12 @@ def test_more_crashes_than_tolerated_restart_the_pool_and_no_other_notices(
     p, q = pool(size=1, max_restarts=2, restart_period=60), pool(size=1)
     untouched = q.pid()
     for _ in range(3):
+
         def killed() -> bool:
             (worker,) = p.workers()
             os.kill(worker.pid, 9)
             return True
+
         eventually(killed)
         eventually(lambda: p.status().workers == 1)
     eventually(lambda: p.echo("again") == "again")

@@ -12,12 +12,15 @@ import actorpool
 from actorpool import errors
 
 BASES: dict[str, type[BaseException]] = {
-    "InvalidConfig": ValueError, "PoolNotFound": LookupError, "CheckoutTimeout": TimeoutError, "CallTimeout": TimeoutError,
+    "InvalidConfig": ValueError, "PoolNotFound": LookupError, "CheckoutTimeout": TimeoutError,
+    "CallTimeout": TimeoutError,
     "MethodNotFound": AttributeError,
 }  # fmt: skip
-ALL = """InvalidConfig PoolNotFound PoolAlreadyExists PoolStopped PoolDown CheckoutTimeout PoolFull TooManyWaiting QueueShed
-CircuitOpen WorkerUnavailable CallTimeout WorkerDied LeaseExpired MethodNotFound RemoteError PermanentError
-AuthenticationFailed SystemDown RestartIntensityExceeded""".split()
+ALL = """
+InvalidConfig PoolNotFound PoolAlreadyExists PoolStopped PoolDown CheckoutTimeout PoolFull
+TooManyWaiting QueueShed CircuitOpen WorkerUnavailable CallTimeout WorkerDied LeaseExpired
+MethodNotFound RemoteError PermanentError AuthenticationFailed SystemDown RestartIntensityExceeded
+""".split()
 
 
 @pytest.mark.parametrize("name", ALL)

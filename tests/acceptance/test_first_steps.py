@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-EXAMPLE = '''\
+EXAMPLE = """\
 import actorpool
 from actorpool.workers import SqliteWorker
 
@@ -28,9 +28,9 @@ with actorpool.start() as system:             # private actor system on loopback
         conn.execute("insert into t values (?)", [1])
     print(db.run(count, "t"))                 # with_connection: ship a function to a worker
     print(db.status(), system.tree())
-'''
+"""
 
-MESSAGES = '''\
+MESSAGES = """\
 from thespian.actors import ActorSystem
 from actorpool import ConnectionManager, PoolConfig, StartPool, WithConnection
 from actorpool.workers import SqliteWorker
@@ -43,22 +43,32 @@ def count(conn, table):                       # runs inside the worker's process
 
 PORT
 manager = ActorSystem("multiprocTCPBase").createActor(ConnectionManager)
-ActorSystem().ask(manager, StartPool("db", PoolConfig(worker=SqliteWorker, worker_args={"database": "app.db"})), 10).unwrap()
+config = PoolConfig(worker=SqliteWorker, worker_args={"database": "app.db"})
+ActorSystem().ask(manager, StartPool("db", config), 10).unwrap()
 ActorSystem().ask(manager, WithConnection("db", make), 10).unwrap()
 print(ActorSystem().ask(manager, WithConnection("db", count, ("t",)), 10).unwrap())
 ActorSystem().shutdown()
-'''
+"""
 
-NAMES = """start connect System Pool AsyncPool Lease AsyncLease SharedPool LocalPool PoolConfig PoolStatus PoolMetrics Breaker
-Autoscale ConnectionManager StartPool StopPool ListPools GetPoolStatus WithConnection Checkout Checkin Call Grant Ok Err
-Subscribe Event StatsdSink LoggingSink pool_size""".split()
-ERRORS = """ActorPoolError InvalidConfig PoolNotFound PoolAlreadyExists PoolStopped PoolDown CheckoutTimeout PoolFull
-TooManyWaiting QueueShed CircuitOpen WorkerUnavailable CallTimeout WorkerDied LeaseExpired MethodNotFound RemoteError
-PermanentError AuthenticationFailed SystemDown RestartIntensityExceeded""".split()
-WORKER_NAMES = """Worker method Reply RetryAfter PermanentError spawn_worker WorkerActor PostgresWorker SqliteWorker HttpWorker
-DbapiWorker SqlAlchemyWorker""".split()
-SUPERVISOR_NAMES = """Supervisor SupervisorSpec ChildSpec Supervised IGNORE Backoff start_supervisor monitor ChildInfo
-SupervisorError StartChild TerminateChild RestartChild DeleteChild WhichChildren CountChildren GetChildSpec WhereIs""".split()
+NAMES = """
+start connect System Pool AsyncPool Lease AsyncLease SharedPool LocalPool PoolConfig PoolStatus
+PoolMetrics Breaker Autoscale ConnectionManager StartPool StopPool ListPools GetPoolStatus
+WithConnection Checkout Checkin Call Grant Ok Err Subscribe Event StatsdSink LoggingSink pool_size
+""".split()
+ERRORS = """
+ActorPoolError InvalidConfig PoolNotFound PoolAlreadyExists PoolStopped PoolDown CheckoutTimeout
+PoolFull TooManyWaiting QueueShed CircuitOpen WorkerUnavailable CallTimeout WorkerDied LeaseExpired
+MethodNotFound RemoteError PermanentError AuthenticationFailed SystemDown RestartIntensityExceeded
+""".split()
+WORKER_NAMES = """
+Worker method Reply RetryAfter PermanentError spawn_worker WorkerActor PostgresWorker SqliteWorker
+HttpWorker DbapiWorker SqlAlchemyWorker
+""".split()
+SUPERVISOR_NAMES = """
+Supervisor SupervisorSpec ChildSpec Supervised IGNORE Backoff start_supervisor monitor ChildInfo
+SupervisorError StartChild TerminateChild RestartChild DeleteChild WhichChildren CountChildren
+GetChildSpec WhereIs
+""".split()
 
 
 @pytest.mark.parametrize("how", ["script", "command", "stdin"])
@@ -81,7 +91,9 @@ def test_the_example_of_the_manual_runs_as_written(how: str, tmp_path: Path) -> 
 
 
 def test_the_example_runs_typed_into_the_interactive_interpreter(tmp_path: Path) -> None:
-    typed = EXAMPLE.replace("\n\nwith", "\n\nstarted = time.time()\nwith").replace("import actorpool\n", "import actorpool, time\n")
+    typed = EXAMPLE.replace("\n\nwith", "\n\nstarted = time.time()\nwith").replace(
+        "import actorpool\n", "import actorpool, time\n"
+    )
     lines = []
     for line in [*typed.splitlines(), "", "print('spent', 2 + 3)", "exit()"]:
         if line and not line.startswith(" ") and lines and lines[-1].startswith(" "):
@@ -127,7 +139,8 @@ def _converse(terminal: int, text: str) -> str:
 
 def test_the_example_of_messages_alone_runs_as_written(tmp_path: Path, free_port: int) -> None:
     text = MESSAGES.replace(
-        "PORT", f"ActorSystem('multiprocTCPBase', {{'Admin Port': {free_port}}})  # no node of somebody else on port 1900"
+        "PORT",
+        f"ActorSystem('multiprocTCPBase', {{'Admin Port': {free_port}}})  # no node of somebody else on port 1900",
     )
     (tmp_path / "example.py").write_text(text)
 
@@ -159,7 +172,8 @@ def test_importing_the_package_imports_no_driver() -> None:
     text = (
         "import sys, actorpool, actorpool.workers, actorpool.supervisors\n"
         "from actorpool import PoolConfig, start, Pool, ConnectionManager, LocalPool\n"
-        "print([n for n in ('psycopg', 'httpx', 'sqlalchemy', 'pymysql', 'statsd', 'starlette', 'click', 'rich', 'pytest')"
+        "drivers = 'psycopg httpx sqlalchemy pymysql statsd starlette click rich pytest'\n"
+        "print([n for n in drivers.split()"
         " if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=30)
@@ -182,14 +196,26 @@ def test_the_sizing_formula_is_the_one_of_the_manual() -> None:
 
 def test_messages_are_frozen_and_survive_pickling_with_their_ref() -> None:
     from actorpool import (
-        Call, Checkin, Checkout, Err, GetPoolStatus, Grant, ListPools, Ok, PoolNotFound, StopPool, Subscribe, WithConnection,
+        Call,
+        Checkin,
+        Checkout,
+        Err,
+        GetPoolStatus,
+        Grant,
+        ListPools,
+        Ok,
+        PoolNotFound,
+        StopPool,
+        Subscribe,
+        WithConnection,
     )  # fmt: skip
     from tests.acceptance.kit import pid_of
 
     grant = Grant(1, "db", None)
     requests = [
         StopPool("db"), ListPools(), GetPoolStatus("db"), WithConnection("db", pid_of, (1,), {"a": 2}, timeout=3.0),
-        Checkout("db", block=False, timeout=1.0), Call(None, "echo", (1,), {"b": 2}), Subscribe("worker.*"), Checkin(grant),
+        Checkout("db", block=False, timeout=1.0), Call(None, "echo", (1,), {"b": 2}), Subscribe("worker.*"),
+        Checkin(grant),
     ]  # fmt: skip
     refs = set()
     for request in requests:

@@ -104,7 +104,9 @@ def test_pools_are_started_listed_and_stopped(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "message", [GetPoolStatus("none"), StopPool("none"), WithConnection("none", kit.pid_of), Checkout("none")], ids=lambda m: type(m).__name__
+    "message",
+    [GetPoolStatus("none"), StopPool("none"), WithConnection("none", kit.pid_of), Checkout("none")],
+    ids=lambda m: type(m).__name__,
 )
 def test_an_unknown_pool_is_pool_not_found_for_every_request(site: Site, message: Any) -> None:
     answer = site.ask(message)
@@ -387,7 +389,9 @@ class Client(Actor):
             self.send(sender, os.getpid())
 
 
-def test_an_actor_checks_out_calls_and_checks_in_by_messages(site: Site, name: str, eventually: Callable[..., Any]) -> None:
+def test_an_actor_checks_out_calls_and_checks_in_by_messages(
+    site: Site, name: str, eventually: Callable[..., Any]
+) -> None:
     client = site.system.createActor(Client)
     assert site.system.ask(client, ("work", site.manager, name), 15) == (42, (("shipped",), {}))
     eventually(lambda: site.ask(GetPoolStatus(name)).unwrap().monitors == 0)
@@ -438,7 +442,8 @@ def test_a_second_program_attaches_to_the_plain_system_and_its_death_gives_back_
 ) -> None:
     owner = script(
         "import sys\nfrom thespian.actors import ActorSystem\n"
-        "from actorpool import ConnectionManager, GetPoolStatus, PoolConfig, StartPool\nfrom tests.acceptance.kit import Toy\n"
+        "from actorpool import ConnectionManager, GetPoolStatus, PoolConfig, StartPool\n"
+        "from tests.acceptance.kit import Toy\n"
         "system = ActorSystem('multiprocTCPBase', {'Admin Port': int(sys.argv[1])})\n"
         "manager = system.createActor(ConnectionManager, globalName='manager')\n"
         "system.ask(manager, StartPool('p', PoolConfig(worker=Toy, size=1, max_overflow=0)), 15).unwrap()\n"

@@ -280,12 +280,14 @@ def test_calls_of_others_raise_system_down_when_the_node_is_killed(
     busy.join(5)
     assert len(outcome) == 1
     assert isinstance(outcome[0], actorpool.SystemDown | actorpool.WorkerDied | actorpool.LeaseExpired), outcome
+
     def down() -> bool:
         try:
             pool.echo(1)
         except actorpool.SystemDown:
             return True
         return False
+
     eventually(down, timeout=3)
     with pytest.raises(actorpool.SystemDown):
         system.pools()
@@ -360,7 +362,8 @@ def test_a_script_without_a_main_guard_is_run_once(tmp_path: Path) -> None:
 
 def test_modules_beside_the_script_are_found_by_its_workers(tmp_path: Path) -> None:
     (tmp_path / "workers.py").write_text(
-        "from actorpool.workers import Worker, method\nclass Own(Worker):\n    @method\n    def who(self): return 'my own workers module'\n"
+        "from actorpool.workers import Worker, method\nclass Own(Worker):\n    @method\n"
+        "    def who(self): return 'my own workers module'\n"
     )
     (tmp_path / "script.py").write_text(
         "import actorpool\nfrom workers import Own\n"
@@ -532,4 +535,6 @@ def test_twenty_start_stop_cycles_leave_no_process_socket_file_or_descriptor(
     assert len(open_descriptors()) == descriptors
     assert threading.active_count() <= threads
     assert sorted(str(path) for path in runtime.rglob("*")) == files
-    assert {name for name in set(os.listdir("/tmp")) - temporary if "actorpool" in name or "thespian" in name.lower()} == set()
+    assert {
+        name for name in set(os.listdir("/tmp")) - temporary if "actorpool" in name or "thespian" in name.lower()
+    } == set()

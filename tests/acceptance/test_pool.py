@@ -74,7 +74,9 @@ def test_a_private_attribute_of_a_handle_is_an_attribute_error_at_once(pool: Cal
         assert not hasattr(p, name)
 
 
-def test_an_exception_of_the_function_arrives_with_its_type_and_remote_traceback(pool: Callable[..., actorpool.Pool]) -> None:
+def test_an_exception_of_the_function_arrives_with_its_type_and_remote_traceback(
+    pool: Callable[..., actorpool.Pool],
+) -> None:
     p = pool()
     with pytest.raises(kit.LocalProblem) as caught:
         p.run(kit.raise_problem)
@@ -96,7 +98,9 @@ def traceback_of(error: BaseException) -> list[str]:
     return traceback.format_exception(error)
 
 
-@pytest.mark.parametrize("error", [KeyError("k"), ZeroDivisionError("z"), OSError(2, "no", "f"), StopIteration(3), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [KeyError("k"), ZeroDivisionError("z"), OSError(2, "no", "f"), StopIteration(3), MemoryError()]
+)
 def test_ordinary_exceptions_keep_type_and_arguments(pool: Callable[..., actorpool.Pool], error: Exception) -> None:
     p = pool()
     with pytest.raises(type(error)) as caught:
@@ -114,7 +118,9 @@ def test_an_exception_that_cannot_travel_is_a_remote_error(pool: Callable[..., a
     assert p.echo(1) == 1
 
 
-def test_an_exception_whose_init_does_not_take_its_args_back_arrives_all_the_same(pool: Callable[..., actorpool.Pool]) -> None:
+def test_an_exception_whose_init_does_not_take_its_args_back_arrives_all_the_same(
+    pool: Callable[..., actorpool.Pool],
+) -> None:
     with pytest.raises((kit.ArrivesBroken, RemoteError), match="left") as caught:
         pool().run(kit.raise_arrives_broken)
     assert "raise_arrives_broken" in "".join(traceback_of(caught.value))
@@ -130,7 +136,9 @@ def test_a_result_that_cannot_travel_is_an_error_and_the_worker_is_back(pool: Ca
     assert p.status().monitors == 0
 
 
-def test_an_argument_that_cannot_travel_is_an_error_before_anything_is_taken(pool: Callable[..., actorpool.Pool]) -> None:
+def test_an_argument_that_cannot_travel_is_an_error_before_anything_is_taken(
+    pool: Callable[..., actorpool.Pool],
+) -> None:
     p = pool()
     with pytest.raises((TypeError, ValueError, pickle.PicklingError, AttributeError)):
         p.run(kit.give_back, threading.Lock())
@@ -224,7 +232,9 @@ def test_a_lease_after_a_call_timeout_never_gives_a_stale_answer(pool: Callable[
         assert p.echo(number) == number
 
 
-def test_checkout_gives_one_worker_for_the_whole_block(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_checkout_gives_one_worker_for_the_whole_block(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=3)
     with p.checkout(timeout=5) as lease:
         assert {lease.pid() for _ in range(5)} == {lease.worker_pid}
@@ -256,9 +266,8 @@ def test_a_lease_used_after_its_end_has_expired(pool: Callable[..., actorpool.Po
     assert other.closed
     with pytest.raises(LeaseExpired):
         other.echo(1)
-    with pytest.raises(LeaseExpired):
-        with lease:
-            pass
+    with pytest.raises(LeaseExpired), lease:
+        pass
     assert p.status().checkouts == 2
 
 
@@ -274,7 +283,9 @@ def test_checking_in_a_foreign_lease_is_a_value_error(pool: Callable[..., actorp
     assert q.echo(1) == 1
 
 
-def test_a_lease_may_be_used_and_ended_by_another_thread(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_lease_may_be_used_and_ended_by_another_thread(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool()
     lease = p.checkout()
     with ThreadPoolExecutor(1) as threads:
@@ -318,7 +329,9 @@ def test_a_lease_that_is_garbage_collected_is_checked_in_with_a_resource_warning
     assert p.echo(1) == 1
 
 
-def test_a_block_that_fails_gives_its_worker_back(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_block_that_fails_gives_its_worker_back(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool()
     for error in (RuntimeError, KeyboardInterrupt, GeneratorExit, SystemExit):
         with pytest.raises(error), p.checkout() as lease:
@@ -339,7 +352,9 @@ def test_reset_runs_between_two_leases_and_open_once(pool: Callable[..., actorpo
     assert steps.count("reset") >= 3
 
 
-def test_close_runs_when_a_pool_is_stopped(node: actorpool.System, pool: Callable[..., actorpool.Pool], journal: Path) -> None:
+def test_close_runs_when_a_pool_is_stopped(
+    node: actorpool.System, pool: Callable[..., actorpool.Pool], journal: Path
+) -> None:
     p = pool(size=2, worker_args={"journal": str(journal)})
     pids = {worker.pid for worker in p.workers()}
     node.stop_pool(p.name)
@@ -371,7 +386,9 @@ def test_status_counts_what_happened(pool: Callable[..., actorpool.Pool], eventu
     assert abs(after.since - time.time()) < 60 or after.since > 0
 
 
-def test_the_workers_are_listed_with_what_they_did(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_the_workers_are_listed_with_what_they_did(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=1, max_overflow=1)
     for _ in range(3):
         p.echo(1)
@@ -426,7 +443,9 @@ def test_a_lease_does_not_pickle(pool: Callable[..., actorpool.Pool]) -> None:
 def test_a_handle_works_on_both_sides_of_a_fork(pool: Callable[..., actorpool.Pool]) -> None:
     p = pool(size=2)
     assert p.echo("warm") == "warm"
-    said = _in_forks(4, lambda number: [p.echo((number, turn)) for turn in range(50)], lambda: [p.echo(n) for n in range(200)])
+    said = _in_forks(
+        4, lambda number: [p.echo((number, turn)) for turn in range(50)], lambda: [p.echo(n) for n in range(200)]
+    )
     assert said == [[[number, turn] for turn in range(50)] for number in range(4)]
 
 
@@ -523,7 +542,9 @@ def test_large_arguments_and_results_travel(pool: Callable[..., actorpool.Pool])
         assert len(lease.run(kit.large, 3_000_000)) == 3_000_000
 
 
-def test_resizing_in_place_grows_and_shrinks_the_pool(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_resizing_in_place_grows_and_shrinks_the_pool(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=2, max_overflow=0)
     p.resize(size=4)
     eventually(lambda: (p.status().size, p.status().workers, p.status().total) == (4, 4, 4))
@@ -547,7 +568,9 @@ def test_shrinking_takes_no_lease_away(pool: Callable[..., actorpool.Pool], even
     eventually(lambda: p.status().total == 1)
 
 
-@pytest.mark.parametrize("fields", [{"size": -1}, {"size": True}, {"size": 1.5}, {"max_overflow": -2}, {"size": "many"}])
+@pytest.mark.parametrize(
+    "fields", [{"size": -1}, {"size": True}, {"size": 1.5}, {"max_overflow": -2}, {"size": "many"}]
+)
 def test_a_bad_size_is_refused_and_changes_nothing(pool: Callable[..., actorpool.Pool], fields: dict[str, Any]) -> None:
     p = pool(size=1)
     with pytest.raises(actorpool.InvalidConfig) as caught:
@@ -587,7 +610,9 @@ def test_a_suspended_pool_serves_nobody_new_and_its_leases_go_on(
     assert p.status().state == "ready"
 
 
-def test_drain_returns_when_every_lease_is_back(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_drain_returns_when_every_lease_is_back(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=2)
     lease = p.checkout()
     with ThreadPoolExecutor(1) as threads:
@@ -627,7 +652,11 @@ def test_recycle_replaces_every_connection_in_the_same_processes(
     p = pool(size=2, worker_args={"journal": str(journal)})
     pids = {worker.pid for worker in p.workers()}
     p.recycle()
-    steps = eventually(lambda: (lines := journal.read_text().splitlines()) and [x.split()[0] for x in lines].count("open") == 4 and lines)
+    steps = eventually(
+        lambda: (
+            (lines := journal.read_text().splitlines()) and [x.split()[0] for x in lines].count("open") == 4 and lines
+        )
+    )
     assert [step.split()[0] for step in steps].count("close") == 2
     assert {worker.pid for worker in p.workers()} == pids
     eventually(lambda: p.status().workers == 2)
@@ -650,7 +679,9 @@ def test_recycle_with_restart_replaces_every_process_and_those_in_use_when_they_
     assert p.status().size == 2
 
 
-def test_checkout_without_blocking_on_a_full_pool_is_pool_full_and_changes_nothing(pool: Callable[..., actorpool.Pool]) -> None:
+def test_checkout_without_blocking_on_a_full_pool_is_pool_full_and_changes_nothing(
+    pool: Callable[..., actorpool.Pool],
+) -> None:
     p = pool()
     with p.checkout() as lease:
         before = p.status()
@@ -747,7 +778,8 @@ def test_context_variables_of_the_caller_stay_with_the_caller(pool: Callable[...
 def test_a_program_that_forgets_to_give_back_ends_without_noise(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", "import actorpool\nfrom tests.acceptance.kit import Toy\n"
-         "s = actorpool.start()\np = s.start_pool('p', worker=Toy, size=1)\nlease = p.checkout()\nprint(lease.echo(1))"],
+         "s = actorpool.start()\np = s.start_pool('p', worker=Toy, size=1)\n"
+         "lease = p.checkout()\nprint(lease.echo(1))"],
         capture_output=True, text=True, timeout=30,
     )  # fmt: skip
     assert (done.returncode, done.stdout) == (0, "1\n")

@@ -55,7 +55,9 @@ def test_the_only_idle_worker_killed_a_hundred_times_fails_no_call(
                 assert lease.worker_pid == pid
 
 
-def test_a_lease_whose_idle_worker_died_says_so(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_lease_whose_idle_worker_died_says_so(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=1, max_restarts=100)
     lease = p.checkout()
     assert lease.echo("what the worker holds now is lost with it") is not None
@@ -82,8 +84,8 @@ def test_a_killed_busy_worker_is_worker_died_at_once_and_capacity_is_back(
         def call(path: str = str(mark), into: list[Any] = outcome) -> None:
             try:
                 into.append(p.run(kit.touch_then_sleep, path, 30))
-            except Exception as error:
-                into.append((error, time.monotonic()))
+            except Exception as raised:
+                into.append((raised, time.monotonic()))
 
         thread = threading.Thread(target=call)
         thread.start()
@@ -118,7 +120,9 @@ def test_a_function_that_ends_its_process_is_worker_died(pool: Callable[..., act
         lease.run(fn)
 
 
-def test_a_call_that_may_have_started_is_never_run_twice(pool: Callable[..., actorpool.Pool], tmp_path: Path, eventually: Callable[..., Any]) -> None:
+def test_a_call_that_may_have_started_is_never_run_twice(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
     p = pool(size=2, max_restarts=100)
     mark = tmp_path / "mark"
     with ThreadPoolExecutor(1) as threads:
@@ -130,14 +134,18 @@ def test_a_call_that_may_have_started_is_never_run_twice(pool: Callable[..., act
     assert len(mark.read_text().splitlines()) == 1
 
 
-def test_a_base_worker_that_dies_while_out_is_replaced_at_once(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_base_worker_that_dies_while_out_is_replaced_at_once(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=2, max_restarts=100)
     with p.checkout() as lease:
         os.kill(lease.worker_pid, signal.SIGKILL)
         eventually(lambda: (s := p.status()).total == 2 and s.workers == 2 and s.monitors == 0)
 
 
-def test_the_first_waiter_gets_the_new_worker(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_the_first_waiter_gets_the_new_worker(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=1, max_restarts=100, checkout_timeout=20)
     order: list[str] = []
     pids: list[int] = []
@@ -227,7 +235,9 @@ def test_the_lease_of_a_killed_caller_is_back_within_a_tenth_of_a_second(
     p = pool(size=1)
     took = []
     for _ in range(5):
-        holder = script(CALLER + "lease = p.checkout()\nlease.echo(1)\nprint('held', flush=True)\ntime.sleep(60)", packed(p))
+        holder = script(
+            CALLER + "lease = p.checkout()\nlease.echo(1)\nprint('held', flush=True)\ntime.sleep(60)", packed(p)
+        )
         assert holder.stdout.readline() == "held\n"
         assert p.status().monitors == 1
         killed = time.monotonic()
@@ -270,7 +280,10 @@ def test_a_stopped_caller_keeps_its_lease(
     pool: Callable[..., actorpool.Pool], script: Callable[..., Any], eventually: Callable[..., Any]
 ) -> None:
     p = pool(size=1)
-    holder = script(CALLER + "lease = p.checkout()\nprint('held', flush=True)\nsys.stdin.readline()\nprint(lease.echo(7))", packed(p))
+    holder = script(
+        CALLER + "lease = p.checkout()\nprint('held', flush=True)\nsys.stdin.readline()\nprint(lease.echo(7))",
+        packed(p),
+    )
     assert holder.stdout.readline() == "held\n"
     holder.send_signal(signal.SIGSTOP)
     with pytest.raises(CheckoutTimeout):
@@ -354,7 +367,9 @@ def test_a_lease_of_a_stopped_pool_has_ended(node: actorpool.System, pool: Calla
     lease.checkin()
 
 
-def test_a_handle_of_a_stopped_pool_serves_its_successor(node: actorpool.System, pool: Callable[..., actorpool.Pool]) -> None:
+def test_a_handle_of_a_stopped_pool_serves_its_successor(
+    node: actorpool.System, pool: Callable[..., actorpool.Pool]
+) -> None:
     p = pool(size=1)
     assert p.echo(1) == 1
     node.stop_pool(p.name)
@@ -379,7 +394,9 @@ def _holder_of_pool(tree: Any, name: str) -> Any:
     return next((found for child in tree.children if (found := _holder_of_pool(child, name)) is not None), None)
 
 
-def test_a_killed_pool_actor_serves_again_within_two_seconds_and_no_other_notices(eventually: Callable[..., Any]) -> None:
+def test_a_killed_pool_actor_serves_again_within_two_seconds_and_no_other_notices(
+    eventually: Callable[..., Any],
+) -> None:
     with actorpool.start(log_level="CRITICAL") as system:
         p = system.start_pool("one", worker=kit.Toy, size=2)
         q = system.start_pool("two", worker=kit.Toy, size=1)
@@ -459,7 +476,11 @@ def test_a_pool_that_keeps_failing_is_reported_not_forgotten(eventually: Callabl
                 p.echo(1, checkout_timeout=1)
             except actorpool.ActorPoolError as caught:
                 error = caught
-                if isinstance(caught, actorpool.RestartIntensityExceeded) or "gave up" in str(caught) or "intensity" in str(caught):
+                if (
+                    isinstance(caught, actorpool.RestartIntensityExceeded)
+                    or "gave up" in str(caught)
+                    or "intensity" in str(caught)
+                ):
                     break
             except ProcessLookupError:
                 continue

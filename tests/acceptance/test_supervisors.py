@@ -117,7 +117,9 @@ def spec(name: str, **fields: Any) -> ChildSpec:
     return ChildSpec(name, fields.pop("actor", Child), args=args, **fields)
 
 
-def test_children_start_in_order_and_are_listed_latest_first(site: Site, family: Callable[..., Any], journal: Path) -> None:
+def test_children_start_in_order_and_are_listed_latest_first(
+    site: Site, family: Callable[..., Any], journal: Path
+) -> None:
     top = family(*(spec(name, args={"journal": str(journal)}) for name in "abc"))
     assert isinstance(top, ActorAddress)
     assert [line.split()[1] for line in journal.read_text().splitlines()] == ["a", "b", "c"]
@@ -129,7 +131,9 @@ def test_children_start_in_order_and_are_listed_latest_first(site: Site, family:
         assert site.said(info.address, "name") == info.id
 
 
-def test_they_end_in_reverse_order(site: Site, family: Callable[..., Any], journal: Path, eventually: Callable[..., Any]) -> None:
+def test_they_end_in_reverse_order(
+    site: Site, family: Callable[..., Any], journal: Path, eventually: Callable[..., Any]
+) -> None:
     top = family(*(spec(name, args={"journal": str(journal)}) for name in "abc"))
     site.system.tell(top, ActorExitRequest())
     eventually(lambda: journal.read_text().count("end") == 3)
@@ -161,9 +165,12 @@ def test_a_death_restarts_whom_the_strategy_says(
 @pytest.mark.parametrize(
     ("restart", "end", "again"),
     [
-        ("permanent", "normal", True), ("permanent", "shutdown", True), ("permanent", "trouble", True), ("permanent", "kill", True),
-        ("transient", "normal", False), ("transient", "shutdown", False), ("transient", "trouble", True), ("transient", "kill", True),
-        ("transient", "raise", True), ("transient", "exit", True), ("temporary", "normal", False), ("temporary", "kill", False),
+        ("permanent", "normal", True), ("permanent", "shutdown", True), ("permanent", "trouble", True),
+        ("permanent", "kill", True),
+        ("transient", "normal", False), ("transient", "shutdown", False), ("transient", "trouble", True),
+        ("transient", "kill", True),
+        ("transient", "raise", True), ("transient", "exit", True), ("temporary", "normal", False),
+        ("temporary", "kill", False),
         ("temporary", "trouble", False),
     ],
 )  # fmt: skip
@@ -252,7 +259,9 @@ def test_sigterm_and_an_exit_request_end_a_supervisor_in_an_orderly_way(
     assert [line.split()[:2] for line in journal.read_text().splitlines()[2:]] == [["end", "b"], ["end", "a"]]
 
 
-def test_administration_answers_otps_words(site: Site, family: Callable[..., Any], eventually: Callable[..., Any]) -> None:
+def test_administration_answers_otps_words(
+    site: Site, family: Callable[..., Any], eventually: Callable[..., Any]
+) -> None:
     top = family(spec("a"))
 
     def reason(message: Any) -> Any:
@@ -337,9 +346,7 @@ def test_a_restart_that_fails_is_tried_again_and_counts(
     site: Site, family: Callable[..., Any], tmp_path: Path, eventually: Callable[..., Any]
 ) -> None:
     bad = tmp_path / "bad"
-    top = family(
-        spec("a", args={"fail": str(bad)}), max_restarts=1000, max_seconds=60, backoff=Backoff(0.05, 0.1)
-    )
+    top = family(spec("a", args={"fail": str(bad)}), max_restarts=1000, max_seconds=60, backoff=Backoff(0.05, 0.1))
     pid = site.pids(top)["a"]
     bad.touch()
     os.kill(pid, signal.SIGKILL)
@@ -443,8 +450,10 @@ def test_any_thespian_actor_and_any_worker_can_be_a_child(
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
-        ({"strategy": "one_for_none"}, "strategy"), ({"max_restarts": -1}, "max_restarts"), ({"max_restarts": 1.5}, "max_restarts"),
-        ({"max_seconds": 0}, "max_seconds"), ({"auto_shutdown": "sometimes"}, "auto_shutdown"), ({"backoff": 5}, "backoff"),
+        ({"strategy": "one_for_none"}, "strategy"), ({"max_restarts": -1}, "max_restarts"),
+        ({"max_restarts": 1.5}, "max_restarts"),
+        ({"max_seconds": 0}, "max_seconds"), ({"auto_shutdown": "sometimes"}, "auto_shutdown"),
+        ({"backoff": 5}, "backoff"),
         ({"children": (ChildSpec("a", Child), ChildSpec("a", Child))}, "a"), ({"children": ("a",)}, "children"),
         ({"strategy": "simple_one_for_one"}, "simple_one_for_one"),
         ({"children": (ChildSpec("a", Child, restart="transient", significant=True),)}, "significant"),
@@ -458,8 +467,10 @@ def test_a_bad_supervisor_spec_is_refused_when_it_is_made(fields: dict[str, Any]
 @pytest.mark.parametrize(
     ("fields", "name"),
     [
-        ({"restart": "always"}, "restart"), ({"shutdown": -1}, "shutdown"), ({"shutdown": "never"}, "shutdown"), ({"type": "boss"}, "type"),
-        ({"actor": object}, "actor"), ({"actor": "no.such:Thing"}, "actor"), ({"args": [1]}, "args"), ({"significant": 1}, "significant"),
+        ({"restart": "always"}, "restart"), ({"shutdown": -1}, "shutdown"), ({"shutdown": "never"}, "shutdown"),
+        ({"type": "boss"}, "type"),
+        ({"actor": object}, "actor"), ({"actor": "no.such:Thing"}, "actor"), ({"args": [1]}, "args"),
+        ({"significant": 1}, "significant"),
         ({"significant": True}, "significant"),
     ],
 )  # fmt: skip
@@ -474,7 +485,13 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         (), "one_for_one", 1, 5, "never", None,
     )  # fmt: skip
     child = ChildSpec("a", Child)
-    assert (child.args, child.restart, child.shutdown, child.significant, child.type) == ({}, "permanent", 5.0, False, "worker")
+    assert (child.args, child.restart, child.shutdown, child.significant, child.type) == (
+        {},
+        "permanent",
+        5.0,
+        False,
+        "worker",
+    )
     assert pickle.loads(pickle.dumps(child)) == child
 
 

@@ -171,7 +171,9 @@ def test_shutdown_tells_the_calls_of_other_threads(eventually: Callable[..., Any
         except actorpool.ActorPoolError as error:
             outcomes.append(error)
 
-    threads = [threading.Thread(target=use, args=(call,)) for call in (lambda: pool.call("sleep", 30), lambda: pool.echo(1))]
+    threads = [
+        threading.Thread(target=use, args=(call,)) for call in (lambda: pool.call("sleep", 30), lambda: pool.echo(1))
+    ]
     for number, thread in enumerate(threads):
         thread.start()
         eventually(lambda want=number: (s := pool.status()).monitors == 1 and s.waiting == want)
@@ -242,7 +244,8 @@ def test_start_works_in_a_daemon_without_standard_streams(tmp_path: Path) -> Non
     text = PROLOGUE + (
         "for fd in (0, 1, 2): os.close(fd)\n"
         "with actorpool.start() as system:\n"
-        f"    value = system.start_pool('p', worker=kit.Toy, size=1).echo(9)\nopen({str(result)!r}, 'w').write(str(value))\n"
+        "    value = system.start_pool('p', worker=kit.Toy, size=1).echo(9)\n"
+        f"open({str(result)!r}, 'w').write(str(value))\n"
     )
     subprocess.run([sys.executable, "-c", text], timeout=30, check=False)
     assert result.read_text() == "9"
@@ -266,7 +269,9 @@ def test_a_runtime_directory_that_is_too_long_is_refused_with_advice(tmp_path: P
     assert "ACTORPOOL_RUNTIME_DIR" in done.stderr.splitlines()[-1]
 
 
-def test_thousands_of_calls_leave_nothing_behind_in_the_pool(pool: Callable[..., actorpool.Pool], node: actorpool.System) -> None:
+def test_thousands_of_calls_leave_nothing_behind_in_the_pool(
+    pool: Callable[..., actorpool.Pool], node: actorpool.System
+) -> None:
     p = pool(size=2, checkout_timeout=20)
     parent = psutil.Process(p.pid()).parent()
     assert parent is not None
@@ -312,7 +317,9 @@ def test_a_pool_of_many_workers_starts_and_serves(node: actorpool.System) -> Non
     node.stop_pool("many")
 
 
-def test_workers_killed_all_at_once_are_all_replaced(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_workers_killed_all_at_once_are_all_replaced(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=6, max_restarts=100)
     for _ in range(3):
         pids = [worker.pid for worker in p.workers()]
@@ -323,7 +330,9 @@ def test_workers_killed_all_at_once_are_all_replaced(pool: Callable[..., actorpo
         eventually(lambda: p.status().workers == 6)
 
 
-def test_a_stopped_worker_does_not_stop_the_pool(pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]) -> None:
+def test_a_stopped_worker_does_not_stop_the_pool(
+    pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
+) -> None:
     p = pool(size=2, kill_after=0.3, max_restarts=100)
     with p.checkout() as lease:
         pid = lease.worker_pid

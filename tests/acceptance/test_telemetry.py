@@ -27,7 +27,9 @@ from tests.acceptance import kit
 def keep(event: Event) -> None:
     """A sink: one line for each event into the file that the environment names."""
     with open(os.environ["ACCEPTANCE_EVENTS"], "a") as out:
-        out.write(json.dumps([event.name, event.pool, event.time, event.measurements, event.metadata], default=str) + "\n")
+        out.write(
+            json.dumps([event.name, event.pool, event.time, event.measurements, event.metadata], default=str) + "\n"
+        )
 
 
 def raise_always(event: Event) -> None:
@@ -96,9 +98,11 @@ def test_every_event_arrives_with_its_measurements_pool_and_ids(
         eventually(lambda: p.echo(1) == 1)
         system.stop_pool("db")
         expected = {
-            "pool.started": (), "pool.stopped": (), "pool.checkout": ("wait_ms",), "pool.checkin": ("hold_ms",), "pool.timeout": (),
+            "pool.started": (), "pool.stopped": (), "pool.checkout": ("wait_ms",), "pool.checkin": ("hold_ms",),
+            "pool.timeout": (),
             "pool.overflow": (), "pool.reclaimed": (), "pool.leak": (), "pool.resized": (), "worker.started": (),
-            "worker.connected": ("ms",), "worker.connect_error": (), "worker.restarted": (), "worker.died": (), "call.done": ("ms",),
+            "worker.connected": ("ms",), "worker.connect_error": (), "worker.restarted": (), "worker.died": (),
+            "call.done": ("ms",),
             "call.timeout": (), "breaker.opened": (), "breaker.closed": (),
         }  # fmt: skip
         deadline = time.monotonic() + 8
@@ -134,7 +138,9 @@ def _quietly(call: Callable[[], Any]) -> None:
         pass
 
 
-def test_a_pool_that_fails_too_often_is_told_as_given_up_and_restarted(kept: Kept, eventually: Callable[..., Any]) -> None:
+def test_a_pool_that_fails_too_often_is_told_as_given_up_and_restarted(
+    kept: Kept, eventually: Callable[..., Any]
+) -> None:
     with actorpool.start(telemetry="tests.acceptance.test_telemetry:keep", log_level="CRITICAL") as system:
         p = system.start_pool("db", worker=kit.Toy, size=1, max_restarts=0)
         os.kill(p.workers()[0].pid, signal.SIGKILL)
@@ -199,13 +205,17 @@ def test_statsd_gets_counters_timings_and_gauges_by_name(statsd: Any, eventually
 
         eventually(lambda: counted("checkout") == 7 and counted("checkin") == 7, timeout=3)
         lines = statsd()
-    assert [line for line in lines if not re.fullmatch(r"actorpool\.[\w.-]+:[-+]?[\d.e-]+\|(c|ms|g)(\|@[\d.]+)?", line)] == []
+    assert [
+        line for line in lines if not re.fullmatch(r"actorpool\.[\w.-]+:[-+]?[\d.e-]+\|(c|ms|g)(\|@[\d.]+)?", line)
+    ] == []
     names = {line.split(":")[0] for line in lines}
     assert {"actorpool.db.checkout_time", "actorpool.db.started", "actorpool.db.size"} <= names
     assert {"c", "ms", "g"} <= {line.split("|")[1] for line in lines}
 
 
-def test_statsd_takes_another_prefix_and_an_absent_server_harms_nothing(statsd: Any, free_port: int, eventually: Callable[..., Any]) -> None:
+def test_statsd_takes_another_prefix_and_an_absent_server_harms_nothing(
+    statsd: Any, free_port: int, eventually: Callable[..., Any]
+) -> None:
     sinks = [StatsdSink("127.0.0.1", statsd.port, prefix="shop"), StatsdSink("127.0.0.1", free_port)]
     with actorpool.start(telemetry=sinks) as system:
         p = system.start_pool("db", worker=kit.Toy, size=1)
@@ -213,7 +223,9 @@ def test_statsd_takes_another_prefix_and_an_absent_server_harms_nothing(statsd: 
         eventually(lambda: [line for line in statsd() if line.startswith("shop.db.")])
 
 
-def test_a_list_of_sinks_all_get_the_events(kept: Kept, statsd: Any, eventually: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_list_of_sinks_all_get_the_events(
+    kept: Kept, statsd: Any, eventually: Callable[..., Any], tmp_path: Path
+) -> None:
     log = tmp_path / "node.log"
     sinks = [StatsdSink("127.0.0.1", statsd.port), LoggingSink(), "tests.acceptance.test_telemetry:keep"]
     with actorpool.start(telemetry=sinks, log_level="CRITICAL", log_file=str(log)) as system:
@@ -222,7 +234,9 @@ def test_a_list_of_sinks_all_get_the_events(kept: Kept, statsd: Any, eventually:
         eventually(lambda: "pool.started" in log.read_text())
 
 
-@pytest.mark.parametrize("telemetry", ["no_colon", "no.such:function", 5, [StatsdSink("127.0.0.1", 1), object()], "os:nothing"])
+@pytest.mark.parametrize(
+    "telemetry", ["no_colon", "no.such:function", 5, [StatsdSink("127.0.0.1", 1), object()], "os:nothing"]
+)
 def test_a_bad_sink_is_refused_before_anything_starts(telemetry: Any) -> None:
     with pytest.raises((ValueError, TypeError), match="(?i)telemetry|sink"):
         actorpool.start(telemetry=telemetry)
@@ -299,7 +313,9 @@ def test_warnings_reach_the_owners_standard_error_and_information_does_not(tmp_p
     )
 
     def said(level: str) -> str:
-        done = subprocess.run([sys.executable, "-c", text.replace("LEVEL", level)], capture_output=True, text=True, timeout=30)
+        done = subprocess.run(
+            [sys.executable, "-c", text.replace("LEVEL", level)], capture_output=True, text=True, timeout=30
+        )
         assert done.returncode == 0
         return done.stderr
 

@@ -81,7 +81,9 @@ def test_a_killed_actor_takes_its_embedded_worker_along(node: actorpool.System, 
     eventually(lambda: not [p for p in started if p.is_running() and p.status() != psutil.STATUS_ZOMBIE])
 
 
-def test_an_embedded_worker_that_is_not_there_now_answers_with_the_cause(node: actorpool.System, tmp_path: Path) -> None:
+def test_an_embedded_worker_that_is_not_there_now_answers_with_the_cause(
+    node: actorpool.System, tmp_path: Path
+) -> None:
     asys = node.actor_system
     gate = tmp_path / "gate"
     address = spawn_worker(asys, kit.Gate, gate=str(gate))
@@ -104,7 +106,9 @@ def test_the_worker_actor_is_a_thespian_actor_and_worker_a_plain_class() -> None
     assert (plain.open(), plain.check(), plain.reset(), plain.close()) == (None, None, None, None)
 
 
-def test_the_hooks_run_in_their_order_in_the_workers_process(pool: Callable[..., actorpool.Pool], journal: Path) -> None:
+def test_the_hooks_run_in_their_order_in_the_workers_process(
+    pool: Callable[..., actorpool.Pool], journal: Path
+) -> None:
     p = pool(worker_args={"journal": str(journal)}, check_on_checkout=0.0, health_interval=None)
     pid = p.pid()
     time.sleep(0.02)  # idle for longer than nothing
@@ -169,7 +173,9 @@ class OpenHangs(Worker):
         time.sleep(60)
 
 
-def test_a_worker_whose_open_hangs_does_not_hang_the_start(node: actorpool.System, pool: Callable[..., actorpool.Pool]) -> None:
+def test_a_worker_whose_open_hangs_does_not_hang_the_start(
+    node: actorpool.System, pool: Callable[..., actorpool.Pool]
+) -> None:
     started = time.monotonic()
     p = pool(OpenHangs, checkout_timeout=0.5, kill_after=0.3)
     assert time.monotonic() - started < 3
@@ -219,7 +225,9 @@ def do_many_things(_connection: Any) -> str:
     return "done"
 
 
-def test_sqlite_executes_and_gives_columns_rows_and_a_count(pool: Callable[..., actorpool.Pool], tmp_path: Path) -> None:
+def test_sqlite_executes_and_gives_columns_rows_and_a_count(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path
+) -> None:
     p = pool(SqliteWorker, worker_args={"database": str(tmp_path / "a.db")}, size=2)
     p.execute("create table t (x int, y text)")
     done = p.execute("insert into t values (?, ?)", (1, "one"))
@@ -267,7 +275,9 @@ def test_sqlite_begins_commits_rolls_back_and_nests(pool: Callable[..., actorpoo
     assert p.execute("select x from t order by x").rows == [(1,), (3,)]
 
 
-def test_a_transaction_that_is_left_open_is_rolled_back_at_checkin(pool: Callable[..., actorpool.Pool], tmp_path: Path) -> None:
+def test_a_transaction_that_is_left_open_is_rolled_back_at_checkin(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path
+) -> None:
     p = pool(SqliteWorker, worker_args={"database": str(tmp_path / "a.db")})
     p.execute("create table t (x int)")
     with p.checkout() as lease:
@@ -280,7 +290,9 @@ def test_a_transaction_that_is_left_open_is_rolled_back_at_checkin(pool: Callabl
         p.execute("select * from mine")
 
 
-def test_transactions_commit_at_the_end_and_roll_back_on_an_exception(pool: Callable[..., actorpool.Pool], tmp_path: Path) -> None:
+def test_transactions_commit_at_the_end_and_roll_back_on_an_exception(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path
+) -> None:
     p = pool(SqliteWorker, worker_args={"database": str(tmp_path / "a.db")}, size=2)
     p.execute("create table t (x int)")
     assert p.transaction(insert, 1, extra="kept") == "kept"
@@ -316,7 +328,8 @@ def test_a_transaction_of_a_killed_caller_is_rolled_back(
     p.execute("create table t (x int)")
     holder = script(
         "import sys, pickle, base64, time\np = pickle.loads(base64.b64decode(sys.argv[1]))\n"
-        "with p.transaction() as tx:\n    tx.execute('insert into t values (1)')\n    print('in', flush=True)\n    time.sleep(60)",
+        "with p.transaction() as tx:\n    tx.execute('insert into t values (1)')\n"
+        "    print('in', flush=True)\n    time.sleep(60)",
         base64.b64encode(pickle.dumps(p)).decode(),
     )
     assert holder.stdout.readline() == "in\n"
@@ -369,7 +382,9 @@ def test_statistics_count_and_the_cache_can_be_cleared(pool: Callable[..., actor
     assert p.execute("select 2").rows == [(2,)]
 
 
-def test_sqlite_under_writers_of_many_threads_loses_nothing(pool: Callable[..., actorpool.Pool], tmp_path: Path) -> None:
+def test_sqlite_under_writers_of_many_threads_loses_nothing(
+    pool: Callable[..., actorpool.Pool], tmp_path: Path
+) -> None:
     p = pool(SqliteWorker, worker_args={"database": str(tmp_path / "a.db")}, size=3, checkout_timeout=20)
     p.execute("create table t (x int)")
     with ThreadPoolExecutor(6) as threads:
@@ -379,7 +394,9 @@ def test_sqlite_under_writers_of_many_threads_loses_nothing(pool: Callable[..., 
 
 def test_a_database_that_cannot_be_opened_says_so(node: actorpool.System) -> None:
     with pytest.raises(actorpool.ActorPoolError):
-        pool = node.start_pool("nodb", worker=SqliteWorker, worker_args={"database": "/no/such/dir/x.db"}, size=1, checkout_timeout=0.3)
+        pool = node.start_pool(
+            "nodb", worker=SqliteWorker, worker_args={"database": "/no/such/dir/x.db"}, size=1, checkout_timeout=0.3
+        )
         try:
             pool.execute("select 1")
         finally:
