@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from actorpool.channel import wire
 from actorpool.channel.connection import Connection, credentials
+from actorpool.channel.spin import look
 
 BACKLOG = 1024
 
@@ -106,6 +107,7 @@ class Lane:
         self.max_message = max_message
         self._spin = spin
         self._epoll = select.epoll()
+        self._look = partial(self._epoll.poll, 0)
         self._peers: dict[int, Peer] = {}
         self._others: dict[int, Callable[[int], None]] = {}
         self._gone_fds: set[int] = set()  # closed in this round: their events are stale, their numbers may be reused
@@ -146,21 +148,15 @@ class Lane:
                 return
 
     def _wait(self, idle: float) -> list[tuple[int, int]]:
-        """Look for the spin's time, giving the processor away between two looks, then block."""
+        """Look for the spin's time, then block."""
         outside = self._outside
         if outside is not None and outside.pending():
             return []
         poll = self._epoll.poll
         if self._spin:
-            clock, give_way = time.perf_counter, os.sched_yield
-            end = clock() + self._spin
-            while True:
-                give_way()
-                ready = poll(0)
-                if ready:
-                    return ready
-                if clock() > end:
-                    break
+            ready = look(self._look, self._spin)
+            if ready:
+                return ready  # type: ignore[no-any-return]
         if outside is None:
             return poll(idle)
         everything = select.poll()

@@ -16,10 +16,11 @@ import socket
 import time
 import weakref
 from contextlib import suppress
+from typing import Any
 
 from actorpool.channel import wire
 from actorpool.channel.connection import HEAD, JOIN, RECEIVE, credentials
-from actorpool.channel.spin import SPIN
+from actorpool.channel.spin import SPIN, look
 
 MAX_PATHS = 128
 """Free lines are kept to so many sockets, the ones known longest go first: a descriptor each, here and there."""
@@ -63,11 +64,12 @@ class Line:
         OSError: it is not allowed, or this process is out of descriptors.
     """
 
-    __slots__ = ("__weakref__", "_poll", "_refs", "_rest", "path", "pid", "sock", "spin")
+    __slots__ = ("__weakref__", "_poll", "_refs", "_rest", "loans", "path", "pid", "sock", "spin")
 
     def __init__(self, path: str, *, spin: float = SPIN, deadline: float | None = None) -> None:
         self.path = path
         self.spin = spin
+        self.loans: dict[bytes, Any] = {}  # what the other side has lent to this very line
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         _lines.add(self)
         try:
@@ -193,25 +195,23 @@ class Line:
         return body
 
     def _take(self, deadline: float | None) -> bytes:
-        """Whatever has arrived; looks for the spin's time first, giving the processor away between two looks."""
-        clock = time.perf_counter
-        looking_until = clock() + self.spin if self.spin else 0.0
-        while True:
-            if looking_until:
-                os.sched_yield()
-            else:
-                _await(self._poll, deadline)
-            try:
-                data = self.sock.recv(RECEIVE, _DONT_WAIT)
-            except BlockingIOError:
-                if looking_until and clock() > looking_until:
-                    looking_until = 0.0
-                continue
-            except ConnectionError as error:
-                raise NotDelivered(self.path) from error
-            if not data:
-                raise Gone(self.path)
-            return data
+        """Whatever has arrived; looks for the spin's time first, then blocks."""
+        data: bytes | None = look(self._try, self.spin) if self.spin else None
+        while data is None:
+            _await(self._poll, deadline)
+            data = self._try()
+        return data
+
+    def _try(self) -> bytes | None:
+        try:
+            data = self.sock.recv(RECEIVE, _DONT_WAIT)
+        except BlockingIOError:
+            return None
+        except ConnectionError as error:
+            raise NotDelivered(self.path) from error
+        if not data:
+            raise Gone(self.path)
+        return data
 
     def close(self) -> None:
         """Close our end: leases that were got by this line end."""
@@ -265,6 +265,14 @@ def take(path: str, spin: float = SPIN, deadline: float | None = None) -> Line:
         return _free[path].pop()
     except (KeyError, IndexError):
         return Line(path, spin=spin, deadline=deadline)
+
+
+def take_free(path: str) -> Line | None:
+    """A free line to `path` for the asker alone; None if there is none."""
+    try:
+        return _free[path].pop()
+    except (KeyError, IndexError):
+        return None
 
 
 def give(line: Line) -> None:

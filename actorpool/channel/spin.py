@@ -1,16 +1,32 @@
 """Waiting without sleeping, decided in one place: how long a side of the channel looks before it blocks.
 
 Most of the time of a small call is the wake-up of a sleeping process. A side that looks again for some microseconds
-before it blocks, yielding the processor between two looks, is usually still awake when the answer comes. The yield is
-what keeps this harmless: with more callers than processors the others run at once instead of waiting for the spinner.
+before it blocks, giving the processor away between two looks, is usually still awake when the answer comes.
+
+Giving away is what keeps this harmless among ourselves, and what makes it dear beside strangers: a process that
+computes keeps the processor for milliseconds. So each process keeps an account of what looking has saved and lost of
+late, and pauses it while it does not pay.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from collections.abc import Callable
+from typing import Any
 
 SPIN = 50e-6
-"""Seconds; about twice what a checkout and a call take together."""
+"""Seconds of looking; about twice what a checkout and a call take together."""
+TAKEN = 50e-6
+"""Giving way for longer means that somebody else has work: leave him the processor."""
+LOST = 500e-6
+"""Giving way for longer was a loss: our own processes answer sooner, so a stranger had the processor."""
+SAVED = 30e-6
+"""What a look that finds something saves: a wake-up."""
+CREDIT = 6e-3
+"""Savings that are remembered; two lost slices of a scheduler use them up."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 50e-3, 1.0
+"""Seconds without looking once the account is overdrawn; four times longer each time that happens in a row."""
 
 
 def spin_seconds(enabled: bool = True) -> float:
@@ -20,3 +36,68 @@ def spin_seconds(enabled: bool = True) -> float:
         enabled: what the system was started with (`start(spin=...)`); the environment's `ACTORPOOL_SPIN=0` wins.
     """
     return SPIN if enabled and os.environ.get("ACTORPOOL_SPIN", "1") != "0" else 0.0
+
+
+class Account:
+    """What looking has saved and lost a process, in seconds.
+
+    Attributes:
+        resume: looking is paused until then (`time.perf_counter()`).
+    """
+
+    __slots__ = ("balance", "pause", "resume")
+
+    def __init__(self) -> None:
+        self.balance = 0.0
+        self.pause = SHORTEST_PAUSE
+        self.resume = 0.0
+
+    def saved(self) -> None:
+        """A look has found something."""
+        if self.balance < CREDIT:
+            self.balance += SAVED
+            if self.balance >= CREDIT:
+                self.pause = SHORTEST_PAUSE
+
+    def lost(self, seconds: float, now: float) -> None:
+        """A stranger had the processor meanwhile."""
+        self.balance -= seconds
+        if self.balance < 0.0:
+            self.balance = 0.0
+            self.resume = now + self.pause
+            self.pause = min(self.pause * 4, LONGEST_PAUSE)
+
+
+_account = Account()
+
+
+def look(attempt: Callable[[], Any], seconds: float, account: Account = _account) -> Any:
+    """Look again and again, giving the processor away between two looks.
+
+    Args:
+        attempt: one look; what it finds, or something false.
+        seconds: longest time to look.
+        account: of this process.
+
+    Returns:
+        What was found; None when it is time to block.
+    """
+    clock, give_way = time.perf_counter, os.sched_yield
+    now = clock()
+    if now < account.resume:
+        return None
+    end = now + seconds
+    while True:
+        before = now
+        give_way()
+        found = attempt()
+        now = clock()
+        away = now - before
+        if away > LOST:
+            account.lost(away, now)
+            return found or None
+        if found:
+            account.saved()
+            return found
+        if away > TAKEN or now > end:
+            return None

@@ -1,0 +1,74 @@
+"""The policy of waiting without sleeping: it looks, it gives up in time, and it pauses where it does not pay."""
+
+from __future__ import annotations
+
+import os
+import time
+
+import pytest
+
+from actorpool.channel import spin
+from actorpool.channel.spin import Account, look
+
+
+def test_what_is_found_is_returned_and_booked_as_a_saving() -> None:
+    account = Account()
+    assert look(lambda: b"found", 10.0, account) == b"found"
+    assert account.balance in (0.0, spin.SAVED)  # 0.0: this very test lost the processor meanwhile
+
+
+def test_nothing_found_in_time_means_blocking() -> None:
+    began = time.perf_counter()
+    assert look(list, 0.001, Account()) is None
+    assert time.perf_counter() - began < 1.0
+
+
+def test_a_processor_taken_for_long_is_booked_as_a_loss_and_pauses_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account()
+    looks: list[int] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: time.sleep(0.002))
+    assert look(lambda: looks.append(1), 1.0, account) is None
+    assert len(looks) == 1
+    assert account.resume > time.perf_counter()
+    assert look(lambda: looks.append(1), 1.0, account) is None
+    assert len(looks) == 1  # paused
+
+
+def test_what_was_found_after_a_loss_is_not_lost_with_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_yield", lambda: time.sleep(0.002))
+    assert look(lambda: b"late", 1.0, Account()) == b"late"
+
+
+def test_somebody_with_work_is_left_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    account = Account()
+    looks: list[int] = []
+    monkeypatch.setattr(os, "sched_yield", lambda: time.sleep(spin.TAKEN))
+    monkeypatch.setattr(spin, "LOST", 10.0)
+    assert look(lambda: looks.append(1), 10.0, account) is None
+    assert len(looks) == 1
+    assert account.resume == 0.0
+
+
+def test_savings_pay_for_a_loss_and_losses_in_a_row_pause_longer_and_longer() -> None:
+    account = Account()
+    account.lost(0.003, now=1.0)
+    assert account.resume == 1.0 + spin.SHORTEST_PAUSE
+    account.lost(0.003, now=2.0)
+    assert account.resume == 2.0 + 4 * spin.SHORTEST_PAUSE
+    for _ in range(20):
+        account.lost(0.003, now=3.0)
+    assert account.resume == 3.0 + spin.LONGEST_PAUSE
+    for _ in range(int(spin.CREDIT / spin.SAVED) + 1):
+        account.saved()
+    account.lost(0.003, now=9.0)
+    assert account.resume == 3.0 + spin.LONGEST_PAUSE  # paid for
+    account.lost(0.004, now=10.0)
+    assert account.resume == 10.0 + spin.SHORTEST_PAUSE
+
+
+@pytest.mark.parametrize(("enabled", "setting", "on"), [(True, None, True), (True, "0", False), (False, None, False)])
+def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, enabled: bool, setting: str | None, on: bool) -> None:
+    monkeypatch.delenv("ACTORPOOL_SPIN", raising=False)
+    if setting is not None:
+        monkeypatch.setenv("ACTORPOOL_SPIN", setting)
+    assert (spin.spin_seconds(enabled) > 0) is on
