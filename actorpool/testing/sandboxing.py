@@ -111,10 +111,10 @@ class Opening:
         link = self._outside._link.inside(secrets.token_hex(8))
         return Sandbox(link, self._outside.name, self._outside._known)
 
-    def _unfit(self, error: MethodNotFound) -> MethodNotFound:
+    def _unfit(self) -> MethodNotFound:
         return MethodNotFound(
-            f"pool {self._outside.name!r}: its worker knows no transactions, so it has no sandbox ({error}); "
-            "sandbox() is for SQL workers: PostgresWorker, SqliteWorker, DbapiWorker, SqlAlchemyWorker",
+            f"pool {self._outside.name!r}: its worker knows no transactions, so there is no sandbox for it; sandbox() "
+            "is for SQL workers: PostgresWorker, SqliteWorker, DbapiWorker, SqlAlchemyWorker, or your own SqlWorker",
             pool=self._outside.name,
         )
 
@@ -143,9 +143,9 @@ class Opening:
             box = self._make_box()
             self._outside._link.ask(turns.OpenSandbox(box._link.sandbox or "", lease.id))
             self._enter_context(box)
-        except MethodNotFound as error:
+        except MethodNotFound:
             lease.checkin()
-            raise self._unfit(error) from None
+            raise self._unfit() from None
         except BaseException:
             lease.checkin()
             raise
@@ -174,9 +174,9 @@ class Opening:
             box = self._make_box()
             await outside._link.ask(turns.OpenSandbox(box._link.sandbox or "", lease.id))
             self._enter_context(box)
-        except MethodNotFound as error:
+        except MethodNotFound:
             await lease.checkin()
-            raise self._unfit(error) from None
+            raise self._unfit() from None
         except BaseException:
             await lease.checkin()
             raise

@@ -199,7 +199,8 @@ def test_one_that_is_cancelled_while_it_waits_leaves_no_trace(db: Any) -> None:
             await wait_behind(box)  # for a turn in the sandbox
             async with box.checkout():
                 await wait_behind(db.aio)  # for the lease in whose block they were created
-            assert await values(box) in ([1, 1, 2, 2], [1, 1, 2, 2, 7]), "in a thread of its own it may run all the same"
+            # What is cancelled while a thread waits for it (messages, local pools) may still be run by that thread.
+            assert await values(box) in ([1, 1, 2, 2], [1, 1, 2, 2, 7])
 
     run(main)
 
