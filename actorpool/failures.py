@@ -17,25 +17,65 @@ def dump_error(error: BaseException, pool: str | None = None) -> bytes:
     Args:
         pool: for errors of ours that do not say yet which pool they speak of.
     """
-    if pool is not None and isinstance(error, ActorPoolError) and error.pool is None:
-        error.pool = pool
+    if isinstance(error, Foreign):
+        packed, name, message, text, known = portable.loads(error.data)
+        return portable.dumps((packed, name, message, text, known or pool))
     text = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else error_text(error)
     name, message = _name(error), _message(error)
     packed = _pack(error) or portable.dumps(RemoteError(f"{name}: {message}", type_name=name, pool=pool))
-    return portable.dumps((packed, name, message, text))
+    return portable.dumps((packed, name, message, text, pool))
 
 
 def load_error(data: bytes | memoryview) -> BaseException:
     """The exception of `dump_error`, ready to be raised: its `remote_traceback` is set, and so is its cause."""
-    packed, name, message, text = portable.loads(data)
+    packed, name, message, text, pool = portable.loads(data)
     error = _unpack(packed)
     if error is None:
         error = RemoteError(f"{name}: {message}", type_name=name)
+    if isinstance(error, ActorPoolError) and error.pool is None:
+        error.pool = pool
     if text:
         error.remote_traceback = text  # type: ignore[attr-defined]
         if error.__cause__ is None:
             error.__cause__ = RemoteTraceback(text)
     return error
+
+
+class Foreign(Exception):
+    """An exception of another process, passed on as it came: who catches it opens it, and nobody on the way.
+
+    So pools and the manager import neither drivers nor modules of users, which takes time. Pickled, it is the original.
+
+    Args:
+        data: as `dump_error` made it.
+
+    Attributes:
+        type_name: the exception's class.
+    """
+
+    def __init__(self, data: bytes) -> None:
+        _, self.type_name, message, self.remote_traceback, _ = portable.loads(data)
+        super().__init__(message)
+        self.data = data
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (load_error, (self.data,))
+
+    def __repr__(self) -> str:
+        return f"{self.type_name}({str(self)!r})"
+
+
+def foreign(packed: portable.Parcel, elsewhere: bool) -> Exception:
+    """What a worker says that it failed with, as `dump_error` made it: unopened if it comes from another process."""
+    if elsewhere:
+        return Foreign(packed.data)
+    error = load_error(packed.data)
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+def name_of(error: BaseException) -> str:
+    """The name of an exception's class, wherever it was raised."""
+    return error.type_name.rpartition(".")[2] if isinstance(error, Foreign) else type(error).__name__
 
 
 def error_text(error: BaseException) -> str | None:
@@ -51,9 +91,14 @@ def _pack(error: BaseException) -> bytes | None:
             data = portable.dumps(attempt(error))
         except Exception:  # a user's class may fail to pickle in any way
             continue
-        if _unpack(data) is not None:
+        if _holds_foreign(error) or _unpack(data) is not None:
             return data
     return None
+
+
+def _holds_foreign(error: BaseException) -> bool:
+    """Whether it is one of ours around one that has been checked where it comes from, and is not to be opened here."""
+    return isinstance(error, ActorPoolError) and isinstance(error.cause, Foreign)
 
 
 def _unpack(data: bytes | None) -> BaseException | None:

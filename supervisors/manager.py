@@ -22,6 +22,7 @@ from actorpool.core.backoff import Backoff
 from actorpool.core.children import State
 from actorpool.core.signals import Remembered
 from actorpool.errors import ActorPoolError, InvalidConfig
+from actorpool.failures import Foreign, dump_error
 from actorpool.messages import (
     Checkin,
     Checkout,
@@ -375,6 +376,8 @@ class ConnectionManager(Supervisor):
 def _cause(error: Exception, name: str) -> Exception:
     """Why a pool did not start, as its caller wants to catch it: the worker's own error, with the pool's name."""
     cause = getattr(error, "cause", None)
+    if isinstance(cause, Foreign):
+        return Foreign(dump_error(cause, name))
     if not isinstance(cause, Exception):
         return error
     if isinstance(cause, ActorPoolError) and cause.pool is None:

@@ -15,6 +15,7 @@ from actorpool.channel import wire
 from actorpool.core.children import NORMAL, End
 from actorpool.core.signals import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
+from actorpool.failures import name_of
 from actorpool.portable import Parcel
 
 
@@ -127,4 +128,4 @@ def reason_of(error: BaseException) -> Any:
     """The reason that an exception stands for."""
     if isinstance(error, SupervisorError):
         return error.reason
-    return f"{type(error).__name__}: {error}".removesuffix(": ")
+    return f"{name_of(error)}: {error}".removesuffix(": ")

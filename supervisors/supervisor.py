@@ -11,12 +11,12 @@ from typing import Any
 
 from actorpool import host
 from actorpool.actor import ActorAddress, Shell
-from actorpool.channel import wire
 from actorpool.core import signals
 from actorpool.core.administration import REQUESTS
 from actorpool.core.children import End
 from actorpool.core.supervision import Supervision
 from actorpool.errors import SupervisorError
+from actorpool.failures import Foreign, foreign
 from actorpool.messages import Err, Ok, Request
 from actorpool.portable import Parcel
 from actorpool.supervisors import reports
@@ -25,6 +25,7 @@ from actorpool.supervisors.nest import Begin, Nest
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised
 
+_OWN_ERROR = f"{SupervisorError.__module__}.{SupervisorError.__qualname__}"
 Then = Callable[[Any, "SupervisorError | None"], None]
 
 
@@ -61,7 +62,7 @@ class Supervisor(Supervised, Shell):
         elif isinstance(message, signals.Began) and message.token in self._processes:
             self._step(message._replace(address=sender, pid=self._processes[message.token][1]))
         elif isinstance(message, (signals.Refused, signals.Leaving)):
-            self._step(message._replace(end=_unpacked(message.end)))
+            self._step(message._replace(end=_unpacked(message.end, self.is_process)))
         elif isinstance(message, (signals.Ignored, signals.Remembered)):
             self._step(message)
         else:
@@ -181,8 +182,14 @@ def _shown(status: int | None) -> End | None:
     return End(host.ending(status)) if status else None
 
 
-def _unpacked(end: End) -> End:
-    return end if end.error is None else end._replace(error=wire.load_error(end.error.data))
+def _unpacked(end: End, elsewhere: bool) -> End:
+    """The end with its error; one of a user's class stays closed if it comes from another process."""
+    if end.error is None:
+        return end
+    error = foreign(end.error, elsewhere)
+    if isinstance(error, Foreign) and error.type_name == _OWN_ERROR:
+        error = foreign(end.error, False)
+    return end._replace(error=error)
 
 
 _EFFECTS: dict[type, Callable[[Supervisor, Any], None]] = {
