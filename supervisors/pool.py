@@ -22,6 +22,7 @@ from actorpool.core.effects import Effect, Granted, Refused
 from actorpool.core.fleet import STOPPING
 from actorpool.core.pool import PoolCore
 from actorpool.errors import PoolStopped
+from actorpool.failures import foreign
 from actorpool.messages import Checkin, Checkout, Err, Request, WithConnection
 from actorpool.portable import Letter, Parcel
 from actorpool.supervisors.callers import (
@@ -193,8 +194,8 @@ class PoolActor(Supervised, Shell):
         self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id))
 
     def _start_failed(self, message: protocol.StartFailed) -> None:
-        error = wire.load_error(message.error.data)
-        self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, _as_exception(error)))
+        error = foreign(message.error, self.is_process)
+        self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, error))
 
     def _opened(self, message: protocol.Opened) -> None:
         self.carry_out(self.core.opened(time.monotonic(), message.worker_id, message.took))
@@ -203,14 +204,14 @@ class PoolActor(Supervised, Shell):
         self.carry_out(self.core.reopened(time.monotonic(), message.worker_id))
 
     def _open_failed(self, message: protocol.OpenFailed) -> None:
-        error = _as_exception(wire.load_error(message.error.data))
+        error = foreign(message.error, self.is_process)
         log.warning("pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
         self.carry_out(
             self.core.open_failed(time.monotonic(), message.worker_id, error, message.permanent, message.retry_after)
         )
 
     def _lost(self, message: protocol.Lost) -> None:
-        error = _as_exception(wire.load_error(message.error.data))
+        error = foreign(message.error, self.is_process)
         log.warning("pool %s: worker %s lost its connection: %s", self.name, message.worker_id, error)
         self.carry_out(self.core.lost(time.monotonic(), message.worker_id, error))
 
@@ -352,10 +353,6 @@ class PoolActor(Supervised, Shell):
         self._clientele.close()
         if self._lane is not None:
             self._lane.close()
-
-
-def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 _REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {

@@ -10,6 +10,7 @@ from actorpool.core.decider import decides
 from actorpool.core.effects import Check, Close, Open
 from actorpool.core.fleet import CHECKING, DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Worker
 from actorpool.core.workforce import Workforce
+from actorpool.failures import name_of
 
 NEVER = float("inf")
 SPREAD = 0.01
@@ -84,7 +85,7 @@ class Connecting(Workforce):
         if worker is None or worker.state is not OPENING:
             return
         self.connect_errors += 1
-        self._emit("worker.connect_error", metadata={"worker": id, "error": type(error).__name__})
+        self._emit("worker.connect_error", metadata={"worker": id, "error": name_of(error)})
         self._circuit_failure(now)
         self.down_cause, self.hopeless = error, permanent
         if permanent and not self.started:
@@ -147,7 +148,7 @@ class Connecting(Workforce):
         worker = self.fleet.workers.get(id)
         if worker is None or worker.state in (STARTING, OPENING, DOWN, STOPPING):
             return
-        self._emit("worker.connect_error", metadata={"worker": id, "error": type(error).__name__})
+        self._emit("worker.connect_error", metadata={"worker": id, "error": name_of(error)})
         self._circuit_failure(now)
         self.loss = error
         for sibling in self.fleet:
