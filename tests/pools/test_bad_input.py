@@ -14,6 +14,7 @@ import sqlalchemy
 
 import actorpool
 from actorpool import InvalidConfig, PermanentError, WorkerUnavailable
+from actorpool.workers import Worker
 from tests.pools.conftest import StartPool
 from tests.workers.pgserver import PgServer
 
@@ -170,3 +171,47 @@ def _nodes(node: actorpool.status.TreeNode) -> Iterator[actorpool.status.TreeNod
     yield node
     for child in node.children:
         yield from _nodes(child)
+
+
+class Closed(Worker):
+    """Fails with errors of a module that is loaded no earlier."""
+
+    def __init__(self, error: str) -> None:
+        self.error = error
+
+    def open(self) -> None:
+        import shop_errors
+
+        raise getattr(shop_errors, self.error)("we are closed")
+
+
+ERRORS = """
+import os
+from actorpool import PermanentError
+with open({journal!r}, "a") as journal:
+    print(os.getpid(), file=journal)
+class NotNow(Exception):
+    pass
+class Never(PermanentError):
+    pass
+"""
+
+
+def test_a_users_errors_are_imported_where_they_are_caught_and_nowhere_on_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = tmp_path / "journal"
+    (tmp_path / "shop_errors.py").write_text(ERRORS.format(journal=str(journal)))
+    monkeypatch.syspath_prepend(tmp_path)
+    with actorpool.start(log_level="CRITICAL") as system:
+        with pytest.raises(PermanentError, match="we are closed") as never:
+            system.start_pool("never", worker=Closed, worker_args={"error": "Never"}, size=1)
+        pool = system.start_pool("later", worker=Closed, worker_args={"error": "NotNow"}, size=1, checkout_timeout=5)
+        with pytest.raises(WorkerUnavailable, match="NotNow: we are closed") as later:
+            pool.call("anything", checkout_timeout=0.2)
+        ours = [node.pid for node in _nodes(system.tree()) if node.kind != "worker"]
+    assert type(never.value).__name__ == "Never"
+    assert never.value.pool == "never"
+    assert type(later.value.cause).__name__ == "NotNow"
+    assert len(ours) >= 3
+    assert not {int(line) for line in journal.read_text().splitlines()} & set(ours)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable
@@ -10,7 +13,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from actorpool import WorkerUnavailable
+import actorpool
+from actorpool import Breaker, CallTimeout, CheckoutTimeout, CircuitOpen, WithConnection, WorkerUnavailable
 from actorpool.workers import PostgresWorker
 from tests.pools.conftest import StartPool
 from tests.pools.kit import backend, backends
@@ -191,3 +195,86 @@ def test_after_a_long_outage_the_pool_serves_within_one_backoff_step(
     assert took < 1.0 + 0.5
     eventually(lambda: pool.status().workers == 5)
     assert proxy.accepted - attempts == 5, "one connection each, and no storm"
+
+
+# -- what goes on meanwhile ----------------------------------------------------------------------------------------
+
+
+def test_a_pool_that_nobody_calls_notices_by_itself_and_recovers_by_itself(
+    proxy: Proxy, through: StartPool, eventually: Eventually
+) -> None:
+    pool = through(health_interval=0.1)
+    proxy.stop()
+    eventually(lambda: pool.status().state == "degraded")
+    proxy.start()
+    eventually(lambda: pool.status().workers == 2)
+    assert pool.status().checkouts == 0
+    assert pool.status().restarts == 0
+
+
+def test_a_call_that_hangs_on_a_deaf_network_times_out_and_the_pool_recovers(
+    proxy: Proxy, through: StartPool, eventually: Eventually
+) -> None:
+    pool = through(size=1, kill_after=0.5)
+    pool.execute("SELECT 1")
+    proxy.deafen()
+    begun = time.monotonic()
+    with pytest.raises(CallTimeout):
+        pool.call("execute", "SELECT 1", call_timeout=0.3)
+    assert time.monotonic() - begun < 1.0
+    with pytest.raises((WorkerUnavailable, CheckoutTimeout)):
+        pool.call("execute", "SELECT 1", checkout_timeout=0.3, call_timeout=0.3)
+    proxy.hear()
+    eventually(lambda: pool.status().state == "ready")
+    assert pool.execute("SELECT 1").scalar() == 1
+
+
+def test_coroutines_and_actors_are_told_and_served_in_the_same_way(
+    pg: PgServer, proxy: Proxy, through: StartPool, node: actorpool.System, eventually: Eventually
+) -> None:
+    pool = through()
+    ask = functools.partial(node.actor_system.ask, node.manager)
+    pg.kill_backend(*backends(pool, 2))
+    assert ask(WithConnection(pool.name, select_one), 10).unwrap() == 1
+    pg.kill_backend(*backends(pool, 2))
+    assert asyncio.run(pool.aio.run(select_one)) == 1
+    proxy.stop()
+    with pytest.raises(WorkerUnavailable) as caught:
+        asyncio.run(pool.aio.run(select_one, checkout_timeout=0.2))
+    assert isinstance(caught.value.cause, psycopg.OperationalError)
+    answer = ask(WithConnection(pool.name, select_one, timeout=0.2), 10)
+    assert isinstance(answer.error, WorkerUnavailable)
+    assert isinstance(answer.error.cause, psycopg.OperationalError)
+    proxy.start()
+    eventually(lambda: pool.status().workers == 2)
+    assert ask(WithConnection(pool.name, select_one), 10).unwrap() == 1
+
+
+def select_one(conn: psycopg.Connection[Any]) -> int:
+    return int(conn.execute("SELECT 1").fetchone()[0])  # type: ignore[index]
+
+
+def test_a_breaker_opens_on_a_server_that_is_away_and_closes_when_it_is_back(
+    proxy: Proxy, through: StartPool, eventually: Eventually
+) -> None:
+    pool = through(breaker=Breaker(failures=3, reset_after=0.3))
+    proxy.stop()
+    with pytest.raises((WorkerUnavailable, CircuitOpen)):
+        pool.call("execute", "SELECT 1", checkout_timeout=1.0)
+    eventually(lambda: pool.status().state == "circuit_open")
+    with pytest.raises(CircuitOpen) as caught:
+        for _ in range(20):
+            with contextlib.suppress(WorkerUnavailable):  # the trial that is let in now and then
+                pool.call("execute", "SELECT 1", checkout_timeout=0.1)
+    assert isinstance(caught.value.cause, psycopg.OperationalError)
+    proxy.start()
+    eventually(lambda: pool.call("execute", "SELECT 1", checkout_timeout=0.3).scalar() == 1)
+    eventually(lambda: pool.status().state == "ready")
+
+
+def test_errors_of_statements_open_no_breaker(postgres: StartPool) -> None:
+    pool = postgres(breaker=Breaker(failures=2))
+    for _ in range(6):
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            pool.execute("SELECT 1/0")
+    assert pool.status().state == "ready"
