@@ -32,7 +32,7 @@ def _number(low: float, *, above: bool = False, optional: bool = False, whole: b
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value != value:
             return f"must be {kind} {bound}{' or None' if optional else ''}, not {value!r}"
         if value < low or (above and value == low):
-            return f"must be {bound}, not {value!r}"
+            return f"must be {bound.removeprefix('of ')}, not {value!r}"
         if value > LONGEST and not whole:
             return f"must be at most {LONGEST:g}{', or None for no limit' if optional else ''}, not {value!r}"
         return None
@@ -120,7 +120,7 @@ _AUTOSCALE = {
 
 @dataclass(frozen=True, kw_only=True)
 class PoolConfig:
-    """Settings of one pool (contract 4). Times are seconds.
+    """Settings of one pool. Times are seconds.
 
     Args:
         worker: a `Worker` subclass, or `"module:Class"`.

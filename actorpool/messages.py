@@ -1,4 +1,4 @@
-"""Every message of the public protocol (contract 3.3, 8, 9): frozen, picklable, numbered by `ref`.
+"""Every message of the public protocol: frozen, picklable, numbered by `ref`.
 
 A request carries who asks (`caller`, taken where the message is made) and a `ref` that its reply repeats. A field that
 cannot be is refused there too, by `InvalidConfig`: before anything was sent.
@@ -226,7 +226,7 @@ class Subscribe(Request):
 
 @dataclass(frozen=True)
 class Event(Message):
-    """Something that happened: `name` as in contract 9, `time` a Unix time, figures and circumstances as dicts."""
+    """Something that happened: a `name` of `actorpool.telemetry.events`, a Unix time, figures and circumstances."""
 
     name: str
     pool: str | None

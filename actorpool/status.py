@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class PoolStatus:
-    """A pool at one moment (contract 5); every figure is derived from what is really there.
+    """A pool at one moment; every figure is derived from what is really there.
 
     Attributes:
         name: the pool's name.
@@ -126,7 +126,7 @@ class ConnInfo:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample of a pool (contract 9). `time` is a Unix time, waits are milliseconds."""
+    """One sample of a pool. `time` is a Unix time, waits are milliseconds."""
 
     time: float
     leases: int

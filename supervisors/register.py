@@ -94,5 +94,5 @@ class Register:
 
     def _not_found(self, name: str) -> PoolNotFound:
         known = ", ".join(self.names()) or "none"
-        text = f"no pool named {name!r} is running (running: {known}): start it with start_pool"
+        text = f"no pool named {name!r} is running (running: {known}): start it first"
         return PoolNotFound(text, pool=name)

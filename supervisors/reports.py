@@ -31,7 +31,8 @@ def log(supervisor: Any, report: Report) -> Telling | None:
         Name, measurements and metadata of the event that goes with it, if one does.
     """
     level, what = _TEXTS[report.kind]
-    text = f"supervisor {supervisor!r}: child {report.id!r} (pid {report.pid}) {what}: {report.end.reason}"
+    process = "" if report.pid is None else f" (pid {report.pid})"
+    text = f"supervisor {supervisor!r}: child {report.id!r}{process} {what}: {report.end.reason}"
     window = f"; {report.window} restart(s) of at most {report.limit} within {report.period:g} s"
     trace = f"\n{report.end.traceback.rstrip()}" if report.end.traceback and level > logging.INFO else ""
     _log.log(level, "%s%s%s", text, window, trace)

@@ -171,7 +171,7 @@ class PostgresWorker(SqlWorker):
                 told = re.sub(r'("[^"]?")|".*', lambda quoted: quoted[1] or '"***"', told, flags=re.DOTALL)
             raise PermanentError(
                 f"{type(self).__name__}: bad connection parameters: {told}; "
-                'give "postgresql://user@host:5432/dbname", "host=... dbname=..." or keyword arguments of libpq'
+                'give conninfo="postgresql://user@host:5432/dbname" or "host=... dbname=...", or keywords of libpq'
             ) from None
 
     def _refused(self, error: psycopg.OperationalError) -> PermanentError | None:

@@ -8,6 +8,7 @@ from typing import Any
 from actorpool.client.local_link import LocalLink
 from actorpool.client.pool import Pool
 from actorpool.config import PoolConfig
+from actorpool.errors import InvalidConfig
 from actorpool.protocol import HandleFacts
 
 
@@ -24,11 +25,14 @@ class LocalPool(Pool):
         name: for errors and figures.
 
     Raises:
+        InvalidConfig: `config` is no `PoolConfig`.
         PermanentError: a first connection says that retrying is useless.
         Exception: what the worker's `__init__` raised.
     """
 
     def __init__(self, config: PoolConfig, name: str = "local") -> None:
+        if not isinstance(config, PoolConfig):
+            raise InvalidConfig("LocalPool", {"config": f"must be a PoolConfig, not {config!r}"})
         link = LocalLink(config, name)
         link.probe()
         super().__init__(link, name, HandleFacts(config.checkout_timeout, config.call_timeout))

@@ -61,7 +61,7 @@ class State(Enum):
 
 ALIVE = frozenset({State.STARTING, State.RUNNING, State.STOPPING, State.LEAVING})
 
-# The state a user sees; contract words.
+# The state a user sees, in the documentation's words.
 _SHOWN = {
     State.STOPPED: "stopped",
     State.RUNNING: "running",

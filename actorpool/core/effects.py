@@ -85,7 +85,7 @@ class Kill(NamedTuple):
 
 
 class Emit(NamedTuple):
-    """Something worth telling: an event of contract 9."""
+    """Something worth telling: an event of `actorpool.telemetry.events`."""
 
     name: str
     measurements: dict[str, Any]

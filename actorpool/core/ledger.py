@@ -120,7 +120,7 @@ class Ledger(Decider):
         return self.down_cause or self.loss
 
     def state(self, now: float) -> str:
-        """The pool's state in one word (contract 5)."""
+        """The pool's state in one word."""
         if self.draining or self.ending:
             return "draining"
         if self.suspended:

@@ -111,7 +111,7 @@ class Workforce(Ledger):
         self._fail(
             RestartIntensityExceeded(
                 f"pool {self.name!r}: more than {limit} worker crashes within {period:g} s; "
-                "find out why workers die (node.log has their reasons) or raise max_restarts",
+                "find out why workers die (node.log says how each ended) or raise max_restarts",
                 pool=self.name,
             )
         )

@@ -235,7 +235,7 @@ def find(name: str) -> tuple[str, NodeFacts, bytes]:
         known = ", ".join(running()) or "none"
         raise SystemDown(
             f"no node named {name!r} runs (looked in {os.path.dirname(path)}; running: {known}): "
-            f"start it with actorpool.start({name!r}) or `actorpool up`"
+            f"start it with actorpool.start({name!r})"
         )
     if facts.protocol != PROTOCOL:
         raise SystemDown(
