@@ -10,6 +10,7 @@ import contextlib
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -33,6 +34,8 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # run in a shell's background; programs that tests start inherit
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ[TOKEN] = f"{os.getpid()}-{secrets.token_hex(4)}"
     # Short, because the path of a unix socket has at most 107 bytes.
     os.environ["ACTORPOOL_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="apt-")
