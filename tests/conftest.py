@@ -34,7 +34,7 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # run in a shell's background; programs that tests start inherit
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job; programs that tests start inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ[TOKEN] = f"{os.getpid()}-{secrets.token_hex(4)}"
     # Short, because the path of a unix socket has at most 107 bytes.
