@@ -176,6 +176,19 @@ def test_who_queued_during_an_outage_gets_overflow_as_soon_as_it_is_over():
     assert [waiter.open for waiter in waiters] == [True, True, True, False]
 
 
+def test_overflow_is_hired_as_soon_as_nobody_is_down_any_more():
+    kit = Kit(2, max_overflow=1, backoff_max=1.0)
+    kit.error = AWAY
+    kit.lose(1)
+    kit.lose(2)
+    kit.checkouts(3, timeout=60.0)
+    kit.error, kit.obliging = None, False
+    kit.later(1.0)
+    kit.obey(1)
+    kit.later(1.0)
+    assert kit.orders[-2:] == [fx.Open(2), fx.Start(3)]
+
+
 # -- overflow that cannot connect -----------------------------------------------------------------------------
 
 
@@ -258,6 +271,32 @@ def test_a_failure_after_a_permanent_error_that_is_not_permanent_is_tried_again(
     kit.error = None
     kit.later(3.0)
     assert kit.figures == ("ready", 2, 0, 0)
+
+
+def test_who_was_to_try_again_when_all_hope_was_lost_tries_again_when_there_is_hope():
+    kit = Kit(3, max_overflow=0, backoff_max=1.0, health_interval=None)
+    for id, error in ((1, AWAY), (2, NEVER)):
+        kit.error = error
+        kit.lose(id)
+    kit.later(60.0)
+    kit.error = AWAY
+    kit.lose(3)
+    kit.error = None
+    kit.later(3.0)
+    assert kit.figures == ("ready", 3, 0, 0)
+
+
+def test_recycling_while_the_others_follow_makes_no_new_outage():
+    kit = away(3, backoff_max=1.0)
+    kit.error, kit.obliging = None, False
+    kit.later(1.0)
+    kit.obey(kit.core._probing)
+    kit("recycle", "ref")
+    kit.obliging = True
+    kit.oblige()
+    kit.later(1.0)
+    assert kit.answers == {"ref": None}
+    assert kit.figures == ("ready", 3, 0, 0)
 
 
 def test_who_waits_for_a_leased_worker_is_not_told_of_anothers_permanent_error():
@@ -424,6 +463,16 @@ def test_an_overflow_worker_is_kept_for_its_ttl_and_then_stopped():
     assert kit.figures == ("ready", 2, 1, 0)
     kit.later(5.0)
     assert kit.figures == ("ready", 1, 0, 0)
+
+
+def test_a_worker_that_was_watched_for_its_idle_timeout_is_stopped_after_its_ttl_once_it_is_above_size():
+    kit = Kit(1, max_overflow=1, overflow_ttl=5.0, idle_timeout=60.0)
+    kit.checkin(kit.checkout())
+    base, overflow = kit.checkouts(2)
+    kit.checkin(base)
+    kit.later(5.0)
+    assert kit.figures == ("overflow", 0, 0, 1)
+    assert overflow.open
 
 
 def test_a_worker_above_size_that_is_idle_for_too_long_is_stopped():
