@@ -211,7 +211,7 @@ class WorkerActor(Shell):
             try:
                 return portable.dumps(Ok(value, ref))
             except Exception as problem:  # the result does not pickle
-                error = problem
+                error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         return portable.dumps(Err(wire.load_error(self._packed(error)), ref))
 
     def _packed(self, error: BaseException) -> bytes:
@@ -264,7 +264,7 @@ class WorkerActor(Shell):
             try:
                 peer.send(wire.RESULT, ref, portable.dumps(value))
             except Exception as problem:  # the result does not pickle
-                error = problem
+                error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         if error is not None:
             peer.send(wire.ERROR, ref, self._packed(error))
         del value
@@ -312,7 +312,8 @@ class WorkerActor(Shell):
         if not self._fired:
             return error
         if self._fired == signal.SIGALRM:
-            verdict: Exception = CallTimeout(f"the call ran longer than {timeout:g} s and was interrupted")
+            limit = f"longer than {timeout:g} s" if timeout else "into an alarm that it had set itself"
+            verdict: Exception = CallTimeout(f"the call ran {limit} and was interrupted")
         else:
             verdict = LeaseExpired("the lease was taken back and the call that ran under it interrupted")
         verdict.__cause__ = error

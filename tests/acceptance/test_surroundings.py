@@ -330,6 +330,37 @@ def test_workers_killed_all_at_once_are_all_replaced(
         eventually(lambda: p.status().workers == 6)
 
 
+def test_an_alarm_that_user_code_sets_ends_its_own_call_and_nothing_else(pool: Callable[..., actorpool.Pool]) -> None:
+    p = pool()
+    pid = p.pid()
+    with pytest.raises(actorpool.CallTimeout, match="alarm"):
+        p.run(set_alarm, 0.1)
+    assert p.pid() == pid
+    assert p.status().restarts == 0
+
+
+def set_alarm(_connection: Any, seconds: float) -> None:
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    time.sleep(30)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGPIPE, signal.SIGWINCH])
+def test_signals_that_are_not_for_it_leave_a_worker_alone(pool: Callable[..., actorpool.Pool], number: int) -> None:
+    p = pool()
+    pid = p.pid()
+    for _ in range(3):
+        os.kill(pid, number)
+        assert p.pid() == pid
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGSEGV, signal.SIGQUIT, signal.SIGABRT])
+def test_whatever_signal_ends_an_idle_worker_no_call_fails(pool: Callable[..., actorpool.Pool], number: int) -> None:
+    p = pool(max_restarts=100)
+    for turn in range(5):
+        os.kill(p.pid(), number)
+        assert p.echo(turn) == turn
+
+
 def test_a_stopped_worker_does_not_stop_the_pool(
     pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
 ) -> None:
