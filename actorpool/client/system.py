@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
-from actorpool.channel import paths
+from actorpool.channel import paths, wire
 from actorpool.client.pool import Pool
 from actorpool.client.site import Site, node_site
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
@@ -42,6 +42,7 @@ def start(
     log_level: str | int = "WARNING",
     log_file: str | os.PathLike[str] | None = None,
     spin: bool = True,
+    max_message: int = wire.MAX_MESSAGE,
     **options: Any,
 ) -> System:
     """Start a private actor system and wait until it serves.
@@ -58,6 +59,7 @@ def start(
         log_level: from which level on the node's lines go to this process's standard error as well.
         log_file: where the node writes its log; None: `node.log` in its runtime directory.
         spin: whether the two ends of the channel look for an answer for some microseconds before they sleep.
+        max_message: bytes the arguments or the result of one call may have; more is an error of that call only.
 
     Raises:
         InvalidConfig: names every bad or unknown option; or the name is taken by a running node.
@@ -67,10 +69,17 @@ def start(
 
     problems = dict.fromkeys(options, "is no option of start()")
     problems |= _problems(base, metrics_interval, log_level, log_file, spin)
+    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message < 2**32:
+        problems["max_message"] = f"must be a whole number from 1024 to {2**32 - 1}, not {max_message!r}"
     runtime.check_node_name(name)
     if problems:
         raise InvalidConfig("start", problems)
-    settings = {"sinks": sinks.sinks_of(telemetry), "metrics_interval": float(metrics_interval), "spin": spin}
+    settings = {
+        "sinks": sinks.sinks_of(telemetry),
+        "metrics_interval": float(metrics_interval),
+        "spin": spin,
+        "max_message": max_message,
+    }
     if base not in NODE_BASES:
         from actorpool.client.inside import InsideSite  # not at the top: it loads the actors
 
