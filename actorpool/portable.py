@@ -116,6 +116,19 @@ def dumps_call(what: Any, args: tuple[Any, ...], kwargs: Any) -> bytes:
     return dumps((what, args, kwargs))
 
 
+UNSENDABLE_RESULT = "it ran, but its result cannot be sent back: return plain values, such as rows instead of a cursor"
+
+
+def unsendable(problem: Exception, text: str) -> Exception:
+    """What `dumps` raised, as an error of the same type that says which value it was and what to do.
+
+    A user's own exception, from a `__reduce__` or `__getstate__`, is told as it is.
+    """
+    if type(problem) not in (TypeError, AttributeError, pickle.PicklingError):
+        return problem
+    return type(problem)(f"{text} ({problem})")
+
+
 class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
     """cloudpickle, which also takes functions and classes of unimportable modules by value."""
 
@@ -194,4 +207,4 @@ class Letter:
         return (loads, (self.data,))
 
 
-__all__ = ["PROTOCOL", "Letter", "Parcel", "dumps", "dumps_call", "loads"]
+__all__ = ["PROTOCOL", "UNSENDABLE_RESULT", "Letter", "Parcel", "dumps", "dumps_call", "loads", "unsendable"]

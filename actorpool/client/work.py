@@ -39,7 +39,11 @@ class Work:
             Exception: whatever the arguments raise that cannot be pickled.
         """
         if self._payload is None:
-            self._payload = portable.dumps_call(self.what, self.args, self.kwargs)
+            try:
+                self._payload = portable.dumps_call(self.what, self.args, self.kwargs)
+            except Exception as problem:
+                text = f"{self.name} or what it is given cannot be sent to a worker: pass plain values"
+                raise portable.unsendable(problem, text) from None
             if len(self._payload) + wire.CALL_HEAD.size > wire.MAX_MESSAGE:
                 raise wire.too_big(len(self._payload), wire.MAX_MESSAGE, "the arguments")
         return self._payload
