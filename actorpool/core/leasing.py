@@ -26,6 +26,7 @@ from actorpool.errors import (
     TooManyWaiting,
     WorkerUnavailable,
 )
+from actorpool.failures import name_of
 
 
 class Leasing(Sandboxes):
@@ -100,8 +101,8 @@ class Leasing(Sandboxes):
             if self._cut_off:
                 return self._unavailable(0.0)
             return PoolFull(
-                f"pool {self.name!r} is {self.state(now)} ({self.situation(now)}); wait for a worker with block=True, "
-                "or raise size or max_overflow",
+                f"pool {self.name!r} is {self.state(now)} ({self.situation(now)}); "
+                + self._advice("wait for a worker with block=True, or raise size or max_overflow"),
                 pool=self.name,
                 waited=0.0,
                 status=self.status(now),
@@ -116,7 +117,7 @@ class Leasing(Sandboxes):
             self._emit("pool.shed", waiting=len(self.queue))
             return TooManyWaiting(
                 f"pool {self.name!r}: {len(self.queue)} callers are waiting, max_waiting is {limit} "
-                f"({self.situation(now)}); slow the callers down, or raise max_waiting or size",
+                f"({self.situation(now)}); " + self._advice("slow the callers down, or raise max_waiting or size"),
                 pool=self.name,
                 waited=0.0,
                 status=self.status(now),
@@ -208,11 +209,19 @@ class Leasing(Sandboxes):
             return self._unavailable(waited)
         return CheckoutTimeout(
             f"pool {self.name!r}: no worker within {waited:.2f} s ({self.situation(now)}); "
-            "look for a leak or slow calls first, then raise size, max_overflow or checkout_timeout",
+            + self._advice("look for a leak or slow calls first, then raise size, max_overflow or checkout_timeout"),
             pool=self.name,
             waited=waited,
             status=self.status(now),
         )
+
+    def _advice(self, usual: str) -> str:
+        """What to do about a refusal; the usual is of no use where nobody is served on purpose, or nothing is open."""
+        if not self.serving:
+            return f"the pool is {'draining' if self.draining else 'suspended'}: resume() lets it serve again"
+        if not self.leases and self.fleet.incoming:
+            return "its workers are still being started, opened or reset: find out what takes so long"
+        return usual
 
     @property
     def _cut_off(self) -> bool:
@@ -221,9 +230,9 @@ class Leasing(Sandboxes):
         return self.trouble is not None and 0 < staying == self.fleet.count(DOWN) + self.fleet.incoming
 
     def _unavailable(self, waited: float) -> Exception:
-        cause = self.trouble
+        cause = self.trouble or ConnectionError("no reason is known")
         return WorkerUnavailable(
-            f"pool {self.name!r}: no worker can connect ({type(cause).__name__}: {cause})"
+            f"pool {self.name!r}: no worker can connect ({name_of(cause)}: {cause})"
             + ("; it will not be tried again by itself: correct the cause, then recycle() the pool"
                if self.hopeless else f"; waited {waited:.2f} s, and reconnecting goes on with backoff: bring the "
                "resource back, or correct worker_args"),
