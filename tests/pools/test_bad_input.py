@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -180,9 +181,7 @@ class Closed(Worker):
         self.error = error
 
     def open(self) -> None:
-        import shop_errors
-
-        raise getattr(shop_errors, self.error)("we are closed")
+        raise getattr(importlib.import_module("shop_errors"), self.error)("we are closed")
 
 
 ERRORS = """

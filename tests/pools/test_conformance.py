@@ -48,7 +48,13 @@ def systems() -> Iterator[dict[str, actorpool.System]]:
         yield {"node": node, "messages": inside}
 
 
-@pytest.fixture(scope="module", params=KINDS)
+REST = ("dbapi-sqlite3", "alchemy-sqlite")
+"""Kinds whose worker and whose database are each in another kind as well."""
+
+
+@pytest.fixture(
+    scope="module", params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in REST)) for kind in KINDS]
+)
 def bench(
     request: pytest.FixtureRequest, systems: dict[str, actorpool.System], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Bench]:
