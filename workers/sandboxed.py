@@ -122,9 +122,9 @@ class Sandboxed(Transactional):
         """Take the guard away, unless a transaction of the user's goes on after this call."""
         if self.depth or self._left_open:
             return
+        self._guarded = False  # first: an interrupt may come in between
         try:
             self._savepoint(f"RELEASE SAVEPOINT {GUARD}")
-            self._guarded = False
         except Exception:  # a statement has failed, and PostgreSQL takes no other before it is undone
             self._back_to_guard()
 

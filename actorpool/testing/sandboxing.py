@@ -70,7 +70,13 @@ class Sandbox(Pool):
         started = start_time(pid)
         if started is None:
             raise ProcessLookupError(f"no process {pid} runs that could be let into the sandbox of {self.name!r}")
-        self._link.ask(turns.Allow(self._link.sandbox or "", Caller(HOST, pid, started)))
+        self._link.ask(turns.Allow(self._key, Caller(HOST, pid, started)))
+
+    @property
+    def _key(self) -> str:
+        """What the pool knows the sandbox by."""
+        assert self._link.sandbox
+        return self._link.sandbox
 
     def __repr__(self) -> str:
         return f"<sandbox in {super().__repr__()}>"
@@ -141,7 +147,7 @@ class Opening:
         try:
             lease.call(BEGIN_SANDBOX)
             box = self._make_box()
-            self._outside._link.ask(turns.OpenSandbox(box._link.sandbox or "", lease.id))
+            self._outside._link.ask(turns.OpenSandbox(box._key, lease.id))
             self._enter_context(box)
         except MethodNotFound:
             lease.checkin()
@@ -156,8 +162,10 @@ class Opening:
     ) -> None:
         box = self._leave_context()
         assert isinstance(self._lease, Lease)
+        if self._lease.closed:  # a forked child has come out of the block: the sandbox is its parent's
+            return
         try:
-            box._link.ask(turns.CloseSandbox(box._link.sandbox or ""), faults.grace(KILL_TIME) + KILL_TIME)
+            box._link.ask(turns.CloseSandbox(box._key), faults.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)
         finally:
@@ -172,7 +180,7 @@ class Opening:
         try:
             await lease.call(BEGIN_SANDBOX)
             box = self._make_box()
-            await outside._link.ask(turns.OpenSandbox(box._link.sandbox or "", lease.id))
+            await outside._link.ask(turns.OpenSandbox(box._key, lease.id))
             self._enter_context(box)
         except MethodNotFound:
             await lease.checkin()
@@ -187,8 +195,10 @@ class Opening:
     ) -> None:
         box = self._leave_context()
         assert isinstance(self._lease, AsyncLease)
+        if self._lease.closed:
+            return
         try:
-            request: Any = turns.CloseSandbox(box._link.sandbox or "")
+            request: Any = turns.CloseSandbox(box._key)
             await self._outside.aio._link.ask(request, faults.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)

@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 CONFTEST = """
+import pytest
 from actorpool.workers import SqliteWorker
 
 @pytest.fixture(scope="session")
@@ -42,6 +43,7 @@ def test_each_test_has_a_sandbox_of_its_own_and_a_system_for_all(tmp_path: Path)
         "-W", "error",
         conftest=CONFTEST,
         test_it="""
+import pytest
 
 seen = set()
 

@@ -175,6 +175,23 @@ def test_a_forked_child_has_to_be_let_in_and_then_is_in_with_its_inherited_handl
         assert count(box) == 1
 
 
+def test_a_forked_child_that_leaves_the_block_ends_nothing(sqlite: StartPool) -> None:
+    db = sqlite()
+    opening = sandbox(db)
+    with opening as box, box.checkout() as lease:
+        add(lease, 1)
+        child = os.fork()
+        if not child:
+            try:
+                lease.__exit__(None, None, None)
+                opening.__exit__(None, None, None)
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+        add(lease, 2)
+        assert values(box) == [1, 2]
+
+
 def test_a_process_that_does_not_run_cannot_be_let_in(sqlite: StartPool, peer: StartPeer) -> None:
     db = sqlite()
     other = peer(db)
