@@ -211,31 +211,46 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Perform:
-    """Pool → worker, where there is no channel: run a call; as `wire.PERFORM`."""
+class Recall:
+    """Pool → worker: the loan of that number is over; answered by `Returned`."""
 
     number: int
-    work: bytes
 
 
 @dataclass(frozen=True)
-class Performed:
-    """Worker → pool, where there is no channel: a call is done; as `wire.PERFORMED`."""
+class Returned:
+    """Worker → pool: the loan of that number is over, called back or not.
+
+    Attributes:
+        done: what was called in it: method to number of calls, their mean in seconds, and how many raised.
+        last_call: when the last one ended, monotonic seconds; None: there was none.
+        cooldown, close: what the last one asked for.
+    """
 
     worker_id: int
     number: int
-    flags: int
+    done: dict[str, tuple[int, float, int]]
+    last_call: float | None
     cooldown: float
-    data: bytes
+    close: bool
 
 
 @dataclass(frozen=True)
-class NotPerformed:
-    """Worker → pool, where there is no channel: a call was not begun for want of a connection."""
+class Perform:
+    """Pool → worker, where there is no channel: what would be a `wire.PERFORM` frame of that ref."""
+
+    number: int
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Told:
+    """Worker → pool, where there is no channel: what would be a frame about the call of that number."""
 
     worker_id: int
+    kind: int
     number: int
-    error: bytes
+    body: bytes
 
 
 # -- a worker's answer on its way to the caller -------------------------------------------------------------------

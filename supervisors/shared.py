@@ -9,7 +9,6 @@ import gc
 import random
 import select
 import time
-from collections.abc import Callable
 from typing import Any
 
 from actorpool import portable, protocol, sharing
@@ -18,24 +17,24 @@ from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import SharedPoolConfig
 from actorpool.core.backoff import Backoff
+from actorpool.core.connections import Loan
 from actorpool.core.dispatch import Dispatcher
 from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Err, Event, Request, WithConnection
 from actorpool.portable import Parcel
-from actorpool.sharing import Sealed
 from actorpool.status import Sample
 from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, Holder, MessageAsker, MessageCaller
 from actorpool.supervisors.clientele import Clientele
-from actorpool.supervisors.crew import Crew, Hand
+from actorpool.supervisors.crew import Crew
 from actorpool.supervisors.pool_verbs import LATER_ANSWER
 from actorpool.supervisors.shared_callers import ChannelCall, MessageCall
 from actorpool.supervisors.shared_effects import EFFECTS
+from actorpool.supervisors.shared_reports import FRAMES, REPORTS
 from actorpool.supervisors.shared_verbs import VERBS, status
 from actorpool.supervisors.supervised import Supervised
 from actorpool.telemetry import Hub, Samples
 from actorpool.workers.shared import SharedWorkerActor
 
-_OUTCOME = wire.OUTCOME.size
 _HEAD = wire.SHARED_HEAD.size
 _NO_LIMIT = float("inf")
 
@@ -112,20 +111,16 @@ class SharedPoolActor(Supervised, Shell):
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
-        if kind == wire.PERFORMED:
-            flags, cooldown = wire.OUTCOME.unpack_from(body)
-            reply = Sealed(body[_OUTCOME:], bool(flags & wire.FAILED))
-            self._performed(peer.state.id, ref, reply, flags, cooldown)
-        elif kind == wire.SHARED:
+        if kind == wire.SHARED:
             self._call(peer, ref, body)
         elif kind == wire.CONTROL:
             self._on_worker(portable.loads(body))
+        elif kind in FRAMES:
+            FRAMES[kind](self, peer.state.id, ref, body)
         elif kind == wire.CANCEL:
             self.carry_out(self.core.cancel(time.monotonic(), ChannelCall(peer, ref)))
         elif kind == wire.ASK:
             self._ask(portable.loads(body), ChannelAsker(peer, ref))
-        elif isinstance(peer.state, Hand):
-            self._on_worker_frame(peer.state.id, kind, ref, body)
         elif kind == wire.CHECKOUT:
             peer.send(wire.ERROR, ref, wire.dump_error(self._not_leased()))
 
@@ -150,15 +145,9 @@ class SharedPoolActor(Supervised, Shell):
                 body[end:],
                 where=where,
                 timeout=None if timeout == _NO_LIMIT else timeout,
+                direct=True,
             )
         )
-
-    def _on_worker_frame(self, worker: int, kind: int, number: int, body: bytes | memoryview) -> None:
-        if kind == wire.NOT_STARTED:
-            error = _as_exception(wire.load_error(body))
-            self.carry_out(self.core.not_run(time.monotonic(), worker, number, error))
-        elif kind == wire.ERROR:  # the answer was too long for a frame
-            self._performed(worker, number, Sealed(body, True), wire.FAILED, 0.0)
 
     def on_gone(self, peer: Peer) -> None:
         """A client closed its end: its waiting calls are removed. (A worker's end is told by its death.)"""
@@ -211,6 +200,7 @@ class SharedPoolActor(Supervised, Shell):
         if verb is None:
             asker.answer(self._not_leased())  # it was taken for a pool of the other kind
             return
+        self._catch_up()
         try:
             self._changed = True
             answer = verb(self, request, asker)
@@ -219,67 +209,26 @@ class SharedPoolActor(Supervised, Shell):
         if answer is not LATER_ANSWER:
             asker.answer(answer)
 
+    def _catch_up(self) -> None:
+        """Hear what workers have said of connections that are lent: the asker may know it already."""
+        for worker, connection in list(self.core.workers.items()):
+            if isinstance(connection.running, Loan):
+                _drain(self.crew.hand(worker).peer)
+
     def _not_leased(self) -> PoolNotFound:
         text = f"{self.name!r} is a shared pool, which lends nothing: call it through system.shared_pool({self.name!r})"
         return PoolNotFound(text, pool=self.name)
 
     # -- incoming: workers, deaths, time --------------------------------------------------------------------------
 
-    def _performed(self, worker: int, number: int, reply: Sealed, flags: int, cooldown: float) -> None:
-        self.carry_out(
-            self.core.done(
-                time.monotonic(),
-                worker,
-                number,
-                reply,
-                failed=reply.failed,
-                cooldown=cooldown,
-                close=bool(flags & wire.CLOSE),
-            )
-        )
-
-    def _on_worker(self, message: Any) -> bool:
+    def _on_worker(self, report: Any) -> bool:
         """A worker's report, whichever way it came; False for anything else."""
-        handler = _REPORTS.get(type(message))
+        handler = REPORTS.get(type(report))
         if handler is None:
             return False
         self._changed = True
-        handler(self, message)
+        handler(self, report)
         return True
-
-    def _worker_started(self, message: protocol.Started) -> None:
-        self.crew.attach(message.worker_id, message.pid)
-        self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id, message.pid))
-
-    def _start_failed(self, message: protocol.StartFailed) -> None:
-        error = _as_exception(wire.load_error(message.error.data))
-        self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, error))
-
-    def _opened(self, message: sharing.Opened) -> None:
-        now, worker = time.monotonic(), message.worker_id
-        try:
-            resource = message.resource.open()
-        except Exception as error:  # a user's value that cannot be rebuilt here
-            self.carry_out(self.core.open_failed(now, worker, error, True))
-        else:
-            self.carry_out(self.core.opened(now, worker, message.took, resource, message.methods))
-
-    def _open_failed(self, message: protocol.OpenFailed) -> None:
-        error = _as_exception(wire.load_error(message.error.data))
-        now, worker = time.monotonic(), message.worker_id
-        self.carry_out(self.core.open_failed(now, worker, error, message.permanent, message.retry_after))
-
-    def _lost(self, message: protocol.Lost) -> None:
-        error = _as_exception(wire.load_error(message.error.data))
-        self.carry_out(self.core.lost(time.monotonic(), message.worker_id, error))
-
-    def _performed_message(self, message: sharing.Performed) -> None:
-        reply = Sealed(message.data, bool(message.flags & wire.FAILED))
-        self._performed(message.worker_id, message.number, reply, message.flags, message.cooldown)
-
-    def _not_performed(self, message: sharing.NotPerformed) -> None:
-        error = _as_exception(wire.load_error(message.error))
-        self.carry_out(self.core.not_run(time.monotonic(), message.worker_id, message.number, error))
 
     def _worker_gone(self, id: int) -> None:
         try:
@@ -352,7 +301,7 @@ class SharedPoolActor(Supervised, Shell):
 
     def observe(self) -> None:
         """Have the core speak of every call only while somebody listens."""
-        self.core.observed = self.hub.wants("call.done")
+        self.carry_out(self.core.observe(time.monotonic(), self.hub.wants("call.done")))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -371,7 +320,7 @@ class SharedPoolActor(Supervised, Shell):
 
 
 def _drain(peer: Peer | None) -> None:
-    """Take in what a dead worker has sent before it died."""
+    """Take in what a worker has sent so far."""
     if peer is None or not peer.open:
         return
     poll = select.poll()
@@ -379,18 +328,3 @@ def _drain(peer: Peer | None) -> None:
     while peer.open and poll.poll(0):
         if not peer.receive():
             return
-
-
-def _as_exception(error: BaseException) -> Exception:
-    return error if isinstance(error, Exception) else RuntimeError(repr(error))
-
-
-_REPORTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
-    protocol.Started: SharedPoolActor._worker_started,
-    protocol.StartFailed: SharedPoolActor._start_failed,
-    protocol.OpenFailed: SharedPoolActor._open_failed,
-    protocol.Lost: SharedPoolActor._lost,
-    sharing.Opened: SharedPoolActor._opened,
-    sharing.Performed: SharedPoolActor._performed_message,
-    sharing.NotPerformed: SharedPoolActor._not_performed,
-}

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol, sharing
+from actorpool import portable, protocol, sharing
 from actorpool.actor import log
 from actorpool.channel import wire
 from actorpool.core import connections as cx
@@ -25,12 +25,23 @@ def run(pool: SharedPoolActor, effect: cx.Run) -> None:
     if hand.peer is not None:
         hand.peer.send(wire.PERFORM, call.number, call.payload)
     else:
-        pool.send(hand.address, sharing.Perform(call.number, bytes(call.payload)))
+        pool.send(hand.address, sharing.Perform(call.number, call.payload))
 
 
 def deliver(pool: SharedPoolActor, effect: cx.Deliver) -> None:
     """Pass a worker's answer on."""
-    effect.call.ref.deliver(effect.reply)  # type: ignore[attr-defined]
+    call, reply, loan = effect
+    way: Any = call.ref
+    if loan is None:
+        way.deliver(reply)
+    else:
+        assert call.connection is not None
+        way.lend(reply, loan.number, call.connection.pid, portable.dumps(tuple(call.connection.meters)))
+
+
+def recall(pool: SharedPoolActor, effect: cx.Recall) -> None:
+    """Have a worker end a loan."""
+    pool.crew.tell(effect.worker, sharing.Recall(effect.number))
 
 
 def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
@@ -99,6 +110,7 @@ def stopped(pool: SharedPoolActor, _effect: fx.Stopped) -> None:
 EFFECTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
     cx.Run: run,
     cx.Deliver: deliver,
+    cx.Recall: recall,
     cx.Launch: launch,
     cx.Interrupt: interrupt,
     cx.Log: note,

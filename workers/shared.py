@@ -1,40 +1,71 @@
-"""The actor that hosts a worker of a shared pool: no leases; every call comes from the pool, one at a time.
+"""The actor that hosts a worker of a shared pool: every call comes from the pool, one at a time, or under a loan.
 
-The pool sends the next call once this one is answered. What a caller needs to know of the connection (a pause, its
-end) goes with the answer or before it, so nothing is begun that ought not to be.
+What the pool needs to know of the connection (a pause, its end) goes with the answer or before it, so nothing is begun
+that ought not to be. A loan lets one client send its calls here itself, until it is called back; its number is higher
+than that of any call before, and what has come from the pool since then ends it.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 from actorpool import portable, protocol, sharing
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
+from actorpool.core.connections import Meter
 from actorpool.errors import PermanentError
 from actorpool.portable import Parcel
 from actorpool.workers.actor import WorkerActor
 from actorpool.workers.base import Reply, RetryAfter
 from actorpool.workers.session import Session, Unavailable
 
+_EXPIRED = portable.dumps(("expired", None))
+
+
+class Outcome(NamedTuple):
+    """What came of a call: the packed value, or the packed exception."""
+
+    failed: bool
+    data: bytes
+    cooldown: float = 0.0
+    close: bool = False
+
+    @property
+    def head(self) -> bytes:
+        """The part of its frame that is for the pool."""
+        return wire.OUTCOME.pack(wire.FAILED * self.failed | wire.CLOSE * self.close, self.cooldown)
+
 
 class SharedWorkerActor(WorkerActor):
     """Hosts one connection that many callers share. All of it runs in the worker's own process."""
 
+    _fence = 0
+    _loan = 0
+    _method = ""
+    _meters: dict[str, Meter]
+    _last_call: float | None = None
+
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
-        """A call, or an order of the pool."""
-        if kind == wire.PERFORM:
-            self._perform(peer, ref, body)
+        """A call of the pool's or of a client's, or an order of the pool."""
+        if kind == wire.CALL:
+            self._perform_lent(peer, ref, body)
+        elif kind == wire.PERFORM:
+            peer.send(*self._performed(ref, body))
         else:
             super().on_frame(peer, kind, ref, body)
 
     def _on_control(self, message: Any) -> bool:
-        if isinstance(message, protocol.Open) and self.session is not None:
-            self._connect(self.session)
-        elif isinstance(message, sharing.Perform) and self.session is not None:
-            self._perform_message(message)
+        session = self.session
+        if isinstance(message, protocol.Open) and session is not None:
+            self._connect(session)
+        elif isinstance(message, sharing.Perform) and session is not None:
+            kind, number, data, *head = self._performed(message.number, message.body)
+            self._tell(sharing.Told(self._id, kind, number, b"".join((*head, data))))
+        elif isinstance(message, sharing.Recall):
+            self._fence = message.number + 1
+            self._give_back(message.number)
         else:
             return super()._on_control(message)
         return True
@@ -55,44 +86,42 @@ class SharedWorkerActor(WorkerActor):
 
     # -- calls ----------------------------------------------------------------------------------------------
 
-    def _perform(self, peer: Peer, number: int, body: bytes | memoryview) -> None:
+    def _performed(self, number: int, body: bytes | memoryview) -> tuple[Any, ...]:
+        """Run a call for the pool: the frame of its answer."""
+        self._fence = number
         session = self.session
         assert session is not None
         if not session.connected:
-            peer.send(wire.NOT_STARTED, number, self._packed(_why_not(session)))
-            return
-        flags, cooldown, data = self._outcome(session, body)
-        peer.send(wire.PERFORMED, number, data, wire.OUTCOME.pack(flags, cooldown))
-        if flags & wire.CLOSE:
+            why = session.lost or ConnectionError("the connection was closed")
+            return wire.NOT_STARTED, number, self._packed(why)
+        outcome = self._run(session, body)
+        if outcome.close:
             session.close()
+        return wire.PERFORMED, number, outcome.data, outcome.head
 
-    def _perform_message(self, message: sharing.Perform) -> None:
-        session = self.session
-        assert session is not None
-        if not session.connected:
-            packed = self._packed(_why_not(session))
-            self._tell(sharing.NotPerformed(self._id, message.number, packed))
-            return
-        flags, cooldown, data = self._outcome(session, message.work)
-        self._tell(sharing.Performed(self._id, message.number, flags, cooldown, data))
-        if flags & wire.CLOSE:
-            session.close()
-
-    def _outcome(self, session: Session, body: bytes | memoryview) -> tuple[int, float, bytes]:
-        """Run a call: the flags, the cooldown and the packed value (or exception) of its answer."""
-        value, error = self._try(functools.partial(_run, session, body))
+    def _run(self, session: Session, body: bytes | memoryview) -> Outcome:
+        self._method = ""
+        value, error = self._try(functools.partial(self._call, session, body))
         del body  # a long argument is not kept while its result is on the way
         if self._fired:
             self._put_in_order(session)
-        flags, cooldown = 0, 0.0
+        cooldown, close = 0.0, False
         if isinstance(value, Reply):
-            flags, cooldown, value = wire.CLOSE if value.close else 0, value.cooldown, value.value
+            value, cooldown, close = value.value, value.cooldown, value.close
         if error is None:
             try:
-                return flags, cooldown, portable.dumps(value)
+                return Outcome(False, portable.dumps(value), cooldown, close)
             except Exception as problem:  # the result does not pickle
                 error = problem
-        return flags | wire.FAILED, cooldown, self._packed(error)
+        return Outcome(True, self._packed(error), cooldown, close)
+
+    def _call(self, session: Session, body: bytes | memoryview) -> Any:
+        method, args, kwargs = portable.loads(body)
+        if isinstance(args, Parcel):  # the call came as a message
+            args, kwargs = args.open(), kwargs.open()
+        if method in session.methods:
+            self._method = method
+        return session.run(method, args, kwargs)
 
     def _put_in_order(self, session: Session) -> None:
         """A call was broken into, perhaps in the middle of a conversation: the worker's `reset` cleans up after it."""
@@ -101,16 +130,45 @@ class SharedWorkerActor(WorkerActor):
         except Unavailable as gone:
             self._tell_lost(gone.error)
 
+    # -- loans ----------------------------------------------------------------------------------------------
 
-def _run(session: Session, body: bytes | memoryview) -> Any:
-    method, args, kwargs = portable.loads(body)
-    if isinstance(args, Parcel):  # the call came as a message
-        args, kwargs = args.open(), kwargs.open()
-    return session.run(method, args, kwargs)
+    def _perform_lent(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+        """Run a call that a client has sent itself, if its loan is still good."""
+        loan, _flags, _timeout = wire.CALL_HEAD.unpack_from(body)
+        session = self.session
+        if session is None or loan < self._fence or not session.connected:
+            peer.send(wire.NOT_STARTED, ref, _EXPIRED)
+            return
+        if loan != self._loan:
+            self._loan = self._fence = loan
+            self._meters, self._last_call = {}, None
+        began = time.monotonic()
+        outcome = self._run(session, memoryview(body)[wire.CALL_HEAD.size :])
+        del body
+        self._last_call = time.monotonic()
+        self._measure(self._last_call - began, outcome.failed)
+        if outcome.cooldown or outcome.close or not session.connected:  # the pool knows before the caller does
+            self._fence = loan + 1
+            self._give_back(loan, outcome.cooldown, outcome.close)
+        peer.send(wire.ERROR if outcome.failed else wire.RESULT, ref, outcome.data)
+        if outcome.close:
+            session.close()
 
+    def _measure(self, took: float, failed: bool) -> None:
+        meter = self._meters.get(self._method)
+        if meter is None:
+            if not self._method:  # it got no further than its arguments
+                return
+            meter = self._meters[self._method] = Meter()
+        meter.add(took, failed)
 
-def _why_not(session: Session) -> Exception:
-    return session.lost or ConnectionError("the connection was closed")
+    def _give_back(self, loan: int, cooldown: float = 0.0, close: bool = False) -> None:
+        """Tell the pool what was done in a loan, which is over; once."""
+        done, last_call = {}, None
+        if loan == self._loan:
+            done = {name: (meter.count, meter.mean, meter.errors) for name, meter in self._meters.items()}
+            self._loan, last_call = 0, self._last_call
+        self._tell(sharing.Returned(self._id, loan, done, last_call, cooldown, close))
 
 
 def _packed_resource(session: Session) -> Parcel:

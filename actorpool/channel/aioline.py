@@ -27,7 +27,7 @@ _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLines] = weakre
 class AioLine(Connection):
     """A connection to a lane, multiplexed by ref. Belongs to one event loop."""
 
-    __slots__ = ("_last", "_loop", "_refs", "path", "pid", "waiting")
+    __slots__ = ("_last", "_loop", "_refs", "loans", "path", "pid", "waiting")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, path: str) -> None:
         self.open = False
@@ -43,6 +43,7 @@ class AioLine(Connection):
             raise
         super().__init__(sock, self._answered, wire.MAX_MESSAGE)
         self.path = path
+        self.loans: dict[bytes, Any] = {}  # as of a `Line`
         self.waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
         self._loop = weakref.ref(loop)  # the loop's lines are kept by the loop, not the other way round
         self._refs = itertools.count(1)

@@ -66,6 +66,12 @@ def pool_ended(pool: str, method: str) -> WorkerDied:
     return WorkerDied(f"{text}; it is not run again by itself", pool=pool)
 
 
+def lent_died(pool: str, method: str) -> WorkerDied:
+    """The process of a shared connection ended while it had a call that came straight from here."""
+    text = f"shared pool {pool!r}: the process of the connection died while it ran {method!r}"
+    return WorkerDied(f"{text}; the call may have taken effect and was not repeated", pool=pool)
+
+
 def shared_timeout(pool: str, method: str, waited: float) -> CallTimeout:
     """A shared pool itself did not answer in time."""
     text = f"shared pool {pool!r} has not answered {method!r} within {waited:.2f} s: its process hangs"
@@ -158,7 +164,7 @@ def not_found(pool: str, known: list[str]) -> PoolNotFound | None:
     if pool in known:
         return None
     names = ", ".join(known) or "none"
-    return PoolNotFound(f"no pool named {pool!r} is running (running: {names}): start it with start_pool", pool=pool)
+    return PoolNotFound(f"no pool named {pool!r} is running (running: {names}): start it first", pool=pool)
 
 
 def pool_down(pool: str, what: str, waited: float) -> PoolDown:

@@ -8,15 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool import sharing
 from actorpool.client.endpoint import Endpoint
-from actorpool.client.shared_link import SharedChannel, SharedLink, SharedMail
+from actorpool.client.shared_link import STARTING, SharedChannel, SharedLink, SharedMail
 from actorpool.status import ConnInfo
 
 if TYPE_CHECKING:
     from actorpool.client.shared_aio import AsyncSharedPool
-
-STARTING = 10.0
-"""Seconds beyond its timeout that `add` waits for the pool's verdict: a new process has to be made."""
-
 
 class SharedPool:
     """A handle of a shared pool: thread-safe, fork-safe, picklable, cheap.

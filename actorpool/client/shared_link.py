@@ -1,7 +1,7 @@
 """The ways to a shared pool: over the channel, and by Thespian's messages.
 
-Questions are asked again when the pool is restarted meanwhile. A call is not: once the pool may have read it, it may
-have taken effect.
+Questions are asked again when the pool is restarted meanwhile. A call is not: once the pool (or, under a loan, the
+worker) may have read it, it may have taken effect.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import functools
 import time
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actorpool import portable
 from actorpool.channel import line as lines
@@ -18,38 +18,110 @@ from actorpool.channel import wire
 from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.client import faults
 from actorpool.client.channel_link import PoolAsker
+from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import pauses
 from actorpool.client.message_link import PoolMail
 from actorpool.sharing import CallAll, CancelCall, SharedCall
 
+if TYPE_CHECKING:
+    from actorpool.channel.aioline import AioLine
+
+MAX_LOANS = 64
+"""Loans that one line keeps; only a program that calls as many resources by turns forgets some, and asks the pool."""
 REACH = 5.0
 """Seconds to find the pool's process again, for a call without a timeout of its own."""
+STARTING = 10.0
+"""Seconds beyond its timeout that `add` waits for the pool's verdict: a new process has to be made."""
 _NO_LIMIT = float("inf")
 
 
+class Route(NamedTuple):
+    """Where calls of a method to a resource go: two pickles, and the name."""
+
+    resource: bytes
+    data: bytes
+    method: str
+
+
 @functools.lru_cache(maxsize=256)
-def _known_route(resource: Any, method: str) -> bytes:
-    return portable.dumps((resource, method))
+def _known_route(resource: Any, method: str) -> Route:
+    return Route(portable.dumps(resource), portable.dumps((resource, method)), method)
 
 
-def frame_parts(
-    resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any
-) -> tuple[bytes, bytes, bytes]:
-    """The parts of a `SHARED` frame: where it may go (two pickles), and what the worker gets.
+class Work:
+    """A call as its frame will say it.
+
+    Args:
+        resource, method, args, kwargs, where, timeout: as of `SharedPool.call`.
 
     Raises:
         Exception: whatever a user's value raises that cannot be pickled.
     """
-    try:
-        route = _known_route(resource, method)  # a program has but a few different ones
-    except TypeError:  # not hashable: no connection's resource, as the pool will say
-        route = portable.dumps((resource, method))
-    return route, b"" if where is None else portable.dumps(where), portable.dumps_call(method, args, kwargs)
+
+    __slots__ = ("payload", "route", "timeout", "where")
+
+    def __init__(
+        self,
+        resource: Any,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        where: Any,
+        timeout: float | None,
+    ) -> None:
+        try:
+            self.route = _known_route(resource, method)  # a program has but a few different ones
+        except TypeError:  # not hashable: no connection's resource, as the pool will say
+            self.route = _known_route.__wrapped__(resource, method)
+        self.where = b"" if where is None else portable.dumps(where)
+        self.payload = portable.dumps_call(method, args, kwargs)
+        self.timeout = timeout
+
+    def head(self, timeout: float | None) -> bytes:
+        """The first part of its frame's body; `timeout`: what is left of it, in seconds."""
+        data, where = self.route.data, self.where
+        return wire.SHARED_HEAD.pack(_NO_LIMIT if timeout is None else timeout, len(data), len(where)) + data + where
 
 
-def head(timeout: float | None, route: bytes, where: bytes) -> bytes:
-    """The first part of a `SHARED` frame's body."""
-    return wire.SHARED_HEAD.pack(_NO_LIMIT if timeout is None else timeout, len(route), len(where)) + route + where
+class Loan:
+    """A connection that the pool has lent to one line, which is alone with it: calls may go straight to the worker.
+
+    Args:
+        path: the worker's socket.
+        number: of the loan.
+        methods: what the pool would send to this connection.
+    """
+
+    __slots__ = ("head", "methods", "path")
+
+    def __init__(self, path: str, number: int, methods: frozenset[str]) -> None:
+        self.path = path
+        self.methods = methods
+        self.head = wire.CALL_HEAD.pack(number, 0, 0.0)
+
+
+def keep_loan(line: Line | AioLine, endpoint: Endpoint, route: Route, body: bytes | memoryview) -> bytes | memoryview:
+    """Note the loan that a `LENT` frame tells; the value that is in the frame as well."""
+    number, pid, length = wire.LOAN_HEAD.unpack_from(body)
+    end = wire.LOAN_HEAD.size + length
+    if len(line.loans) >= MAX_LOANS:
+        line.loans.clear()
+    methods = frozenset(portable.loads(body[wire.LOAN_HEAD.size : end]))
+    line.loans[route.resource] = Loan(endpoint.worker(pid), number, methods)
+    return body[end:]
+
+
+def take_loan(line: Line | AioLine, work: Work) -> Loan | None:
+    """The loan by which a call can go straight to its worker. It is the taker's until he puts it back."""
+    route = work.route
+    if not line.loans or work.timeout is not None or work.where:
+        return None
+    loan: Loan | None = line.loans.pop(route.resource, None)
+    return loan if loan is not None and route.method in loan.methods else None
+
+
+Answer = tuple[int, Any]
+"""Kind and body of a frame."""
 
 
 class SharedChannel(PoolAsker):
@@ -59,8 +131,8 @@ class SharedChannel(PoolAsker):
         self, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any, timeout: Any
     ) -> Any:
         """Have a method called on one connection and return its result; see `SharedPool.call`."""
-        route, where, payload = frame_parts(resource, method, args, kwargs, where)
-        kind, body = self._once(wire.SHARED, payload, (route, where), method, timeout)
+        work = Work(resource, method, args, kwargs, where, timeout)
+        kind, body = self._lent(work) or self._once(wire.SHARED, work.payload, work, method, timeout)
         if kind == wire.RESULT:
             return faults.result(body)
         raise wire.load_error(body)
@@ -72,9 +144,9 @@ class SharedChannel(PoolAsker):
             return faults.result(body)
         raise wire.load_error(body)
 
-    def _once(
-        self, kind: int, body: bytes, way: tuple[bytes, bytes] | None, method: str, timeout: float | None
-    ) -> tuple[int, bytes | memoryview]:
+    # -- by the pool ----------------------------------------------------------------------------------------
+
+    def _once(self, kind: int, body: bytes, work: Work | None, method: str, timeout: float | None) -> Answer:
         """Send a frame that must not be read twice, and wait for its answer."""
         began = time.perf_counter()
         reach = began + (REACH if timeout is None else timeout)
@@ -83,7 +155,7 @@ class SharedChannel(PoolAsker):
             try:
                 line = self._line(pause, began, reach)
                 left = timeout if timeout is None or not pause else max(reach - time.perf_counter(), 0.0)
-                return self._exchange(line, kind, body, b"" if way is None else head(left, *way), deadline)
+                return self._exchange(line, kind, body, work, left, deadline)
             except NotDelivered:
                 lines.forget(self.path)
             except Gone:
@@ -94,20 +166,54 @@ class SharedChannel(PoolAsker):
         raise AssertionError
 
     def _exchange(
-        self, line: Line, kind: int, body: bytes, lead: bytes, deadline: float | None
-    ) -> tuple[int, bytes | memoryview]:
+        self, line: Line, kind: int, body: bytes, work: Work | None, left: float | None, deadline: float | None
+    ) -> Answer:
         ref = line.new_ref()
         try:
-            line.send(kind, ref, body, lead, deadline)
-            answer = line.receive(ref, deadline)
+            line.send(kind, ref, body, b"" if work is None else work.head(left), deadline)
+            kind, answer = line.receive(ref, deadline)
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or interrupted: nobody waits for it any more
             with suppress(NotDelivered, TimedOut):
                 line.send(wire.CANCEL, ref)
             raise
+        if kind == wire.LENT:
+            assert work is not None
+            kind, answer = wire.RESULT, keep_loan(line, self.endpoint, work.route, answer)
+        lines.give(line)
+        return kind, answer
+
+    # -- straight to the worker -----------------------------------------------------------------------------
+
+    def _lent(self, work: Work) -> Answer | None:
+        """The answer of the worker whose connection is lent to a free line; None: the pool is to be asked."""
+        line = lines.take_free(self.path)
+        if line is None:
+            return None
+        loan = take_loan(line, work)
+        answer = None
+        if loan is not None:
+            answer = self._straight(loan, work)
+            if answer is not None:
+                line.loans[work.route.resource] = loan
         lines.give(line)
         return answer
+
+    def _straight(self, loan: Loan, work: Work) -> Answer | None:
+        try:
+            worker = lines.take(loan.path, self.endpoint.seconds)
+            ref = worker.new_ref()
+            worker.send(wire.CALL, ref, work.payload, loan.head)
+            answer = worker.receive(ref)
+        except NotDelivered:  # it was not read: the pool finds another one
+            lines.forget(loan.path)
+            return None
+        except Gone:
+            lines.forget(loan.path)
+            raise faults.lent_died(self.pool, work.route.method) from None
+        lines.give(worker)
+        return None if answer[0] == wire.NOT_STARTED else answer
 
 
 class SharedMail(PoolMail):

@@ -100,6 +100,7 @@ class Call:
         arrived: monotonic seconds.
         deadline: when it is given up, monotonic seconds, or None.
         gather: the call belongs to a `map`: it stays with its connection, and its outcome goes there.
+        direct: the caller could as well send such a call to the worker itself, see `Loan`.
     """
 
     number: int
@@ -112,6 +113,7 @@ class Call:
     arrived: float
     deadline: float | None
     gather: Gather | None = None
+    direct: bool = False
     connection: Connection | None = None
     started: float = 0.0
     answered: bool = False
@@ -126,6 +128,26 @@ class Call:
     def running(self) -> bool:
         """Whether its connection has begun it and not answered yet."""
         return self.connection is not None and self.connection.running is self
+
+
+class Loan:
+    """A connection lent to the one caller that uses it: its calls go straight to the worker until somebody else comes.
+
+    For everybody else it is what the connection runs; it is called back as soon as anybody waits for it.
+
+    Args:
+        number: grows with the calls of the pool; a worker refuses one that is lower than what it has seen.
+        caller: who has it.
+    """
+
+    __slots__ = ("asking", "caller", "number", "recalled")
+
+    def __init__(self, number: int, caller: Hashable) -> None:
+        self.number = number
+        self.caller = caller
+        self.recalled = False
+        self.asking: list[Any] = []
+        """Requests that are answered once the worker has told what was done in it."""
 
 
 class Deadlines:
@@ -179,14 +201,21 @@ class Meter:
         self.mean += (took - self.mean) / min(self.count, MEMORY)
         self.errors += failed
 
+    def merge(self, count: int, mean: float, errors: int) -> None:
+        """Count calls that were measured elsewhere."""
+        known = min(self.count, MEMORY)
+        self.count += count
+        self.mean += (mean - self.mean) * count / (known + count)
+        self.errors += errors
+
 
 class Connection:
     """One connection: settings, state, queue and figures. Its worker's process may change; it stays."""
 
     __slots__ = (
-        "add_until", "adding", "cause", "connected_at", "extra", "free_at", "id", "kill_at", "last_call", "meters",
-        "pid", "popped", "proven", "queue", "resource", "restarts", "retry", "retry_at", "revive", "running", "spec",
-        "state", "ttl", "worker",
+        "add_until", "adding", "cause", "connected_at", "extra", "free_at", "id", "in_row", "kill_at", "last_call",
+        "last_caller", "meters", "pid", "popped", "proven", "queue", "resource", "restarts", "retry", "retry_at",
+        "revive", "running", "spec", "state", "ttl", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -211,7 +240,10 @@ class Connection:
         """Why it is not open."""
         self.meters: dict[str, Meter] = {}
         self.queue: OrderedDict[int, Call] = OrderedDict()
-        self.running: Call | None = None
+        self.running: Call | Loan | None = None
+        self.last_caller: Hashable = None
+        self.in_row = 0
+        """How many of the last calls were of the last caller."""
         self.connected_at: float | None = None
         self.last_call: float | None = None
         self.proven = False
@@ -239,7 +271,7 @@ class Connection:
     @property
     def ahead(self) -> int:
         """How many calls a new one would wait for."""
-        return len(self.queue) + (self.running is not None)
+        return len(self.queue) + isinstance(self.running, Call)
 
     def expired(self, now: float) -> bool:
         """Whether its time to live is over."""
@@ -324,10 +356,18 @@ class Run(NamedTuple):
 
 
 class Deliver(NamedTuple):
-    """Pass the worker's own answer, unopened, on to the caller of `call`."""
+    """Pass the worker's own answer, unopened, on to the caller of `call`; with a loan, if it gets one."""
 
     call: Call
     reply: Any
+    loan: Loan | None = None
+
+
+class Recall(NamedTuple):
+    """Have the worker refuse further calls of the loan of that number, and tell what was done in it."""
+
+    worker: int
+    number: int
 
 
 class Interrupt(NamedTuple):

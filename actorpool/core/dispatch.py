@@ -4,7 +4,8 @@ Many callers share each connection through its queue; there is no lease. The she
 that happens and carries the returned effects out, in order; it asks `deadline()` when to call `tick()`. Whatever
 names callers and requests is opaque; worker ids and call numbers only grow, so late news of an old one falls through.
 
-Layers: `roster` (records, figures) <- `upkeep` (processes, connections) <- `routing` (calls) <- this (requests, time).
+Layers: `roster` (records, figures) <- `loans` (lending) <- `upkeep` (processes, connections) <- `routing` (calls)
+<- this (requests, time).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from actorpool.core.connections import DRAINING, ENDING, LIVE, Connection, Gather
+from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Gather, Loan
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer
 from actorpool.core.roster import check_settings
@@ -35,7 +36,12 @@ class Dispatcher(Routing):
     def info(self, now: float, ref: Any, id: int) -> None:
         """Answer a connection's `ConnInfo`, or `UnknownConnection`."""
         connection = self.connections.get(id)
-        self._do(Answer(ref, self._unknown(id) if connection is None else connection.info(now, self.epoch)))
+        if connection is None:
+            self._do(Answer(ref, self._unknown(id)))
+        elif isinstance(connection.running, Loan):
+            self._tell_later(connection, connection.running, ref, now)
+        else:
+            self._do(Answer(ref, connection.info(now, self.epoch)))
 
     @decides
     def extra(self, now: float, ref: Any, id: int, value: Any) -> None:
@@ -70,6 +76,7 @@ class Dispatcher(Routing):
                 setattr(connection, name, value)
             if "ttl" in settings:
                 self._watch_ttl(connection)
+                self._recall(connection)  # a call is to meet its expiry
         self._do(Answer(ref, len(chosen)))
 
     @decides
@@ -139,6 +146,16 @@ class Dispatcher(Routing):
         """
         for call in [call for call in self.calls.values() if call.caller == caller]:
             self._forget(call, now)
+        for connection in self.connections.values():
+            if isinstance(connection.running, Loan) and connection.running.caller == caller:
+                self._recall(connection)
+
+    @decides
+    def observe(self, now: float, observed: bool) -> None:
+        """Tell every call from now on, or no longer; then none may go past the pool."""
+        self.observed = observed
+        for connection in self.connections.values():
+            self._recall(connection)
 
     @decides
     def stop(self, now: float, ref: Any, timeout: float) -> None:
@@ -159,7 +176,7 @@ class Dispatcher(Routing):
         """Those that still run a call: fail it, interrupt it, and have the process end."""
         for connection in list(self.connections.values()):
             call, connection.running = connection.running, None
-            if call is not None and not call.answered:
+            if isinstance(call, Call) and not call.answered:
                 self._fail(call, self._stopped())
             self._drop(connection, now, interrupt=True)
 

@@ -1,7 +1,7 @@
 """The connections of a shared pool by id and by resource, and what is told about them. Decides nothing.
 
-`Dispatcher` is built in layers, each on the one before: `Roster` (records, figures, texts) <- `Upkeep` (worker
-processes and their connections) <- `Routing` (calls) <- `Dispatcher` (requests and time).
+`Dispatcher` is built in layers, each on the one before: `Roster` (records, figures, texts) <- `Loans` (lending) <-
+`Upkeep` (worker processes and their connections) <- `Routing` (calls) <- `Dispatcher` (requests and time).
 """
 
 from __future__ import annotations

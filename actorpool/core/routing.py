@@ -7,10 +7,10 @@ because its time is over, or because its connection is (then it goes to another 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from typing import Any
 
-from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Deliver, Gather, Interrupt, Run
+from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Deliver, Gather, Interrupt, Loan, Run
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Kill
 from actorpool.core.upkeep import Upkeep
@@ -42,6 +42,7 @@ class Routing(Upkeep):
         *,
         where: Any = None,
         timeout: float | None = None,
+        direct: bool = False,
     ) -> None:
         """Run a method on the connection to `resource` with the least expected wait; ends in `Deliver` or `Answer`.
 
@@ -51,11 +52,14 @@ class Routing(Upkeep):
             payload: what the worker needs; passed on in `Run`.
             where: see `Roster._fits`.
             timeout: seconds from now, waiting and running together, or None.
+            direct: the caller could as well send such a call to the worker itself, see `Loan`.
         """
         if ref in self.calls:
             return
         deadline = None if timeout is None else now + timeout
-        call = Call(next(self._numbers), ref, caller, resource, method, payload, where, now, deadline)
+        direct = direct and timeout is None and where is None
+        number = next(self._numbers)
+        call = Call(number, ref, caller, resource, method, payload, where, now, deadline, direct=direct)
         if self.stopping:
             self._fail(call, self._stopped())
             return
@@ -156,6 +160,8 @@ class Routing(Upkeep):
             self._run(call, connection, now)
         else:
             connection.enqueue(call)
+            connection.in_row = 0  # nobody who has to wait is alone
+            self._recall(connection)
 
     def _run(self, call: Call, connection: Connection, now: float) -> None:
         assert connection.worker is not None
@@ -165,7 +171,11 @@ class Routing(Upkeep):
 
     def _next(self, connection: Connection, now: float) -> None:
         """The one place where waiting calls begin; called after every change of a connection that may let one."""
-        if not connection.serving or connection.running is not None:
+        if connection.running is not None:
+            if connection.state is DRAINING:
+                self._recall(connection)
+            return
+        if not connection.serving:
             return
         if connection.queue and connection.expired(now):
             self._end(connection, now)
@@ -201,13 +211,47 @@ class Routing(Upkeep):
         """
         connection = self.workers.get(worker)
         call = connection.running if connection is not None else None
-        if connection is None or call is None or call.number != number:
+        if connection is None or not isinstance(call, Call) or call.number != number:
             return
-        connection.running = connection.kill_at = None
-        connection.proven = True
         connection.last_call = now
         took = now - call.started
         connection.meters[call.method].add(took, failed)
+        self._free(connection, now, cooldown, close)  # before the answer: the worker is what others wait for
+        self._deliver(call, connection, reply, took, None if failed else self._lend(connection, call, now))
+
+    @decides
+    def returned(
+        self,
+        now: float,
+        worker: int,
+        number: int,
+        done: Mapping[str, tuple[int, float, int]],
+        last_call: float | None = None,
+        *,
+        cooldown: float = 0.0,
+        close: bool = False,
+    ) -> None:
+        """The worker has ended the loan of that number: it was called back, or something came up.
+
+        Args:
+            done: what was called in it: method to number of calls, their mean in seconds, and how many of them raised.
+            last_call: when the last of them ended, monotonic seconds.
+            cooldown, close: as of `done`, of the last of them.
+        """
+        connection = self.workers.get(worker)
+        loan = connection.running if connection is not None else None
+        if connection is None or not isinstance(loan, Loan) or loan.number != number:
+            return
+        for method, (count, mean, errors) in done.items():
+            connection.meters[method].merge(count, mean, errors)
+        connection.last_call = last_call or connection.last_call
+        self._tell(connection, loan, now)
+        self._free(connection, now, cooldown, close)
+
+    def _free(self, connection: Connection, now: float, cooldown: float, close: bool) -> None:
+        """What the connection ran is over."""
+        connection.running = connection.kill_at = None
+        connection.proven = True
         if close or cooldown == float("inf"):
             self._end(connection, now)
         elif connection.state is ENDING:
@@ -215,8 +259,7 @@ class Routing(Upkeep):
         else:
             if cooldown > 0:
                 self._cool(connection, now, cooldown)
-            self._next(connection, now)  # before the answer: the worker is what others wait for
-        self._deliver(call, connection, reply, took)
+            self._next(connection, now)
 
     def _cool(self, connection: Connection, now: float, cooldown: float) -> None:
         connection.free_at = now + cooldown
@@ -264,7 +307,7 @@ class Routing(Upkeep):
         """The worker had no connection any more and did not begin the call: nothing was lost but the connection."""
         connection = self.workers.get(worker)
         call = connection.running if connection is not None else None
-        if connection is None or call is None or call.number != number:
+        if connection is None or not isinstance(call, Call) or call.number != number:
             return
         connection.running = connection.kill_at = None
         connection.cause = error
@@ -274,7 +317,7 @@ class Routing(Upkeep):
 
     # -- ending ---------------------------------------------------------------------------------------------
 
-    def _deliver(self, call: Call, connection: Connection, reply: Any, took: float) -> None:
+    def _deliver(self, call: Call, connection: Connection, reply: Any, took: float, loan: Loan | None) -> None:
         if self.observed:
             metadata = {"connection": connection.id, "method": call.method}
             self._emit("call.done", metadata=metadata, ms=took * 1e3)
@@ -283,7 +326,7 @@ class Routing(Upkeep):
         call.answered = True
         del self.calls[call.ref]
         if call.gather is None:
-            self._do(Deliver(call, reply))
+            self._do(Deliver(call, reply, loan))
         else:
             self._contribute(call.gather, connection, reply)
 
@@ -297,7 +340,7 @@ class Routing(Upkeep):
 
     def _lose_running(self, connection: Connection, reason: str, begun: bool) -> None:
         call, connection.running, connection.kill_at = connection.running, None, None
-        if call is None or call.answered:
+        if not isinstance(call, Call) or call.answered:
             return
         if begun:
             text = (

@@ -29,11 +29,12 @@ from actorpool.core.connections import (
 )
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
-from actorpool.core.roster import Roster, check_settings
+from actorpool.core.loans import Loans
+from actorpool.core.roster import check_settings
 from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied, WorkerUnavailable
 
 
-class Upkeep(Roster):
+class Upkeep(Loans):
     """The layer that opens connections and buries them."""
 
     # -- opening --------------------------------------------------------------------------------------------
@@ -307,6 +308,7 @@ class Upkeep(Roster):
     def _settle(self, connection: Connection, now: float) -> None:
         """Revive or drop a connection that is over, once nothing runs on it."""
         if connection.running is not None:
+            self._recall(connection)
             return
         if connection.revive and connection.popped is None and not self.stopping:
             connection.move(RESTING)

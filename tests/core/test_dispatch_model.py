@@ -26,11 +26,14 @@ from actorpool.core.connections import (
     Deliver,
     Interrupt,
     Launch,
+    Loan,
     Log,
+    Recall,
     Run,
 )
 from actorpool.core.dispatch import Dispatcher
 from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
+from actorpool.core.loans import ALONE
 from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolStopped, WorkerDied
 
 RESOURCES = ("a", "b")
@@ -79,6 +82,10 @@ class Process:
         self.connection = connection
         self.state = "starting"  # -> opening -> open -> lost -> opening ... -> stopping
         self.call: Call | None = None
+        self.loan: Loan | None = None
+        """Under which its caller may send calls itself."""
+        self.straight = 0
+        """How many of these it has answered."""
 
 
 class SharedPool(RuleBasedStateMachine):
@@ -123,6 +130,13 @@ class SharedPool(RuleBasedStateMachine):
         elif isinstance(effect, Deliver):
             assert self.pending.pop(effect.call.ref) is effect.call
             assert effect.reply == ("reply", effect.call.number)
+            if effect.loan is not None:
+                self.lends(effect.call, effect.loan)
+        elif isinstance(effect, Recall):
+            loan = self.processes[effect.worker].loan
+            assert loan is not None
+            assert loan.number == effect.number
+            assert loan.recalled
         elif isinstance(effect, Answer):
             self.answered(effect.ref, effect.value)
         elif isinstance(effect, Interrupt):
@@ -133,8 +147,8 @@ class SharedPool(RuleBasedStateMachine):
             assert call.deadline <= self.now
         elif isinstance(effect, Stop):
             process = self.processes[effect.worker]
-            assert process.call is None or effect.interrupt
-            process.state, process.call = "stopping", None
+            assert (process.call is None and process.loan is None) or effect.interrupt
+            process.state, process.call, process.loan = "stopping", None, None
         elif isinstance(effect, Kill):
             assert effect.worker in self.processes, "killed something that is dead"
         elif isinstance(effect, Stopped):
@@ -143,11 +157,27 @@ class SharedPool(RuleBasedStateMachine):
         else:
             assert isinstance(effect, (Emit, Log))
 
+    def lends(self, call: Call, loan: Loan) -> None:
+        connection = call.connection
+        assert connection is not None
+        assert connection.worker is not None
+        assert connection.running is loan
+        assert connection.state is LIVE
+        assert connection.ttl is None
+        assert not connection.queue, "lent while others wait"
+        assert call.direct
+        assert loan.caller == call.caller
+        assert not self.core.observed, "lent while every call is to be told"
+        process = self.processes[connection.worker]
+        assert process.call is process.loan is None
+        process.loan, process.straight = loan, 0
+
     def begins(self, run: Run) -> None:
         process, call = self.processes[run.worker], run.call
         connection = self.core.connections[process.connection]
         assert process.state == "open", "runs on a connection that is not open"
         assert process.call is None, "two calls at a time"
+        assert process.loan is None, "it is lent"
         assert call.number not in self.begun, "begun twice"
         assert call.gather or call.ref in self.pending, "begun for a caller that has its answer or is gone"
         assert call.caller not in self.dead
@@ -300,6 +330,79 @@ class SharedPool(RuleBasedStateMachine):
     def any_call(self, resource: str, method: str, where: Any, timeout: Any) -> None:
         self.call(resource, method, where, timeout, "c0")
 
+    @rule(caller=st.sampled_from(("c0", "c1", "c2")))
+    def one_caller_calls_again_and_again(self, caller: str) -> None:
+        """Alone, it is lent what it calls; with others about, it is not."""
+        for _ in range(ALONE + 1):
+            number = self.refs
+            self.call("a", "get", None, None, caller)
+            for worker in self.busy():
+                call = self.processes[worker].call
+                if call is not None and call.ref == ("call", number + 1):
+                    self.finish(worker)
+
+    @precondition(lambda self: self.lent())
+    @rule(data=st.data())
+    def call_straight(self, data: Any) -> None:
+        """The caller that has a connection calls, and the pool hears nothing of it."""
+        process = self.processes[self.pick(data, self.lent())]
+        assert process.loan is not None
+        if process.state == "open" and process.loan.caller not in self.dead:
+            process.straight += 1
+
+    @precondition(lambda self: self.lent())
+    @rule(data=st.data(), cooldown=st.sampled_from((0.0, 0.02, 0.5)), close=st.booleans())
+    def give_back(self, data: Any, cooldown: float, close: bool) -> None:
+        """The worker was told to, or something came up."""
+        self.returned(self.pick(data, self.lent()), cooldown=cooldown, close=close)
+
+    def returned(self, worker: int, **options: Any) -> None:
+        process = self.processes[worker]
+        loan, process.loan = process.loan, None
+        assert loan is not None
+        done = {"get": (process.straight, 0.01, 0)} if process.straight else {}
+        counted = self.core.connections[process.connection].meters["get"]
+        before = counted.count
+        self.step("returned", worker, loan.number, done, self.now, **options)
+        assert counted.count == before + process.straight
+        self.step("returned", worker, loan.number, done, self.now)  # late news of it are nothing
+        assert counted.count == before + process.straight
+
+    def lent(self) -> list[int]:
+        return [worker for worker, process in self.processes.items() if process.loan is not None]
+
+    @precondition(lambda self: self.lent())
+    @rule(data=st.data(), what=st.sampled_from(("pop", "close", "lose", "ttl", "call", "map", "info")))
+    def somebody_wants_what_is_lent(self, data: Any, what: str) -> None:
+        worker = self.pick(data, self.lent())
+        connection = self.core.workers.get(worker)
+        if connection is None:
+            return
+        if what == "pop":
+            self.step("pop", self.request("pop"), connection.id)
+        elif what == "close":
+            self.returned(worker, close=True)
+        elif what == "lose":
+            self.processes[worker].state = "lost"
+            self.step("lost", worker, ConnectionError())
+        elif what == "ttl":
+            self.step("update", self.request("update"), connection.resource, None, {"ttl": 1.0})
+        elif what == "call":
+            self.call(str(connection.resource), "get", None, 2.0, "c1")
+        elif what == "map":
+            self.step("map", self.request("map"), "mapper", connection.resource, "get")
+        else:
+            self.step("info", self.request("info"), connection.id)
+
+    @rule(observed=st.sampled_from((False, False, False, True)))
+    def somebody_listens(self, observed: bool) -> None:
+        self.step("observe", observed)
+
+    @precondition(lambda self: self.core.connections)
+    @rule(data=st.data())
+    def info(self, data: Any) -> None:
+        self.step("info", self.request("info"), self.pick(data, list(self.core.connections)))
+
     @rule(timeouts=st.lists(st.sampled_from((None, 0.3, 2.0)), min_size=2, max_size=6))
     def several_callers_call(self, timeouts: list[Any]) -> None:
         for number, timeout in enumerate(timeouts):
@@ -321,7 +424,9 @@ class SharedPool(RuleBasedStateMachine):
         ref = self.ref("call")
         self.pending[ref] = None
         self.event = "call"
-        effects = self.core.call(self.now, ref, caller, resource, method, ref, where=where, timeout=timeout)
+        effects = self.core.call(
+            self.now, ref, caller, resource, method, ref, where=where, timeout=timeout, direct=True
+        )
         self.pending[ref] = self.core.calls.get(ref)
         for effect in effects:
             self.carry_out(effect)
@@ -418,7 +523,7 @@ class SharedPool(RuleBasedStateMachine):
     def every_pending_call_is_in_exactly_one_place(self) -> None:
         places: dict[Any, int] = {}
         for connection in self.core.connections.values():
-            running = [connection.running] if connection.running is not None else []
+            running = [connection.running] if isinstance(connection.running, Call) else []
             for call in [*connection.queue.values(), *running]:
                 assert call.connection is connection
                 if not call.answered:
@@ -434,6 +539,9 @@ class SharedPool(RuleBasedStateMachine):
             if connection.running is None and connection.queue:
                 assert connection.serving
                 assert connection.free_at > self.now or self.overdue(), "idle, and calls wait"
+            if isinstance(connection.running, Loan):
+                wanted = connection.queue or connection.state is not LIVE or connection.ttl is not None
+                assert connection.running.recalled or not wanted, "others wait, and it is not called back"
             if connection.state is DRAINING:
                 assert connection.running is not None or connection.queue, "popped, done, and still there"
             if connection.state is ENDING:
@@ -453,7 +561,7 @@ class SharedPool(RuleBasedStateMachine):
             process = self.processes[worker]
             assert core.connections[connection.id] is connection
             assert connection.worker == worker
-            assert connection.running is process.call
+            assert connection.running is (process.call if process.loan is None else process.loan)
             assert process.state in STATES[connection.state]
         for connection in core.connections.values():
             assert connection.worker is not None or connection.state is RESTING
@@ -473,6 +581,7 @@ class SharedPool(RuleBasedStateMachine):
                 (self.some("starting"), lambda worker: self.step("worker_started", worker, 1)),
                 (self.some("opening"), lambda worker: self.opened(worker, ("get", "put"))),
                 (self.busy(), self.finish),
+                (self.lent(), self.returned),
             ]
             for workers, do in doings:
                 for worker in workers:

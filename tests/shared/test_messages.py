@@ -170,7 +170,8 @@ def test_a_cancelled_call_by_message_is_not_run(system: actorpool.System, name: 
     log = tmp_path / "log"
     ask(system, AddConnection(name, Book, {"log": str(log)})).unwrap()
     with system.actor_system.private() as context:
-        running, waiting = SharedCall(name, "book", "wait", (0.4, "runs")), SharedCall(name, "book", "write", ("waits",))
+        running = SharedCall(name, "book", "wait", (0.4, "runs"))
+        waiting = SharedCall(name, "book", "write", ("waits",))
         context.tell(system.manager, running)
         context.tell(system.manager, waiting)
         context.tell(system.manager, CancelCall(name, ref=waiting.ref))

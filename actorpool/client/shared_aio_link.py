@@ -1,0 +1,132 @@
+"""The ways to a shared pool for asyncio: the same promises as in `shared_link`, kept under cancellation."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from actorpool import portable
+from actorpool.channel import wire
+from actorpool.channel.aioline import AioLine, answered, lines_of
+from actorpool.channel.line import Gone, NotDelivered, TimedOut
+from actorpool.client import faults
+from actorpool.client.aio_link import AioAsker
+from actorpool.client.link import pauses
+from actorpool.client.shared_link import REACH, Answer, Loan, SharedChannel, SharedMail, Work, keep_loan, take_loan
+from actorpool.sharing import CallAll
+
+
+class AioShared(AioAsker):
+    """The way over the channel: any number of calls under way on one connection, told apart by their refs."""
+
+    async def call(
+        self, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any, timeout: Any
+    ) -> Any:
+        """As `SharedChannel.call`."""
+        work = Work(resource, method, args, kwargs, where, timeout)
+        answer = await self._lent(work) or await self._once(wire.SHARED, work.payload, work, method, timeout)
+        if answer[0] == wire.RESULT:
+            return faults.result(answer[1])
+        raise wire.load_error(answer[1])
+
+    async def call_all(self, request: CallAll) -> Any:
+        """As `SharedChannel.call_all`."""
+        kind, body = await self._once(wire.ASK, portable.dumps(request), None, request.method, request.timeout)
+        if kind == wire.REPLY:
+            return faults.result(body)
+        raise wire.load_error(body)
+
+    # -- by the pool ----------------------------------------------------------------------------------------
+
+    async def _once(self, kind: int, body: bytes, work: Work | None, method: str, timeout: float | None) -> Answer:
+        """Send a frame that must not be read twice, and wait for its answer."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        reach = began + (REACH if timeout is None else timeout)
+        for pause in pauses():
+            try:
+                line = await self._line(pause, began, reach)
+                left = timeout if timeout is None or not pause else max(reach - loop.time(), 0.0)
+                return await self._exchange(line, kind, body, work, left)
+            except NotDelivered:
+                continue
+            except Gone:
+                raise faults.pool_ended(self.pool, method) from None
+            except TimedOut:
+                raise faults.shared_timeout(self.pool, method, loop.time() - began) from None
+        raise AssertionError
+
+    async def _exchange(self, line: AioLine, kind: int, body: bytes, work: Work | None, left: float | None) -> Answer:
+        ref, future = line.request(kind, body, b"" if work is None else work.head(left))
+        try:
+            kind, answer = await answered(future, None if left is None else left + faults.grace(left))
+        except (NotDelivered, Gone):
+            raise
+        except BaseException:  # timed out or cancelled: nobody waits for it any more
+            line.forget(ref)
+            line.tell(wire.CANCEL, ref)
+            raise
+        if kind == wire.LENT:
+            assert work is not None
+            kind, answer = wire.RESULT, keep_loan(line, self._endpoint, work.route, answer)
+        return kind, answer
+
+    # -- straight to the worker -----------------------------------------------------------------------------
+
+    async def _lent(self, work: Work) -> Answer | None:
+        """The answer of the worker whose connection is lent to the line; None: the pool is to be asked.
+
+        One call at a time: another one that comes meanwhile goes to the pool, which then calls the connection back.
+        """
+        line = lines_of(asyncio.get_running_loop()).known(self._path)
+        loan = take_loan(line, work) if line is not None else None
+        if line is None or loan is None:
+            return None
+        answer = await self._straight(loan, work)
+        if answer is not None:
+            line.loans.setdefault(work.route.resource, loan)
+        return answer
+
+    async def _straight(self, loan: Loan, work: Work) -> Answer | None:
+        here = lines_of(asyncio.get_running_loop())
+        try:
+            worker = await here.line(loan.path)
+            ref, future = worker.request(wire.CALL, work.payload, loan.head)
+            try:
+                answer = await future
+            finally:
+                worker.forget(ref)
+        except NotDelivered:  # it was not read: the pool finds another one
+            return None
+        except Gone:
+            raise faults.lent_died(self.pool, work.route.method) from None
+        return None if answer[0] == wire.NOT_STARTED else answer
+
+
+class ThreadedShared:
+    """The same for pools that can only be reached by Thespian's messages, which block: each request in a thread."""
+
+    def __init__(self, link: SharedMail) -> None:
+        self.link = link
+
+    async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """As `SharedMail.ask`."""
+        return await self._in_thread(self.link.ask, request, timeout)
+
+    async def call(self, *values: Any) -> Any:
+        """As `SharedMail.call`."""
+        return await self._in_thread(self.link.call, *values)
+
+    async def call_all(self, request: CallAll) -> Any:
+        """As `SharedMail.call_all`."""
+        return await self._in_thread(self.link.call_all, request)
+
+    async def _in_thread(self, function: Any, *values: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *values))
+
+
+def aio_link(link: SharedChannel | SharedMail) -> AioShared | ThreadedShared:
+    """The way for asyncio to the same pool."""
+    return AioShared(link) if isinstance(link, SharedChannel) else ThreadedShared(link)

@@ -1,0 +1,99 @@
+"""What the workers of a shared pool tell it: one function for each report, run in the pool's process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol, sharing
+from actorpool.channel import wire
+from actorpool.sharing import Sealed
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.shared import SharedPoolActor
+
+
+def started(pool: SharedPoolActor, report: protocol.Started) -> None:
+    """The worker's process is up."""
+    pool.crew.attach(report.worker_id, report.pid)
+    pool.carry_out(pool.core.worker_started(time.monotonic(), report.worker_id, report.pid))
+
+
+def start_failed(pool: SharedPoolActor, report: protocol.StartFailed) -> None:
+    """The worker's `__init__` raised."""
+    pool.carry_out(pool.core.start_failed(time.monotonic(), report.worker_id, _error(report.error.data)))
+
+
+def opened(pool: SharedPoolActor, report: sharing.Opened) -> None:
+    """The worker is connected."""
+    now, worker = time.monotonic(), report.worker_id
+    try:
+        resource = report.resource.open()
+    except Exception as error:  # a user's value that cannot be rebuilt here
+        pool.carry_out(pool.core.open_failed(now, worker, error, True))
+    else:
+        pool.carry_out(pool.core.opened(now, worker, report.took, resource, report.methods))
+
+
+def open_failed(pool: SharedPoolActor, report: protocol.OpenFailed) -> None:
+    """The worker could not connect."""
+    now, error = time.monotonic(), _error(report.error.data)
+    pool.carry_out(pool.core.open_failed(now, report.worker_id, error, report.permanent, report.retry_after))
+
+
+def lost(pool: SharedPoolActor, report: protocol.Lost) -> None:
+    """The worker's connection is gone."""
+    pool.carry_out(pool.core.lost(time.monotonic(), report.worker_id, _error(report.error.data)))
+
+
+def returned(pool: SharedPoolActor, report: sharing.Returned) -> None:
+    """The worker has ended a loan."""
+    now, done, last_call = time.monotonic(), report.done, report.last_call
+    pool.carry_out(
+        pool.core.returned(
+            now, report.worker_id, report.number, done, last_call, cooldown=report.cooldown, close=report.close
+        )
+    )
+
+
+def performed(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
+    """The worker has answered a call."""
+    flags, cooldown = wire.OUTCOME.unpack_from(body)
+    failed = bool(flags & wire.FAILED)
+    reply = Sealed(body[wire.OUTCOME.size :], failed)
+    now, close = time.monotonic(), bool(flags & wire.CLOSE)
+    pool.carry_out(pool.core.done(now, worker, number, reply, failed=failed, cooldown=cooldown, close=close))
+
+
+def answer_too_long(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
+    """The worker's answer did not fit into a frame; it sent this error in its place."""
+    pool.carry_out(pool.core.done(time.monotonic(), worker, number, Sealed(body, True), failed=True))
+
+
+def not_started(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
+    """The worker has not begun a call, for want of a connection."""
+    pool.carry_out(pool.core.not_run(time.monotonic(), worker, number, _error(body)))
+
+
+def _error(data: bytes | memoryview) -> Exception:
+    error = wire.load_error(data)
+    return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+FRAMES: dict[int, Callable[[SharedPoolActor, int, int, Any], None]] = {
+    wire.PERFORMED: performed,
+    wire.NOT_STARTED: not_started,
+    wire.ERROR: answer_too_long,
+}
+"""By kind of frame: what is told of the call of a number."""
+
+REPORTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
+    protocol.Started: started,
+    protocol.StartFailed: start_failed,
+    protocol.OpenFailed: open_failed,
+    protocol.Lost: lost,
+    sharing.Opened: opened,
+    sharing.Returned: returned,
+    sharing.Told: lambda pool, report: FRAMES[report.kind](pool, report.worker_id, report.number, report.body),
+}
