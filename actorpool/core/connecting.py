@@ -128,7 +128,6 @@ class Connecting(Workforce):
             return
         if self._surplus > 0 and not self._is_wanted():
             self._stop(worker, now)
-            self._plan_reconnect(now)
         else:
             self._open(worker, now)
             self._fill(now)  # nobody was hired as long as somebody was down

@@ -191,7 +191,6 @@ class PoolCore(Leasing):
         if self._spare:
             self._spare = 0
             self._dismiss_surplus(now)
-            self._fill(now)
         self._answer(self.recyclers, error)
 
     def _recycle_over(self, ref: Any, _since: None, _now: float) -> None:

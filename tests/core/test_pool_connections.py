@@ -93,6 +93,16 @@ def test_one_worker_tries_for_all_with_growing_delays():
     assert len({order.worker for order in kit.orders[-len(moments) :]}) == 1
 
 
+def test_the_next_outage_begins_with_short_delays_again():
+    kit = away(1, backoff_min=0.1, backoff_max=30.0)
+    kit.later(600.0)
+    kit.error = None
+    kit.later(30.0)
+    kit.error = AWAY
+    kit.lose(1)
+    assert len(attempts(kit, 1.0)) >= 2
+
+
 def test_once_it_works_the_others_follow_at_most_a_hundred_in_a_second():
     kit = away(300, backoff_max=1.0)
     kit.later(5.0)
@@ -311,6 +321,18 @@ def test_who_waits_for_a_leased_worker_is_not_told_of_anothers_permanent_error()
     assert waiter.open
 
 
+def test_recycling_after_a_permanent_error_hires_for_those_who_wait():
+    kit = Kit(1, max_overflow=1, health_interval=None)
+    kit.checkout()
+    kit.error = NEVER
+    waiter = kit.checkout("waiter", timeout=600.0)
+    kit.error = None
+    kit.later(60.0)
+    assert waiter.waiting
+    kit("recycle", "ref")
+    assert waiter.open
+
+
 def test_a_pool_of_size_zero_says_that_its_resource_can_never_be_reached():
     kit = Kit(0, max_overflow=1)
     kit.error = NEVER
@@ -442,6 +464,18 @@ def test_a_worker_idle_for_too_long_is_disconnected_and_connects_when_it_is_call
     kit.later(15.0)
     assert kit.count(fx.Check) == checks + 1
     kit.later(60.0)
+    assert kit.count(fx.Close) == 2
+
+
+def test_news_of_a_connection_that_comes_when_the_worker_is_idle_again_counts_from_its_use():
+    kit = Kit(1, idle_timeout=60.0)
+    kit.later(60.0)
+    kit.checkin(kit.checkout())
+    kit.later(10.0)
+    kit("reopened", 1)
+    kit.later(49.0)
+    assert kit.count(fx.Close) == 1
+    kit.later(1.0)
     assert kit.count(fx.Close) == 2
 
 
