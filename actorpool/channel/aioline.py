@@ -41,7 +41,7 @@ class AioLine(Connection):
         except BaseException:
             sock.close()
             raise
-        super().__init__(sock, self._answered, wire.MAX_MESSAGE)
+        super().__init__(sock, self._answered, wire.LONGEST)
         self.path = path
         self.loans: dict[bytes, Any] = {}  # as of a `Line`
         self.waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}

@@ -115,8 +115,8 @@ class Line:
 
     def _send_long(self, kind: int, ref: int, body: bytes, lead: bytes, deadline: float | None) -> None:
         size = len(lead) + len(body)
-        if size > wire.MAX_MESSAGE:
-            raise wire.too_big(size, wire.MAX_MESSAGE, "the arguments")
+        if size > wire.LONGEST:
+            raise wire.too_big(size, wire.LONGEST, "the arguments")
         self._send_rest(memoryview(_pack(size, kind, ref) + lead), deadline)
         self._send_rest(memoryview(body), deadline)
 

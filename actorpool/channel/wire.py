@@ -27,7 +27,9 @@ LOAN_HEAD = struct.Struct("!QII")
 """Number of the loan, pid of the worker, length of a pickle of its methods; that, and the value of the call, follow."""
 
 MAX_MESSAGE = 2**30
-"""Bytes a body may have unless told otherwise; the length field's own bound is 4 GB."""
+"""Bytes a body may have unless a system is told otherwise (`start(max_message=...)`)."""
+LONGEST = 2**32 - 1
+"""Bytes a body can have: what the length field holds. Callers check no more, for the limit is their system's."""
 
 CHECKOUT, CANCEL, CHECKIN, ABANDON, ASK, GRANT, REPLY, ERROR, CALL, END, RESULT, NOT_STARTED, CONTROL = range(1, 14)
 SHARED, PERFORM, PERFORMED, LENT = range(14, 18)
@@ -63,7 +65,7 @@ def too_big(size: int, limit: int, what: str) -> MessageTooBig:
 
 __all__ = [
     "ABANDON", "ASK", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST", "CLOSE", "CONTROL", "END",
-    "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "LENT", "LOAN_HEAD", "MAX_MESSAGE",
-    "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT", "SHARED", "SHARED_HEAD", "TURN",
+    "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "LENT", "LOAN_HEAD", "LONGEST",
+    "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT", "SHARED", "SHARED_HEAD", "TURN",
     "dump_error", "frame", "load_error", "too_big",
 ]  # fmt: skip

@@ -69,8 +69,8 @@ def start(
 
     problems = dict.fromkeys(options, "is no option of start()")
     problems |= _problems(base, metrics_interval, log_level, log_file, spin)
-    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message < 2**32:
-        problems["max_message"] = f"must be a whole number from 1024 to {2**32 - 1}, not {max_message!r}"
+    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= wire.LONGEST:
+        problems["max_message"] = f"must be a whole number from 1024 to {wire.LONGEST}, not {max_message!r}"
     runtime.check_node_name(name)
     if problems:
         raise InvalidConfig("start", problems)

@@ -44,8 +44,8 @@ class Work:
             except Exception as problem:
                 text = f"{self.name} or what it is given cannot be sent to a worker: pass plain values"
                 raise portable.unsendable(problem, text) from None
-            if len(self._payload) + wire.CALL_HEAD.size > wire.MAX_MESSAGE:
-                raise wire.too_big(len(self._payload), wire.MAX_MESSAGE, "the arguments")
+            if len(self._payload) + wire.CALL_HEAD.size > wire.LONGEST:
+                raise wire.too_big(len(self._payload), wire.LONGEST, "the arguments")
         return self._payload
 
     @property

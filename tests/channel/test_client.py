@@ -103,7 +103,7 @@ def test_arguments_that_are_too_big_are_refused_before_a_worker_is_asked_for(
 ) -> None:
     from actorpool.channel import wire
 
-    monkeypatch.setattr(wire, "MAX_MESSAGE", 1000)
+    monkeypatch.setattr(wire, "LONGEST", 1000)
     checkouts = pool.status().checkouts
     with pytest.raises(MessageTooBig, match="1000"):
         pool.echo(b"x" * 2000)
