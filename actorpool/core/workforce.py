@@ -64,8 +64,13 @@ class Workforce(Ledger):
 
     @decides
     def start_failed(self, now: float, id: int, error: Exception) -> None:
-        """The worker's `__init__` raised: its settings are wrong, and a second try would be the same."""
-        self._fail(error)
+        """The worker's `__init__` raised, and its process ends.
+
+        When the pool starts, its settings are wrong, and a second try would be the same. Later, with settings that
+        were right before, its death is a crash like any other.
+        """
+        if not self.started:
+            self._fail(error)
 
     def _fail(self, error: Exception) -> None:
         """End with an error, once. Nobody is served or hired after it; the shell ends what is there."""
@@ -104,7 +109,7 @@ class Workforce(Ledger):
             self._do(Stopped())
 
     def _crashed(self, worker: Worker, now: float) -> None:
-        if self.ending or self.intensity.add(now):
+        if self.intensity.add(now):
             self._replace(worker, now)
             return
         limit, period = self.config.max_restarts, self.config.restart_period

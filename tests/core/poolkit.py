@@ -164,6 +164,7 @@ class Kit:
         order = process.inbox.popleft()
         if isinstance(order, fx.Start):
             report: tuple[Any, ...] = ("start_failed", error) if error else ("worker_started",)
+            process.alive = error is None
         elif isinstance(order, fx.Open):
             process.connected = error is None
             permanent = isinstance(error, PermanentError)

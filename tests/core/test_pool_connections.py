@@ -151,6 +151,18 @@ def test_during_an_outage_callers_wait_and_then_hear_of_its_cause():
     assert kit.status.state == "degraded"
 
 
+def test_while_the_others_follow_as_many_may_wait_as_are_about_to_connect():
+    kit = away(3, backoff_max=1.0, max_waiting=0)
+    kit.error, kit.obliging = None, False
+    kit.later(1.0)
+    kit.obey(kit.core._probing)
+    tickets = kit.checkouts(4, block=False)
+    assert [ticket.error is None for ticket in tickets] == [True, True, True, False]
+    kit.obliging = True
+    kit.later(1.0)
+    assert [ticket.open for ticket in tickets] == [True, True, True, False]
+
+
 def test_whoever_waits_long_enough_is_served_when_the_resource_is_back():
     kit = away(2, backoff_max=1.0)
     waiter = kit.checkout(timeout=60.0)
@@ -169,7 +181,7 @@ def test_workers_that_still_have_a_connection_go_on_serving_while_others_have_no
     assert lease.worker == 2
     assert kit.status.state == "degraded"
     waiter = kit.checkout(timeout=1.0)
-    assert kit.status.total == 2, "hiring beside those who reconnect would be a storm"
+    assert kit.count(fx.Start) == 2, "hiring beside those who reconnect would be a storm"
     kit.later(1.0)
     assert isinstance(waiter.error, CheckoutTimeout)
     kit.checkin(lease)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -282,7 +283,5 @@ class PoolMachine(RuleBasedStateMachine):
             self.kit.later(LONG)
 
 
-TestPool = PoolMachine.TestCase
-TestPool.settings = settings(
-    max_examples=400 if os.environ.get("CI") else 60, stateful_step_count=50, deadline=None, print_blob=True
-)
+TestPool = pytest.mark.timeout(300)(PoolMachine.TestCase)
+TestPool.settings = settings(max_examples=400 if os.environ.get("CI") else 60, stateful_step_count=50)

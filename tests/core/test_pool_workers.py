@@ -81,6 +81,19 @@ def test_a_failing_init_fails_the_start_once():
     assert kit.ready is None
 
 
+def test_an_init_that_fails_later_is_a_crash_and_the_others_go_on():
+    kit = Kit(2, max_restarts=5)
+    kit.obliging = False
+    kit.kill(1)
+    for id in (3, 4):
+        kit.obey(id, OSError("no space left"))
+        assert kit.status.workers == 1
+        kit.notice(kit.processes[id])
+    kit.oblige()
+    assert kit.failed is None
+    assert kit.figures == ("ready", 2, 0, 0)
+
+
 def test_a_permanent_error_fails_the_start_once():
     kit = Kit(3, obliging=False)
     for id in (1, 2, 3):
