@@ -113,10 +113,12 @@ class Crew:
         hand = self._hands.get(id)
         if hand is None:
             return
-        if hand.peer is not None and hand.peer.open:
-            hand.peer.send(wire.CONTROL, 0, portable.dumps(message))
-        else:
+        if hand.peer is None:
             self._actor.send(hand.address, message)
+        elif hand.peer.open:
+            hand.peer.send(wire.CONTROL, 0, portable.dumps(message))
+        else:  # its end is closed, its death is about to be told: this order is not read by anybody
+            hand.peer.refused = True
 
     def interrupt(self, id: int) -> None:
         """Break into the call that the worker runs."""
