@@ -129,15 +129,15 @@ class RunCaller:
         elif end.died:
             self._fail(pool, worker_died(pool.name, end.worker))
         else:
-            self._fail(pool, self._interrupted(pool))
+            self._fail(pool, self._interrupted(pool, end))
 
-    def _interrupted(self, pool: PoolActor) -> Exception:
+    def _interrupted(self, pool: PoolActor, end: Ended) -> Exception:
         waited = time.monotonic() - self.began
         limit = pool.config.call_timeout
         if limit is not None and waited >= limit:
             text = f"pool {pool.name!r}: the call ran longer than call_timeout ({limit:g} s) and was interrupted"
             return CallTimeout(text, pool=pool.name, waited=waited)
-        text = f"pool {pool.name!r}: the call was interrupted after {waited:.2f} s: by max_lease, a drain or a stop"
+        text = f"pool {pool.name!r}: the call was interrupted after {waited:.2f} s, its lease taken back ({end.why})"
         return LeaseExpired(text, pool=pool.name, waited=waited)
 
     def lost_sandbox(self, pool: PoolActor) -> None:
