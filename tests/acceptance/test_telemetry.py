@@ -96,6 +96,7 @@ def test_every_event_arrives_with_its_measurements_pool_and_ids(
             eventually(lambda: os.kill(p.workers()[0].pid, signal.SIGKILL) is None)
             eventually(lambda: p.status().workers == p.status().size)
         eventually(lambda: p.echo(1) == 1)
+        eventually(lambda: len([event for event in kept.events("pool.started") if event.pool == "db"]) == 2)
         system.stop_pool("db")
         expected = {
             "pool.started": (), "pool.stopped": (), "pool.checkout": ("wait_ms",), "pool.checkin": ("hold_ms",),
