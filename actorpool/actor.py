@@ -70,6 +70,20 @@ class Messages:
         return [transport.socket.fileno(), *transport._incomingSockets, *kept]
 
 
+def let_go(actor: Any, pid: int | None) -> None:
+    """Close the connection that Thespian keeps to a child which is spoken to otherwise from now on.
+
+    Thespian looks at every kept connection in each turn of its loop: a pool of 400 workers would crawl.
+    """
+    kept = getattr(getattr(actor._myRef, "transport", None), "_openSockets", {})
+    for child in getattr(actor._myRef, "_child_procs", ()):
+        address = getattr(child, "childRealAddr", None)
+        if child.childProc.pid == pid and address is not None:
+            idle = kept.pop(address.addressDetails, None)
+            if idle is not None:
+                idle.socket.close()
+
+
 class Shell(Actor):  # type: ignore[misc]
     """A thin actor: turns each message into one call of a hook. All hooks run in the actor's own process.
 

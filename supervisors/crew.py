@@ -8,17 +8,15 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
-import signal
 import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
 from actorpool import host, portable
-from actorpool.actor import Shell
+from actorpool.actor import Shell, let_go
 from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
+from actorpool.supervisors.ending import end_processes
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
 
@@ -108,6 +106,12 @@ class Crew:
                 hand.peer = self._lane.connect(paths.worker(self._directory, pid))
                 hand.peer.state = hand
 
+    def settled(self, id: int) -> None:
+        """The worker is heard by the channel: messages are needed no more, nor is the connection they came by."""
+        hand = self._hands.get(id)
+        if hand is not None and hand.peer is not None:
+            let_go(self._actor, hand.pid)
+
     def tell(self, id: int, message: Any) -> None:
         """Send an order, by the control connection where there is one."""
         hand = self._hands.get(id)
@@ -164,29 +168,9 @@ class Crew:
 
     def end_all(self, timeout: float) -> None:
         """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""
-        processes = [hand for hand in self._hands.values() if hand.pid is not None]
-        for hand in processes:
-            host.send_signal(hand.pid, INTERRUPT)
-            host.send_signal(hand.pid, signal.SIGTERM)
-        wait_for_deaths([hand.pid for hand in processes if hand.pid], timeout)
-        for hand in processes:
-            host.kill(hand.pid)
+        pids = [hand.pid for hand in self._hands.values() if hand.pid is not None]
+        for pid in pids:
+            host.send_signal(pid, INTERRUPT)
+        end_processes(pids, timeout)
+        for hand in self:
             self.forget(hand.id)
-
-
-def wait_for_deaths(pids: list[int], timeout: float) -> None:
-    """Block until the processes are gone, at most `timeout` seconds."""
-    deadline = time.monotonic() + timeout
-    for pid in pids:
-        try:
-            fd = host.watch_descriptor(pid)
-        except ProcessLookupError:
-            continue
-        left = deadline - time.monotonic()
-        if fd is None:
-            while host.alive(pid) and time.monotonic() < deadline:
-                time.sleep(0.005)
-        else:
-            if left > 0:
-                select.select([fd], [], [], left)
-            os.close(fd)

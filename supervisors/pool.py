@@ -198,6 +198,7 @@ class PoolActor(Supervised, Shell):
         self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, error))
 
     def _opened(self, message: protocol.Opened) -> None:
+        self.crew.settled(message.worker_id)
         self.carry_out(self.core.opened(time.monotonic(), message.worker_id, message.took))
 
     def _reopened(self, message: protocol.Reopened) -> None:
