@@ -148,37 +148,36 @@ class ChannelLink(PoolAsker, Link):
             try:
                 line = self._line(pause, began, deadline)
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
-                kind, answer = self._ask_lease(line, left, block, stack, deadline + faults.grace(timeout))
+                return self._ask_lease(line, left, block, stack, deadline + faults.grace(timeout))
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
-                continue
             except TimedOut:
                 raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
-            break
-        if kind != wire.GRANT:
-            raise wire.load_error(answer)
-        lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
-        check_first, turn = bool(flags & wire.CHECK_FIRST), bool(flags & wire.TURN)
-        return Hold(lease, worker, pid, self.checkin, line, line.pid, check_first, turn)
+        raise AssertionError
 
-    def _ask_lease(
-        self, line: Line, timeout: float, block: bool, stack: str | None, deadline: float
-    ) -> tuple[int, bytes | memoryview]:
+    def _ask_lease(self, line: Line, timeout: float, block: bool, stack: str | None, deadline: float) -> Hold:
         ref = line.new_ref()
+        hold = None
         try:
             line.send(wire.CHECKOUT, ref, checkout_body(timeout, block, stack, self.sandbox), b"", deadline)
-            answer = line.receive(ref, deadline)
+            kind, answer = line.receive(ref, deadline)
+            if kind == wire.GRANT:
+                lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
+                check_first, turn = bool(flags & wire.CHECK_FIRST), bool(flags & wire.TURN)
+                hold = Hold(lease, worker, pid, self.checkin, line, line.pid, check_first, turn)
         except _DELIVERY_FAILED:
             raise
         except BaseException as interruption:
-            # Whatever ended the wait, the pool must know: a grant that is on its way would be nobody's.
+            # Whatever ended the wait, the pool must know: a grant without a hold would be nobody's.
             with suppress(NotDelivered, TimedOut):
                 line.send(wire.CANCEL, ref)
             if isinstance(interruption, TimedOut):
                 lines.give(line)  # a late grant is told by its ref, and dropped
             raise
         lines.give(line)
-        return answer
+        if hold is None:
+            raise wire.load_error(answer)
+        return hold
 
     def checkin(self, hold: Hold) -> bool:
         """Give a lease back; see `Link.checkin`."""

@@ -142,19 +142,23 @@ class MessageLink(PoolMail, Link):
         if self.sandbox is not None:
             request = turns.CheckoutIn(self.pool, block, timeout, self.sandbox)
         manager = self.site.manager()
-        answer = None
+        answer = hold = None
         try:
             answer = self.mail.ask(manager, request, timeout + faults.grace(timeout))
+            if isinstance(answer, Ok):
+                grant = answer.value
+                ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
+                hold = Hold(*ids, give_back=self.checkin, home=grant, turn=grant.turn)
         finally:
-            if answer is None:  # timed out or interrupted: a grant that is on its way would be nobody's
+            if hold is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
                 self.mail.tell(manager, protocol.Cancel(self.pool, ref=request.ref, caller=request.caller))
+        if hold is not None:
+            self._address = hold.home.pool_address or self._address
+            return hold
         if answer is None:
             self._pool_address(0.0)  # raises what is wrong with the pool itself
             raise faults.checkout_timeout(self.pool, timeout)
-        grant = answer.unwrap()
-        self._address = grant.pool_address or self._address
-        ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
-        return Hold(*ids, give_back=self.checkin, home=grant, turn=grant.turn)
+        raise answer.error
 
     def checkin(self, hold: Hold) -> bool:
         """Give a lease back; as `Link.checkin`."""

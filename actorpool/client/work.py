@@ -88,6 +88,7 @@ class Hold:
         check_first: bool = False,
         turn: bool = False,
     ) -> None:
+        self.open = False  # until all is there that giving back needs
         self.lease = lease
         self.worker_id = worker_id
         self.worker_pid = worker_pid
@@ -97,9 +98,9 @@ class Hold:
         self.pool_pid = pool_pid
         self.generation = line.generation
         self.used = False
-        self.open = True
         self.promised = ""
         self._give_back = give_back
+        self.open = True
 
     def end(self) -> None:
         """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""
@@ -112,7 +113,7 @@ class Hold:
         return self.open and self.generation == line.generation
 
     def __del__(self) -> None:
-        if not self.open or self.generation != line.generation:
+        if not getattr(self, "open", False) or self.generation != line.generation:
             return
         try:
             given_back = self._give_back(self)
