@@ -13,12 +13,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "actorpool"
 
-VALUES = {
-    f"actorpool.{name}"
-    for name in (
-        "config", "errors", "failures", "host", "messages", "portable", "protocol", "sharing", "status", "turns",
-    )  # fmt: skip
-}
+_VALUES = ("config", "errors", "failures", "host", "messages", "portable", "protocol", "sharing", "status", "turns")
+VALUES = {f"actorpool.{name}" for name in _VALUES}
 # Arrow rule: a module imports only from its own layer or from layers to its left.
 LAYERS = [
     VALUES,
