@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from actorpool import portable, protocol, sharing
 from actorpool.actor import log
 from actorpool.channel import wire
-from actorpool.core import connections as cx
 from actorpool.core import effects as fx
+from actorpool.core import orders
 
 if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor
@@ -18,17 +18,18 @@ if TYPE_CHECKING:
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def run(pool: SharedPoolActor, effect: cx.Run) -> None:
+def run(pool: SharedPoolActor, effect: orders.Run) -> None:
     """Have a worker run a call."""
-    worker, call = effect
+    worker, call, ahead = effect
     hand = pool.crew.hand(worker)
+    when = wire.AHEAD if ahead else wire.AT_ONCE
     if hand.peer is not None:
-        hand.peer.send(wire.PERFORM, call.number, call.payload)
+        hand.peer.send(wire.PERFORM, call.number, call.payload, when)
     else:
-        pool.send(hand.address, sharing.Perform(call.number, call.payload))
+        pool.send(hand.address, sharing.Perform(call.number, when + call.payload))
 
 
-def deliver(pool: SharedPoolActor, effect: cx.Deliver) -> None:
+def deliver(pool: SharedPoolActor, effect: orders.Deliver) -> None:
     """Pass a worker's answer on."""
     call, reply, loan = effect
     way: Any = call.ref
@@ -39,7 +40,7 @@ def deliver(pool: SharedPoolActor, effect: cx.Deliver) -> None:
         way.lend(reply, loan.number, call.connection.pid, portable.dumps(tuple(call.connection.meters)))
 
 
-def recall(pool: SharedPoolActor, effect: cx.Recall) -> None:
+def recall(pool: SharedPoolActor, effect: orders.Recall) -> None:
     """Have a worker end a loan."""
     pool.crew.tell(effect.worker, sharing.Recall(effect.number))
 
@@ -52,7 +53,7 @@ def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
     effect.ref.answer(value)
 
 
-def launch(pool: SharedPoolActor, effect: cx.Launch) -> None:
+def launch(pool: SharedPoolActor, effect: orders.Launch) -> None:
     """Create the process of a connection."""
     worker, worker_args = effect.spec
     init = protocol.Init(
@@ -74,7 +75,7 @@ def open_(pool: SharedPoolActor, effect: fx.Open) -> None:
     pool.crew.tell(effect.worker, protocol.Open())
 
 
-def interrupt(pool: SharedPoolActor, effect: cx.Interrupt) -> None:
+def interrupt(pool: SharedPoolActor, effect: orders.Interrupt) -> None:
     """Break into the call that a worker runs."""
     pool.crew.interrupt(effect.worker)
 
@@ -96,7 +97,7 @@ def emit(pool: SharedPoolActor, effect: fx.Emit) -> None:
     pool.emit(effect.name, effect.measurements, effect.metadata)
 
 
-def note(pool: SharedPoolActor, effect: cx.Log) -> None:
+def note(pool: SharedPoolActor, effect: orders.Log) -> None:
     """Write a line to the log."""
     log.log(_LEVELS[effect.level], "%s", effect.text)
 
@@ -108,12 +109,12 @@ def stopped(pool: SharedPoolActor, _effect: fx.Stopped) -> None:
 
 
 EFFECTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
-    cx.Run: run,
-    cx.Deliver: deliver,
-    cx.Recall: recall,
-    cx.Launch: launch,
-    cx.Interrupt: interrupt,
-    cx.Log: note,
+    orders.Run: run,
+    orders.Deliver: deliver,
+    orders.Recall: recall,
+    orders.Launch: launch,
+    orders.Interrupt: interrupt,
+    orders.Log: note,
     fx.Answer: answer,
     fx.Open: open_,
     fx.Stop: stop,

@@ -59,11 +59,11 @@ def returned(pool: SharedPoolActor, report: sharing.Returned) -> None:
 
 def performed(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
     """The worker has answered a call."""
-    flags, cooldown = wire.OUTCOME.unpack_from(body)
-    failed = bool(flags & wire.FAILED)
+    flags, cooldown, took = wire.OUTCOME.unpack_from(body)
+    failed, close = bool(flags & wire.FAILED), bool(flags & wire.CLOSE)
     reply = Sealed(body[wire.OUTCOME.size :], failed)
-    now, close = time.monotonic(), bool(flags & wire.CLOSE)
-    pool.carry_out(pool.core.done(now, worker, number, reply, failed=failed, cooldown=cooldown, close=close))
+    now = time.monotonic()
+    pool.carry_out(pool.core.done(now, worker, number, reply, failed=failed, cooldown=cooldown, close=close, took=took))
 
 
 def answer_too_long(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
@@ -72,8 +72,9 @@ def answer_too_long(pool: SharedPoolActor, worker: int, number: int, body: bytes
 
 
 def not_started(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
-    """The worker has not begun a call, for want of a connection."""
-    pool.carry_out(pool.core.not_run(time.monotonic(), worker, number, _error(body)))
+    """The worker has not begun a call: for want of a connection, or (without a word) because that pauses."""
+    error = _error(body) if len(body) else None
+    pool.carry_out(pool.core.not_run(time.monotonic(), worker, number, error))
 
 
 def _error(data: bytes | memoryview) -> Exception:

@@ -29,13 +29,14 @@ class Outcome(NamedTuple):
 
     failed: bool
     data: bytes
-    cooldown: float = 0.0
-    close: bool = False
+    took: float
+    cooldown: float
+    close: bool
 
     @property
     def head(self) -> bytes:
         """The part of its frame that is for the pool."""
-        return wire.OUTCOME.pack(wire.FAILED * self.failed | wire.CLOSE * self.close, self.cooldown)
+        return wire.OUTCOME.pack(wire.FAILED * self.failed | wire.CLOSE * self.close, self.cooldown, self.took)
 
 
 class SharedWorkerActor(WorkerActor):
@@ -44,6 +45,7 @@ class SharedWorkerActor(WorkerActor):
     _fence = 0
     _loan = 0
     _method = ""
+    _pausing = False
     _meters: dict[str, Meter]
     _last_call: float | None = None
 
@@ -88,20 +90,26 @@ class SharedWorkerActor(WorkerActor):
 
     def _performed(self, number: int, body: bytes | memoryview) -> tuple[Any, ...]:
         """Run a call for the pool: the frame of its answer."""
-        self._fence = number
         session = self.session
         assert session is not None
+        self._fence = number
+        self._pausing = self._pausing and body[:1] == wire.AHEAD
+        if self._pausing:
+            return wire.NOT_STARTED, number, b""
         if not session.connected:
             why = session.lost or ConnectionError("the connection was closed")
             return wire.NOT_STARTED, number, self._packed(why)
-        outcome = self._run(session, body)
+        outcome = self._run(session, memoryview(body)[1:])
+        self._pausing = outcome.cooldown > 0
         if outcome.close:
             session.close()
         return wire.PERFORMED, number, outcome.data, outcome.head
 
     def _run(self, session: Session, body: bytes | memoryview) -> Outcome:
         self._method = ""
+        began = time.monotonic()
         value, error = self._try(functools.partial(self._call, session, body))
+        took = time.monotonic() - began
         del body  # a long argument is not kept while its result is on the way
         if self._fired:
             self._put_in_order(session)
@@ -110,10 +118,10 @@ class SharedWorkerActor(WorkerActor):
             value, cooldown, close = value.value, value.cooldown, value.close
         if error is None:
             try:
-                return Outcome(False, portable.dumps(value), cooldown, close)
+                return Outcome(False, portable.dumps(value), took, cooldown, close)
             except Exception as problem:  # the result does not pickle
                 error = problem
-        return Outcome(True, self._packed(error), cooldown, close)
+        return Outcome(True, self._packed(error), took, cooldown, close)
 
     def _call(self, session: Session, body: bytes | memoryview) -> Any:
         method, args, kwargs = portable.loads(body)
@@ -142,11 +150,10 @@ class SharedWorkerActor(WorkerActor):
         if loan != self._loan:
             self._loan = self._fence = loan
             self._meters, self._last_call = {}, None
-        began = time.monotonic()
         outcome = self._run(session, memoryview(body)[wire.CALL_HEAD.size :])
         del body
         self._last_call = time.monotonic()
-        self._measure(self._last_call - began, outcome.failed)
+        self._measure(outcome.took, outcome.failed)
         if outcome.cooldown or outcome.close or not session.connected:  # the pool knows before the caller does
             self._fence = loan + 1
             self._give_back(loan, outcome.cooldown, outcome.close)

@@ -21,8 +21,8 @@ CALL_HEAD = struct.Struct("!QBd")
 SHARED_HEAD = struct.Struct("!dII")
 """Timeout in seconds (infinite: none), lengths of two pickles: of (resource, method) and of `where` (0: none). A pickle
 of (method, args, kwargs) follows them."""
-OUTCOME = struct.Struct("!Bd")
-"""Flags, cooldown in seconds; the value or the exception follows."""
+OUTCOME = struct.Struct("!Bdd")
+"""Flags, cooldown in seconds, seconds that the call ran; the value or the exception follows."""
 LOAN_HEAD = struct.Struct("!QII")
 """Number of the loan, pid of the worker, length of a pickle of its methods; that, and the value of the call, follow."""
 
@@ -43,6 +43,8 @@ FUNCTION = 4
 TURN = 8
 """Flag of a grant, passed on with every call: the lease is a turn in a sandbox, and its end is not the sandbox's."""
 
+AT_ONCE, AHEAD = b"\0", b"\1"
+"""The first byte of a `PERFORM` frame's body: nothing is before it, or it is sent while another call runs."""
 FAILED = 1
 """Flag of an outcome: an exception follows."""
 CLOSE = 2
@@ -64,8 +66,8 @@ def too_big(size: int, limit: int, what: str) -> MessageTooBig:
 
 
 __all__ = [
-    "ABANDON", "ASK", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST", "CLOSE", "CONTROL", "END",
-    "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "LENT", "LOAN_HEAD", "LONGEST",
-    "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT", "SHARED", "SHARED_HEAD", "TURN",
-    "dump_error", "frame", "load_error", "too_big",
+    "ABANDON", "AHEAD", "ASK", "AT_ONCE", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST",
+    "CLOSE", "CONTROL", "END", "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "LENT",
+    "LOAN_HEAD", "LONGEST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT",
+    "SHARED", "SHARED_HEAD", "TURN", "dump_error", "frame", "load_error", "too_big",
 ]  # fmt: skip

@@ -13,17 +13,21 @@ any -> DROPPED
 from __future__ import annotations
 
 import heapq
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, NamedTuple
+from typing import Any
 
 from actorpool.core.backoff import Retry
 from actorpool.status import ConnInfo, MethodStats
 
 # A connection whose pace changes is believed after about as many calls; fewer would make single slow calls count.
 MEMORY = 100
+QUICK = 0.0002
+"""Seconds. Calls that take no longer are sent ahead: their way to the worker would take longer than they do."""
+SURE = 10
+"""Calls after which a method may be taken to be quick."""
 
 
 class State(Enum):
@@ -213,9 +217,9 @@ class Connection:
     """One connection: settings, state, queue and figures. Its worker's process may change; it stays."""
 
     __slots__ = (
-        "add_until", "adding", "cause", "connected_at", "extra", "free_at", "id", "in_row", "kill_at", "last_call",
-        "last_caller", "meters", "pid", "popped", "proven", "queue", "resource", "restarts", "retry", "retry_at",
-        "revive", "running", "spec", "state", "ttl", "worker",
+        "add_until", "adding", "cause", "connected_at", "extra", "free_at", "held", "id", "in_row", "kill_at",
+        "last_call", "last_caller", "meters", "pid", "popped", "proven", "queue", "resource", "restarts", "retry",
+        "retry_at", "revive", "running", "sent", "spec", "state", "ttl", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -241,6 +245,10 @@ class Connection:
         self.meters: dict[str, Meter] = {}
         self.queue: OrderedDict[int, Call] = OrderedDict()
         self.running: Call | Loan | None = None
+        self.sent: deque[Call] = deque()
+        """What its worker has got already, to be run after `running`."""
+        self.held = False
+        """Its worker sends all that back, because it pauses; nothing more is sent until it has."""
         self.last_caller: Hashable = None
         self.in_row = 0
         """How many of the last calls were of the last caller."""
@@ -271,7 +279,7 @@ class Connection:
     @property
     def ahead(self) -> int:
         """How many calls a new one would wait for."""
-        return len(self.queue) + isinstance(self.running, Call)
+        return len(self.queue) + len(self.sent) + isinstance(self.running, Call)
 
     def expired(self, now: float) -> bool:
         """Whether its time to live is over."""
@@ -300,6 +308,22 @@ class Connection:
         if late:
             self.queue = OrderedDict(sorted(self.queue.items()))
 
+    def quick(self, call: Call | Loan | None) -> bool:
+        """Whether it is safe to have its worker begin another call after this one without being told."""
+        if not isinstance(call, Call) or call.deadline is not None:
+            return False
+        meter = self.meters[call.method]
+        return meter.count >= SURE and meter.mean <= QUICK
+
+    def advance(self, now: float) -> None:
+        """What it ran is over: the worker goes on with what it has got."""
+        self.kill_at = None
+        self.running = self.sent.popleft() if self.sent else None
+        if self.running is None:
+            self.held = False
+        else:
+            self.running.started = now
+
     def take_queue(self) -> list[Call]:
         """Take out all waiting calls, in order of arrival."""
         calls = list(self.queue.values())
@@ -317,7 +341,7 @@ class Connection:
             revive=self.revive,
             closed=self.state is not LIVE or self.expired(now),
             stats={name: MethodStats(meter.count, meter.mean, meter.errors) for name, meter in self.meters.items()},
-            waiting=len(self.queue),
+            waiting=len(self.queue) + len(self.sent),
             cooldown=max(0.0, self.free_at - now),
             connected_at=None if self.connected_at is None else epoch + self.connected_at,
             last_call=None if self.last_call is None else epoch + self.last_call,
@@ -327,58 +351,3 @@ class Connection:
     def __repr__(self) -> str:
         load = f"{len(self.queue)} waiting{', 1 running' if self.running else ''}"
         return f"<connection {self.id} to {self.resource!r} {self.state.value}, {load}>"
-
-
-class Kept(NamedTuple):
-    """What is kept of a connection when its pool ends: enough to bring it back."""
-
-    id: int
-    spec: Any
-    resource: Hashable
-    extra: Any
-    ttl: float | None
-    revive: bool | str
-
-
-class Launch(NamedTuple):
-    """Start a worker's process for a connection; `spec` is what was given to `add`."""
-
-    worker: int
-    connection: int
-    spec: Any
-
-
-class Run(NamedTuple):
-    """Have the worker run the call; its answer names `call.number`."""
-
-    worker: int
-    call: Call
-
-
-class Deliver(NamedTuple):
-    """Pass the worker's own answer, unopened, on to the caller of `call`; with a loan, if it gets one."""
-
-    call: Call
-    reply: Any
-    loan: Loan | None = None
-
-
-class Recall(NamedTuple):
-    """Have the worker refuse further calls of the loan of that number, and tell what was done in it."""
-
-    worker: int
-    number: int
-
-
-class Interrupt(NamedTuple):
-    """Interrupt the call of that number, if the worker still runs it."""
-
-    worker: int
-    number: int
-
-
-class Log(NamedTuple):
-    """A line for the log; `level` is `"info"`, `"warning"` or `"error"`."""
-
-    level: str
-    text: str

@@ -4,8 +4,8 @@ Many callers share each connection through its queue; there is no lease. The she
 that happens and carries the returned effects out, in order; it asks `deadline()` when to call `tick()`. Whatever
 names callers and requests is opaque; worker ids and call numbers only grow, so late news of an old one falls through.
 
-Layers: `roster` (records, figures) <- `loans` (lending) <- `upkeep` (processes, connections) <- `routing` (calls)
-<- this (requests, time).
+Layers: `roster` (records, figures) <- `loans` (lending) <- `upkeep` (processes, connections) <- `choosing` <-
+`routing` (calls) <- this (requests, time).
 """
 
 from __future__ import annotations
@@ -175,9 +175,12 @@ class Dispatcher(Routing):
     def _stop_over(self, _key: None, _since: None, now: float) -> None:
         """Those that still run a call: fail it, interrupt it, and have the process end."""
         for connection in list(self.connections.values()):
-            call, connection.running = connection.running, None
-            if isinstance(call, Call) and not call.answered:
-                self._fail(call, self._stopped())
+            calls = (connection.running, *connection.sent)
+            connection.running = None
+            connection.sent.clear()
+            for call in calls:
+                if isinstance(call, Call) and not call.answered:
+                    self._fail(call, self._stopped())
             self._drop(connection, now, interrupt=True)
 
     @decides

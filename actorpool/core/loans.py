@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from actorpool.core.connections import LIVE, Call, Connection, Loan, Recall
+from actorpool.core.connections import LIVE, Call, Connection, Loan
 from actorpool.core.effects import Answer
+from actorpool.core.orders import Recall
 from actorpool.core.roster import Roster
 
 ALONE = 4

@@ -1,7 +1,8 @@
 """The connections of a shared pool by id and by resource, and what is told about them. Decides nothing.
 
 `Dispatcher` is built in layers, each on the one before: `Roster` (records, figures, texts) <- `Loans` (lending) <-
-`Upkeep` (worker processes and their connections) <- `Routing` (calls) <- `Dispatcher` (requests and time).
+`Upkeep` (worker processes and their connections) <- `Choosing` (where calls go) <- `Routing` (calls) <- `Dispatcher`
+(requests and time).
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from typing import Any
 
 from actorpool.core.agenda import Agenda
 from actorpool.core.backoff import Backoff
-from actorpool.core.connections import LIVE, RESTING, Call, Connection, Deadlines, Gather, Kept, Log
+from actorpool.core.connections import LIVE, RESTING, Call, Connection, Deadlines, Gather
 from actorpool.core.decider import Decider
 from actorpool.core.effects import Answer
+from actorpool.core.orders import Kept, Log
 from actorpool.errors import (
     CallTimeout,
     InvalidConfig,

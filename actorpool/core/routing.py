@@ -1,7 +1,8 @@
-"""Calls: to which connection each one goes, when it begins, how it ends. Exactly one answer for each, whatever happens.
+"""Calls: when each one begins, how it ends. Exactly one answer for each, whatever happens.
 
-A call goes to the live connection with the least expected wait and queues there. It leaves the queue only to be run,
-because its time is over, or because its connection is (then it goes to another one). A call that has begun stays.
+A call queues at the connection that was chosen for it. It leaves the queue only to be run, because its time is over,
+or because its connection is (then it goes to another one). A call that has begun stays. Calls that take next to no
+time are sent ahead, while the one before them runs; the worker runs them in order, or sends them back.
 """
 
 from __future__ import annotations
@@ -10,17 +11,20 @@ import heapq
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Deliver, Gather, Interrupt, Loan, Run
+from actorpool.core.choosing import Choosing
+from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Gather, Loan
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Kill
-from actorpool.core.upkeep import Upkeep
+from actorpool.core.orders import Deliver, Interrupt, Run
 from actorpool.errors import ActorPoolError, WorkerDied
 
 PATIENCE = 0.05
 """Seconds of cooldown that waiting calls sit out. For a longer pause they look for a better connection."""
+AHEAD = 8
+"""Quick calls that a worker may have got beside the one that it runs."""
 
 
-class Routing(Upkeep):
+class Routing(Choosing):
     """The layer that serves callers."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -102,54 +106,6 @@ class Routing(Upkeep):
         if call.deadline is not None:
             self.deadlines.add(call)
 
-    # -- choosing -------------------------------------------------------------------------------------------
-
-    def _live(self, resource: Hashable, now: float) -> list[Connection]:
-        """The connections that take calls now; those that are found expired are ended."""
-        live = [connection for connection in self._of(resource) if connection.state is LIVE]
-        expired = [connection for connection in live if connection.ttl is not None and connection.expired(now)]
-        if not expired:
-            return live
-        for connection in expired:
-            if connection.state is LIVE:  # not ended by a call that one before it sent elsewhere
-                self._end(connection, now)
-        return [connection for connection in live if connection not in expired]
-
-    def _choose(self, call: Call, now: float) -> Connection | ActorPoolError:
-        """The one place that decides where a call goes, or why it can go nowhere."""
-        live = self._live(call.resource, now)
-        if not live:
-            return self._no_resource(call.resource, now)
-        able = [connection for connection in live if call.method in connection.meters]
-        if not able:
-            return self._no_method(call.resource, call.method, live)
-        if call.where is not None:
-            fitting = [connection for connection in able if self._fits(call.where, connection, now)]
-            if not fitting:
-                return self._no_match(call, len(able))
-            able = fitting
-        return able[0] if len(able) == 1 else self._least_wait(able, call.method, now)
-
-    def _least_wait(self, able: list[Connection], method: str, now: float) -> Connection:
-        """The least mean time × calls ahead + cooldown; then the fewest calls ahead; then the oldest connection.
-
-        A connection that was never measured counts with the average of the others: as fast as can be expected, and
-        not, at no time at all for each call, as the best place for all calls until its first one is over.
-        """
-        for connection in able:
-            if connection.running is None and not connection.queue and connection.free_at <= now:
-                return connection  # no wait at all: nothing can be better, and the oldest such comes first
-        means = [connection.mean(method) for connection in able]
-        known = [mean for mean in means if mean is not None]
-        guess = sum(known) / len(known) if known else 0.0
-        best, least, fewest = able[0], float("inf"), 0
-        for connection, mean in zip(able, means, strict=True):
-            ahead = connection.ahead
-            wait = (guess if mean is None else mean) * ahead + connection.pause(now)
-            if wait < least or (wait == least and ahead < fewest):
-                best, least, fewest = connection, wait, ahead
-        return best
-
     # -- waiting and running --------------------------------------------------------------------------------
 
     def _queue(self, call: Call, connection: Connection, now: float) -> None:
@@ -165,29 +121,46 @@ class Routing(Upkeep):
 
     def _run(self, call: Call, connection: Connection, now: float) -> None:
         assert connection.worker is not None
-        connection.running = call
-        call.started = now
-        self._do(Run(connection.worker, call))
+        ahead = connection.running is not None
+        if ahead:
+            connection.sent.append(call)
+        else:
+            connection.running = call
+            call.started = now
+        self._do(Run(connection.worker, call, ahead))
 
     def _next(self, connection: Connection, now: float) -> None:
         """The one place where waiting calls begin; called after every change of a connection that may let one."""
-        if connection.running is not None:
-            if connection.state is DRAINING:
-                self._recall(connection)
-            return
         if not connection.serving:
             return
-        if connection.queue and connection.expired(now):
+        if connection.queue and connection.running is None and connection.expired(now):
             self._end(connection, now)
             return
-        while connection.queue and now >= connection.free_at:
+        room = self._room(connection)
+        while room > 0 and connection.queue and now >= connection.free_at:
             call = connection.queue.popitem(last=False)[1]
-            if call.deadline is None or now < call.deadline:
-                self._run(call, connection, now)
-                return
-            self._fail(call, self._timed_out(call, now))
-        if connection.state is DRAINING and not connection.queue:
-            self._drop(connection, now)
+            if call.deadline is not None and now >= call.deadline:
+                self._fail(call, self._timed_out(call, now))
+                continue
+            self._run(call, connection, now)
+            room = room - 1 if connection.quick(call) and self._next_is_quick(connection) else 0
+        if connection.state is DRAINING:
+            if connection.running is None and not connection.queue:
+                self._drop(connection, now)
+            else:
+                self._recall(connection)
+
+    def _room(self, connection: Connection) -> int:
+        """How many calls may be sent to the worker now: one that it runs at once, and quick ones ahead."""
+        if connection.running is None:
+            return AHEAD + 1
+        if connection.held or len(connection.sent) > AHEAD // 2 or not connection.quick(connection.running):
+            return 0
+        return AHEAD - len(connection.sent) if self._next_is_quick(connection) else 0
+
+    @staticmethod
+    def _next_is_quick(connection: Connection) -> bool:
+        return bool(connection.queue) and connection.quick(next(iter(connection.queue.values())))
 
     @decides
     def done(
@@ -200,12 +173,14 @@ class Routing(Upkeep):
         failed: bool = False,
         cooldown: float = 0.0,
         close: bool = False,
+        took: float | None = None,
     ) -> None:
         """The worker has answered the call of that number.
 
         Args:
             reply: what it answered; passed on unopened.
             failed: the method raised.
+            took: seconds it ran, as the worker has measured it; None: as seen from here.
             cooldown: seconds during which the connection is to begin no call.
             close: the connection is done (so it is when `cooldown` is infinite).
         """
@@ -214,7 +189,7 @@ class Routing(Upkeep):
         if connection is None or not isinstance(call, Call) or call.number != number:
             return
         connection.last_call = now
-        took = now - call.started
+        took = now - call.started if took is None else took
         connection.meters[call.method].add(took, failed)
         self._free(connection, now, cooldown, close)  # before the answer: the worker is what others wait for
         self._deliver(call, connection, reply, took, None if failed else self._lend(connection, call, now))
@@ -250,7 +225,7 @@ class Routing(Upkeep):
 
     def _free(self, connection: Connection, now: float, cooldown: float, close: bool) -> None:
         """What the connection ran is over."""
-        connection.running = connection.kill_at = None
+        connection.advance(now)
         connection.proven = True
         if close or cooldown == float("inf"):
             self._end(connection, now)
@@ -258,6 +233,7 @@ class Routing(Upkeep):
             self._settle(connection, now)
         else:
             if cooldown > 0:
+                connection.held = connection.running is not None
                 self._cool(connection, now, cooldown)
             self._next(connection, now)
 
@@ -303,17 +279,29 @@ class Routing(Upkeep):
             self._queue(call, target if isinstance(target, Connection) else connection, now)
 
     @decides
-    def not_run(self, now: float, worker: int, number: int, error: Exception) -> None:
-        """The worker had no connection any more and did not begin the call: nothing was lost but the connection."""
+    def not_run(self, now: float, worker: int, number: int, error: Exception | None) -> None:
+        """The worker sends a call back that it has not begun.
+
+        Args:
+            error: what has become of its connection; None: it only pauses.
+        """
         connection = self.workers.get(worker)
         call = connection.running if connection is not None else None
         if connection is None or not isinstance(call, Call) or call.number != number:
             return
-        connection.running = connection.kill_at = None
-        connection.cause = error
+        connection.advance(now)
         if not call.answered:
             connection.enqueue(call)
-        self._end(connection, now, failed=True)
+        if connection.state is ENDING:
+            self._move_calls(connection, now)
+            self._settle(connection, now)
+        elif error is not None:
+            connection.cause = error
+            self._end(connection, now, failed=True)
+        elif connection.running is None and connection.free_at - now >= PATIENCE:
+            self._reconsider(connection, now)
+        else:
+            self._next(connection, now)
 
     # -- ending ---------------------------------------------------------------------------------------------
 
@@ -339,17 +327,21 @@ class Routing(Upkeep):
             self._contribute(call.gather, call.connection, error)
 
     def _lose_running(self, connection: Connection, reason: str, begun: bool) -> None:
-        call, connection.running, connection.kill_at = connection.running, None, None
-        if not isinstance(call, Call) or call.answered:
-            return
-        if begun:
-            text = (
-                f"shared pool {self.name!r}: the process of connection {connection.id} died ({reason}) while it ran "
-                f"{call.method!r}; the call may have taken effect and was not repeated"
-            )
-            self._fail(call, WorkerDied(text, pool=self.name))
-        else:
-            connection.enqueue(call)
+        call, sent = connection.running, list(connection.sent)
+        connection.running = connection.kill_at = None
+        connection.sent.clear()
+        if isinstance(call, Call) and not call.answered:
+            if begun or sent:
+                text = (
+                    f"shared pool {self.name!r}: the process of connection {connection.id} died ({reason}) while it "
+                    f"ran {call.method!r}; the call may have taken effect and was not repeated"
+                )
+                self._fail(call, WorkerDied(text, pool=self.name))
+            else:
+                connection.enqueue(call)
+        for call in sent:
+            if not call.answered:
+                connection.enqueue(call)
 
     def _overdue(self, call: Call, now: float) -> None:
         """The call's time is over: one that waits is never run, one that runs is interrupted."""

@@ -22,14 +22,12 @@ from actorpool.core.connections import (
     RESTING,
     STARTING,
     Connection,
-    Kept,
-    Launch,
-    Log,
     Meter,
 )
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
 from actorpool.core.loans import Loans
+from actorpool.core.orders import Kept, Launch, Log
 from actorpool.core.roster import check_settings
 from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied, WorkerUnavailable
 

@@ -7,18 +7,8 @@ from typing import Any
 
 import pytest
 
-from actorpool.core.connections import (
-    ENDING,
-    LIVE,
-    OPENING,
-    RESTING,
-    Call,
-    Connection,
-    Deadlines,
-    Deliver,
-    IllegalMove,
-    Run,
-)
+from actorpool.core.connections import ENDING, LIVE, OPENING, RESTING, Call, Connection, Deadlines, IllegalMove
+from actorpool.core.orders import Deliver, Run
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,
@@ -46,7 +36,7 @@ def pool() -> Bench:
 def test_a_call_runs_at_once_on_an_idle_connection_and_its_reply_is_passed_on(pool: Bench) -> None:
     id = pool.open()
     assert pool.call("a") is None
-    name, worker, call = pool.asked[-1]
+    name, worker, call, _ahead = pool.asked[-1]
     assert (name, worker, call.payload) == ("Run", pool.core.connections[id].worker, "payload of a")
     pool.finish(id, "reply")
     assert pool.answers["a"] == "reply"

@@ -6,6 +6,7 @@ it knows itself, and after every step the dispatcher's records are compared with
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from actorpool.core import connections
 from actorpool.core.backoff import Backoff
 from actorpool.core.connections import (
     DRAINING,
@@ -23,17 +25,13 @@ from actorpool.core.connections import (
     STARTING,
     Call,
     Connection,
-    Deliver,
-    Interrupt,
-    Launch,
     Loan,
-    Log,
-    Recall,
-    Run,
 )
 from actorpool.core.dispatch import Dispatcher
 from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
 from actorpool.core.loans import ALONE
+from actorpool.core.orders import Deliver, Interrupt, Launch, Log, Recall, Run
+from actorpool.core.routing import AHEAD
 from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolStopped, WorkerDied
 
 RESOURCES = ("a", "b")
@@ -81,11 +79,18 @@ class Process:
     def __init__(self, connection: int) -> None:
         self.connection = connection
         self.state = "starting"  # -> opening -> open -> lost -> opening ... -> stopping
-        self.call: Call | None = None
+        self.calls: deque[Call] = deque()
+        """What it has got: the first one runs, unless it sends it back."""
+        self.refuses = ""
+        """Why it sends back what it has got: "lost" or "pauses"."""
         self.loan: Loan | None = None
         """Under which its caller may send calls itself."""
         self.straight = 0
         """How many of these it has answered."""
+
+    @property
+    def call(self) -> Call | None:
+        return self.calls[0] if self.calls else None
 
 
 class SharedPool(RuleBasedStateMachine):
@@ -106,6 +111,7 @@ class SharedPool(RuleBasedStateMachine):
         self.stopped = 0
         self.refs = 0
         self.event = ""
+        self.sure, connections.SURE = connections.SURE, 1
         self.cut_off: Call | None = None
         """What the worker ran that died last."""
 
@@ -124,7 +130,7 @@ class SharedPool(RuleBasedStateMachine):
             process = self.processes[effect.worker]
             assert process.call is None, "opened again under a running call"
             assert process.state in ("starting", "open", "lost")
-            process.state = "opening"
+            process.state, process.refuses = "opening", ""
         elif isinstance(effect, Run):
             self.begins(effect)
         elif isinstance(effect, Deliver):
@@ -148,7 +154,8 @@ class SharedPool(RuleBasedStateMachine):
         elif isinstance(effect, Stop):
             process = self.processes[effect.worker]
             assert (process.call is None and process.loan is None) or effect.interrupt
-            process.state, process.call, process.loan = "stopping", None, None
+            process.state, process.loan = "stopping", None
+            process.calls.clear()
         elif isinstance(effect, Kill):
             assert effect.worker in self.processes, "killed something that is dead"
         elif isinstance(effect, Stopped):
@@ -176,7 +183,13 @@ class SharedPool(RuleBasedStateMachine):
         process, call = self.processes[run.worker], run.call
         connection = self.core.connections[process.connection]
         assert process.state == "open", "runs on a connection that is not open"
-        assert process.call is None, "two calls at a time"
+        assert run.ahead == bool(process.calls)
+        if run.ahead:
+            assert len(process.calls) <= AHEAD
+            assert call.deadline is None, "it could not be taken back in time"
+            assert all(before.deadline is None for before in process.calls)
+        elif process.refuses == "pauses":
+            process.refuses = ""
         assert process.loan is None, "it is lent"
         assert call.number not in self.begun, "begun twice"
         assert call.gather or call.ref in self.pending, "begun for a caller that has its answer or is gone"
@@ -186,8 +199,12 @@ class SharedPool(RuleBasedStateMachine):
         assert call.method in connection.meters
         assert not connection.expired(self.now)
         assert self.now >= connection.free_at, "did not wait for the cooldown"
-        self.begun.add(call.number)
-        process.call = call
+        process.calls.append(call)
+        self.begins_next(process)
+
+    def begins_next(self, process: Process) -> None:
+        if process.call is not None and not process.refuses:
+            self.begun.add(process.call.number)
 
     def answered(self, ref: Any, value: Any) -> None:
         if ref in self.requests:
@@ -303,8 +320,13 @@ class SharedPool(RuleBasedStateMachine):
     @precondition(lambda self: self.some("open"))
     @rule(data=st.data())
     def lose(self, data: Any) -> None:
-        worker = self.pick(data, self.some("open"))
-        self.processes[worker].state = "lost"
+        self.loses(self.pick(data, self.some("open")))
+
+    def loses(self, worker: int) -> None:
+        """The call that runs is still answered, those behind it come back."""
+        process = self.processes[worker]
+        process.state = "lost"
+        process.refuses = process.refuses or "lost" * (process.call is None)
         self.step("lost", worker, ConnectionError())
 
     @precondition(lambda self: self.processes)
@@ -339,7 +361,16 @@ class SharedPool(RuleBasedStateMachine):
             for worker in self.busy():
                 call = self.processes[worker].call
                 if call is not None and call.ref == ("call", number + 1):
-                    self.finish(worker)
+                    self.finish(worker, took=0.0)
+
+    @rule(wishes=st.lists(st.sampled_from((0.0, 0.0, 0.0, 0.02, 0.5)), min_size=1, max_size=12))
+    def many_quick_calls_at_once(self, wishes: list[float]) -> None:
+        """So many wait that some are sent ahead; a worker that asks for a pause sends them back."""
+        for number in range(12):
+            self.call("a", "get", None, None, f"c{number % 3}")
+        for cooldown in wishes:
+            for worker in self.busy():
+                self.finish(worker, took=0.0, cooldown=cooldown)
 
     @precondition(lambda self: self.lent())
     @rule(data=st.data())
@@ -383,8 +414,7 @@ class SharedPool(RuleBasedStateMachine):
         elif what == "close":
             self.returned(worker, close=True)
         elif what == "lose":
-            self.processes[worker].state = "lost"
-            self.step("lost", worker, ConnectionError())
+            self.loses(worker)
         elif what == "ttl":
             self.step("update", self.request("update"), connection.resource, None, {"ttl": 1.0})
         elif what == "call":
@@ -441,15 +471,33 @@ class SharedPool(RuleBasedStateMachine):
 
     def finish(self, worker: int, **options: Any) -> None:
         process = self.processes[worker]
-        assert process.call is not None
-        call, process.call = process.call, None
+        if process.refuses:
+            self.send_back(worker)
+            return
+        call = process.calls.popleft()
+        if process.state == "lost" or options.get("close") or options.get("cooldown") == float("inf"):
+            process.refuses = "lost"
+        elif options.get("cooldown"):
+            process.refuses = "pauses"
+        self.begins_next(process)
         self.step("done", worker, call.number, ("reply", call.number), **options)
+
+    def send_back(self, worker: int) -> None:
+        process = self.processes[worker]
+        call = process.calls.popleft()
+        assert call.number not in self.begun
+        self.step("not_run", worker, call.number, ConnectionError() if process.refuses == "lost" else None)
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data())
     def finish_plainly(self, data: Any) -> None:
         self.now += 0.05
-        self.finish(self.pick(data, self.busy()))
+        self.finish(self.pick(data, self.busy()), took=0.05)
+
+    @precondition(lambda self: self.busy())
+    @rule(data=st.data())
+    def finish_quickly(self, data: Any) -> None:
+        self.finish(self.pick(data, self.busy()), took=0.0)
 
     @precondition(lambda self: self.busy())
     @rule(data=st.data(), cooldown=st.sampled_from((0.0, 0.02, 0.5, float("inf"))), close=st.booleans())
@@ -462,10 +510,9 @@ class SharedPool(RuleBasedStateMachine):
         worker = self.pick(data, self.busy())
         process = self.processes[worker]
         assert process.call is not None
-        call, process.call = process.call, None
-        process.state = "lost"
-        self.begun.discard(call.number)
-        self.step("not_run", worker, call.number, ConnectionError())
+        process.state = process.refuses = "lost"
+        self.begun.discard(process.call.number)
+        self.send_back(worker)
 
     @rule(data=st.data())
     def cancel(self, data: Any) -> None:
@@ -524,7 +571,7 @@ class SharedPool(RuleBasedStateMachine):
         places: dict[Any, int] = {}
         for connection in self.core.connections.values():
             running = [connection.running] if isinstance(connection.running, Call) else []
-            for call in [*connection.queue.values(), *running]:
+            for call in [*connection.queue.values(), *running, *connection.sent]:
                 assert call.connection is connection
                 if not call.answered:
                     places[call.ref] = places.get(call.ref, 0) + 1
@@ -562,6 +609,7 @@ class SharedPool(RuleBasedStateMachine):
             assert core.connections[connection.id] is connection
             assert connection.worker == worker
             assert connection.running is (process.call if process.loan is None else process.loan)
+            assert list(connection.sent) == list(process.calls)[1:]
             assert process.state in STATES[connection.state]
         for connection in core.connections.values():
             assert connection.worker is not None or connection.state is RESTING
@@ -573,6 +621,12 @@ class SharedPool(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Nothing is lost: once workers do what they are told and time passes, everything is answered."""
+        try:
+            self.wind_up()
+        finally:
+            connections.SURE = self.sure
+
+    def wind_up(self) -> None:
         for _ in range(300):
             if not self.pending and not self.requests:
                 break

@@ -11,8 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from actorpool.core.connections import Connection, Deliver, Run
+from actorpool.core.connections import Connection
 from actorpool.core.dispatch import Dispatcher
+from actorpool.core.orders import Deliver, Run
 
 
 class Mirrors:
@@ -25,6 +26,7 @@ class Mirrors:
         self.served: Counter[int] = Counter()
         self.waits: list[float] = []
         self.events: list[tuple[float, int, int, int]] = []
+        self.until: Counter[int] = Counter()
         self.order = itertools.count()
         for worker, speed in enumerate(speeds, 1):
             self.core.add(0.0, ("add", worker), None, resource="r")
@@ -39,9 +41,10 @@ class Mirrors:
         answered = 0
         for effect in effects:
             if isinstance(effect, Run):
-                self.waits.append(self.now - effect.call.arrived)
-                took = self.speeds[effect.worker](self.now)
-                event = (self.now + took, next(self.order), effect.worker, effect.call.number)
+                begin = max(self.now, self.until[effect.worker])  # it may have been sent ahead
+                self.waits.append(begin - effect.call.arrived)
+                self.until[effect.worker] = end = begin + self.speeds[effect.worker](begin)
+                event = (end, next(self.order), effect.worker, effect.call.number)
                 heapq.heappush(self.events, event)
             elif isinstance(effect, Deliver):
                 answered += 1
