@@ -21,7 +21,7 @@ from actorpool.benchmarks.world import World
 from actorpool.config import Autoscale, Breaker, PoolConfig
 from actorpool.core.effects import Granted
 from actorpool.core.meters import Quantiles
-from actorpool.core.pool import PoolCore
+from actorpool.core.pooling.pool import PoolCore
 from actorpool.workers.base import Worker
 
 CALLERS = 200

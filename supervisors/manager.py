@@ -19,8 +19,8 @@ from actorpool.channel import paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
-from actorpool.core.children import State
-from actorpool.core.signals import Remembered
+from actorpool.core.supervising.children import State
+from actorpool.core.supervising.signals import Remembered
 from actorpool.errors import ActorPoolError, InvalidConfig
 from actorpool.failures import Foreign, dump_error
 from actorpool.messages import (

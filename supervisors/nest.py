@@ -16,7 +16,7 @@ from actorpool import host
 from actorpool.actor import ActorExitRequest, ChildActorExited, Shell, log
 from actorpool.channel import wire
 from actorpool.config import PoolConfig, SharedPoolConfig
-from actorpool.core.signals import Began, Ignored, Leaving, Refused, Remembered
+from actorpool.core.supervising.signals import Began, Ignored, Leaving, Refused, Remembered
 from actorpool.messages import Err, Ok
 from actorpool.portable import Parcel
 from actorpool.supervisors.specs import SupervisorSpec, load_class

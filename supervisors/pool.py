@@ -19,8 +19,8 @@ from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Effect, Granted, Refused
-from actorpool.core.fleet import STOPPING
-from actorpool.core.pool import PoolCore
+from actorpool.core.pooling.fleet import STOPPING
+from actorpool.core.pooling.pool import PoolCore
 from actorpool.errors import PoolStopped
 from actorpool.failures import foreign
 from actorpool.messages import Checkin, Checkout, Err, Request, WithConnection

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actorpool.config import PoolConfig, SharedPoolConfig
-from actorpool.core.children import State
+from actorpool.core.supervising.children import State
 from actorpool.errors import PoolAlreadyExists, PoolDown, PoolNotFound
 from actorpool.supervisors.specs import SupervisorSpec
 

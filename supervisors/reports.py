@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from actorpool.actor import log as _log
-from actorpool.core.signals import Report
+from actorpool.core.supervising.signals import Report
 
 _TEXTS = {
     "terminated": (logging.WARNING, "ended"),

@@ -17,8 +17,8 @@ from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import SharedPoolConfig
 from actorpool.core.backoff import Backoff
-from actorpool.core.connections import Loan
-from actorpool.core.dispatch import Dispatcher
+from actorpool.core.sharing.connections import Loan
+from actorpool.core.sharing.dispatch import Dispatcher
 from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Err, Event, Request, WithConnection
 from actorpool.portable import Parcel

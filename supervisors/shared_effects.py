@@ -10,7 +10,7 @@ from actorpool import portable, protocol, sharing
 from actorpool.actor import log
 from actorpool.channel import wire
 from actorpool.core import effects as fx
-from actorpool.core import orders
+from actorpool.core.sharing import orders
 
 if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol, sharing
-from actorpool.core.connections import LIVE
+from actorpool.core.sharing.connections import LIVE
 from actorpool.messages import GetPoolStatus
 from actorpool.portable import Parcel
 from actorpool.status import PoolStatus, WorkerInfo

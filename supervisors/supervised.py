@@ -12,8 +12,8 @@ from typing import Any
 
 from actorpool.actor import ActorExitRequest
 from actorpool.channel import wire
-from actorpool.core.children import NORMAL, End
-from actorpool.core.signals import Began, Leaving, Refused, Remembered
+from actorpool.core.supervising.children import NORMAL, End
+from actorpool.core.supervising.signals import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
 from actorpool.failures import name_of
 from actorpool.portable import Parcel

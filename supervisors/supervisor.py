@@ -1,4 +1,4 @@
-"""The supervisor actor, a thin shell around `core.supervision`: messages and deaths in, effects out."""
+"""The supervisor actor, a thin shell around `core.supervising.supervision`: messages and deaths in, effects out."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 
 from actorpool import host
 from actorpool.actor import ActorAddress, Shell
-from actorpool.core import signals
-from actorpool.core.administration import REQUESTS
-from actorpool.core.children import End
-from actorpool.core.supervision import Supervision
+from actorpool.core.supervising import signals
+from actorpool.core.supervising.administration import REQUESTS
+from actorpool.core.supervising.children import End
+from actorpool.core.supervising.supervision import Supervision
 from actorpool.errors import SupervisorError
 from actorpool.failures import Foreign, foreign
 from actorpool.messages import Err, Ok, Request

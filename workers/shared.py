@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from actorpool import portable, protocol, sharing
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
-from actorpool.core.connections import Meter
+from actorpool.core.sharing.connections import Meter
 from actorpool.errors import PermanentError
 from actorpool.portable import Parcel
 from actorpool.workers.actor import WorkerActor

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from actorpool.core.backoff import Backoff
-from actorpool.core.connections import Call, Loan
-from actorpool.core.dispatch import Dispatcher
 from actorpool.core.effects import Answer, Emit, Stopped
-from actorpool.core.orders import Deliver, Log
+from actorpool.core.sharing.connections import Call, Loan
+from actorpool.core.sharing.dispatch import Dispatcher
+from actorpool.core.sharing.orders import Deliver, Log
 
 
 class Bench:

@@ -13,7 +13,7 @@ from typing import Any
 
 from actorpool.config import PoolConfig
 from actorpool.core import effects as fx
-from actorpool.core.pool import PoolCore
+from actorpool.core.pooling.pool import PoolCore
 from actorpool.errors import PermanentError
 from actorpool.workers.base import Worker
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from typing import Any
 
-from actorpool.core import signals
-from actorpool.core.children import End
-from actorpool.core.supervision import Supervision
+from actorpool.core.supervising import signals
+from actorpool.core.supervising.children import End
+from actorpool.core.supervising.supervision import Supervision
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
 from actorpool.workers.base import Worker
 

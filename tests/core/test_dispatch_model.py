@@ -14,9 +14,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actorpool.core import connections
 from actorpool.core.backoff import Backoff
-from actorpool.core.connections import (
+from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
+from actorpool.core.sharing import connections
+from actorpool.core.sharing.connections import (
     DRAINING,
     ENDING,
     LIVE,
@@ -27,11 +28,10 @@ from actorpool.core.connections import (
     Connection,
     Loan,
 )
-from actorpool.core.dispatch import Dispatcher
-from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
-from actorpool.core.loans import ALONE
-from actorpool.core.orders import Deliver, Interrupt, Launch, Log, Recall, Run
-from actorpool.core.routing import AHEAD
+from actorpool.core.sharing.dispatch import Dispatcher
+from actorpool.core.sharing.loans import ALONE
+from actorpool.core.sharing.orders import Deliver, Interrupt, Launch, Log, Recall, Run
+from actorpool.core.sharing.routing import AHEAD
 from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolStopped, WorkerDied
 
 RESOURCES = ("a", "b")

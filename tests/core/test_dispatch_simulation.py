@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from actorpool.core.connections import Connection
-from actorpool.core.dispatch import Dispatcher
-from actorpool.core.orders import Deliver, Run
+from actorpool.core.sharing.connections import Connection
+from actorpool.core.sharing.dispatch import Dispatcher
+from actorpool.core.sharing.orders import Deliver, Run
 
 
 class Mirrors:

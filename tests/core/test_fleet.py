@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actorpool.core.fleet import MOVES, Fleet, IllegalMove, State, Worker
+from actorpool.core.pooling.fleet import MOVES, Fleet, IllegalMove, State, Worker
 
 IDLE, LEASED, OPENING, STARTING, STOPPING = State.IDLE, State.LEASED, State.OPENING, State.STARTING, State.STOPPING
 

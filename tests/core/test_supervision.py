@@ -2,9 +2,9 @@
 
 import pytest
 
-from actorpool.core import signals
 from actorpool.core.backoff import Backoff
-from actorpool.core.children import End, is_ordinary, restarts
+from actorpool.core.supervising import signals
+from actorpool.core.supervising.children import End, is_ordinary, restarts
 from actorpool.errors import SupervisorError
 from actorpool.messages import CountChildren, RestartChild, StartChild, TerminateChild, WhichChildren
 from tests.core.supervision_world import DIE, HANG, IGNORE, World, child, tree

@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actorpool.core import signals
 from actorpool.core.backoff import Backoff
-from actorpool.core.children import End, State
+from actorpool.core.supervising import signals
+from actorpool.core.supervising.children import End, State
 from actorpool.messages import (
     CountChildren,
     DeleteChild,

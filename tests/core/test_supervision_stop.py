@@ -2,8 +2,8 @@
 
 import pytest
 
-from actorpool.core import signals
-from actorpool.core.children import End
+from actorpool.core.supervising import signals
+from actorpool.core.supervising.children import End
 from actorpool.messages import CountChildren, StartChild, TerminateChild
 from actorpool.status import Counts
 from tests.core.supervision_world import DIE, HANG, World, child, tree

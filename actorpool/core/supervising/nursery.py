@@ -11,10 +11,10 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from actorpool.core.backoff import Backoff, Retry
-from actorpool.core.children import DIED, KILLED, SHUTDOWN, Child, End, Spec, State, ended_as_asked
 from actorpool.core.intensity import Intensity
-from actorpool.core.plans import Sequencer, Steps
-from actorpool.core.signals import (
+from actorpool.core.supervising.children import DIED, KILLED, SHUTDOWN, Child, End, Spec, State, ended_as_asked
+from actorpool.core.supervising.plans import Sequencer, Steps
+from actorpool.core.supervising.signals import (
     Began,
     Due,
     Effect,

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from actorpool.core.decider import decides
 from actorpool.core.effects import Check, Close, Open
-from actorpool.core.fleet import CHECKING, DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Worker
-from actorpool.core.workforce import Workforce
+from actorpool.core.pooling.fleet import CHECKING, DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Worker
+from actorpool.core.pooling.workforce import Workforce
 from actorpool.failures import name_of
 
 NEVER = float("inf")

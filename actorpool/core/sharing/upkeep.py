@@ -14,7 +14,9 @@ from collections.abc import Hashable, Sequence
 from typing import Any
 
 from actorpool.core.backoff import Retry
-from actorpool.core.connections import (
+from actorpool.core.decider import decides
+from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
+from actorpool.core.sharing.connections import (
     DROPPED,
     ENDING,
     LIVE,
@@ -24,11 +26,9 @@ from actorpool.core.connections import (
     Connection,
     Meter,
 )
-from actorpool.core.decider import decides
-from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
-from actorpool.core.loans import Loans
-from actorpool.core.orders import Kept, Launch, Log
-from actorpool.core.roster import check_settings
+from actorpool.core.sharing.loans import Loans
+from actorpool.core.sharing.orders import Kept, Launch, Log
+from actorpool.core.sharing.roster import check_settings
 from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied, WorkerUnavailable
 
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actorpool.core.connections import LIVE, Call, Connection, Loan
 from actorpool.core.effects import Answer
-from actorpool.core.orders import Recall
-from actorpool.core.roster import Roster
+from actorpool.core.sharing.connections import LIVE, Call, Connection, Loan
+from actorpool.core.sharing.orders import Recall
+from actorpool.core.sharing.roster import Roster
 
 ALONE = 4
 """Calls in a row of one caller after which it is taken to be alone; calling back costs about as much as two save."""

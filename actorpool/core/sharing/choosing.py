@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from actorpool.core.connections import LIVE, Call, Connection
-from actorpool.core.upkeep import Upkeep
+from actorpool.core.sharing.connections import LIVE, Call, Connection
+from actorpool.core.sharing.upkeep import Upkeep
 from actorpool.errors import ActorPoolError
 
 

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any
 from actorpool.config import PoolConfig
 from actorpool.core.agenda import Agenda
 from actorpool.core.backoff import Backoff, Retry
-from actorpool.core.breaker import Circuit
 from actorpool.core.decider import Decider
-from actorpool.core.fleet import DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Fleet, Worker
 from actorpool.core.intensity import Intensity
 from actorpool.core.meters import Quantiles
-from actorpool.core.waiting import WaitingQueue
+from actorpool.core.pooling.breaker import Circuit
+from actorpool.core.pooling.fleet import DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Fleet, Worker
+from actorpool.core.pooling.waiting import WaitingQueue
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
 if TYPE_CHECKING:
-    from actorpool.core.sandboxes import Sandbox
+    from actorpool.core.pooling.sandboxes import Sandbox
 
 
 class Lease:

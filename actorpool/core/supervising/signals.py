@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from actorpool.core.children import End, Spec
+from actorpool.core.supervising.children import End, Spec
 from actorpool.errors import SupervisorError
 
 # -- events -----------------------------------------------------------------------------------------------------

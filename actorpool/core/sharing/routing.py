@@ -11,11 +11,11 @@ import heapq
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from actorpool.core.choosing import Choosing
-from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Gather, Loan
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Kill
-from actorpool.core.orders import Deliver, Interrupt, Run
+from actorpool.core.sharing.choosing import Choosing
+from actorpool.core.sharing.connections import DRAINING, ENDING, LIVE, Call, Connection, Gather, Loan
+from actorpool.core.sharing.orders import Deliver, Interrupt, Run
 from actorpool.errors import ActorPoolError, WorkerDied
 
 PATIENCE = 0.05

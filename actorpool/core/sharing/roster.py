@@ -14,10 +14,10 @@ from typing import Any
 
 from actorpool.core.agenda import Agenda
 from actorpool.core.backoff import Backoff
-from actorpool.core.connections import LIVE, RESTING, Call, Connection, Deadlines, Gather
 from actorpool.core.decider import Decider
 from actorpool.core.effects import Answer
-from actorpool.core.orders import Kept, Log
+from actorpool.core.sharing.connections import LIVE, RESTING, Call, Connection, Deadlines, Gather
+from actorpool.core.sharing.orders import Kept, Log
 from actorpool.errors import (
     CallTimeout,
     InvalidConfig,

@@ -11,11 +11,11 @@ from typing import Any
 
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
-from actorpool.core.fleet import DOWN, LEASED, REVOKING, STOPPING
-from actorpool.core.ledger import Lease
-from actorpool.core.sandboxes import Sandboxes
-from actorpool.core.waiting import Waiter
-from actorpool.core.workforce import DIED
+from actorpool.core.pooling.fleet import DOWN, LEASED, REVOKING, STOPPING
+from actorpool.core.pooling.ledger import Lease
+from actorpool.core.pooling.sandboxes import Sandboxes
+from actorpool.core.pooling.waiting import Waiter
+from actorpool.core.pooling.workforce import DIED
 from actorpool.errors import (
     CheckoutTimeout,
     CircuitOpen,

@@ -13,11 +13,11 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any
 
-from actorpool.core.connections import DRAINING, ENDING, LIVE, Call, Connection, Gather, Loan
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer
-from actorpool.core.roster import check_settings
-from actorpool.core.routing import Routing
+from actorpool.core.sharing.connections import DRAINING, ENDING, LIVE, Call, Connection, Gather, Loan
+from actorpool.core.sharing.roster import check_settings
+from actorpool.core.sharing.routing import Routing
 from actorpool.errors import InvalidConfig
 
 SETTINGS = ("extra", "ttl", "revive")

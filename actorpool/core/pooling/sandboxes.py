@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
-from actorpool.core.connecting import Connecting
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
-from actorpool.core.fleet import REVOKING
-from actorpool.core.ledger import Lease
-from actorpool.core.waiting import Waiter, WaitingQueue
-from actorpool.core.workforce import DIED
+from actorpool.core.pooling.connecting import Connecting
+from actorpool.core.pooling.fleet import REVOKING
+from actorpool.core.pooling.ledger import Lease
+from actorpool.core.pooling.waiting import Waiter, WaitingQueue
+from actorpool.core.pooling.workforce import DIED
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.turns import OUTSIDE
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-from actorpool.core.connections import Call, Loan
+from actorpool.core.sharing.connections import Call, Loan
 
 
 class Kept(NamedTuple):

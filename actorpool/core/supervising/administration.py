@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from actorpool.core.children import Child, End, Spec, State
-from actorpool.core.nursery import Nursery
-from actorpool.core.plans import Steps
+from actorpool.core.supervising.children import Child, End, Spec, State
+from actorpool.core.supervising.nursery import Nursery
+from actorpool.core.supervising.plans import Steps
 from actorpool.errors import SupervisorError
 from actorpool.messages import (
     CountChildren,

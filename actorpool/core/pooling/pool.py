@@ -13,11 +13,11 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from actorpool.core.autoscale import Scaler, target_size
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ready, Stopped
-from actorpool.core.fleet import DOWN, LEASED, OPENING, REVOKING, STARTING, STOPPING, Worker
-from actorpool.core.leasing import Leasing
+from actorpool.core.pooling.autoscale import Scaler, target_size
+from actorpool.core.pooling.fleet import DOWN, LEASED, OPENING, REVOKING, STARTING, STOPPING, Worker
+from actorpool.core.pooling.leasing import Leasing
 from actorpool.errors import ActorPoolError, CallTimeout
 
 

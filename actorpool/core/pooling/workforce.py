@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from actorpool.core.decider import decides
 from actorpool.core.effects import Fail, Kill, Ready, Start, Stop, Stopped
-from actorpool.core.fleet import DOWN, OPENING, STARTING, STOPPING, Worker
-from actorpool.core.ledger import Ledger
+from actorpool.core.pooling.fleet import DOWN, OPENING, STARTING, STOPPING, Worker
+from actorpool.core.pooling.ledger import Ledger
 from actorpool.errors import RestartIntensityExceeded
 
 DIED = "worker died"

@@ -11,13 +11,13 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol
 
-from actorpool.core.administration import Administration, start_error
 from actorpool.core.backoff import Backoff
-from actorpool.core.children import DIED, SHUTDOWN, Child, End, Spec, State, is_ordinary, restarts
 from actorpool.core.intensity import Intensity
-from actorpool.core.nursery import Nursery
-from actorpool.core.plans import EVERYTHING, Steps
-from actorpool.core.signals import (
+from actorpool.core.supervising.administration import Administration, start_error
+from actorpool.core.supervising.children import DIED, SHUTDOWN, Child, End, Spec, State, is_ordinary, restarts
+from actorpool.core.supervising.nursery import Nursery
+from actorpool.core.supervising.plans import EVERYTHING, Steps
+from actorpool.core.supervising.signals import (
     Answer,
     Asked,
     Began,
