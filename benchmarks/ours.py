@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -71,20 +71,56 @@ def many_threads(number: int, spin: bool = True) -> Iterator[Measure]:
 def tasks(number: int, spin: bool = True) -> Iterator[Measure]:
     """Contender: that many asyncio tasks on one loop."""
     with _pool(spin) as (_, pool):
-        yield lambda seconds: asyncio.run(_tasks_turn(pool, number, seconds))
+        yield lambda seconds: asyncio.run(_tasks_turn(lambda: pool.aio.run(add, 1, 2), number, seconds))
 
 
-async def _tasks_turn(pool: Any, number: int, seconds: float) -> Figures:
+async def _tasks_turn(call: Callable[[], Awaitable[object]], number: int, seconds: float) -> Figures:
     async def caller() -> int:
         calls = 0
         while time.perf_counter() < end:
-            await pool.aio.run(add, 1, 2)
+            await call()
             calls += 1
         return calls
 
-    await pool.aio.run(add, 1, 2)
+    await call()
     end = time.perf_counter() + seconds
     return {"rate": sum(await asyncio.gather(*(caller() for _ in range(number)))) / seconds}
+
+
+@contextmanager
+def lease_method() -> Iterator[Measure]:
+    """Contender: a method of the worker called inside a lease, as in a shared pool."""
+    with _pool() as (_, pool), pool.checkout() as held:
+        yield lambda seconds: latency(lambda: held.call("echo", 1), seconds)
+
+
+@contextmanager
+def _shared() -> Iterator[Any]:
+    with actorpool.start() as system:
+        pool = system.start_shared_pool("bench")
+        pool.add(EchoWorker, resource="echo")
+        yield pool
+
+
+@contextmanager
+def shared_one() -> Iterator[Measure]:
+    """Contender: one caller on one shared connection."""
+    with _shared() as pool:
+        yield lambda seconds: latency(lambda: pool.call("echo", "echo", 1), seconds)
+
+
+@contextmanager
+def shared_threads(number: int) -> Iterator[Measure]:
+    """Contender: that many threads of one process on one shared connection."""
+    with _shared() as pool:
+        yield lambda seconds: threads(lambda: pool.call("echo", "echo", 1), number, seconds)
+
+
+@contextmanager
+def shared_tasks(number: int) -> Iterator[Measure]:
+    """Contender: that many asyncio tasks of one loop on one shared connection."""
+    with _shared() as pool:
+        yield lambda seconds: asyncio.run(_tasks_turn(lambda: pool.aio.call("echo", "echo", 1), number, seconds))
 
 
 @contextmanager

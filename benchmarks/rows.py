@@ -116,6 +116,13 @@ ROWS: tuple[Row, ...] = (
     *_rates("callers.8", "8 caller processes", "ours:callers", 8, None),
     *_rates("threads.8", "8 threads", "ours:many_threads", 8, 20_000),
     *_rates("tasks.32", "32 asyncio tasks", "ours:tasks", 32, 12_000),
+    Row("shared.lease", "1 caller calls a method inside a lease", "ours:lease_method", {}, "rate", "/s", None),
+    Row(
+        "shared.one", "1 caller calls it on one shared connection", "ours:shared_one", {}, "rate", "/s",
+        "shared.lease", Goal(0.8, at_most=False),
+    ),
+    Row("shared.threads", "8 threads on it", "ours:shared_threads", {"number": 8}, "rate", "/s", None),
+    Row("shared.tasks", "32 asyncio tasks on it", "ours:shared_tasks", {"number": 32}, "rate", "/s", None),
     *_cpu(4),
     *_cpu(8),
     Row("thespian.ask", "one raw ask of an actor, Thespian's TCP base", "peers:thespian_ask"),
