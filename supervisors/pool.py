@@ -14,11 +14,11 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import host, portable, protocol
-from actorpool.actor import Shell, log
+from actorpool.actor import FAREWELL, Shell, log
 from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, load_worker
-from actorpool.core.effects import Effect, Granted, Refused
+from actorpool.core.effects import Effect, Granted, Keep, Refused
 from actorpool.core.pooling.fleet import STOPPING
 from actorpool.core.pooling.pool import PoolCore
 from actorpool.errors import PoolStopped
@@ -43,6 +43,9 @@ from actorpool.supervisors.pool_verbs import LATER_ANSWER, VERBS
 from actorpool.supervisors.supervised import LATER, Supervised
 from actorpool.supervisors.telling import Telling
 
+LOOK = 0.001
+"""Seconds between two looks at messages that are on their way."""
+
 
 class PoolActor(Supervised, Shell):
     """Owns the workers of one pool. Started by a supervisor with `init`; counts as started once `Ready`."""
@@ -57,6 +60,7 @@ class PoolActor(Supervised, Shell):
         sinks: tuple[Any, ...] = (),
         subscriptions: tuple[tuple[str, Any], ...] = (),
         metrics_interval: float = 10.0,
+        kept: Keep | None = None,
     ) -> Any:
         """Start the pool.
 
@@ -69,6 +73,7 @@ class PoolActor(Supervised, Shell):
             sinks: settings of the telemetry sinks, opened here.
             subscriptions: (pattern, address) pairs of who gets events as messages.
             metrics_interval: seconds between two samples.
+            kept: what `remember` has last told the supervisor.
         """
         self.name, self.config = name, config
         self.directory = directory if self.can_watch else None
@@ -78,7 +83,9 @@ class PoolActor(Supervised, Shell):
         self._lane: Lane | None = None
         worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
         arguments = config.worker_args.open() if isinstance(config.worker_args, Parcel) else config.worker_args
-        size = worker.auto_size(**arguments) if isinstance(config.size, str) else config.size  # type: ignore[attr-defined]
+        size = kept.size if kept is not None else config.size
+        if isinstance(size, str):
+            size = worker.auto_size(**arguments)  # type: ignore[attr-defined]
         if self.directory is not None:
             path = paths.pool(self.directory, name)
             self._lane = Lane(path, self, outside=self.messages, spin=spin, max_message=max_message)
@@ -86,7 +93,9 @@ class PoolActor(Supervised, Shell):
         self.crew = Crew(self, self._lane, self.directory, self._worker_gone)
         self._calls = Calls(self)
         self.gatherings = Gatherings(self.crew)
-        self.core = PoolCore(name, config, size, time.monotonic(), random.random)
+        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept)
+        if kept is not None:  # a supervisor that was restarted itself has it as an argument only
+            self.remember(kept=kept)
         self.telling.begin()
         if self.is_process:
             gc.collect()
@@ -284,6 +293,8 @@ class PoolActor(Supervised, Shell):
         """A moment of the core, a sample, or a look at callers that cannot be watched."""
         if payload == "sample":
             self.telling.sample()
+        elif callable(payload):
+            payload()
         else:
             self._armed = None
             self.telling.expire(time.monotonic())
@@ -327,6 +338,13 @@ class PoolActor(Supervised, Shell):
         self.crew.tell(grant.worker, order)
         if self.config.call_timeout is not None:
             self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
+
+    def once_sent(self, then: Callable[[], None], within: float = FAREWELL) -> None:
+        """Call `then` when the messages sent so far have arrived, or after `within` seconds: some may never."""
+        if within > 0 and self.messages is not None and self.messages.pending():
+            self.set_timer(LOOK, lambda: self.once_sent(then, within - LOOK))
+        else:
+            then()
 
     def done(self, holder: Any) -> None:
         """A call of the message way has its answer: its caller is watched no longer for its sake."""

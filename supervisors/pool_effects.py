@@ -119,6 +119,11 @@ def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
     pool.core.stoppers.clear()
 
 
+def keep(pool: PoolActor, effect: fx.Keep) -> None:
+    """Have a successor begin as this pool is now, should this process be killed."""
+    pool.remember(kept=effect)
+
+
 EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
     fx.Granted: granted,
     fx.Refused: refused,
@@ -135,4 +140,5 @@ EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
     fx.Ready: ready,
     fx.Fail: fail,
     fx.Stopped: stopped,
+    fx.Keep: keep,
 }

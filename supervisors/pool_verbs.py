@@ -47,19 +47,28 @@ def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     return pool.telling.samples.metrics()
 
 
-def resize(pool: PoolActor, request: protocol.Resize, _asker: Asker) -> None:
-    """Change the size in place."""
+def resize(pool: PoolActor, request: protocol.Resize, asker: Asker) -> Any:
+    """Change the size in place; answered when that outlives this process."""
     pool.carry_out(pool.core.resize(time.monotonic(), request.size, request.max_overflow))
+    return _once_sent(pool, asker)
 
 
-def suspend(pool: PoolActor, _request: Any, _asker: Asker) -> None:
-    """Serve nobody new."""
+def suspend(pool: PoolActor, _request: Any, asker: Asker) -> Any:
+    """Serve nobody new; answered when that outlives this process."""
     pool.carry_out(pool.core.suspend(time.monotonic()))
+    return _once_sent(pool, asker)
 
 
-def resume(pool: PoolActor, _request: Any, _asker: Asker) -> None:
-    """Serve again."""
+def resume(pool: PoolActor, _request: Any, asker: Asker) -> Any:
+    """Serve again; answered when that outlives this process."""
     pool.carry_out(pool.core.resume(time.monotonic()))
+    return _once_sent(pool, asker)
+
+
+def _once_sent(pool: PoolActor, asker: Asker) -> Any:
+    """Answer when the supervisor has been told what to keep: who has the answer may kill this process at once."""
+    pool.once_sent(lambda: asker.answer(None))
+    return LATER_ANSWER
 
 
 def drain(pool: PoolActor, request: protocol.Drain, asker: Asker) -> Any:

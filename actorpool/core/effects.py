@@ -115,7 +115,16 @@ class Stopped(NamedTuple):
     """The pool was asked to stop and no worker is left."""
 
 
+class Keep(NamedTuple):
+    """What operators have made of the pool: should it crash, its successor is to begin with it."""
+
+    size: int
+    max_overflow: int
+    suspended: bool
+    draining: bool
+
+
 Effect = (
     Granted | Refused | Ended | Start | Open | Close | Check | Revoke | Stop | Kill
-    | Emit | Answer | Ready | Fail | Stopped
+    | Emit | Answer | Ready | Fail | Stopped | Keep
 )  # fmt: skip

@@ -87,10 +87,19 @@ class Kit:
         size: workers of the pool.
         obliging: whether workers answer at once.
         chance: what the core's source of randomness always says.
+        kept: what a predecessor of the pool has kept.
         **config: fields of the `PoolConfig`.
     """
 
-    def __init__(self, size: int = 1, *, obliging: bool = True, chance: float = 0.5, **config: Any) -> None:
+    def __init__(
+        self,
+        size: int = 1,
+        *,
+        obliging: bool = True,
+        chance: float = 0.5,
+        kept: fx.Keep | None = None,
+        **config: Any,
+    ) -> None:
         self.now = 1000.0
         self.obliging = obliging
         self.error: Exception | None = None
@@ -107,8 +116,9 @@ class Kit:
         self.ready: fx.Ready | None = None
         self.failed: Exception | None = None
         self.stopped = 0
+        self.kept: fx.Keep | None = None
         self.gone: set[Hashable] = set()
-        self.core = PoolCore("kit", PoolConfig(worker=Worker, **config), size, self.now, lambda: chance)
+        self.core = PoolCore("kit", PoolConfig(worker=Worker, **config), size, self.now, lambda: chance, kept=kept)
         self("start")
 
     def __call__(self, step: str, *args: Any, **kwargs: Any) -> list[fx.Effect]:
@@ -295,6 +305,8 @@ class Kit:
         elif isinstance(effect, fx.Stopped):
             assert not self.living(), "the pool has stopped while it has processes"
             self.stopped += 1
+        elif isinstance(effect, fx.Keep):
+            self.kept = effect
         else:
             self._order(effect)
 

@@ -148,6 +148,48 @@ def test_a_worker_that_dies_in_a_suspended_pool_is_replaced():
     assert kit.status.workers == 2
 
 
+# -- what outlives a crash of the pool ------------------------------------------------------------------------
+
+
+def test_what_operators_change_is_kept_for_a_successor_and_nothing_else_is():
+    kit = Kit(2, max_overflow=1)
+    kit("resize", 2, 1)
+    kit("resume")
+    assert kit.kept is None, "nothing has changed"
+    kit("resize", 3)
+    assert kit.kept == fx.Keep(3, 1, suspended=False, draining=False)
+    kit("suspend")
+    kit("drain", "ref", 1.0)
+    kit("resize", None, 0)
+    assert kit.kept == fx.Keep(3, 0, suspended=True, draining=True)
+    kit("resume")
+    assert kit.kept == fx.Keep(3, 0, suspended=False, draining=False)
+
+
+def test_a_pool_that_was_scaled_by_itself_keeps_that_size():
+    kit = Kit(5, autoscale=Autoscale(interval=10.0, minimum=1, threshold=0))
+    kit.later(10.0)
+    kit("sampled", [2, 2])
+    assert kit.kept == fx.Keep(2, 10, suspended=False, draining=False)
+
+
+def test_a_successor_begins_with_what_was_kept():
+    kit = Kit(8, max_overflow=9, kept=fx.Keep(2, 1, suspended=False, draining=False))
+    assert kit.status.total == kit.status.size == 2
+    assert [lease.open for lease in kit.checkouts(4)] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("suspended", "draining"), [(True, False), (False, True)])
+def test_the_successor_of_a_pool_that_serves_nobody_serves_nobody_until_it_is_told_to(suspended, draining):
+    kit = Kit(1, queue_target=0.1, kept=fx.Keep(1, 0, suspended, draining))
+    assert kit.status.state == ("suspended" if suspended else "draining")
+    waiter = kit.checkout(timeout=60.0)
+    kit.later(30.0)
+    assert waiter.waiting, "neither served nor shed"
+    kit("resume")
+    assert waiter.open
+
+
 # -- drain --------------------------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ from actorpool.config import PoolConfig
 from actorpool.core.agenda import Agenda
 from actorpool.core.backoff import Backoff, Retry
 from actorpool.core.decider import Decider
+from actorpool.core.effects import Keep
 from actorpool.core.intensity import Intensity
 from actorpool.core.meters import Quantiles
 from actorpool.core.pooling.breaker import Circuit
@@ -52,16 +53,24 @@ class Ledger(Decider):
         now: monotonic seconds.
         random: a source of numbers in [0, 1), for jitter.
         first_id: the first worker id; ids grow from there and are never used twice.
+        kept: the last `Keep` of a predecessor that crashed; it counts instead of `size` and of the settings.
     """
 
     def __init__(
-        self, name: str, config: PoolConfig, size: int, now: float, random: Callable[[], float], first_id: int = 1
+        self,
+        name: str,
+        config: PoolConfig,
+        size: int,
+        now: float,
+        random: Callable[[], float],
+        first_id: int = 1,
+        kept: Keep | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.config = config
-        self.size = size
-        self.max_overflow = config.max_overflow
+        self.kept = kept or Keep(size, config.max_overflow, suspended=False, draining=False)
+        self.size, self.max_overflow, self.suspended, self.draining = self.kept
         self.random = random
         self.began = now
         self.fleet = Fleet()
@@ -79,8 +88,6 @@ class Ledger(Decider):
         self.circuit = Circuit(config.breaker)
         self.started = False
         self.failed: Exception | None = None
-        self.suspended = False
-        self.draining = False
         self.drainers: list[Any] = []
         self.stopping = False
         self.stoppers: list[Any] = []

@@ -14,7 +14,7 @@ import itertools
 from typing import Any
 
 from actorpool.core.decider import decides
-from actorpool.core.effects import Answer, Ready, Stopped
+from actorpool.core.effects import Answer, Keep, Ready, Stopped
 from actorpool.core.pooling.autoscale import Scaler, target_size
 from actorpool.core.pooling.fleet import DOWN, LEASED, OPENING, REVOKING, STARTING, STOPPING, Worker
 from actorpool.core.pooling.leasing import Leasing
@@ -25,9 +25,12 @@ class PoolCore(Leasing):
     """A pool. All times are monotonic seconds; every public method but the figures returns effects."""
 
     _scaler: Scaler | None = None
+
     @decides
     def start(self, now: float) -> None:
         """Start the base workers. `Ready` (or `Fail`) follows, at the latest after `checkout_timeout`."""
+        if not self.serving:
+            self.queue.suspend()
         if self.config.autoscale is not None:
             self._scaler = Scaler(self.config.autoscale, now)
         if self.config.health_interval is not None:
@@ -46,6 +49,7 @@ class PoolCore(Leasing):
     def _resize(self, now: float, size: int | None, max_overflow: int | None = None) -> None:
         self.size = self.size if size is None else size
         self.max_overflow = self.max_overflow if max_overflow is None else max_overflow
+        self._keep()
         self._emit("pool.resized", size=self.size, max_overflow=self.max_overflow)
         self._dismiss_surplus(now)
         self._fill(now)
@@ -54,12 +58,14 @@ class PoolCore(Leasing):
     def suspend(self, now: float) -> None:
         """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
         self.suspended = True
+        self._keep()
         self.queue.suspend()
 
     @decides
     def resume(self, now: float) -> None:
         """End a suspension or a drain. Who still waits for the end of a drain hears of it."""
         self.suspended = self.draining = False
+        self._keep()
         text = f"pool {self.name!r}: resume() ended the drain while {len(self.leases)} lease(s) were out"
         self._answer(self.drainers, ActorPoolError(text, pool=self.name))
         self.queue.resume(now)
@@ -73,6 +79,7 @@ class PoolCore(Leasing):
             self._do(Answer(ref, self._over()))
             return
         self.draining = True
+        self._keep()
         self.queue.suspend()
         self.drainers.append(ref)
         self.agenda.at(now + timeout, (self._drain_over, ref, None))
@@ -82,6 +89,12 @@ class PoolCore(Leasing):
         if ref in self.drainers:
             for lease in list(self.leases.values()):
                 self._reclaimed(lease, now, "drain")
+
+    def _keep(self) -> None:
+        kept = Keep(self.size, self.max_overflow, self.suspended, self.draining)
+        if kept != self.kept:
+            self.kept = kept
+            self._do(kept)
 
     @decides
     def stop(self, now: float, ref: Any, timeout: float) -> None:
@@ -235,5 +248,3 @@ class PoolCore(Leasing):
         size = target_size(self.config.autoscale, usage, self.size)
         if size is not None:
             self._resize(now, size)
-
-
