@@ -187,6 +187,22 @@ def pg(pg_server: Any) -> Iterator[Any]:
     pg_server.query(clean)
 
 
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Any]:
+    """A real MariaDB (`MariaDb`), shared by all tests of the run."""
+    from tests.workers.mariadb import serve
+
+    with serve() as server:
+        yield server
+
+
+@pytest.fixture
+def mariadb(mariadb_server: Any) -> Any:
+    """The MariaDB, with an empty database."""
+    mariadb_server.empty()
+    return mariadb_server
+
+
 @pytest.fixture
 def proxy_to() -> Iterator[Callable[[Any], Any]]:
     """Make a `Proxy` to a target; all are closed after the test."""

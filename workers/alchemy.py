@@ -37,8 +37,7 @@ class SqlAlchemyWorker(SqlWorker):
     placeholders; with a list or tuple it goes to the driver as it is, in the driver's own style.
 
     `reset` rolls back, and cleans or replaces a session that any statement, also one of `fn`, has altered. Streaming
-    costs bounded memory in the worker with PostgreSQL and SQLite; with others where SQLAlchemy streams for them, and
-    inside a transaction.
+    costs bounded memory in the worker where SQLAlchemy streams for the database: PostgreSQL, SQLite, MariaDB, MySQL.
 
     Args:
         url: the engine URL, such as `"postgresql+psycopg://..."`; never shown.
@@ -188,6 +187,7 @@ class SqlAlchemyWorker(SqlWorker):
             from sqlalchemy.exc import ResourceClosedError
 
             raise ResourceClosedError("the connection is closed")
+        self._free_connection()
         return self._conn
 
     @property
@@ -243,12 +243,10 @@ class SqlAlchemyWorker(SqlWorker):
     def _stream(self, query: str, params: Any, batch: int) -> Any:
         from actorpool.workers.alchemy_session import HeldCursor
 
-        if self.in_transaction:
-            return self._run(query, params, {"stream_results": True, "max_row_buffer": batch})
-        if self._live.dialect.name == "postgresql":
+        if self._live.dialect.name == "postgresql" and not self.in_transaction:
             # SQLAlchemy's own cursor on the server would be gone before the first row.
             return HeldCursor(self._execute, query, params, f"actorpool_{self._cursor_number}")
-        return self._execute(query, params)
+        return self._run(query, params, {"stream_results": True, "max_row_buffer": batch})
 
     def _begin(self, isolation: str | None, read_only: bool, **options: Any) -> None:
         if options:

@@ -14,10 +14,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.commits import Commits, commits_of
 from actorpool.workers.sandboxed import InSandbox
 from actorpool.workers.sql import Result, SqlWorker
 from actorpool.workers.sqlite import clean_up, is_in_memory
 from actorpool.workers.statements import alters_session
+from actorpool.workers.streams import unbuffered_cursor
 
 log = logging.getLogger("actorpool")
 
@@ -43,7 +45,8 @@ class DbapiWorker(SqlWorker):
         on_reset: called with the connection after each lease that ran anything; `"reconnect"` replaces it.
         check_statement: what any session answers quickly.
         stream_cursor: makes, given the connection, a cursor that does not fetch a whole result at once, for drivers
-            whose usual one does (PyMySQL: `lambda c: c.cursor(pymysql.cursors.SSCursor)`).
+            whose usual one does (psycopg2: `lambda c: c.cursor("stream")`, in a transaction). PyMySQL and mysqlclient
+            are known and need none.
         **connect_args: for the driver's `connect`.
 
     Raises:
@@ -76,7 +79,7 @@ class DbapiWorker(SqlWorker):
         self.check_statement = check_statement
         self.stream_cursor = stream_cursor
         self._conn: Any = None
-        self._commits: _Commits | None = None
+        self._commits: Commits | None = None
         self._begun = self._altered = self._handed_out = False
         self._torn = False  # interrupted in the middle of a statement
 
@@ -102,7 +105,7 @@ class DbapiWorker(SqlWorker):
                 raise PermanentError(f"{self!r}: {error}; check user, password and database", cause=error) from error
             raise
         try:
-            self._commits = _commits(self._conn)
+            self._commits = commits_of(self._conn)
             if self.configure is not None:
                 self.configure(self._conn)
                 self._live.commit()
@@ -176,6 +179,7 @@ class DbapiWorker(SqlWorker):
     def _live(self) -> Any:
         if self._conn is None:
             raise ConnectionError(f"{self!r}: the connection is closed")
+        self._free_connection()
         return self._conn
 
     def is_disconnect(self, error: BaseException) -> bool:
@@ -219,7 +223,8 @@ class DbapiWorker(SqlWorker):
         return self._run(self._live.cursor(), query, params)
 
     def _stream(self, query: str, params: Any, batch: int) -> Any:
-        cursor = self._live.cursor() if self.stream_cursor is None else self.stream_cursor(self._conn)
+        conn = self._live
+        cursor = unbuffered_cursor(conn) if self.stream_cursor is None else self.stream_cursor(conn)
         cursor.arraysize = batch
         return self._run(cursor, query, params)
 
@@ -253,6 +258,7 @@ class DbapiWorker(SqlWorker):
         if options:
             raise ValueError(f"begin() takes isolation and read_only, not {', '.join(options)}")
         assert self._commits is not None
+        self._free_connection()
         self._commits.begin(isolation, read_only)
         self._begun = True
 
@@ -280,102 +286,6 @@ class DbapiWorker(SqlWorker):
     @property
     def in_transaction(self) -> bool:
         return self._conn is not None and (self._begun or getattr(self._conn, "in_transaction", False) is True)
-
-
-class _Commits:
-    """How a driver that has no `autocommit` is made to commit each statement: by saying so."""
-
-    def __init__(self, conn: Any) -> None:
-        self.conn = conn
-
-    def begin(self, isolation: str | None, read_only: bool) -> None:
-        """Open a transaction, or have the driver do so with the next statement."""
-        wishes = [f"ISOLATION LEVEL {isolation}"] * bool(isolation) + ["READ ONLY"] * read_only
-        try:
-            for wish in wishes:
-                self.say(f"SET TRANSACTION {wish}")
-        except BaseException:
-            self.conn.rollback()
-            self.ended()
-            raise
-
-    def begin_deferred(self) -> None:
-        """Open a transaction that locks nothing before it has to."""
-        self.begin(None, False)
-
-    def say(self, statement: str) -> None:
-        cursor = self.conn.cursor()
-        cursor.execute(statement)
-        cursor.close()
-
-    def ended(self) -> None:
-        """The transaction is over."""
-
-    def done(self) -> None:
-        """A statement outside a transaction has succeeded."""
-        self.conn.commit()
-
-    def failed(self) -> None:
-        """A statement outside a transaction has failed."""
-        try:
-            self.conn.rollback()
-        except Exception as error:  # the statement's own error says more
-            log.debug("rollback after a failed statement: %s", error)
-
-
-class _BySwitch(_Commits):
-    """`connection.autocommit`, an attribute or a method."""
-
-    def __init__(self, conn: Any) -> None:
-        super().__init__(conn)
-        self.set(True)
-
-    def set(self, on: bool) -> None:
-        if callable(self.conn.autocommit):
-            self.conn.autocommit(on)
-        else:
-            self.conn.autocommit = on
-
-    def begin(self, isolation: str | None, read_only: bool) -> None:
-        self.set(False)
-        super().begin(isolation, read_only)
-
-    def ended(self) -> None:
-        self.set(True)
-
-    def done(self) -> None:
-        pass
-
-    def failed(self) -> None:
-        pass
-
-
-class _ByStatement(_Commits):
-    """sqlite3, which is told to leave transactions alone: its own idea of when to begin one leaves out too much."""
-
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        super().__init__(conn)
-        conn.isolation_level = None
-
-    def begin(self, isolation: str | None, read_only: bool) -> None:
-        if read_only:
-            raise ValueError("sqlite3 has no read-only transactions by way of DB-API; SqliteWorker has")
-        self.say("BEGIN IMMEDIATE")  # serializable, whatever level was asked for
-
-    def begin_deferred(self) -> None:
-        self.say("BEGIN DEFERRED")
-
-    def done(self) -> None:
-        pass
-
-    def failed(self) -> None:
-        pass
-
-
-def _commits(conn: Any) -> _Commits:
-    if isinstance(conn, sqlite3.Connection):
-        return _ByStatement(conn)
-    return _BySwitch(conn) if hasattr(conn, "autocommit") else _Commits(conn)
 
 
 def _of_connection_class(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 from actorpool.errors import ActorPoolError
 from actorpool.workers.base import method
 from actorpool.workers.sandboxed import Sandboxed
+from actorpool.workers.streams import ReadToItsEnd, holds_connection
 from actorpool.workers.transactions import Rollback, run_in_transaction
 
 __all__ = ["Result", "Rollback", "SqlWorker", "iterate", "run_in_transaction"]
@@ -179,6 +180,14 @@ class SqlWorker(Sandboxed):
         cursor, _ = self._cursors.pop(cursor_id, (None, 0))
         if cursor is not None:
             cursor.close()
+
+    def _free_connection(self) -> None:
+        """To be called before the connection is used, where a stream may occupy it: the rest of that is read first."""
+        for number, (cursor, batch) in self._cursors.items():
+            if holds_connection(cursor):
+                rows = ReadToItsEnd(cursor.fetchall())
+                cursor.close()
+                self._cursors[number] = (rows, batch)
 
     # -- housekeeping -------------------------------------------------------------------------------------
 

@@ -75,7 +75,7 @@ _HARMLESS_CALLS = _words(
     "pg_advisory_xact_lock pg_try_advisory_xact_lock txid_current pg_notify"
 )
 
-_SETTERS = _words("set reset use attach detach pragma lock listen load prepare declare discard")
+_SETTERS = _words("set reset use attach detach pragma lock flush handler listen load prepare declare discard")
 _HOLDERS = re.compile(r"set_config|pg_(?:try_)?advisory_lock\w*|get_lock|sp_getapplock")
 
 
@@ -186,4 +186,6 @@ def _alters_session(query: str) -> bool:
             return True
         if _HOLDERS.fullmatch(token) and tokens[index + 1 : index + 2] == ["("]:
             return True
+        if token == "@" and (tokens[index - 1 : index] == ["into"] or tokens[index + 2 : index + 4] == [":", "="]):
+            return True  # a variable of MySQL, which lives as long as the session
     return False

@@ -52,17 +52,20 @@ def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database of each kind; its workers are closed after the test."""
     kind: str = request.param
     file = str(tmp_path / "test.db")
-    pg: Any = None if "sqlite" in kind else request.getfixturevalue("pg")
+    pg: Any = request.getfixturevalue("pg") if kind == "postgres" or "psycopg" in kind else None
+    my: Any = request.getfixturevalue("mariadb") if "pymysql" in kind else None
     dsn = pg.dsn if pg else ""
     makers: dict[str, Callable[..., SqlWorker]] = {
         "sqlite": lambda **more: SqliteWorker(file, **more),
         "postgres": lambda **more: PostgresWorker(dsn, **more),
         "dbapi-sqlite3": lambda **more: DbapiWorker("sqlite3", database=file, **more),
         "dbapi-psycopg": lambda **more: DbapiWorker("psycopg", conninfo=dsn, **more),
+        "dbapi-pymysql": lambda **more: DbapiWorker("pymysql", **my.parameters(), **more),
         "alchemy-sqlite": lambda **more: SqlAlchemyWorker(f"sqlite:///{file}", **more),
         "alchemy-psycopg": lambda **more: SqlAlchemyWorker(
             "postgresql+psycopg://", connect_args=pg.parameters(), **more
         ),
+        "alchemy-pymysql": lambda **more: SqlAlchemyWorker("mysql+pymysql://", connect_args=my.parameters(), **more),
     }
     database = Database(kind, makers[kind], "?" if "sqlite" in kind else "%s", [])
     yield database

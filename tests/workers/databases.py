@@ -13,7 +13,16 @@ from actorpool.workers import PostgresWorker, SqlWorker
 OpenPostgres = Callable[..., PostgresWorker]
 """`open_postgres(conninfo=None, **arguments)`."""
 
-KINDS = ["sqlite", "postgres", "dbapi-sqlite3", "dbapi-psycopg", "alchemy-sqlite", "alchemy-psycopg"]
+KINDS = [
+    "sqlite",
+    "postgres",
+    "dbapi-sqlite3",
+    "dbapi-psycopg",
+    "dbapi-pymysql",
+    "alchemy-sqlite",
+    "alchemy-psycopg",
+    "alchemy-pymysql",
+]
 
 
 @dataclass
@@ -41,6 +50,10 @@ class Database:
     @property
     def is_sqlite(self) -> bool:
         return "sqlite" in self.kind
+
+    @property
+    def is_mariadb(self) -> bool:
+        return "pymysql" in self.kind
 
 
 def names(worker: SqlWorker) -> list[Any]:

@@ -67,13 +67,13 @@ class PgServer:
 
     def start(self) -> None:
         assert self.directory
-        with _without_run_token():
+        with without_run_token():
             self._embedded.ensure_postgres_running()
 
 
 @contextlib.contextmanager
-def _without_run_token() -> Iterator[None]:
-    # The server outlives single tests and forks helpers of its own when it likes: they are nobody's leak.
+def without_run_token() -> Iterator[None]:
+    """For starting a server that outlives single tests and forks helpers of its own when it likes: nobody's leaks."""
     token = os.environ.pop(RUN_TOKEN, None)
     try:
         yield
@@ -95,7 +95,7 @@ def serve() -> Iterator[PgServer]:
     directory = Path(tempfile.mkdtemp(prefix="actorpool-pg-"))
     server = embedding.get_server(directory, cleanup_mode="delete", start=False)
     try:
-        with _without_run_token():
+        with without_run_token():
             server.ensure_pgdata_inited()
             with (directory / "postgresql.conf").open("a") as file:
                 file.write("fsync = off\nfull_page_writes = off\nmax_wal_size = 256MB\n")

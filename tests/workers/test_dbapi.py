@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -184,34 +182,3 @@ def test_bad_arguments_are_all_named_before_anything_is_done() -> None:
 
 def test_the_repr_names_the_driver_and_nothing_secret() -> None:
     assert repr(DbapiWorker("pymysql", password="s3cret")) == "<DbapiWorker pymysql, not connected>"
-
-
-# -- MariaDB or MySQL, where there is one --------------------------------------------------------------------
-
-
-@pytest.fixture
-def mysql() -> Iterator[DbapiWorker]:
-    host = os.environ.get("ACTORPOOL_TEST_MYSQL_HOST")
-    if not host:
-        pytest.skip("no MariaDB or MySQL here: name one by ACTORPOOL_TEST_MYSQL_HOST, _USER, _PASSWORD and _DATABASE")
-    parts = {
-        name: os.environ.get(f"ACTORPOOL_TEST_MYSQL_{name.upper()}", "") for name in ("user", "password", "database")
-    }
-    worker = opened("pymysql", host=host, **parts)
-    worker.execute("CREATE TABLE actorpool_test (x int) ENGINE=InnoDB")
-    yield worker
-    worker.execute("DROP TABLE IF EXISTS actorpool_test")
-    worker.close()
-
-
-def test_pymysql_has_transactions_and_savepoints(mysql: DbapiWorker) -> None:
-    mysql.begin(isolation="serializable")
-    mysql.execute("INSERT INTO actorpool_test VALUES (%s)", [1])
-    mysql.begin()
-    mysql.execute("INSERT INTO actorpool_test VALUES (2)")
-    mysql.rollback()
-    mysql.commit()
-    assert mysql.execute("SELECT x FROM actorpool_test").rows == [(1,)]
-    mysql.execute("SET @mine = 1")
-    mysql.reset()
-    assert mysql.execute("SELECT @mine").scalar() is None
