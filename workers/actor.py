@@ -30,7 +30,6 @@ INTERRUPT = signal.SIGUSR2
 CHECK_AFTER = 0.5
 """Seconds of idleness after which a worker that belongs to no pool checks its connection before a call."""
 
-
 LONG = 1e-3
 """Seconds; during a call that is longer, orders of the pool may have come."""
 
@@ -103,15 +102,16 @@ class WorkerActor(Shell):
 
     def _on_open(self, session: Session, _: protocol.Open) -> None:
         began = time.monotonic()
-        try:
-            session.open(began)
-        except Exception as error:
-            session.lose(error)
-            retry_after = error.seconds if isinstance(error, RetryAfter) else None
-            packed = Parcel(self._packed(error))
-            self._tell(protocol.OpenFailed(self._id, packed, isinstance(error, PermanentError), retry_after))
-        else:
-            self._tell(protocol.Opened(self._id, time.monotonic() - began))
+        _, error = self._try(functools.partial(session.open, began))
+        took = time.monotonic() - began
+        if error is None:
+            self._tell(protocol.Opened(self._id, took))
+            return
+        if self._fired:
+            error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
+        session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
+        permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None
+        self._tell(protocol.OpenFailed(self._id, Parcel(self._packed(error)), permanent, retry))
 
     def _on_check(self, session: Session, _: protocol.Check) -> None:
         if not session.connected:

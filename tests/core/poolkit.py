@@ -71,7 +71,7 @@ class Process:
         self.noticed = False
         self.connected = False
         self.deaf = False
-        """Starting and connecting may take for ever; asked for anything else, it reacts to nothing but SIGKILL."""
+        """Starting may take for ever; asked for anything else, it reacts to nothing but SIGKILL."""
         self.said: list[tuple[Any, ...]] = []
         self.confusing = False
         """It said something again that tells nothing of its time: what the pool believes of it may be wrong now."""
@@ -198,7 +198,7 @@ class Kit:
         """Whether the process has an order, and is not stuck on it."""
         if not process.inbox or type(process.inbox[0]) in self.silent:
             return False
-        return not process.deaf or any(isinstance(order, (fx.Start, fx.Open)) for order in process.inbox)
+        return not process.deaf or any(isinstance(order, fx.Start) for order in process.inbox)
 
     def deliver(self, process: Process) -> None:
         """Hand the first report of a process to the pool."""

@@ -8,6 +8,7 @@ import pytest
 
 from actorpool.config import Breaker
 from actorpool.core import effects as fx
+from actorpool.core.pooling.fleet import NO_LEASE
 from actorpool.errors import CheckoutTimeout, CircuitOpen, PermanentError, WorkerUnavailable
 from tests.core.poolkit import AWAY, Kit
 
@@ -249,6 +250,92 @@ def test_an_overflow_worker_that_cannot_connect_goes_at_once_when_a_base_worker_
     kit.checkin(base)
     kit.oblige()
     assert [worker.id for worker in kit.core.fleet] == [1]
+
+
+# -- an open() that hangs -----------------------------------------------------------------------------------
+
+
+def hanging(size=1, **config):
+    """A pool whose workers are stuck in `open()`, which may take 20 seconds."""
+    kit = Kit(0, **{"max_overflow": 0, "backoff_max": 20.0, "kill_after": 2.0, "max_restarts": 0, **config})
+    kit.silent = {fx.Open}
+    kit("resize", size)
+    return kit
+
+
+@pytest.mark.parametrize(
+    ("limit", "config"), [(20.0, {}), (30.0, {"checkout_timeout": 30.0}), (5.0, {"backoff_max": 1.0})]
+)
+def test_an_open_that_outlasts_every_caller_and_every_backoff_is_interrupted(limit, config):
+    kit = hanging(**config)
+    kit.later(limit - 0.1)
+    assert kit.count(fx.Revoke) == 0
+    kit.later(0.2)
+    assert kit.orders[-1] == fx.Revoke(1, NO_LEASE)
+    assert kit.count(fx.Kill) == 0
+
+
+def test_an_interrupted_open_is_a_failure_like_any_other_and_tried_again_with_backoff():
+    kit = hanging(2)
+    kit.later(20.0)
+    late = TimeoutError("open() was interrupted")
+    kit.obey(1, late)
+    kit.obey(2, late)
+    waiter = kit.checkout(timeout=1.0)
+    kit.later(1.0)
+    assert isinstance(waiter.error, WorkerUnavailable)
+    assert waiter.error.cause is late
+    assert kit.status.connect_errors == 2
+    kit.later(0.1)
+    assert kit.ordered(fx.Open) == [1, 2, 1], "one tries on behalf of both"
+    kit.silent.clear()
+    kit.oblige()
+    kit.later(1.0)
+    assert kit.status.workers == 2
+    assert kit.count(fx.Kill) == kit.status.restarts == 0
+
+
+def test_a_worker_that_connects_while_it_is_interrupted_is_leased_only_when_the_interrupt_has_arrived():
+    kit = hanging()
+    waiter = kit.checkout(timeout=60.0)
+    kit.later(20.0)
+    kit.silent = {fx.Revoke}
+    kit.obey(1)
+    assert kit.status.connect_errors == 0
+    assert waiter.waiting
+    kit.silent.clear()
+    kit.oblige()
+    assert waiter.open
+
+
+def test_an_open_that_ignores_its_interrupt_is_killed_which_is_a_failed_connection_and_no_crash():
+    kit = hanging()
+    waiter = kit.checkout(timeout=22.5)
+    kit.later(22.0)
+    assert kit.ordered(fx.Kill) == [1]
+    assert kit.failed is None
+    assert kit.status.connect_errors == 1
+    assert kit.ordered(fx.Open) == [1, 2]
+    kit.later(1.0)
+    assert isinstance(waiter.error, WorkerUnavailable)
+    assert isinstance(waiter.error.cause, TimeoutError)
+    kit.silent.clear()
+    kit.oblige()
+    assert kit.checkout().open
+
+
+def test_hanging_opens_trip_the_breaker():
+    kit = hanging(2, breaker=Breaker(failures=2, window=60.0))
+    kit.later(22.0)
+    refused = kit.checkout()
+    assert isinstance(refused.error, CircuitOpen)
+    assert isinstance(refused.error.cause, TimeoutError)
+
+
+def test_a_worker_that_is_stopped_while_it_connects_is_interrupted():
+    kit = hanging()
+    kit("stop", "ref", 5.0)
+    assert kit.orders[-1] == fx.Stop(1, interrupt=True)
 
 
 # -- never ------------------------------------------------------------------------------------------------
@@ -605,3 +692,13 @@ def test_an_error_that_is_no_connection_failure_never_opens_the_circuit():
         kit("abandon", lease.lease)
         kit.kill(next(iter(kit.core.fleet.workers)))
     assert kit.checkout().open
+
+
+def test_an_open_circuit_tells_what_opened_it_although_a_connection_works_again():
+    kit = Kit(1, max_overflow=0, breaker=Breaker(failures=1, window=10.0, reset_after=30.0))
+    kit.lose(1)
+    assert kit.status.workers == 1, "it has connected again"
+    refused = kit.checkout()
+    assert isinstance(refused.error, CircuitOpen)
+    assert refused.error.cause is AWAY
+    assert "last: ConnectionError" in str(refused.error)

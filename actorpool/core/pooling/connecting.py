@@ -1,14 +1,27 @@
 """The connections of the workers: opening, losing, checking, resting them.
 
 Failing to connect never counts as a crash. It is retried for as long as it takes, by one worker on behalf of all that
-are down, with backoff; when it succeeds, the others follow, spread out.
+are down, with backoff; when it succeeds, the others follow, spread out. An `open()` that hangs is interrupted: it is a
+failure like any other, but one that nobody would be told of.
 """
 
 from __future__ import annotations
 
 from actorpool.core.decider import decides
-from actorpool.core.effects import Check, Close, Open
-from actorpool.core.pooling.fleet import CHECKING, DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Worker
+from actorpool.core.effects import Check, Close, Open, Revoke
+from actorpool.core.pooling.fleet import (
+    CHECKING,
+    DOWN,
+    IDLE,
+    LEASED,
+    NO_LEASE,
+    NOBODY,
+    OPENING,
+    REVOKING,
+    STARTING,
+    STOPPING,
+    Worker,
+)
 from actorpool.core.pooling.workforce import Workforce
 from actorpool.failures import name_of
 
@@ -28,8 +41,27 @@ class Connecting(Workforce):
             return
         self.fleet.move(worker, OPENING)
         worker.broken = worker.suspect = False
-        worker.connected_at = worker.expires = worker.timer = None
+        worker.connected_at = worker.expires = worker.timer = worker.awaits = None
+        worker.seen = now
         self._do(Open(worker.id))
+        self.agenda.at(now + self._open_limit, (self._hangs, worker.id, now))
+
+    @property
+    def _open_limit(self) -> float:
+        """Seconds that an `open()` may take: no caller waits any more, and the next attempt would be overdue."""
+        return max(self.config.checkout_timeout, self.config.backoff_max)
+
+    def _hangs(self, id: int, since: float, now: float) -> None:
+        """Interrupt an `open()`; the worker says what came of it and then that no interrupt is on its way any more."""
+        worker = self.fleet.workers.get(id)
+        if worker is None or worker.state is not OPENING or worker.seen != since:
+            return
+        self._do(Revoke(id, NO_LEASE))
+        self._await_reset(worker, NO_LEASE, now)
+
+    def _await_reset(self, worker: Worker, lease: int, now: float) -> None:
+        worker.awaits, worker.seen = lease, now
+        self.agenda.at(now + self.config.kill_after, (self._deaf, worker.id, now))
 
     @decides
     def opened(self, now: float, id: int, took: float = 0.0) -> None:
@@ -42,7 +74,11 @@ class Connecting(Workforce):
         self._connection_works(now)
         if not self._by_restart:
             self._dated.discard(id)  # its connection is a new one
-        self._available(worker, now)
+        if worker.awaits is None:
+            self._available(worker, now)
+        else:
+            self.fleet.move(worker, REVOKING)
+            self._await_reset(worker, NO_LEASE, now)
         self._fill(now)
         self._recycle_next(now)
         self._check_started()
@@ -84,9 +120,7 @@ class Connecting(Workforce):
         worker = self.fleet.workers.get(id)
         if worker is None or worker.state is not OPENING:
             return
-        self.connect_errors += 1
-        self._emit("worker.connect_error", metadata={"worker": id, "error": name_of(error)})
-        self._circuit_failure(now)
+        self._count_failure(worker, error, now)
         self.down_cause, self.hopeless = error, permanent
         if permanent and not self.started:
             self._fail(error)
@@ -99,6 +133,11 @@ class Connecting(Workforce):
         if permanent:
             self._give_up(now)
         self._check_started()
+
+    def _count_failure(self, worker: Worker, error: Exception, now: float) -> None:
+        self.connect_errors += 1
+        self._emit("worker.connect_error", metadata={"worker": worker.id, "error": name_of(error)})
+        self._circuit_failure(now, error)
 
     def _plan_reconnect(self, now: float, retry_after: float | None = None) -> None:
         """See to it that one worker tries for all that are down; the others wait for its success."""
@@ -148,7 +187,7 @@ class Connecting(Workforce):
         if worker is None or worker.state in (STARTING, OPENING, DOWN, STOPPING):
             return
         self._emit("worker.connect_error", metadata={"worker": id, "error": name_of(error)})
-        self._circuit_failure(now)
+        self._circuit_failure(now, error)
         self.loss = error
         for sibling in self.fleet:
             sibling.suspect = True
@@ -172,8 +211,9 @@ class Connecting(Workforce):
         if self.circuit.success(now):
             self._emit("breaker.closed")
 
-    def _circuit_failure(self, now: float) -> None:
+    def _circuit_failure(self, now: float, error: Exception) -> None:
         if self.circuit.failure(now):
+            self.tripped_by = error
             self._emit("breaker.opened")
 
     # -- coming back --------------------------------------------------------------------------------------
@@ -262,8 +302,18 @@ class Connecting(Workforce):
         self.agenda.at(now + interval, (self._check_health, None, None))
 
     def _deaf(self, id: int, since: float, now: float) -> None:
+        """Kill a worker that has not answered in time."""
         worker = self.fleet.workers.get(id)
-        if worker is not None and worker.state is CHECKING and worker.seen == since:
+        if worker is None or worker.seen != since:
+            return
+        if worker.state is OPENING and worker.awaits is not None:
+            self.loss = TimeoutError(
+                f"open() had not returned after {self._open_limit:g} s, nor {self.config.kill_after:g} s after it was "
+                "interrupted, and its process was killed: give its driver a timeout for connecting"
+            )
+            self._count_failure(worker, self.loss, now)
+            self._kill(worker, now)
+        elif worker.state in (CHECKING, REVOKING):
             self._kill(worker, now)
 
     # -- what the layers above decide -----------------------------------------------------------------------

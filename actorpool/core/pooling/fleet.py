@@ -7,6 +7,7 @@ STARTING -> OPENING -> IDLE -> LEASED -> REVOKING+-> IDLE
                        |  ^    |
                        v  |    +-> IDLE / OPENING (came back; came back without a connection)
                      CHECKING
+OPENING -> REVOKING (connected after all, with an interrupt on its way)
 any -> STOPPING (asked to end)        any -> gone (its process died)
 ```
 """
@@ -39,7 +40,7 @@ CHECKING, LEASED, REVOKING, STOPPING = State.CHECKING, State.LEASED, State.REVOK
 
 MOVES: dict[State, frozenset[State]] = {
     STARTING: frozenset({OPENING, STOPPING}),
-    OPENING: frozenset({IDLE, DOWN, STOPPING}),
+    OPENING: frozenset({IDLE, DOWN, REVOKING, STOPPING}),
     DOWN: frozenset({OPENING, STOPPING}),
     IDLE: frozenset({LEASED, CHECKING, OPENING, STOPPING}),
     CHECKING: frozenset({IDLE, OPENING, STOPPING}),
@@ -50,6 +51,9 @@ MOVES: dict[State, frozenset[State]] = {
 
 NOBODY = 0
 """The id that no worker has."""
+
+NO_LEASE = 0
+"""The id that no lease has: of what is interrupted under no lease."""
 
 INCOMING = (STARTING, OPENING, CHECKING, REVOKING)
 """Places from which a worker becomes idle soon and by itself."""

@@ -77,12 +77,12 @@ class Leasing(Sandboxes):
         if self.ending:
             return self._over()
         if not self.circuit.allows(now, self.queue):
+            cause = self.trouble or self.tripped_by  # a connection may work again before the circuit is closed
             return CircuitOpen(
-                f"pool {self.name!r}: the circuit breaker is open after repeated connection failures"
-                + (f" (last: {self.trouble!r})" if self.trouble is not None else "")
-                + f"; next try in {self.circuit.retry_in(now):.1f} s",
+                f"pool {self.name!r}: the circuit breaker is open after repeated connection failures "
+                f"(last: {cause!r}); next try in {self.circuit.retry_in(now):.1f} s",
                 pool=self.name,
-                cause=self.trouble,
+                cause=cause,
             )
         if self.hopeless and self.fleet.staying == self.fleet.count(DOWN):
             return self._unavailable(0.0)
@@ -346,14 +346,8 @@ class Leasing(Sandboxes):
         worker = lease.worker
         self._end_lease(lease.id, now, why)
         self.fleet.move(worker, REVOKING)
-        worker.awaits, worker.seen = lease.id, now
         self._do(Revoke(worker.id, lease.id))
-        self.agenda.at(now + self.config.kill_after, (self._unanswered, worker.id, now))
-
-    def _unanswered(self, id: int, since: float, now: float) -> None:
-        worker = self.fleet.workers.get(id)
-        if worker is not None and worker.state is REVOKING and worker.seen == since:
-            self._kill(worker, now)
+        self._await_reset(worker, lease.id, now)
 
     def _overdue(self, id: int, _since: None, now: float) -> None:
         lease = self.leases.get(id)

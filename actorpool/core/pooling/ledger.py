@@ -94,6 +94,7 @@ class Ledger(Decider):
         self.ending = False  # stopping, or failed: nobody is hired or served any more
         self.down_cause: Exception | None = None  # why the last attempt to connect failed
         self.loss: Exception | None = None  # why the last connection was lost, until one works again
+        self.tripped_by: Exception | None = None  # the failure that opened the circuit last
         self.hopeless = False
         self.recyclers: list[Any] = []
         self.observed = False

@@ -131,6 +131,7 @@ class Workforce(Ledger):
 
     def _stop(self, worker: Worker, now: float, interrupt: bool = False) -> None:
         """Ask a worker's process to end; it does not count as the pool's any more."""
+        interrupt = interrupt or worker.state is OPENING
         self.fleet.move(worker, STOPPING)
         self._left(worker, now)
         self._do(Stop(worker.id, interrupt))
