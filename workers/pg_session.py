@@ -85,6 +85,12 @@ class Session(psycopg.Connection[Any]):
         self._readable.register(pgconn.socket, select.POLLIN)
         self.before_statement: Callable[[str], Any] | None = None  # in a sandbox: raises for those that would end it
 
+    def __repr__(self) -> str:
+        if self.closed:
+            return "<PostgreSQL session, closed>"
+        info = self.info
+        return f"<PostgreSQL session {info.user}@{info.host}:{info.port}/{info.dbname} backend {info.backend_pid}>"
+
     def commit(self) -> None:
         """psycopg's own; in a sandbox nothing, as in autocommit mode."""
         if self.before_statement is None:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from actorpool.errors import ActorPoolError
+from actorpool.errors import ActorPoolError, MethodNotFound
 from actorpool.workers.base import method
 from actorpool.workers.sandboxed import Sandboxed
 from actorpool.workers.streams import ReadToItsEnd, holds_connection
@@ -22,6 +22,13 @@ from actorpool.workers.transactions import Rollback, run_in_transaction
 __all__ = ["Result", "Rollback", "SqlWorker", "iterate", "run_in_transaction"]
 
 log = logging.getLogger("actorpool")
+
+_ELSEWHERE = {
+    "iterate": "iterate() reads rows within a lease: `with pool.checkout() as lease: for row in lease.iterate(query):`",
+    "transaction": "transaction() is a verb of pools; in a lease call begin(), then commit() or rollback()",
+    "cursor": "cursors do not leave their worker: use execute(), iterate(), or run(fn), which gives fn the connection",
+}
+"""Names that one may well look for here, and where to find the thing."""
 
 _MOST_LOGGED = 500
 """Characters of a statement in the query log."""
@@ -188,6 +195,12 @@ class SqlWorker(Sandboxed):
                 rows = ReadToItsEnd(cursor.fetchall())
                 cursor.close()
                 self._cursors[number] = (rows, batch)
+
+    def find_method(self, name: str) -> Callable[..., Any] | None:
+        """None: there is no such method. Raises `MethodNotFound` where it can say more than that."""
+        if name in _ELSEWHERE:
+            raise MethodNotFound(f"{type(self).__name__} has no method {name!r}: {_ELSEWHERE[name]}")
+        return super().find_method(name)
 
     # -- housekeeping -------------------------------------------------------------------------------------
 

@@ -10,13 +10,13 @@ import json as jsonlib
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from actorpool.errors import CallTimeout, InvalidConfig, PermanentError
+from actorpool.errors import CallTimeout, InvalidConfig, MethodNotFound, PermanentError
 from actorpool.workers.base import Worker, method
 
 if TYPE_CHECKING:
@@ -142,8 +142,10 @@ class HttpWorker(Worker):
             PermanentError: httpx or HTTP/2 support is missing, or it refuses an option.
         """
         try:
-            from actorpool.workers.web_client import Client
-
+            from actorpool.workers.web_client import Client, InvalidURL
+        except ImportError as error:
+            raise PermanentError(f"{self!r}: {error}; pip install 'httpx'", cause=error) from error
+        try:
             self._client = Client(
                 self.base_url,
                 {name: value for name, value in self.headers.items() if _SECRET.search(name)},
@@ -156,10 +158,11 @@ class HttpWorker(Worker):
                 **self._options,
             )
         except ImportError as error:
-            needed = "actorpool[http2]" if self.http2 else "httpx"
+            needed = "actorpool[http2]" if self.http2 else "httpx[socks]"
             raise PermanentError(f"{self!r}: {error}; pip install '{needed}'", cause=error) from error
-        except TypeError as error:
-            raise PermanentError(f"{self!r}: httpx.Client refuses an option: {error}", cause=error) from error
+        except (TypeError, ValueError, InvalidURL) as error:
+            told = re.sub(r"//[^/@]*@", "//***@", str(error))  # a proxy's URL may hold a password
+            raise PermanentError(f"{self!r}: httpx.Client refuses an option: {told}; correct worker_args") from None
         self._defaults = self._client.defaults()
         self._opened_at = time.monotonic()
 
@@ -306,8 +309,15 @@ class HttpWorker(Worker):
             ) from error
         except Exception as error:
             self._errors += 1
-            without_request(error)
+            without_request(error, f"{method} {self._shown(path)}")
             raise
+
+    def find_method(self, name: str) -> Callable[..., Any] | None:
+        """None: there is no such method. Raises `MethodNotFound` where it can say more than that."""
+        if name in ("put", "patch", "delete", "head", "options"):
+            text = f"{type(self).__name__} has no method {name!r}: call request({name.upper()!r}, path, json=...)"
+            raise MethodNotFound(text)
+        return super().find_method(name)
 
     def _url(self, path: str, params: Any) -> str:
         from httpx import QueryParams
@@ -339,10 +349,18 @@ def _bad_url(url: Any) -> str | None:
         return f"must be a string, not {type(url).__name__}"
     if not url.strip():
         return "is empty: where requests go, such as https://api.example.com"
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 (it is read when it is asked for)
+    except ValueError as error:
+        return f"is no URL: {error}"
     if parts.scheme.lower() not in ("http", "https"):
-        return f"must begin with http:// or https://, not {parts.scheme or 'without a scheme'!r}"
-    return None if parts.hostname else "names no host"
+        return "must begin with http:// or https://"
+    if not parts.hostname:
+        return "names no host"
+    if parts.query or parts.fragment:
+        return "has a query or a fragment, to which no path can be appended: give params={...} with the calls"
+    return None
 
 
 def _without_login(url: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
-from httpx import TimeoutException
+from httpx import InvalidURL, TimeoutException
 
-__all__ = ["Client", "TimeoutException", "without_request"]
+__all__ = ["Client", "InvalidURL", "TimeoutException", "without_request"]
 
 E = TypeVar("E", bound=BaseException)
 
@@ -15,6 +15,7 @@ E = TypeVar("E", bound=BaseException)
 class Defaults(NamedTuple):
     """What a client was made with."""
 
+    base_url: httpx.URL
     headers: list[tuple[str, str]]
     cookies: httpx.Cookies
     params: httpx.QueryParams
@@ -32,7 +33,7 @@ class Client(httpx.Client):
     """
 
     def __init__(self, home: str, secrets: dict[str, str], **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(base_url=home, **options)
         self._home = httpx.URL(home)
         self._secrets = secrets
         hooks = self.event_hooks
@@ -56,18 +57,25 @@ class Client(httpx.Client):
 
     def defaults(self) -> Defaults:
         """What `restore` brings back."""
-        return Defaults(self.headers.multi_items(), httpx.Cookies(self.cookies), self.params, self.auth, self.timeout)
+        cookies = httpx.Cookies(self.cookies)
+        return Defaults(self.base_url, self.headers.multi_items(), cookies, self.params, self.auth, self.timeout)
 
     def restore(self, was: Defaults) -> None:
         """Undo what calls have changed; connections stay open."""
-        self.params, self.auth, self.timeout = was.params, was.auth, was.timeout
+        self.base_url, self.params, self.auth, self.timeout = was.base_url, was.params, was.auth, was.timeout
         if self.headers.multi_items() != was.headers:
             self.headers = httpx.Headers(was.headers)
         self.cookies = httpx.Cookies(was.cookies)
 
 
-def without_request(error: E) -> E:
-    """The error without its request, whose headers may hold secrets, so that it may travel."""
+def without_request(error: E, asked: str = "") -> E:
+    """The error without its request, whose headers may hold secrets, so that it may travel.
+
+    Args:
+        asked: what was asked for, to be told in its place; httpx's own texts do not say it.
+    """
     if isinstance(error, httpx.RequestError):
         error.request = None  # type: ignore[assignment]
+        if asked:
+            error.args = (f"{asked}: {error}",)
     return error

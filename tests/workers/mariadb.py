@@ -90,7 +90,8 @@ class MariaDb:
         shell = ["sh", "-c", _LEASH, "mariadb", *command]
         try:
             with without_run_token():
-                subprocess.run(shell, stdin=reading, start_new_session=True, check=True)
+                silent = subprocess.DEVNULL  # it has a log
+                subprocess.run(shell, stdin=reading, stdout=silent, stderr=silent, start_new_session=True, check=True)
         finally:
             os.close(reading)
         deadline = time.monotonic() + 30

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from actorpool.errors import ActorPoolError
+from actorpool.errors import ActorPoolError, MethodNotFound
 from actorpool.workers import Rollback, SqlWorker
 from actorpool.workers.sql import run_in_transaction
 from tests.workers.databases import Database, add, names
@@ -69,6 +69,15 @@ def test_the_figures_count_statements_and_errors(db: Database) -> None:
     assert (stats["queries_executed"], stats["errors"], stats["connections_created"]) == (2, 1, 1)
     assert {"cache_hits", "cache_misses"} <= stats.keys()
     assert stats["uptime"] > 0
+
+
+def test_who_looks_for_a_method_in_the_wrong_place_is_told_the_right_one(worker: SqlWorker) -> None:
+    for name, place in (("iterate", "lease.iterate"), ("transaction", "verb of pools"), ("cursor", "run(fn)")):
+        with pytest.raises(MethodNotFound) as caught:
+            worker.find_method(name)
+        assert name in str(caught.value)
+        assert place in str(caught.value)
+    assert worker.find_method("executes") is None
 
 
 # -- transactions -----------------------------------------------------------------------------------------

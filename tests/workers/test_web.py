@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from actorpool.errors import CallTimeout, InvalidConfig, PermanentError
+from actorpool.errors import CallTimeout, InvalidConfig, MethodNotFound, PermanentError
 from actorpool.workers import HttpWorker, Response
 from tests.workers.proxy import Proxy
 from tests.workers.webserver import WebServer
@@ -44,6 +44,12 @@ def worker(open_worker: Callable[..., HttpWorker]) -> HttpWorker:
 def seen(response: Response) -> dict[str, Any]:
     """What the server says it was asked."""
     return dict(response.json())
+
+
+def test_a_verb_that_is_no_method_is_told_how_it_is_done(worker: HttpWorker) -> None:
+    with pytest.raises(MethodNotFound, match=r"'put': call request\('PUT', path, json=...\)"):
+        worker.find_method("put")
+    assert worker.find_method("fetch") is None
 
 
 # -- requests ----------------------------------------------------------------------------------------------
@@ -173,8 +179,8 @@ def test_a_timeout_is_ours_with_httpxs_as_its_cause(open_worker: Any) -> None:
 
 def test_other_failures_are_httpxs_own_and_carry_no_secrets(open_worker: Any, free_port: int) -> None:
     worker = open_worker(f"http://127.0.0.1:{free_port}", headers={"Authorization": "s3cret"})
-    with pytest.raises(httpx.ConnectError) as caught:
-        worker.get("/")
+    with pytest.raises(httpx.ConnectError, match=rf"GET http://127.0.0.1:{free_port}/a: .*refused") as caught:
+        worker.get("/a?key=s3cret")
     assert b"s3cret" not in pickle.dumps(caught.value)
     assert type(pickle.loads(pickle.dumps(caught.value))) is httpx.ConnectError
     assert not worker.is_disconnect(caught.value)
@@ -217,8 +223,16 @@ def test_cookies_live_as_long_as_the_lease(open_worker: Any) -> None:
     assert seen(worker.get("/"))["headers"]["cookie"] == "given=always"
 
 
+def test_a_function_may_give_the_client_a_path_too(open_worker: Any, web: WebServer) -> None:
+    for base in (web.url, f"{web.url}/api", f"{web.url}/api/"):
+        worker = open_worker(base_url=base)
+        for path in ("/a?x=1", "a?x=1"):
+            assert worker.connection.get(path).json()["path"] == seen(worker.get(path))["path"]
+
+
 def test_what_a_function_changes_on_the_client_is_undone(open_worker: Any) -> None:
     worker = open_worker(headers={"X-Mine": "1"})
+    worker.connection.base_url = "http://elsewhere.invalid"
     worker.connection.headers["X-Mine"] = "2"
     worker.connection.headers["X-More"] = "3"
     worker.connection.timeout = 0.001
@@ -296,6 +310,9 @@ def test_a_login_in_the_url_is_not_shown(open_worker: Any, web: WebServer) -> No
         ("ftp://host", "must begin with http"),
         ("host/path", "must begin with http"),
         ("http://", "names no host"),
+        ("http://host:abc", "is no URL: Port"),
+        ("http://[::1", "is no URL: Invalid IPv6"),
+        ("http://host/api?key=1", "give params"),
     ],
 )
 def test_a_bad_base_url_is_refused_by_name(url: Any, says: str) -> None:
@@ -312,5 +329,8 @@ def test_bad_arguments_are_all_named() -> None:
 
 
 def test_an_option_that_httpx_does_not_know_is_said_for_good(web: WebServer) -> None:
-    with pytest.raises(PermanentError, match="refuses an option"):
+    with pytest.raises(PermanentError, match=r"refuses an option: .*colour.*; correct worker_args"):
         HttpWorker(web.url, colour="red").open()
+    with pytest.raises(PermanentError, match="refuses an option") as caught:
+        HttpWorker(web.url, proxy="odd://me:hunter2@proxy").open()
+    assert "hunter2" not in f"{caught.value} {caught.value.__cause__}"
