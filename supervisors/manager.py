@@ -41,6 +41,7 @@ from actorpool.messages import (
     WithConnection,
 )
 from actorpool.portable import Parcel
+from actorpool.supervisors.announcement import Announcement
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
 from actorpool.supervisors.register import Register
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
@@ -253,14 +254,12 @@ class ConnectionManager(Supervisor):
         if not isinstance(asker, MessageAsker):
             raise TypeError("only an actor can subscribe: events are messages")
         self._hub.subscribe(request.pattern, asker.address)
-        for name in self._register.configs:
-            self._tell_pool(name, protocol.Listen(request.pattern, asker.address))
-        asker.answer(None)
+        pools = [address for name in self._register.configs if (address := self._serving(name)) is not None]
+        Announcement(self, asker).begin(request.pattern, asker.address, pools)
 
-    def _tell_pool(self, name: str, message: Any) -> None:
+    def _serving(self, name: str | None) -> Any:
         child = self.machine.children.get(name)
-        if child is not None and child.state is State.RUNNING:
-            self.send(child.address, message)
+        return child.address if child is not None and child.state is State.RUNNING else None
 
     def _supervise_request(self, request: protocol.Supervise, asker: Asker) -> None:
         spec = request.spec
@@ -324,9 +323,9 @@ class ConnectionManager(Supervisor):
     def _pass_on(self, message: Any, sender: Any) -> None:
         """A message without an answer: for a pool that is not there it means nothing any more."""
         name = message.grant.pool if isinstance(message, Checkin) else message.pool
-        child = self.machine.children.get(name)
-        if child is not None and child.state is State.RUNNING:
-            self.send(child.address, protocol.Routed(message, sender))
+        address = self._serving(name)
+        if address is not None:
+            self.send(address, protocol.Routed(message, sender))
 
     def ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
         """Ask another actor; `then` gets its answer (an error as a value), or is never called."""
@@ -338,12 +337,12 @@ class ConnectionManager(Supervisor):
     # -- time, events, the end ----------------------------------------------------------------------------------
 
     def on_timer(self, payload: Any) -> None:
-        """A deadline of a kept request, of a pool that stops, of a survey; or the supervisor's own."""
+        """A deadline of a kept request, of a pool that stops, of an answer by several; or the supervisor's own."""
         if payload == "kept":
             self._deliver_kept()
         elif isinstance(payload, tuple) and payload[0] == "remove":
             self._remove(payload[1], payload[2])
-        elif isinstance(payload, Survey):
+        elif isinstance(payload, (Survey, Announcement)):
             payload.finish()
         else:
             super().on_timer(payload)
@@ -359,9 +358,9 @@ class ConnectionManager(Supervisor):
         pool = metadata.get("child") if metadata.get("child") in self._register.configs else None
         for address, event in self._hub.emit(Event(name, pool, time.time(), measurements, metadata)):
             self.send(address, event)
-        if name == "supervisor.restarted" and pool is not None:
-            for pattern, address in self._hub.subscriptions:
-                self._tell_pool(pool, protocol.Listen(pattern, address))
+        if name == "supervisor.restarted" and (address := self._serving(pool)) is not None:
+            for pattern, subscriber in self._hub.subscriptions:
+                self.send(address, protocol.Listen(pattern, subscriber))
 
     def on_exit(self) -> None:
         """End all pools, side by side with nothing left behind."""

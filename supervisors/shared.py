@@ -93,6 +93,8 @@ class SharedPoolActor(Supervised, Shell):
         log.info("Started shared pool: %s", name)
         self.emit("pool.started", {}, {"shared": True})
         self._known, self._changed = b"", False
+        self.refused: dict[int, int] = {}
+        """By worker whose end is closed: the first call that it was to be sent after that."""
         if kept is not None:
             self.carry_out(self.core.restore(now, *kept.open()))
 
@@ -236,10 +238,10 @@ class SharedPoolActor(Supervised, Shell):
         except KeyError:
             return  # told before
         _drain(hand.peer)
-        begun = not self.crew.unread(id)
+        begun, refused = not self.crew.unread(id), self.refused.pop(id, None)
         self.crew.forget(id)
         self._changed = True
-        self.carry_out(self.core.died(time.monotonic(), id, f"pid {hand.pid}", begun=begun))
+        self.carry_out(self.core.died(time.monotonic(), id, f"pid {hand.pid}", begun=begun, refused=refused))
         self._arm()
 
     def on_child_exit(self, address: Any) -> None:
@@ -261,12 +263,18 @@ class SharedPoolActor(Supervised, Shell):
             self.carry_out(self.core.tick(time.monotonic()))
         self._arm()
 
+    def deadline(self) -> float | None:
+        """When something of the pool is due."""
+        if self._changed:
+            return 0.0
+        moments = [self.core.deadline(), self._clientele.deadline()]
+        return min((moment for moment in moments if moment is not None), default=None)
+
     def _arm(self) -> None:
         """Ask Thespian for a timer, unless one that is early enough is on its way."""
         if self._changed:
             self._keep()
-        moments = [self.core.deadline(), self._clientele.deadline()]
-        deadline = min((moment for moment in moments if moment is not None), default=None)
+        deadline = self.deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._armed = deadline
             self.set_timer(deadline - time.monotonic(), "tick")
@@ -299,9 +307,9 @@ class SharedPoolActor(Supervised, Shell):
             for address, event in self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)):
                 self.send(address, event)
 
-    def observe(self) -> None:
-        """Have the core speak of every call only while somebody listens."""
-        self.carry_out(self.core.observe(time.monotonic(), self.hub.wants("call.done")))
+    def observe(self, asker: Asker | None = None) -> None:
+        """Have the core speak of every call only while somebody listens; `asker` hears when none goes past it."""
+        self.carry_out(self.core.observe(time.monotonic(), self.hub.wants("call.done"), asker))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ def run(pool: SharedPoolActor, effect: orders.Run) -> None:
     when = wire.AHEAD if ahead else wire.AT_ONCE
     if hand.peer is not None:
         hand.peer.send(wire.PERFORM, call.number, call.payload, when)
+        if hand.peer.refused:
+            pool.refused.setdefault(worker, call.number)
     else:
         pool.send(hand.address, sharing.Perform(call.number, when + call.payload))
 

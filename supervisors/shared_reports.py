@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol, sharing
@@ -16,8 +17,11 @@ if TYPE_CHECKING:
 
 def started(pool: SharedPoolActor, report: protocol.Started) -> None:
     """The worker's process is up."""
-    pool.crew.attach(report.worker_id, report.pid)
-    pool.carry_out(pool.core.worker_started(time.monotonic(), report.worker_id, report.pid))
+    id, pid = report.worker_id, report.pid
+    pool.crew.attach(id, pid)
+    with suppress(KeyError):  # it is dead already
+        prompt = pool.crew.hand(id).peer is not None
+        pool.carry_out(pool.core.worker_started(time.monotonic(), id, pid, prompt))
 
 
 def start_failed(pool: SharedPoolActor, report: protocol.StartFailed) -> None:
@@ -72,7 +76,7 @@ def answer_too_long(pool: SharedPoolActor, worker: int, number: int, body: bytes
 
 
 def not_started(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
-    """The worker has not begun a call: for want of a connection, or (without a word) because that pauses."""
+    """The worker has not begun a call: for want of a connection, or (without a word) though it has one."""
     error = _error(body) if len(body) else None
     pool.carry_out(pool.core.not_run(time.monotonic(), worker, number, error))
 

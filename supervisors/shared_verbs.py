@@ -93,10 +93,11 @@ def retire(pool: SharedPoolActor, request: protocol.Retire, asker: Asker) -> Any
     return LATER_ANSWER
 
 
-def listen(pool: SharedPoolActor, request: protocol.Listen, _asker: Asker) -> None:
-    """Send events to a subscriber from now on."""
+def listen(pool: SharedPoolActor, request: protocol.Listen, asker: Asker) -> Any:
+    """Send events to a subscriber; answered once that includes whatever is called from now on."""
     pool.hub.subscribe(request.pattern, request.address)
-    pool.observe()
+    pool.observe(asker)
+    return LATER_ANSWER
 
 
 def status(pool: SharedPoolActor, _request: Any = None, _asker: Any = None) -> PoolStatus:

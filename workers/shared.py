@@ -1,8 +1,11 @@
 """The actor that hosts a worker of a shared pool: every call comes from the pool, one at a time, or under a loan.
 
 What the pool needs to know of the connection (a pause, its end) goes with the answer or before it, so nothing is begun
-that ought not to be. A loan lets one client send its calls here itself, until it is called back; its number is higher
-than that of any call before, and what has come from the pool since then ends it.
+that ought not to be. And what was sent ahead is not begun before the last answer has left this process: should it die,
+the call that it ran is the first one without an answer.
+
+A loan lets one client send its calls here itself, until it is called back; its number is higher than that of any call
+before, and what has come from the pool since then ends it.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ from actorpool.channel.lane import Peer
 from actorpool.core.sharing.connections import Meter
 from actorpool.errors import PermanentError
 from actorpool.portable import Parcel
-from actorpool.workers.actor import WorkerActor
+from actorpool.workers.actor import LONG, WorkerActor
 from actorpool.workers.base import Reply, RetryAfter
 from actorpool.workers.session import Session, Unavailable
 
@@ -45,7 +48,8 @@ class SharedWorkerActor(WorkerActor):
     _fence = 0
     _loan = 0
     _method = ""
-    _pausing = False
+    _refusing = False
+    """What was sent ahead goes back, until something is sent at once."""
     _meters: dict[str, Meter]
     _last_call: float | None = None
 
@@ -54,6 +58,7 @@ class SharedWorkerActor(WorkerActor):
         if kind == wire.CALL:
             self._perform_lent(peer, ref, body)
         elif kind == wire.PERFORM:
+            self._refusing = self._refusing or peer.unsent
             peer.send(*self._performed(ref, body))
         else:
             super().on_frame(peer, kind, ref, body)
@@ -66,7 +71,7 @@ class SharedWorkerActor(WorkerActor):
             kind, number, data, *head = self._performed(message.number, message.body)
             self._tell(sharing.Told(self._id, kind, number, b"".join((*head, data))))
         elif isinstance(message, sharing.Recall):
-            self._fence = message.number + 1
+            self._fence = max(self._fence, message.number + 1)
             self._give_back(message.number)
         else:
             return super()._on_control(message)
@@ -92,15 +97,15 @@ class SharedWorkerActor(WorkerActor):
         """Run a call for the pool: the frame of its answer."""
         session = self.session
         assert session is not None
-        self._fence = number
-        self._pausing = self._pausing and body[:1] == wire.AHEAD
-        if self._pausing:
+        self._fence = max(self._fence, number)  # a call that has moved here may be older than a loan that is over
+        self._refusing = self._refusing and body[:1] == wire.AHEAD
+        if self._refusing:
             return wire.NOT_STARTED, number, b""
         if not session.connected:
             why = session.lost or ConnectionError("the connection was closed")
             return wire.NOT_STARTED, number, self._packed(why)
         outcome = self._run(session, memoryview(body)[1:])
-        self._pausing = outcome.cooldown > 0
+        self._refusing = outcome.cooldown > 0
         if outcome.close:
             session.close()
         return wire.PERFORMED, number, outcome.data, outcome.head
@@ -157,6 +162,8 @@ class SharedWorkerActor(WorkerActor):
         if outcome.cooldown or outcome.close or not session.connected:  # the pool knows before the caller does
             self._fence = loan + 1
             self._give_back(loan, outcome.cooldown, outcome.close)
+        elif outcome.took > LONG and self._pool is not None and self._pool.open:
+            self._pool.receive()  # it may have been called back meanwhile, which holds for the next call
         peer.send(wire.ERROR if outcome.failed else wire.RESULT, ref, outcome.data)
         if outcome.close:
             session.close()

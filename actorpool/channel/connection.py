@@ -105,6 +105,11 @@ class Connection:
             if self._out:
                 self._await_room(True)
 
+    @property
+    def unsent(self) -> bool:
+        """Whether some of what was sent waits for room; it is lost if this process ends now."""
+        return bool(self._out)
+
     def flush(self) -> None:
         """Send on what had no room."""
         out = self._out

@@ -220,7 +220,6 @@ def test_resources_that_are_called_by_turns_are_all_lent(shared: SharedPool) -> 
     assert lent(shared) == 5
 
 
-@pytest.mark.xfail(strict=False, reason="known race: a call on a lent connection may cross the subscription unheard")
 def test_who_subscribes_to_calls_hears_of_each_one_from_then_on() -> None:
     with actorpool.start() as system, system.actor_system.private() as context:
         shared = system.start_shared_pool("shared")

@@ -64,7 +64,7 @@ class IllegalMove(Exception):
 
 
 class Gather:
-    """An answer to which several connections contribute one value each: of `map`, `pop` and `pop_all`.
+    """An answer to which connections contribute one value each: of `map`, `pop`, `info` of one that is lent, and so on.
 
     Args:
         ref: the request that is answered.
@@ -150,8 +150,8 @@ class Loan:
         self.number = number
         self.caller = caller
         self.recalled = False
-        self.asking: list[Any] = []
-        """Requests that are answered once the worker has told what was done in it."""
+        self.asking: list[Gather] = []
+        """Answers that wait for what was done in it."""
 
 
 class Deadlines:
@@ -218,8 +218,8 @@ class Connection:
 
     __slots__ = (
         "add_until", "adding", "cause", "connected_at", "extra", "free_at", "held", "id", "in_row", "kill_at",
-        "last_call", "last_caller", "meters", "pid", "popped", "proven", "queue", "resource", "restarts", "retry",
-        "retry_at", "revive", "running", "sent", "spec", "state", "ttl", "worker",
+        "last_call", "last_caller", "meters", "pid", "popped", "prompt", "proven", "queue", "resource", "restarts",
+        "retry", "retry_at", "revive", "running", "sent", "spec", "state", "ttl", "worker",
     )  # fmt: skip
 
     def __init__(
@@ -248,7 +248,9 @@ class Connection:
         self.sent: deque[Call] = deque()
         """What its worker has got already, to be run after `running`."""
         self.held = False
-        """Its worker sends all that back, because it pauses; nothing more is sent until it has."""
+        """Its worker sends all that back; nothing more is sent until it has."""
+        self.prompt = True
+        """Its worker's answers have left it before it begins its next call, see `Upkeep.worker_started`."""
         self.last_caller: Hashable = None
         self.in_row = 0
         """How many of the last calls were of the last caller."""
@@ -310,7 +312,7 @@ class Connection:
 
     def quick(self, call: Call | Loan | None) -> bool:
         """Whether it is safe to have its worker begin another call after this one without being told."""
-        if not isinstance(call, Call) or call.deadline is not None:
+        if not isinstance(call, Call) or call.deadline is not None or not self.prompt:
             return False
         meter = self.meters[call.method]
         return meter.count >= SURE and meter.mean <= QUICK
@@ -323,6 +325,14 @@ class Connection:
             self.held = False
         else:
             self.running.started = now
+
+    def take_running(self) -> list[Call | Loan]:
+        """Take out what its worker has got: first what that ran, then what was sent ahead."""
+        taken = [self.running, *self.sent] if self.running is not None else []
+        self.running = self.kill_at = None
+        self.held = False
+        self.sent.clear()
+        return taken
 
     def take_queue(self) -> list[Call]:
         """Take out all waiting calls, in order of arrival."""

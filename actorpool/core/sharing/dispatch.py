@@ -15,7 +15,8 @@ from typing import Any
 
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer
-from actorpool.core.sharing.connections import DRAINING, ENDING, LIVE, Call, Connection, Gather, Loan
+from actorpool.core.sharing.connections import DRAINING, ENDING, LIVE, Connection, Gather, Loan
+from actorpool.core.sharing.loans import TELLING
 from actorpool.core.sharing.roster import check_settings
 from actorpool.core.sharing.routing import Routing
 from actorpool.errors import InvalidConfig
@@ -39,7 +40,9 @@ class Dispatcher(Routing):
         if connection is None:
             self._do(Answer(ref, self._unknown(id)))
         elif isinstance(connection.running, Loan):
-            self._tell_later(connection, connection.running, ref, now)
+            self._recall(connection)
+            connection.running.asking.append(Gather(ref, [id], lambda infos: infos[id]))
+            self.agenda.at(now + TELLING, (self._tell, connection, connection.running))
         else:
             self._do(Answer(ref, connection.info(now, self.epoch)))
 
@@ -136,7 +139,7 @@ class Dispatcher(Routing):
         """The caller does not want the call of that `ref` any more. Not answered."""
         call = self.calls.get(ref)
         if call is not None:
-            self._forget(call, now)
+            self._forget([call], now)
 
     @decides
     def caller_down(self, now: float, caller: Hashable) -> None:
@@ -144,18 +147,28 @@ class Dispatcher(Routing):
 
         The running call is not interrupted: the connection belongs to others too, and may not survive it.
         """
-        for call in [call for call in self.calls.values() if call.caller == caller]:
-            self._forget(call, now)
+        self._forget([call for call in self.calls.values() if call.caller == caller], now)
         for connection in self.connections.values():
             if isinstance(connection.running, Loan) and connection.running.caller == caller:
                 self._recall(connection)
 
     @decides
-    def observe(self, now: float, observed: bool) -> None:
-        """Tell every call from now on, or no longer; then none may go past the pool."""
+    def observe(self, now: float, observed: bool, ref: Any = None) -> None:
+        """Tell every call from now on, or no longer; then none may go past the pool.
+
+        Args:
+            ref: answered (by None) once what was lent is back, so that whatever is called from then on is told. None:
+                nobody asks.
+        """
         self.observed = observed
-        for connection in self.connections.values():
+        lent = {one: one.running for one in self.connections.values() if isinstance(one.running, Loan)}
+        gather = Gather(ref, [connection.id for connection in lent], lambda _infos: None)
+        for connection, loan in lent.items():
             self._recall(connection)
+            if ref is not None:
+                loan.asking.append(gather)
+        if ref is not None and not lent:
+            self._do(Answer(ref))
 
     @decides
     def stop(self, now: float, ref: Any, timeout: float) -> None:
@@ -175,11 +188,10 @@ class Dispatcher(Routing):
     def _stop_over(self, _key: None, _since: None, now: float) -> None:
         """Those that still run a call: fail it, interrupt it, and have the process end."""
         for connection in list(self.connections.values()):
-            calls = (connection.running, *connection.sent)
-            connection.running = None
-            connection.sent.clear()
-            for call in calls:
-                if isinstance(call, Call) and not call.answered:
+            for call in connection.take_running():
+                if isinstance(call, Loan):
+                    self._tell(connection, call, now)
+                elif not call.answered:
                     self._fail(call, self._stopped())
             self._drop(connection, now, interrupt=True)
 

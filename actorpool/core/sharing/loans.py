@@ -6,9 +6,6 @@ it is called back, and meanwhile they wait as they would for any call that runs.
 
 from __future__ import annotations
 
-from typing import Any
-
-from actorpool.core.effects import Answer
 from actorpool.core.sharing.connections import LIVE, Call, Connection, Loan
 from actorpool.core.sharing.orders import Recall
 from actorpool.core.sharing.roster import Roster
@@ -43,14 +40,8 @@ class Loans(Roster):
             loan.recalled = True
             self._do(Recall(connection.worker, loan.number))
 
-    def _tell_later(self, connection: Connection, loan: Loan, ref: Any, now: float) -> None:
-        """Answer a request for the connection's `ConnInfo` once the worker has told what was done in the loan."""
-        loan.asking.append(ref)
-        self._recall(connection)
-        self.agenda.at(now + TELLING, (self._tell, connection, loan))
-
     def _tell(self, connection: Connection, loan: Loan, now: float) -> None:
-        """Answer those who have asked meanwhile."""
+        """The loan is back, or those who have asked meanwhile have waited for long enough: tell them what is known."""
         asking, loan.asking = loan.asking, []
-        for ref in asking:
-            self._do(Answer(ref, connection.info(now, self.epoch)))
+        for gather in asking:
+            self._contribute(gather, connection, connection.info(now, self.epoch))

@@ -133,7 +133,7 @@ class Routing(Choosing):
         """The one place where waiting calls begin; called after every change of a connection that may let one."""
         if not connection.serving:
             return
-        if connection.queue and connection.running is None and connection.expired(now):
+        if connection.queue and connection.expired(now):
             self._end(connection, now)
             return
         room = self._room(connection)
@@ -269,6 +269,15 @@ class Routing(Choosing):
                 self._fail(call, self._none_left(call))
         self._housing = False
 
+    def _take_back(self, call: Call, connection: Connection) -> None:
+        """The worker had got the call, and has not begun it: it waits again, as if it had never left the queue."""
+        if call.answered:
+            return
+        if self.stopping:
+            self._fail(call, self._stopped())
+        else:
+            connection.enqueue(call)
+
     def _reconsider(self, connection: Connection, now: float) -> None:
         """The connection pauses: those of its waiting calls that begin sooner on another one go there."""
         self._live(connection.resource, now)  # nobody is found expired, and its calls moved, halfway through
@@ -283,22 +292,22 @@ class Routing(Choosing):
         """The worker sends a call back that it has not begun.
 
         Args:
-            error: what has become of its connection; None: it only pauses.
+            error: what has become of its connection; None: nothing, but what was sent ahead is not begun at present.
         """
         connection = self.workers.get(worker)
         call = connection.running if connection is not None else None
         if connection is None or not isinstance(call, Call) or call.number != number:
             return
         connection.advance(now)
-        if not call.answered:
-            connection.enqueue(call)
+        connection.held = connection.running is not None
+        self._take_back(call, connection)
         if connection.state is ENDING:
             self._move_calls(connection, now)
             self._settle(connection, now)
         elif error is not None:
             connection.cause = error
             self._end(connection, now, failed=True)
-        elif connection.running is None and connection.free_at - now >= PATIENCE:
+        elif connection.state is LIVE and connection.running is None and connection.free_at - now >= PATIENCE:
             self._reconsider(connection, now)
         else:
             self._next(connection, now)
@@ -326,22 +335,26 @@ class Routing(Choosing):
         elif call.connection is not None:
             self._contribute(call.gather, call.connection, error)
 
-    def _lose_running(self, connection: Connection, reason: str, begun: bool) -> None:
-        call, sent = connection.running, list(connection.sent)
-        connection.running = connection.kill_at = None
-        connection.sent.clear()
-        if isinstance(call, Call) and not call.answered:
-            if begun or sent:
+    def _lose_running(
+        self, connection: Connection, now: float, reason: str, begun: bool, refused: int | None
+    ) -> None:
+        """The worker has died: at most the first of what it had got was begun, since all answers before are here.
+
+        What the kernel says of an unread order (`begun`) is about the last one. It speaks for the first if that is
+        the only one; otherwise only one that could not even be sent is known not to have begun.
+        """
+        taken = connection.take_running()
+        for call in taken:
+            if isinstance(call, Loan):
+                self._tell(connection, call, now)
+            elif call is taken[0] and call.number != refused and (begun or len(taken) > 1) and not call.answered:
                 text = (
                     f"shared pool {self.name!r}: the process of connection {connection.id} died ({reason}) while it "
                     f"ran {call.method!r}; the call may have taken effect and was not repeated"
                 )
                 self._fail(call, WorkerDied(text, pool=self.name))
             else:
-                connection.enqueue(call)
-        for call in sent:
-            if not call.answered:
-                connection.enqueue(call)
+                self._take_back(call, connection)
 
     def _overdue(self, call: Call, now: float) -> None:
         """The call's time is over: one that waits is never run, one that runs is interrupted."""
@@ -369,10 +382,14 @@ class Routing(Choosing):
         if connection.running.number == number:
             self._do(Kill(connection.worker))
 
-    def _forget(self, call: Call, now: float) -> None:
-        """Nobody waits for the call any more. It leaves its queue; if it runs it ends by itself, or at its deadline."""
-        del self.calls[call.ref]
-        call.answered = True
-        connection = call.connection
-        if connection is not None and connection.queue.pop(call.number, None) is not None:
+    def _forget(self, calls: list[Call], now: float) -> None:
+        """Nobody waits for these any more. They leave their queues; what runs ends by itself, or at its deadline."""
+        left = []
+        for call in calls:
+            del self.calls[call.ref]
+            call.answered = True
+            connection = call.connection
+            if connection is not None and connection.queue.pop(call.number, None) is not None:
+                left.append(connection)
+        for connection in dict.fromkeys(left):  # after all of them: none of these is to be begun or moved
             self._next(connection, now)

@@ -119,11 +119,16 @@ class Upkeep(Loans):
         self._do(Launch(worker, connection.id, connection.spec))
 
     @decides
-    def worker_started(self, now: float, worker: int, pid: int | None = None) -> None:
-        """The worker's process is up and its `__init__` has run."""
+    def worker_started(self, now: float, worker: int, pid: int | None = None, prompt: bool = True) -> None:
+        """The worker's process is up and its `__init__` has run.
+
+        Args:
+            prompt: each of its answers is safely on its way before it begins the next call, and told here before its
+                death is. Else nothing is sent ahead: nobody could say which of these it had begun.
+        """
         connection = self.workers.get(worker)
         if connection is not None and connection.state is STARTING:
-            connection.pid = pid
+            connection.pid, connection.prompt = pid, prompt
             self._emit("worker.started", metadata={"worker": worker, "connection": connection.id})
             connection.move(OPENING)
             self._do(Open(worker))
@@ -264,11 +269,16 @@ class Upkeep(Loans):
         self._end(connection, now, failed=True)
 
     @decides
-    def died(self, now: float, worker: int, reason: str = "killed", *, begun: bool = True) -> None:
+    def died(
+        self, now: float, worker: int, reason: str = "killed", *, begun: bool = True, refused: int | None = None
+    ) -> None:
         """The worker's process is gone, whatever the reason. A second notice of the same death is nothing.
 
+        All its answers have been told before, if it is `prompt`. So the calls that were sent ahead have not begun.
+
         Args:
-            begun: it may have begun the call it was told to run; else that call goes elsewhere like those that wait.
+            begun: it may have read all that it was told to run; else it has left the last of that unread.
+            refused: the number of the first call that could not be sent to it any more.
         """
         if worker in self.leaving:
             self.leaving.remove(worker)
@@ -284,7 +294,7 @@ class Upkeep(Loans):
             connection.move(RESTING)
             self._rest(connection, now, connection.retry.next(self.random()))
         elif connection.state is not RESTING:
-            self._lose_running(connection, reason, begun)
+            self._lose_running(connection, now, reason, begun, refused)
             self._end(connection, now, failed=True)
 
     def _end(self, connection: Connection, now: float, failed: bool = False) -> None:
@@ -350,5 +360,7 @@ class Upkeep(Loans):
     def _move_calls(self, connection: Connection, now: float) -> None:
         raise NotImplementedError
 
-    def _lose_running(self, connection: Connection, reason: str, begun: bool) -> None:
+    def _lose_running(
+        self, connection: Connection, now: float, reason: str, begun: bool, refused: int | None
+    ) -> None:
         raise NotImplementedError

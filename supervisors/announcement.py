@@ -1,0 +1,48 @@
+"""Subscribing: all pools are told, and whoever subscribes hears when all of them know, or after a moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol
+
+if TYPE_CHECKING:
+    from actorpool.supervisors.callers import Asker
+    from actorpool.supervisors.manager import ConnectionManager
+
+PATIENCE = 1.0
+"""Seconds for every pool to answer; one that has died meanwhile is told when it is started again."""
+
+
+class Announcement:
+    """One subscription on its way to all pools.
+
+    Args:
+        manager: who tells them; its questions and timers are used.
+        asker: who is answered, by None: from then on it gets every event.
+    """
+
+    def __init__(self, manager: ConnectionManager, asker: Asker) -> None:
+        self._manager = manager
+        self._asker: Asker | None = asker
+        self._open = 1
+
+    def begin(self, pattern: str, address: Any, pools: Iterable[Any]) -> None:
+        """Tell the pools at these addresses that `address` is to get the events that match `pattern`."""
+        for pool in pools:
+            self._open += 1
+            self._manager.ask(pool, protocol.Listen(pattern, address), self._told)
+        self._manager.set_timer(PATIENCE, self)
+        self._told()
+
+    def _told(self, _answer: Any = None) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self.finish()
+
+    def finish(self) -> None:
+        """Answer; once."""
+        asker, self._asker = self._asker, None
+        if asker is not None:
+            asker.answer(None)
