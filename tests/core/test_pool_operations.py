@@ -437,6 +437,18 @@ def test_an_outage_halts_recycling_and_what_has_a_connection_keeps_it():
     assert kit.figures == ("ready", 3, 0, 0)
 
 
+def test_who_waits_while_the_last_worker_that_was_down_is_recycled_gets_an_overflow_worker():
+    kit = Kit(2, max_overflow=1, health_interval=None)
+    kit.error = AWAY
+    kit.lose(1)
+    kit.lose(2)
+    kit("recycle", "ref")
+    waiters = kit.checkouts(3, timeout=60.0)
+    kit.error = None
+    kit.later(30.0)
+    assert all(waiter.open for waiter in waiters)
+
+
 @pytest.mark.parametrize("restart", [False, True])
 def test_a_permanent_error_ends_recycling_with_its_cause_and_spares_the_others(restart):
     kit = Kit(3, health_interval=None)

@@ -186,6 +186,7 @@ class PoolCore(Leasing):
     def _reopen(self, worker: Worker, now: float) -> None:
         self._reopening = worker.id
         self._open(worker, now)
+        self._fill(now)  # it may have been the last that was down, and nobody was hired as long as one was
 
     def _recycled(self, worker: Worker, now: float) -> bool:
         if worker.id not in self._dated:
