@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.refusals import refusal
 from actorpool.workers.sql import Result, SqlWorker
 from actorpool.workers.sqlite import clean_up, is_in_memory
 from actorpool.workers.statements import POSTGRES_RESTORE
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
     from actorpool.workers.alchemy_session import AutocommitConnection
 
 log = logging.getLogger("actorpool")
-
-_REFUSED = re.compile(
-    "password authentication failed|no password supplied|access denied|unknown database|"
-    r"(role|database) \".*\" does not exist|not a database",
-    re.IGNORECASE,
-)
 
 
 class SqlAlchemyWorker(SqlWorker):
@@ -90,9 +84,9 @@ class SqlAlchemyWorker(SqlWorker):
         try:
             self._conn = AutocommitConnection(self._engine)
         except DBAPIError as error:
-            if _REFUSED.search(str(error.orig)):
-                text = f"{self!r}: {error.orig}; check user, password and database"
-                raise PermanentError(text, cause=error) from error
+            why = refusal(str(error.orig))
+            if why is not None:
+                raise PermanentError(f"{self!r}: {error.orig}; {why.advice}", cause=error) from error
             raise
         except TypeError as error:
             raise PermanentError(f"{self!r}: the driver refuses its arguments: {error}", cause=error) from error

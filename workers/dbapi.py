@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from actorpool.errors import InvalidConfig, PermanentError
 from actorpool.workers.commits import Commits, commits_of
+from actorpool.workers.refusals import refusal, without_quoted
 from actorpool.workers.sandboxed import InSandbox
 from actorpool.workers.sql import Result, SqlWorker
 from actorpool.workers.sqlite import clean_up, is_in_memory
@@ -23,8 +23,7 @@ from actorpool.workers.streams import unbuffered_cursor
 
 log = logging.getLogger("actorpool")
 
-_CONNECTION_ERRORS = {"OperationalError", "InterfaceError"}
-_REFUSED = re.compile(r"access denied|authentication failed|login failed|unknown database", re.IGNORECASE)
+_CONNECTION_ERRORS = ("OperationalError", "InterfaceError")
 
 
 class DbapiWorker(SqlWorker):
@@ -101,8 +100,13 @@ class DbapiWorker(SqlWorker):
         except TypeError as error:
             raise PermanentError(f"{self!r}: connect() refuses its arguments: {error}", cause=error) from error
         except Exception as error:
-            if _REFUSED.search(str(error)):
-                raise PermanentError(f"{self!r}: {error}; check user, password and database", cause=error) from error
+            if _is_a(error, "ProgrammingError"):
+                # It may quote what it cannot read, which may hold a password: the cause must not travel either.
+                told = without_quoted(str(error))
+                raise PermanentError(f"{self!r}: connect() refuses its arguments: {told}; correct them") from None
+            why = refusal(str(error))
+            if why is not None:
+                raise PermanentError(f"{self!r}: {error}; {why.advice}", cause=error) from error
             raise
         try:
             self._commits = commits_of(self._conn)
@@ -289,4 +293,9 @@ class DbapiWorker(SqlWorker):
 
 
 def _of_connection_class(error: BaseException) -> bool:
-    return any(cls.__name__ in _CONNECTION_ERRORS for cls in type(error).__mro__)
+    return _is_a(error, *_CONNECTION_ERRORS)
+
+
+def _is_a(error: BaseException, *names: str) -> bool:
+    """Whether the error is of one of PEP 249's classes, which each driver has of its own."""
+    return any(cls.__name__ in names for cls in type(error).__mro__)

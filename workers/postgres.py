@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool.errors import ActorPoolError, InvalidConfig, PermanentError
 from actorpool.workers.base import method
+from actorpool.workers.refusals import refusal, without_quoted
 from actorpool.workers.sizing import pool_size
 from actorpool.workers.sql import SqlWorker
 
@@ -26,17 +27,6 @@ log = logging.getLogger("actorpool")
 
 Conninfo = str | Mapping[str, Any] | Callable[[], str | Mapping[str, Any]]
 
-# Why a server refuses for good, in its own words, and what a person can do about it. Anything else is "not now":
-# libpq gives no SQLSTATE for a connection that failed, and a server that speaks another language is simply retried.
-_REFUSED = (
-    (r"password authentication failed|no password supplied|authentication failed", True, "check user and password"),
-    (r'role ".*" does not exist', True, "create the role, or correct the user"),
-    (r"is not permitted to log in", True, "give the role LOGIN, or use another one"),
-    (r'database ".*" does not exist', False, "create the database, or correct dbname"),
-    (r"no pg_hba.conf entry", False, "allow this host, user and database in the server's pg_hba.conf"),
-    (r"permission denied for database", False, "GRANT CONNECT ON DATABASE to the user"),
-    (r"server does not support SSL", False, "lower sslmode, or give the server a certificate"),
-)
 _RESERVED = {
     "autocommit": "is always on outside a transaction; use begin() or transaction()",
     "cursor_factory": "belongs to the worker; set it on the connection in configure",
@@ -168,18 +158,18 @@ class PostgresWorker(SqlWorker):
             # libpq quotes what it cannot read, which may hold the password: neither its text nor the cause may travel.
             told = str(error).strip()
             if "invalid connection option" not in told:
-                told = re.sub(r'("[^"]?")|".*', lambda quoted: quoted[1] or '"***"', told, flags=re.DOTALL)
+                told = without_quoted(told)
             raise PermanentError(
                 f"{type(self).__name__}: bad connection parameters: {told}; "
                 'give conninfo="postgresql://user@host:5432/dbname" or "host=... dbname=...", or keywords of libpq'
             ) from None
 
     def _refused(self, error: psycopg.OperationalError) -> PermanentError | None:
-        for pattern, login, advice in _REFUSED:
-            if re.search(pattern, str(error)) and not (login and callable(self._conninfo)):
-                text = f"{type(self).__name__}: PostgreSQL refused the connection: {error}; {advice}"
-                return PermanentError(text, cause=error)
-        return None
+        why = refusal(str(error))
+        if why is None or (why.login and callable(self._conninfo)):
+            return None
+        text = f"{type(self).__name__}: PostgreSQL refused the connection: {error}; {why.advice}"
+        return PermanentError(text, cause=error)
 
     def _configure(self) -> None:
         session = self._live

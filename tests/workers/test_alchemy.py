@@ -217,7 +217,7 @@ def test_a_missing_sqlalchemy_says_what_to_install(monkeypatch: pytest.MonkeyPat
 
 def test_a_refused_login_is_said_for_good_without_the_password(pg: PgServer) -> None:
     worker = SqlAlchemyWorker("postgresql+psycopg://", connect_args=pg.parameters(user="nobody", password="s3cret"))
-    with pytest.raises(PermanentError, match="check user, password and database") as caught:
+    with pytest.raises(PermanentError, match="create the role, or correct the user") as caught:
         worker.open()
     assert "s3cret" not in str(caught.value)
 
