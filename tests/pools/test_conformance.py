@@ -18,7 +18,6 @@ from actorpool import LeaseExpired, LocalPool, MethodNotFound, PoolConfig
 from actorpool.errors import ActorPoolError
 from actorpool.workers import Rollback
 from tests.workers.databases import KINDS
-from tests.workers.pgserver import PgServer
 
 WAYS = ("node", "messages", "local")
 OPERATIONS: dict[str, Callable[[Any, str], Any]] = {}
@@ -48,7 +47,7 @@ def systems() -> Iterator[dict[str, actorpool.System]]:
         yield {"node": node, "messages": inside}
 
 
-REST = ("dbapi-sqlite3", "alchemy-sqlite")
+REST = ("dbapi-sqlite3", "alchemy-sqlite", "alchemy-pymysql")
 """Kinds whose worker and whose database are each in another kind as well."""
 
 
@@ -61,8 +60,10 @@ def bench(
     """Pools of one kind of database."""
     kind: str = request.param
     file = str(tmp_path_factory.mktemp("conformance") / "test.db")
-    pg: PgServer | None = None if "sqlite" in kind else request.getfixturevalue("pg_server")
-    settings = PoolConfig(size=2, max_overflow=0, checkout_timeout=20.0, **_worker(kind, file, pg))
+    server: Any = None
+    if "sqlite" not in kind:
+        server = request.getfixturevalue("mariadb_server" if "pymysql" in kind else "pg_server")
+    settings = PoolConfig(size=2, max_overflow=0, checkout_timeout=20.0, **_worker(kind, file, server))
     pools = {way: system.start_pool(f"bench-{kind}", settings) for way, system in systems.items()}
     pools["local"] = LocalPool(settings, f"bench-{kind}")
     pools["local"].execute("CREATE TABLE t (id integer PRIMARY KEY, name varchar(100))")
@@ -73,19 +74,27 @@ def bench(
         system.stop_pool(f"bench-{kind}")
 
 
-def _worker(kind: str, file: str, pg: PgServer | None) -> dict[str, Any]:
-    if pg is None:
+def _worker(kind: str, file: str, server: Any) -> dict[str, Any]:
+    args: dict[str, tuple[str, dict[str, Any]]]
+    if server is None:
         args = {
             "sqlite": ("Sqlite", {"database": file}),
             "dbapi-sqlite3": ("Dbapi", {"module_or_factory": "sqlite3", "database": file, "check_same_thread": False}),
             "alchemy-sqlite": ("SqlAlchemy", {"url": f"sqlite:///{file}"}),
         }
+    elif "pymysql" in kind:
+        args = {
+            "dbapi-pymysql": ("Dbapi", {"module_or_factory": "pymysql", **server.parameters()}),
+            "alchemy-pymysql": (
+                "SqlAlchemy", {"url": "mysql+pymysql://", "connect_args": server.parameters()}
+            ),
+        }  # fmt: skip
     else:
         args = {
-            "postgres": ("Postgres", {"conninfo": pg.dsn}),
-            "dbapi-psycopg": ("Dbapi", {"module_or_factory": "psycopg", "conninfo": pg.dsn}),
+            "postgres": ("Postgres", {"conninfo": server.dsn}),
+            "dbapi-psycopg": ("Dbapi", {"module_or_factory": "psycopg", "conninfo": server.dsn}),
             "alchemy-psycopg": (
-                "SqlAlchemy", {"url": "postgresql+psycopg://", "connect_args": pg.parameters()}
+                "SqlAlchemy", {"url": "postgresql+psycopg://", "connect_args": server.parameters()}
             ),
         }  # fmt: skip
     name, arguments = args[kind]
