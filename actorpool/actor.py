@@ -9,8 +9,10 @@ with its parent.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import signal
+import time
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
@@ -32,6 +34,7 @@ from thespian.system.transport import ReceiveEnvelope, TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
 from actorpool import host
+from actorpool.sending import share_sending
 
 log = logging.getLogger("actorpool")
 
@@ -55,13 +58,20 @@ class Exiting:
 class Messages:
     """Thespian's side of an actor that also serves a channel: so that neither makes the other wait."""
 
-    def __init__(self, transport: Any) -> None:
-        self._transport = transport
+    def __init__(self, actor: Shell) -> None:
+        self._transport = actor._myRef.transport
+        self._deadline = actor.deadline
 
     def pending(self) -> bool:
         """Whether messages are to be sent or handled."""
         transport = self._transport
         return bool(transport._transmitIntents or transport._waitingTransmits or transport._incomingEnvelopes)
+
+    def patience(self) -> float:
+        """Seconds until a timer runs out, or the actor's own deadline."""
+        timers, deadline = self._transport._pendingWakeups, self._deadline()
+        left = timers[0][0].view().remainingSeconds() if timers else math.inf
+        return left if deadline is None else min(left, deadline - time.monotonic())
 
     def descriptors(self) -> list[int]:
         """What becomes readable when a message arrives."""
@@ -119,6 +129,7 @@ class Shell(Actor):  # type: ignore[misc]
                 host.link_to_parent()
                 host.die_of_faults()
                 _tell_every_death(self._myRef)
+                share_sending(self._myRef)
                 self.on_process()
 
     def _dispatch(self, message: Any, sender: ActorAddress) -> None:
@@ -169,7 +180,7 @@ class Shell(Actor):  # type: ignore[misc]
     @property
     def messages(self) -> Messages | None:
         """Thespian's messages, for the lane of an actor that `can_watch`."""
-        return Messages(self._myRef.transport) if self.can_watch else None
+        return Messages(self) if self.can_watch else None
 
     @property
     def _living(self) -> list[tuple[ActorAddress, Any]]:
@@ -246,6 +257,10 @@ class Shell(Actor):  # type: ignore[misc]
     def watched(self) -> list[int]:
         """The descriptors to watch from now on."""
         return []
+
+    def deadline(self) -> float | None:
+        """When there is something to do that no message tells (monotonic seconds); asked by whoever serves a channel."""
+        return None
 
 
 def _tell_every_death(manager: Any) -> None:

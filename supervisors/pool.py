@@ -303,11 +303,14 @@ class PoolActor(Supervised, Shell):
             self.carry_out(self.core.tick(time.monotonic()))
         self._arm()
 
+    def deadline(self) -> float | None:
+        """When something of the pool is due."""
+        timed = (self.core, self.gatherings, self._clientele, self.telling)
+        return min((moment for part in timed if (moment := part.deadline()) is not None), default=None)
+
     def _arm(self) -> None:
         """Ask Thespian for a timer, unless one that is early enough is on its way."""
-        timed = (self.core, self.gatherings, self._clientele, self.telling)
-        moments = [part.deadline() for part in timed]
-        deadline = min((moment for moment in moments if moment is not None), default=None)
+        deadline = self.deadline()
         if deadline is not None and (self._armed is None or deadline < self._armed):
             self._armed = deadline
             self.set_timer(deadline - time.monotonic(), "tick")

@@ -1,8 +1,8 @@
 """The serving side of the channel inside an actor: one epoll for everything that can become readable.
 
-Rule of this file: nothing blocks but `serve`, and `serve` blocks at most `idle` seconds. An actor watches ONE
-descriptor (`Lane.descriptor`); when it is readable the actor calls `serve`, which stays for a burst, because going back
-to Thespian and being called again costs more than a small call does.
+Rule of this file: nothing blocks but `serve`. An actor watches ONE descriptor (`Lane.descriptor`); when it is readable
+the actor calls `serve`, which stays until something calls it away, because going back to Thespian and being called
+again costs several times what a small call does.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ from actorpool.channel.connection import Connection, credentials
 from actorpool.channel.spin import look
 
 BACKLOG = 1024
+BUDGET = 0.005
+IDLE = 1.0
+"""Seconds; an actor that waits here wakes up as soon as one that waits in Thespian, and is quicker to answer."""
 
 _READABLE = getattr(select, "EPOLLIN", 1)  # a name of the module: looked up for every event
 
@@ -44,6 +47,9 @@ class Outside(Protocol):
 
     def pending(self) -> bool:
         """Whether something is to be done that needs no waiting for."""
+
+    def patience(self) -> float:
+        """Seconds until something is to be done by itself; infinity for never, zero or less for now."""
 
     def descriptors(self) -> list[int]:
         """What becomes readable when there is more to do."""
@@ -84,7 +90,7 @@ class Lane:
     Args:
         path: where to listen; what lies there is replaced (the former process is gone). None: listen nowhere.
         handler: gets every frame and every end.
-        outside: what else the actor has to do: `serve` does not wait while there is any of it. None: nothing.
+        outside: what else the actor has to do, which calls `serve` away. None: nothing.
         spin: seconds to look again before blocking (see `spin`); 0.0 is off.
         max_message: bytes a frame's body may have, in both directions.
 
@@ -108,12 +114,16 @@ class Lane:
         self._spin = spin
         self._epoll = select.epoll()
         self._look = partial(self._epoll.poll, 0)
+        self._everything = self._epoll if outside is None else select.epoll()
+        self._attended: list[int] = []  # the descriptors of `outside` that are in `_everything`
         self._peers: dict[int, Peer] = {}
         self._others: dict[int, Callable[[int], None]] = {}
         self._gone_fds: set[int] = set()  # closed in this round: their events are stale, their numbers may be reused
         self._listener: socket.socket | None = None
         self._spare = -1
         self.descriptor = self._epoll.fileno()
+        if outside is not None:
+            self._everything.register(self.descriptor, select.EPOLLIN)
         _lanes.add(self)
         if path is not None:
             self._listen(path)
@@ -132,20 +142,28 @@ class Lane:
 
     # -- the loop -----------------------------------------------------------------------------------------
 
-    def serve(self, budget: float = 0.005, idle: float = 0.001) -> None:
-        """Serve until nothing arrived for `idle` seconds, or for about `budget` seconds.
+    def serve(self, budget: float = BUDGET, idle: float = IDLE) -> None:
+        """Serve until nothing arrived for `idle` seconds, or something outside is to be done.
 
         Runs in the actor's process. What a handler raises comes out of here; the frame it was raised for is done.
+
+        Args:
+            budget: seconds after which even a busy lane looks outside.
+            idle: longest wait in seconds.
         """
         poll, clock, round_of = self._epoll.poll, time.perf_counter, self._round
         end = clock() + budget
+        if self._outside is not None:
+            self._attend(self._outside.descriptors())
         while True:
             ready = poll(0) or self._wait(idle)
             if not ready:
                 return
             round_of(ready)
             if clock() > end:
-                return
+                if self._is_called_away():
+                    return
+                end = clock() + budget
 
     def _wait(self, idle: float) -> list[tuple[int, int]]:
         """Look for the spin's time, then block."""
@@ -159,11 +177,29 @@ class Lane:
                 return ready  # type: ignore[no-any-return]
         if outside is None:
             return poll(idle)
-        everything = select.poll()
-        for fd in (self.descriptor, *outside.descriptors()):
-            everything.register(fd, select.POLLIN)
-        ready = everything.poll(idle * 1000)
+        ready = self._everything.poll(max(min(idle, outside.patience()), 0.0))
         return poll(0) if len(ready) == 1 and ready[0][0] == self.descriptor else []
+
+    def _is_called_away(self) -> bool:
+        outside = self._outside
+        if outside is None or outside.pending() or outside.patience() <= 0.0:
+            return True
+        return any(fd != self.descriptor for fd, _ in self._everything.poll(0))
+
+    def _attend(self, descriptors: list[int]) -> None:
+        """Have `_wait` end when one of these is readable. They change only between two calls of `serve`.
+
+        One that was closed and opened again under the same number is not noticed: `serve` then ends a bit later.
+        """
+        if descriptors == self._attended:
+            return
+        for fd in set(self._attended).difference(descriptors):
+            with contextlib.suppress(OSError):  # closed, and so forgotten by the kernel
+                self._everything.unregister(fd)
+        for fd in descriptors:
+            with contextlib.suppress(OSError):  # known already, or closed
+                self._everything.register(fd, select.EPOLLIN)
+        self._attended = descriptors
 
     def _round(self, ready: list[tuple[int, int]]) -> None:
         peers, gone = self._peers, self._gone_fds
@@ -288,6 +324,7 @@ class Lane:
         self._peers.clear()
         self._others.clear()
         self._epoll.close()
+        self._everything.close()
         if self._listener is not None:
             self._listener.close()
             self._listener = None

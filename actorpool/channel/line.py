@@ -198,13 +198,16 @@ class Line:
         """Whatever has arrived; looks for the spin's time first, then blocks."""
         data: bytes | None = look(self._try, self.spin) if self.spin else None
         while data is None:
-            _await(self._poll, deadline)
-            data = self._try()
+            if deadline is None:
+                data = self._try(0)  # one system call instead of two
+            else:
+                _await(self._poll, deadline)
+                data = self._try()
         return data
 
-    def _try(self) -> bytes | None:
+    def _try(self, flags: int = _DONT_WAIT) -> bytes | None:
         try:
-            data = self.sock.recv(RECEIVE, _DONT_WAIT)
+            data = self.sock.recv(RECEIVE, flags)
         except BlockingIOError:
             return None
         except ConnectionError as error:

@@ -151,7 +151,7 @@ def work(directory: str, spinning: float) -> None:
     lane = Lane(f"{directory}/{os.getpid()}.w", WorkerHandler(), spin=spinning)
     while True:
         select.select([lane.descriptor], [], [])
-        lane.serve()
+        lane.serve(idle=0.001)
 
 
 class PoolHandler:
@@ -181,7 +181,7 @@ class PoolHandler:
         self.lane = Lane(f"{self.directory}/{name}.pool", self, spin=self.spinning)
         while True:
             select.select([self.lane.descriptor], [], [], 0.02)
-            self.lane.serve()
+            self.lane.serve(idle=0.001)
             self.bury()
             self.expire()
 
@@ -297,7 +297,7 @@ class ManagerHandler:
         while True:
             self.look_after_pool()
             select.select([lane.descriptor], [], [], 0.01)
-            lane.serve()
+            lane.serve(idle=0.001)
 
     def look_after_pool(self) -> None:
         if self.pool is not None and os.waitpid(self.pool, os.WNOHANG)[0]:

@@ -198,13 +198,13 @@ def test_a_watched_descriptor_calls_back_until_it_is_unwatched(path: str) -> Non
     inside, outside = os.pipe()
     seen: list[int] = []
     lane.watch(inside, seen.append)
-    lane.serve()
+    lane.serve(idle=0.001)
     assert seen == []
     os.write(outside, b"x")
     lane._round(lane._epoll.poll(0))
     assert seen == [inside]
     lane.unwatch(inside)
-    lane.serve()
+    lane.serve(idle=0.001)
     assert seen == [inside]
     lane.close()
     os.close(inside)
@@ -259,7 +259,7 @@ def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str
     lane = Lane(path, Echo(), spin=0.0)
     line = Line(path, spin=0.0)
     line.send(wire.CALL, 1, b"x")
-    lane.serve()
+    lane.serve(idle=0.001)
     line.receive(1)
     mine = [lane.descriptor, lane._listener.fileno(), *lane._peers]  # type: ignore[union-attr]
     child = os.fork()
@@ -274,7 +274,7 @@ def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert os.path.exists(path)
     line.send(wire.CALL, 2, b"still there")
-    lane.serve()
+    lane.serve(idle=0.001)
     assert line.receive(2)[1] == b"still there"
     lane.close()
 
@@ -301,7 +301,7 @@ def test_another_user_is_not_served(path: str) -> None:
             os._exit(code)
     pid, status = 0, 0
     while not pid:
-        lane.serve()
+        lane.serve(idle=0.001)
         pid, status = os.waitpid(child, os.WNOHANG)
     assert os.waitstatus_to_exitcode(status) == 0
     assert handler.frames == []
@@ -320,9 +320,9 @@ def test_what_a_handler_raises_comes_out_and_the_frames_behind_it_are_kept(path:
     line = Line(path, spin=0.0)
     line.sock.sendall(wire.frame(wire.CALL, 1, b"bad") + wire.frame(wire.CALL, 2, b"good"))
     with pytest.raises(ValueError, match="bad"):
-        lane.serve()
+        lane.serve(idle=0.001)
     line.send(wire.CALL, 3, b"next")
-    lane.serve()
+    lane.serve(idle=0.001)
     assert [ref for _, ref, _ in handler.frames] == [2, 3]
     lane.close()
 
@@ -352,7 +352,7 @@ def test_serve_returns_when_nothing_arrives_and_when_its_budget_is_over(path: st
         slowest = max(slowest, time.perf_counter() - began)
     over.set()
     while any(thread.is_alive() for thread in threads):
-        lane.serve()
+        lane.serve(idle=0.001)
     lane.close()
     assert slowest < 0.5
 
