@@ -227,7 +227,7 @@ class ConnectionManager(Supervisor):
         if self._register.failed.pop(name, None) is not None:
             asker.answer(None)
             return
-        config = self._register.retire(name)
+        config = self._register.retire(name, asker)
         child = self.machine.children.get(name)
         if child is not None and child.state is State.RUNNING:
             self.ask(child.address, protocol.Retire(request.timeout), lambda _: self._remove(name, asker))
@@ -236,8 +236,8 @@ class ConnectionManager(Supervisor):
             self._remove(name, asker)
 
     def _remove(self, name: str, asker: Asker) -> None:
-        """End the pool's process and forget the pool; once, whoever says so first."""
-        if name not in self._register.stopping or self._register.configs.pop(name, None) is None:
+        """End the pool's process and forget the pool; once, whoever says so first, and only for the present stop."""
+        if self._register.stopping.get(name) is not asker or self._register.configs.pop(name, None) is None:
             return
         self._remember()
 
@@ -245,7 +245,7 @@ class ConnectionManager(Supervisor):
             self.administer(DeleteChild(name), done)
 
         def done(_value: Any, _error: Exception | None) -> None:
-            self._register.stopping.discard(name)
+            del self._register.stopping[name]
             asker.answer(None)
 
         self.administer(TerminateChild(name), forget)
@@ -395,4 +395,3 @@ _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     Subscribe: ConnectionManager._subscribe,
     GetPoolStatus: ConnectionManager._status,
 }
-

@@ -19,7 +19,8 @@ class Register:
 
     Attributes:
         configs: the pools that were started, with their settings.
-        starting, stopping: names on their way in or out.
+        starting: names on their way in.
+        stopping: names on their way out, with who asked for it.
         failed: pools of a predecessor that did not start again, with the reason.
     """
 
@@ -27,7 +28,7 @@ class Register:
         self._limits = limits
         self.configs: dict[str, PoolConfig | SharedPoolConfig] = {}
         self.starting: set[str] = set()
-        self.stopping: set[str] = set()
+        self.stopping: dict[str, Any] = {}
         self.failed: dict[str, Exception] = {}
 
     def names(self) -> list[str]:
@@ -57,15 +58,15 @@ class Register:
         self.failed.pop(name, None)
         self.starting.add(name)
 
-    def retire(self, name: str) -> PoolConfig | SharedPoolConfig:
-        """Note that a pool is being stopped: from now on nobody finds it.
+    def retire(self, name: str, asker: Any) -> PoolConfig | SharedPoolConfig:
+        """Note that a pool is being stopped, as `asker` wants: from now on nobody finds it.
 
         Raises:
             PoolNotFound: there is none of that name.
         """
         if name not in self.configs or name in self.stopping:
             raise self._not_found(name)
-        self.stopping.add(name)
+        self.stopping[name] = asker
         return self.configs[name]
 
     def serving(self, name: str, children: Mapping[Any, Any]) -> Any:

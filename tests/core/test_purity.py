@@ -19,7 +19,7 @@ VALUES = {f"actorpool.{name}" for name in _VALUES}
 LAYERS = [
     VALUES,
     {"actorpool.core"},
-    {"actorpool.actor", "actorpool.channel", "actorpool.telemetry"},
+    {"actorpool.actor", "actorpool.sending", "actorpool.channel", "actorpool.telemetry"},
     {"actorpool.workers"},
     {"actorpool.supervisors"},
     {"actorpool.node", "actorpool.client", "actorpool.testing"},

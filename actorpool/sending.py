@@ -1,0 +1,80 @@
+"""Thespian's sending, mended: a receiver that does not read delays what is sent to him, and nothing else.
+
+An actor of Thespian 4.0.1 has at most 20 messages under way, whoever they are for, and one that is not read is under
+way for minutes. Twenty answers to one caller that was stopped, and nobody hears of that actor any more. Here each
+receiver has a share of his own, and what is beyond it waits with the actor.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from collections.abc import Hashable
+from typing import Any
+
+from thespian.system.transport import SendStatus
+
+AT_ONCE = 4
+"""Messages under way to one receiver."""
+IN_ALL = 100
+"""Messages under way from an actor; more receivers that do not read than a share each of these do hold it up."""
+KEPT = 1000
+"""Messages that wait for one receiver; more are dropped, as Thespian drops what is beyond such a number in all."""
+
+
+def share_sending(manager: Any) -> None:
+    """Mend the sending of one actor.
+
+    Args:
+        manager: Thespian's side of an actor that has a process of its own.
+    """
+    if "_send_intent_to_transport" in vars(manager):
+        return  # done by whoever hosts this actor
+    manager._send_intent_to_transport = _Shares(manager._send_intent_to_transport).send
+    transport = manager.transport
+    transport._canSendNow = lambda: transport._aTB_numPendingTransmits < IN_ALL
+
+
+class _Shares:
+    """What is under way, and what waits, by receiver. Each receiver gets his messages in the order of sending."""
+
+    def __init__(self, transmit: Any) -> None:
+        self._transmit = transmit
+        self._under_way: defaultdict[Any, int] = defaultdict(int)
+        self._waiting: dict[Any, deque[Any]] = {}
+        self._passing: set[Any] = set()
+
+    def send(self, intent: Any) -> None:
+        """Instead of `_send_intent_to_transport`; with the same intent again once a child in it has its address."""
+        receiver = intent.targetAddr.addressDetails
+        if hasattr(intent, "shared") or not isinstance(receiver, Hashable):  # a child that has no address yet
+            self._transmit(intent)
+        elif self._under_way[receiver] < AT_ONCE and receiver not in self._waiting:
+            self._begin(receiver, intent)
+        elif len(waiting := self._waiting.setdefault(receiver, deque())) < KEPT:
+            waiting.append(intent)
+        else:
+            intent.tx_done(SendStatus.Failed)
+
+    def _begin(self, receiver: Any, intent: Any) -> None:
+        self._under_way[receiver] += 1
+        intent.shared = True
+
+        def done(_status: Any, _intent: Any) -> None:
+            self._ended(receiver)
+
+        intent.addCallback(done, done)
+        self._transmit(intent)
+
+    def _ended(self, receiver: Any) -> None:
+        self._under_way[receiver] -= 1
+        if receiver in self._passing:
+            return  # it ended at once, and whoever has passed it on goes on
+        self._passing.add(receiver)
+        waiting = self._waiting.get(receiver)
+        while waiting and self._under_way[receiver] < AT_ONCE:
+            self._begin(receiver, waiting.popleft())
+        self._passing.discard(receiver)
+        if not waiting:
+            self._waiting.pop(receiver, None)
+        if not self._under_way[receiver]:
+            del self._under_way[receiver]
