@@ -87,6 +87,10 @@ class Process:
         """Under which its caller may send calls itself."""
         self.straight = 0
         """How many of these it has answered."""
+        self.silent = ""
+        """"stuck": it reads nothing more; "closed": it is dead, which the pool is still to hear of."""
+        self.unread: list[Call] = []
+        """What it has got since."""
 
     @property
     def call(self) -> Call | None:
@@ -200,10 +204,12 @@ class SharedPool(RuleBasedStateMachine):
         assert not connection.expired(self.now)
         assert self.now >= connection.free_at, "did not wait for the cooldown"
         process.calls.append(call)
+        if process.silent:
+            process.unread.append(call)
         self.begins_next(process)
 
     def begins_next(self, process: Process) -> None:
-        if process.call is not None and not process.refuses:
+        if process.call is not None and not process.refuses and process.call not in process.unread:
             self.begun.add(process.call.number)
 
     def answered(self, ref: Any, value: Any) -> None:
@@ -257,7 +263,9 @@ class SharedPool(RuleBasedStateMachine):
         ]
 
     def busy(self) -> list[int]:
-        return self.some("open", "lost", busy=True)
+        """Those that may answer. What was answered before a death is heard before it."""
+        busy = self.some("open", "lost", busy=True)
+        return [worker for worker in busy if self.processes[worker].call not in self.processes[worker].unread]
 
     def pick(self, data: Any, among: list[Any]) -> Any:
         return data.draw(st.sampled_from(sorted(among, key=repr)))
@@ -336,10 +344,25 @@ class SharedPool(RuleBasedStateMachine):
         self.kill(worker)
 
     def kill(self, worker: int) -> None:
-        self.cut_off = self.processes.pop(worker).call
-        self.step("died", worker)
+        process = self.processes.pop(worker)
+        unread = process.unread
+        refused = unread[0].number if unread and process.silent == "closed" else None
+        self.cut_off = process.call
+        if self.cut_off in unread and (refused or len(process.calls) == 1):
+            self.cut_off = None  # that it had not begun can be known, and has to be
+        self.step("died", worker, begun=not unread, refused=refused)
         if self.core.stopping and not self.processes:
             assert self.stopped, "nobody is left, and nobody was told"
+
+    @precondition(lambda self: self.some("open"))
+    @rule(data=st.data(), how=st.sampled_from(("stuck", "closed")), calls=st.integers(0, 4))
+    def fall_silent(self, data: Any, how: str, calls: int) -> None:
+        """It will die; until then it may be sent more, which it does not read."""
+        process = self.processes[self.pick(data, self.some("open"))]
+        if process.loan is None:
+            process.silent = process.silent or how
+            for _ in range(calls):
+                self.call("a", "get", None, None, "c0")
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -363,14 +386,22 @@ class SharedPool(RuleBasedStateMachine):
                 if call is not None and call.ref == ("call", number + 1):
                     self.finish(worker, took=0.0)
 
-    @rule(wishes=st.lists(st.sampled_from((0.0, 0.0, 0.0, 0.02, 0.5)), min_size=1, max_size=12))
-    def many_quick_calls_at_once(self, wishes: list[float]) -> None:
-        """So many wait that some are sent ahead; a worker that asks for a pause sends them back."""
-        for number in range(12):
+    @rule(
+        wishes=st.lists(st.sampled_from((0.0, 0.0, 0.0, 0.02, 0.5, "full", "stuck", "closed")), max_size=12),
+        seconds=st.sampled_from((0.0, 0.0, 6.0)),
+    )
+    def many_quick_calls_at_once(self, wishes: list[Any], seconds: float) -> None:
+        """So many wait that some are sent ahead. A worker may ask for a pause, be full of answers, or fall silent."""
+        for number in range(24):
             self.call("a", "get", None, None, f"c{number % 3}")
-        for cooldown in wishes:
+        self.now += seconds
+        for wish in wishes:
             for worker in self.busy():
-                self.finish(worker, took=0.0, cooldown=cooldown)
+                process = self.processes[worker]
+                if wish in ("stuck", "closed"):
+                    process.silent = process.silent or wish
+                else:
+                    self.finish(worker, wish == "full", took=0.0, cooldown=0.0 if wish == "full" else wish)
 
     @precondition(lambda self: self.lent())
     @rule(data=st.data())
@@ -400,7 +431,8 @@ class SharedPool(RuleBasedStateMachine):
         assert counted.count == before + process.straight
 
     def lent(self) -> list[int]:
-        return [worker for worker, process in self.processes.items() if process.loan is not None]
+        """Those whose loans are used or given back."""
+        return [worker for worker, process in self.processes.items() if process.loan is not None and not process.silent]
 
     @precondition(lambda self: self.lent())
     @rule(data=st.data(), what=st.sampled_from(("pop", "close", "lose", "ttl", "call", "map", "info")))
@@ -469,7 +501,8 @@ class SharedPool(RuleBasedStateMachine):
         ref = self.request("map")
         self.step("map", ref, "mapper", "a", method, timeout=timeout)
 
-    def finish(self, worker: int, **options: Any) -> None:
+    def finish(self, worker: int, full: bool = False, **options: Any) -> None:
+        """Have a worker answer, or refuse, what it has got. `full`: there is no room for more answers just now."""
         process = self.processes[worker]
         if process.refuses:
             self.send_back(worker)
@@ -477,7 +510,7 @@ class SharedPool(RuleBasedStateMachine):
         call = process.calls.popleft()
         if process.state == "lost" or options.get("close") or options.get("cooldown") == float("inf"):
             process.refuses = "lost"
-        elif options.get("cooldown"):
+        elif full or options.get("cooldown"):
             process.refuses = "pauses"
         self.begins_next(process)
         self.step("done", worker, call.number, ("reply", call.number), **options)
@@ -630,6 +663,8 @@ class SharedPool(RuleBasedStateMachine):
         for _ in range(300):
             if not self.pending and not self.requests:
                 break
+            for worker in [worker for worker, process in self.processes.items() if process.silent]:
+                self.kill(worker)
             doings: list[tuple[list[int], Callable[[int], Any]]] = [
                 (self.some("stopping"), self.kill),
                 (self.some("starting"), lambda worker: self.step("worker_started", worker, 1)),
