@@ -22,7 +22,7 @@ from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import State
 from actorpool.core.supervising.signals import Remembered
 from actorpool.errors import ActorPoolError, InvalidConfig
-from actorpool.failures import Foreign, dump_error
+from actorpool.failures import Foreign, dump_error, name_of
 from actorpool.messages import (
     Checkin,
     Checkout,
@@ -192,8 +192,9 @@ class ConnectionManager(Supervisor):
                 self._remember()
                 asker.answer(address)
             else:
-                log.error("Failed to start pool %s: %s", name, error)
-                asker.answer(_cause(error, name))
+                cause = _cause(error, name)
+                log.error("Failed to start pool %s: %s: %s", name, name_of(cause), cause)
+                asker.answer(cause)
 
         self.administer(StartChild(self._pool_spec(name, request.config)), then)
 
@@ -215,9 +216,9 @@ class ConnectionManager(Supervisor):
 
         def then(_address: Any, error: Exception | None) -> None:
             if error is not None:
-                log.error("Failed to start pool %s again: %s", name, error)
+                cause = self._register.failed[name] = _cause(error, name)
+                log.error("Failed to start pool %s again: %s: %s", name, name_of(cause), cause)
                 del self._register.configs[name]
-                self._register.failed[name] = _cause(error, name)
 
         self._register.configs[name] = config
         self.administer(StartChild(self._pool_spec(name, config, memory)), then)

@@ -215,7 +215,8 @@ class PoolActor(Supervised, Shell):
 
     def _open_failed(self, message: protocol.OpenFailed) -> None:
         error = foreign(message.error, self.is_process)
-        log.warning("pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
+        level = logging.WARNING if self.core.started or not message.permanent else logging.DEBUG  # it fails the start
+        log.log(level, "pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
         self.carry_out(
             self.core.open_failed(time.monotonic(), message.worker_id, error, message.permanent, message.retry_after)
         )

@@ -101,9 +101,9 @@ def ready(pool: PoolActor, effect: fx.Ready) -> None:
 
 
 def fail(pool: PoolActor, effect: fx.Fail) -> None:
-    """The pool ends with an error, which is its supervisor's to judge."""
-    log.error("pool %s: %s", pool.name, effect.error)
+    """The pool ends with an error, which is its supervisor's to judge, and to tell where the pool has not started."""
     if pool.core.started:
+        log.error("pool %s: %s", pool.name, effect.error)
         pool.telling.event("supervisor.gave_up", {}, {"error": str(effect.error)})
         pool.stop(effect.error)
     else:
