@@ -1,4 +1,4 @@
-"""`SqlAlchemyWorker`: connections and sessions of SQLAlchemy, on SQLite and PostgreSQL."""
+"""`SqlAlchemyWorker`: connections and sessions of SQLAlchemy, on SQLite, PostgreSQL and MariaDB."""
 
 from __future__ import annotations
 
@@ -24,18 +24,20 @@ class Base(orm.DeclarativeBase):
 class Item(Base):
     __tablename__ = "item"
     id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
-    name: orm.Mapped[str]
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(50))
 
 
 Make = Callable[..., SqlAlchemyWorker]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     """Workers of one database in which the table `item` is."""
     made: list[SqlAlchemyWorker] = []
     if request.param == "sqlite":
         given: dict[str, Any] = {"url": f"sqlite:///{tmp_path}/app.db"}
+    elif request.param == "mariadb":
+        given = {"url": "mysql+pymysql://", "connect_args": request.getfixturevalue("mariadb").parameters()}
     else:
         pg: PgServer = request.getfixturevalue("pg")
         given = {"url": "postgresql+psycopg://", "connect_args": pg.parameters()}

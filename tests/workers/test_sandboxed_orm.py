@@ -22,7 +22,7 @@ class Base(orm.DeclarativeBase):
 class Item(Base):
     __tablename__ = "item"
     id: orm.Mapped[int] = orm.mapped_column(primary_key=True)
-    name: orm.Mapped[str]
+    name: orm.Mapped[str] = orm.mapped_column(sa.String(50))
 
 
 class Host:
@@ -51,10 +51,12 @@ class Host:
         return [row[0] for row in self.call("execute", "SELECT name FROM item ORDER BY name")]
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
 def host(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Host]:
     if request.param == "sqlite":
         given: dict[str, Any] = {"url": f"sqlite:///{tmp_path}/app.db"}
+    elif request.param == "mariadb":
+        given = {"url": "mysql+pymysql://", "connect_args": request.getfixturevalue("mariadb").parameters()}
     else:
         given = {"url": "postgresql+psycopg://", "connect_args": request.getfixturevalue("pg").parameters()}
     host = Host(SqlAlchemyWorker(session=True, **given))

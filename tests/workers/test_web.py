@@ -163,6 +163,19 @@ def test_http2_needs_an_extra_and_speaks_http1_where_the_server_does(
         open_worker(http2=True)
 
 
+def test_http2_is_spoken_with_a_server_that_does(open_worker: Any) -> None:
+    pytest.importorskip("h2", reason="the extra http2 is not installed")
+    from tests.workers.http2server import Http2Server
+
+    server = Http2Server()
+    worker = open_worker(server.url, http2=True, http1=False)
+    assert [worker.get(f"/{number}").text for number in range(3)] == ["/0", "/1", "/2"]
+    assert worker.connection.get("/version").http_version == "HTTP/2"
+    assert server.connections == 1
+    worker.close()
+    server.close()
+
+
 # -- failures ----------------------------------------------------------------------------------------------
 
 
