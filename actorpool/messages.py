@@ -151,7 +151,7 @@ class Checkout(Request):
 class Grant(Message):
     """A lease: `lease` is its number, `worker` the worker's address; hand it back with `Checkin`.
 
-    `turn`: it is a turn in a sandbox of `actorpool.testing`.
+    `turn`: it is a turn in a sandbox of `actorpool.testing`. `asker`: who got it, and is told of a worker that died.
     """
 
     lease: int
@@ -161,6 +161,7 @@ class Grant(Message):
     worker_pid: int | None = None
     pool_address: Any = None
     turn: bool = False
+    asker: Any = None
 
 
 @dataclass(frozen=True)

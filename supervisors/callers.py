@@ -67,7 +67,8 @@ class MessageCaller:
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Answer `Ok(Grant)`."""
         worker = pool.crew.hand(grant.worker)
-        value = Grant(grant.lease, pool.name, worker.address, grant.worker, worker.pid, pool.myAddress, grant.turn)
+        where = (worker.address, grant.worker, worker.pid, pool.myAddress)
+        value = Grant(grant.lease, pool.name, *where, grant.turn, self.address)
         pool.send(self.address, Ok(value, grant.ref))
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:

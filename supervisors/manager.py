@@ -21,9 +21,10 @@ from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import State
 from actorpool.core.supervising.signals import Remembered
-from actorpool.errors import ActorPoolError, InvalidConfig
-from actorpool.failures import Foreign, dump_error, name_of
+from actorpool.errors import ActorPoolError, InvalidConfig, LeaseExpired
+from actorpool.failures import name_of
 from actorpool.messages import (
+    Call,
     Checkin,
     Checkout,
     DeleteChild,
@@ -43,7 +44,7 @@ from actorpool.messages import (
 from actorpool.portable import Parcel
 from actorpool.supervisors.announcement import Announcement
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
-from actorpool.supervisors.register import Register
+from actorpool.supervisors.register import Register, cause_of
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
 from actorpool.supervisors.supervisor import Supervisor
 from actorpool.supervisors.survey import Survey
@@ -74,7 +75,8 @@ class ConnectionManager(Supervisor):
 
         Args:
             directory: where the sockets of the channel are; None makes a private one.
-            options: `sinks`, `metrics_interval`, `spin`, `max_message` for the pools.
+            options: `sinks`, `metrics_interval`, `spin`, `max_message` for the pools; `dead_letters`: whether to take
+                what Thespian could not deliver, for which an actor system has one handler.
             pools: the pools of a predecessor that died, started again.
             memories: what those of them that are shared wanted to be told then.
             others: what a predecessor was given to `supervise`.
@@ -90,6 +92,8 @@ class ConnectionManager(Supervisor):
         self._lane: Lane | None = None
         if self.can_watch:
             self._open_lane()
+        if self._options.get("dead_letters"):
+            self.handleDeadLetters()
         outcome = super().init(POOLS)
         for name, config in (pools or {}).items():
             self._restore(name, config, (memories or {}).get(name))
@@ -156,6 +160,15 @@ class ConnectionManager(Supervisor):
         log.warning("%s", text)
         self.send(sender, Err(TypeError(text), getattr(message, "ref", None)))
 
+    def on_undelivered(self, message: Any, why: str) -> None:
+        """Answer a call in the place of a worker that had died before it was sent."""
+        grant = message.grant if isinstance(message, Call) else None
+        if grant is None or grant.asker is None:
+            super().on_undelivered(message, why)
+            return
+        text = f"pool {grant.pool!r}: the worker of lease {grant.lease} has died; the call was not started"
+        self.send(grant.asker, Err(LeaseExpired(text, pool=grant.pool), message.ref))
+
     def _request(self, request: Any, asker: Asker) -> None:
         """Answer a request of either way."""
         verb = _VERBS.get(type(request))
@@ -192,7 +205,7 @@ class ConnectionManager(Supervisor):
                 self._remember()
                 asker.answer(address)
             else:
-                cause = _cause(error, name)
+                cause = cause_of(error, name)
                 log.error("Failed to start pool %s: %s: %s", name, name_of(cause), cause)
                 asker.answer(cause)
 
@@ -216,7 +229,7 @@ class ConnectionManager(Supervisor):
 
         def then(_address: Any, error: Exception | None) -> None:
             if error is not None:
-                cause = self._register.failed[name] = _cause(error, name)
+                cause = self._register.failed[name] = cause_of(error, name)
                 log.error("Failed to start pool %s again: %s: %s", name, name_of(cause), cause)
                 del self._register.configs[name]
 
@@ -371,18 +384,6 @@ class ConnectionManager(Supervisor):
         self._hub.close()
         if self._own_directory is not None:
             shutil.rmtree(self._own_directory, ignore_errors=True)
-
-
-def _cause(error: Exception, name: str) -> Exception:
-    """Why a pool did not start, as its caller wants to catch it: the worker's own error, with the pool's name."""
-    cause = getattr(error, "cause", None)
-    if isinstance(cause, Foreign):
-        return Foreign(dump_error(cause, name))
-    if not isinstance(cause, Exception):
-        return error
-    if isinstance(cause, ActorPoolError) and cause.pool is None:
-        cause.pool = name
-    return cause
 
 
 _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {

@@ -7,7 +7,8 @@ from typing import Any
 
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising.children import State
-from actorpool.errors import PoolAlreadyExists, PoolDown, PoolNotFound
+from actorpool.errors import ActorPoolError, PoolAlreadyExists, PoolDown, PoolNotFound
+from actorpool.failures import Foreign, dump_error
 from actorpool.supervisors.specs import SupervisorSpec
 
 
@@ -97,3 +98,15 @@ class Register:
         known = ", ".join(self.names()) or "none"
         text = f"no pool named {name!r} is running (running: {known}): start it first"
         return PoolNotFound(text, pool=name)
+
+
+def cause_of(error: Exception, name: str) -> Exception:
+    """Why a pool did not start, as its caller wants to catch it: the worker's own error, with the pool's name."""
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, Foreign):
+        return Foreign(dump_error(cause, name))
+    if not isinstance(cause, Exception):
+        return error
+    if isinstance(cause, ActorPoolError) and cause.pool is None:
+        cause.pool = name
+    return cause

@@ -27,7 +27,7 @@ def start_tree(system: Any, directory: str | None, options: dict[str, Any]) -> t
     Raises:
         SupervisorError: the manager failed to start.
     """
-    args = {"directory": directory, "options": options}
+    args = {"directory": directory, "options": {**options, "dead_letters": True}}
     manager = ChildSpec(MANAGER, "actorpool.supervisors.manager:ConnectionManager", args=args, type="supervisor")
     root = start_supervisor(system, SupervisorSpec([manager], max_restarts=10, max_seconds=60), "root")
     return root, find_manager(system, root)
