@@ -47,7 +47,8 @@ def _one_of(*choices: Any) -> Check:
 def _settings(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, str]:
     """Every problem of the fields given to a settings class: unknown, missing, bad."""
     known = {item.name: item for item in fields(cls)}
-    problems = {name: f"is unknown; known are {', '.join(known)}" for name in given if name not in known}
+    hint = "; a worker's own arguments go into worker_args={...}" if "worker_args" in known else ""
+    problems = {name: f"is unknown; known are {', '.join(known)}{hint}" for name in given if name not in known}
     for name, item in known.items():
         if name in given:
             text = checks[name](given[name]) if name in checks else None

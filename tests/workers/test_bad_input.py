@@ -131,6 +131,12 @@ def test_what_a_worker_refuses_is_named(what: str, node: actorpool.System) -> No
     assert node.pools() == []
 
 
+def test_an_argument_of_the_worker_in_the_wrong_place_is_told_the_right_one(node: actorpool.System) -> None:
+    with pytest.raises(InvalidConfig, match=r"password: is unknown; .*go into worker_args=\{...\}") as caught:
+        node.start_pool("wrong", worker="actorpool.workers:PostgresWorker", password=WORD)
+    assert WORD not in shown(caught.value)
+
+
 @pytest.mark.parametrize("what", ["dbapi, a refused login", "http, an unknown option"])
 def test_a_local_pool_says_the_same(what: str, pg: PgServer, guarded: None) -> None:
     worker, args, why, advice = NEVER[what]
