@@ -259,7 +259,7 @@ class Shell(Actor):  # type: ignore[misc]
         return []
 
     def deadline(self) -> float | None:
-        """When there is something to do that no message tells (monotonic seconds); asked by whoever serves a channel."""
+        """When there is something to do that no message tells, in monotonic seconds; the channel leaves it time."""
         return None
 
 

@@ -17,6 +17,8 @@ from typing import Any
 
 import cloudpickle
 
+from actorpool import functions
+
 PROTOCOL = 5
 
 
@@ -105,8 +107,10 @@ def dumps(value: Any) -> bytes:
 
 def dumps_call(what: Any, args: tuple[Any, ...], kwargs: Any) -> bytes:
     """`dumps((what, args, kwargs))` for a method's name or a function; quicker for plain arguments."""
+    if type(what) is FunctionType and not _importable(what.__module__):
+        what = functions.kept(what, _dumps_by_value) or what
     if not kwargs and _PLAIN.issuperset(map(type, args)):
-        if type(what) is str:
+        if type(what) is str or type(what) is functions.Kept:
             return pickle.dumps((what, args, {}), PROTOCOL)
         if type(what) is FunctionType and _importable(what.__module__):
             try:

@@ -1,4 +1,4 @@
-"""One caller process of a throughput row: `python -m actorpool.benchmarks.caller`.
+"""One caller process of a throughput row.
 
 A pickled pool on standard input, then a line with seconds for each turn; answers each with calls and CPU seconds.
 """
@@ -24,7 +24,8 @@ class Callers:
     """That many caller processes, which begin and end each turn together."""
 
     def __init__(self, pool: Any, number: int) -> None:
-        command = [sys.executable, "-m", "actorpool.benchmarks.caller"]
+        # Not as `__main__`: its functions would go by value.
+        command = [sys.executable, "-c", "from actorpool.benchmarks import caller; caller.main()"]
         self._processes = [
             subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(number)
         ]
@@ -57,7 +58,3 @@ def main() -> None:
         before = time.process_time()
         calls = count(lambda: pool.run(add, 1, 2), float(line))
         print(calls, time.process_time() - before, flush=True)
-
-
-if __name__ == "__main__":
-    main()

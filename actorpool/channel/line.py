@@ -34,6 +34,8 @@ ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
 _lines: weakref.WeakSet[Line] = weakref.WeakSet()
 _free: dict[str, list[Line]] = {}
+_waiting: list[Line] = []
+"""As many as there are threads of this process that wait for an answer."""
 generation = 0
 """Grows with each fork: what was made in another generation belongs to an ancestor of this process."""
 
@@ -196,13 +198,20 @@ class Line:
 
     def _take(self, deadline: float | None) -> bytes:
         """Whatever has arrived; looks for the spin's time first, then blocks."""
-        data: bytes | None = look(self._try, self.spin) if self.spin else None
-        while data is None:
-            if deadline is None:
-                data = self._try(0)  # one system call instead of two
-            else:
-                _await(self._poll, deadline)
-                data = self._try()
+        data: bytes | None = None
+        _waiting.append(self)  # an operation that no other thread breaks into; so is the pop
+        try:
+            if self.spin and len(_waiting) == 1:  # threads that look take the interpreter from each other
+                data = look(self._try, self.spin)
+            while data is None:
+                if deadline is None:
+                    data = self._try(0)  # one system call instead of two
+                else:
+                    _await(self._poll, deadline)
+                    data = self._try()
+        finally:
+            if _waiting:  # not in a child that was forked meanwhile, by a signal handler
+                _waiting.pop()
         return data
 
     def _try(self, flags: int = _DONT_WAIT) -> bytes | None:
@@ -303,6 +312,7 @@ def _drop_inherited() -> None:
     for line in list(_lines):
         line.sock.close()
     _free.clear()
+    _waiting.clear()
 
 
 os.register_at_fork(after_in_child=_drop_inherited)

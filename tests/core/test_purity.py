@@ -13,7 +13,10 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "actorpool"
 
-_VALUES = ("config", "errors", "failures", "host", "messages", "portable", "protocol", "sharing", "status", "turns")
+_VALUES = (
+    "config", "errors", "failures", "functions", "host", "messages", "portable",
+    "protocol", "sharing", "status", "turns",
+)  # fmt: skip
 VALUES = {f"actorpool.{name}" for name in _VALUES}
 # Arrow rule: a module imports only from its own layer or from layers to its left.
 LAYERS = [

@@ -1,0 +1,108 @@
+"""Functions that are pickled once: exactly those that nothing can change."""
+
+from __future__ import annotations
+
+import pickle
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from actorpool import functions, portable
+
+module = types.ModuleType("not_on_the_path")
+module.__dict__.update(limit=3)
+
+
+def made(source: str) -> Callable[..., Any]:
+    """A function that lives in a module which no other process can import."""
+    exec(source, module.__dict__)
+    function: Callable[..., Any] = module.__dict__.pop("f")
+    return function
+
+
+def travel(function: Callable[..., Any], *args: Any) -> Any:
+    what, arguments, _ = pickle.loads(portable.dumps_call(function, args, {}))
+    return what(*arguments)
+
+
+def is_kept(function: Callable[..., Any]) -> bool:
+    assert isinstance(function, types.FunctionType)
+    return functions.kept(function, portable._dumps_by_value) is not None
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "f = lambda connection, a: a + 1",
+        "def f(connection, a): return [b + 1 for b in range(a + 1)][-1]",
+        "def f(connection, a):\n    import math\n    return math.trunc(a + 1.5)",
+        "def f(connection, a):\n    def inner(b): return a + b\n    return inner(1)",
+        "def f(connection: 'Any', a: int) -> int: return sum((a, 1))",
+    ],
+)
+def test_a_function_that_refers_to_nothing_is_pickled_once_and_rebuilt_once(source: str) -> None:
+    function = made(source)
+    assert is_kept(function)
+    first, second = (pickle.loads(portable.dumps_call(function, (None, 1), {}))[0] for _ in range(2))
+    assert first is second
+    assert travel(function, None, 1) == 2
+
+
+def test_a_lambda_that_is_made_anew_for_each_call_is_pickled_once_too() -> None:
+    module.__dict__["make"] = made("def f(): return lambda connection: 5")
+    first, second = module.__dict__["make"](), module.__dict__["make"]()
+    del module.__dict__["make"]
+    assert first is not second
+    assert portable.dumps_call(first, (), {}) == portable.dumps_call(second, (), {})
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "f = lambda connection: limit",
+        "f = lambda connection, a=[]: a",
+        "def f(connection, *, a=1): return a",
+        "def f(connection):\n    def inner(): return limit\n    return inner()",
+        "def f(connection):\n    global count\n    count = 1",
+        "def f(connection): return globals()",
+        "def f(connection): exec('x = 1', {})",
+    ],
+)
+def test_one_that_refers_to_something_is_looked_at_each_time(source: str) -> None:
+    assert not is_kept(made(source))
+
+
+def test_a_closure_and_an_attribute_are_taken_along_as_they_are_at_the_call() -> None:
+    make = made("def f(start):\n    return lambda connection: start")
+    assert [travel(make(number), None) for number in (1, 2)] == [1, 2]
+    tagged = made("f = lambda connection: 1")
+    tagged.tag = 1  # type: ignore[attr-defined]
+    assert not is_kept(tagged)
+
+
+def test_a_global_that_appears_later_is_taken_along_from_then_on() -> None:
+    function = made("def f(connection): return answer")
+    with pytest.raises(NameError):
+        travel(function, None)
+    module.__dict__["answer"] = 41
+    assert travel(function, None) == 41
+    module.__dict__["answer"] = 42
+    assert travel(function, None) == 42
+
+
+def test_a_global_that_changes_is_seen_by_the_next_call() -> None:
+    function = made("f = lambda connection: limit")
+    assert travel(function, None) == 3
+    module.__dict__["limit"] = 4
+    try:
+        assert travel(function, None) == 4
+    finally:
+        module.__dict__["limit"] = 3
+
+
+def test_keeping_is_bounded() -> None:
+    for number in range(2 * functions.MOST):
+        assert travel(made(f"f = lambda connection: {number}"), None) == number
+    assert len(functions._kept) <= functions.MOST
