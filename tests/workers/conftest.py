@@ -47,7 +47,11 @@ def interrupting() -> Iterator[Callable[[float], Any]]:
 # -- databases of every kind ------------------------------------------------------------------------------
 
 
-@pytest.fixture(params=KINDS)
+SLOW = ("alchemy-pymysql",)
+"""Kinds whose worker and whose database are each in another kind as well."""
+
+
+@pytest.fixture(params=[pytest.param(kind, marks=[pytest.mark.slow] * (kind in SLOW)) for kind in KINDS])
 def db(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database of each kind; its workers are closed after the test."""
     kind: str = request.param
