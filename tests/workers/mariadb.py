@@ -85,7 +85,8 @@ class MariaDb:
             f"--log-error={self._folder / 'server.log'}", f"--tmpdir={self._folder}",
             "--bind-address=127.0.0.1", f"--port={self.address[1]}", "--skip-name-resolve", "--skip-log-bin",
             "--innodb-buffer-pool-size=16M", "--innodb-use-native-aio=0",
-            "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync", "--innodb-doublewrite=0", "--sync-frm=0",
+            "--innodb-flush-log-at-trx-commit=0", "--innodb-flush-method=nosync",
+            "--innodb-doublewrite=0", "--sync-frm=0",
         ]  # fmt: skip
         reading, self._leash = os.pipe()
         shell = ["sh", "-c", _LEASH, "mariadb", *command]
