@@ -130,12 +130,13 @@ class SqlWorker(Sandboxed):
     def _result(self, query: str, params: Any) -> Result:
         cursor = self._execute(query, params)
         try:
-            if cursor.description is None:
+            described = cursor.description  # once: psycopg makes it anew each time
+            if described is None:
                 return Result(rowcount=cursor.rowcount)
             rows = cursor.fetchall()
             if type(rows) is not list or (rows and type(rows[0]) is not tuple):
                 rows = [_as_tuple(row) for row in rows]
-            columns = tuple([column[0] for column in cursor.description])
+            columns = tuple([column[0] for column in described])
             return Result(columns, rows, cursor.rowcount if cursor.rowcount >= 0 else len(rows))
         finally:
             cursor.close()
