@@ -335,9 +335,7 @@ class Routing(Choosing):
         elif call.connection is not None:
             self._contribute(call.gather, call.connection, error)
 
-    def _lose_running(
-        self, connection: Connection, now: float, reason: str, begun: bool, refused: int | None
-    ) -> None:
+    def _lose_running(self, connection: Connection, now: float, reason: str, begun: bool, refused: int | None) -> None:
         """The worker has died: at most the first of what it had got was begun, since all answers before are here.
 
         What the kernel says of an unread order (`begun`) is about the last one. It speaks for the first if that is

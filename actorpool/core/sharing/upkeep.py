@@ -360,7 +360,5 @@ class Upkeep(Loans):
     def _move_calls(self, connection: Connection, now: float) -> None:
         raise NotImplementedError
 
-    def _lose_running(
-        self, connection: Connection, now: float, reason: str, begun: bool, refused: int | None
-    ) -> None:
+    def _lose_running(self, connection: Connection, now: float, reason: str, begun: bool, refused: int | None) -> None:
         raise NotImplementedError
