@@ -6,7 +6,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from actorpool.errors import ActorPoolError, PermanentError
+from actorpool.errors import ActorPoolError, MethodNotFound, PermanentError
 
 __all__ = ["PermanentError", "Reply", "RetryAfter", "Worker", "method", "methods_of"]
 
@@ -95,6 +95,8 @@ class Worker:
 
     def find_method(self, name: str) -> Callable[..., Any] | None:
         """What to call for a name that no `@method` has; None: there is no such method (`MethodNotFound`)."""
+        if name in ("transact", "begin_block"):  # what the two forms of `transaction` call
+            raise MethodNotFound(f"{type(self).__name__} knows no transactions: transaction() is for SQL workers")
         return None
 
     def is_disconnect(self, error: BaseException) -> bool:

@@ -49,6 +49,8 @@ def seen(response: Response) -> dict[str, Any]:
 def test_a_verb_that_is_no_method_is_told_how_it_is_done(worker: HttpWorker) -> None:
     with pytest.raises(MethodNotFound, match=r"'put': call request\('PUT', path, json=...\)"):
         worker.find_method("put")
+    with pytest.raises(MethodNotFound, match="HttpWorker knows no transactions"):
+        worker.find_method("transact")
     assert worker.find_method("fetch") is None
 
 
