@@ -13,14 +13,19 @@ from contextlib import suppress
 from pathlib import Path
 
 import actorpool
-from actorpool.errors import NoResource, WorkerDied
+from actorpool.errors import NoMatch, NoResource, WorkerDied
 from tests.shared.kit import Book, tokens
 
 THREADS, TASKS, CALLS = 25, 25, 200
+CONNECTIONS, AT_ONCE = 3, 20
 
 
 class Callers:
-    """Half of them threads, half of them tasks of one event loop; each makes its calls one after another."""
+    """Half of them threads, half of them tasks of one event loop; each makes its calls one after another.
+
+    Beside them, one for each connection makes several calls at once, which may go nowhere else: these can neither move
+    nor wait in two places, so they have to begin in the order in which they were made.
+    """
 
     def __init__(self, pool: actorpool.SharedPool) -> None:
         self.pool = pool
@@ -42,7 +47,26 @@ class Callers:
                 self._note(token, error)
 
     async def _tasks(self) -> None:
-        await asyncio.gather(*(self._task(number) for number in range(TASKS)))
+        lines = (self._line(number) for number in range(CONNECTIONS))
+        await asyncio.gather(*(self._task(number) for number in range(TASKS)), *lines)
+
+    async def _line(self, number: int) -> None:
+        made = self._tokens(f"line{number}")
+        for first in range(0, CALLS, AT_ONCE):
+            here = {"where": {"number": number}}
+            calls = [self.pool.aio.call("book", "write", token, **here) for token in made[first : first + AT_ONCE]]
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            for token, outcome in zip(made[first:], outcomes, strict=False):
+                self._note(token, outcome)
+            if any(isinstance(outcome, (NoMatch, NoResource)) for outcome in outcomes):
+                await self._until_open(number)
+
+    async def _until_open(self, number: int) -> None:
+        while True:
+            with suppress(NoMatch, NoResource, WorkerDied):
+                await self.pool.aio.call("book", "pid", where={"number": number})
+                return
+            await asyncio.sleep(0.002)
 
     async def _task(self, number: int) -> None:
         for token in self._tokens(f"task{number}"):
@@ -95,7 +119,7 @@ class Weather:
                 os.kill(pid, signal.SIGKILL)
 
     def expire(self) -> None:
-        self.pool.update("book", {"number": self.random.randrange(3)}, ttl=0.001)
+        self.pool.update("book", {"number": self.random.randrange(CONNECTIONS)}, ttl=0.001)
         self.pool.update("book", ttl=None)
 
     def close(self) -> None:
@@ -108,17 +132,19 @@ class Weather:
 def test_every_call_of_fifty_callers_ends_once_whatever_happens_to_connections(
     shared: actorpool.SharedPool, tmp_path: Path
 ) -> None:
-    log = tmp_path / "log"
-    args = {"log": str(log), "pace": 0.0003}
-    ids = [shared.add(Book, args, extra={"number": number}, revive=True) for number in range(3)]
+    logs = [tmp_path / f"log{number}" for number in range(CONNECTIONS)]
+    ids = [
+        shared.add(Book, {"log": str(log), "pace": 0.0003}, extra={"number": number}, revive=True)
+        for number, log in enumerate(logs)
+    ]
     callers = Callers(shared)
     began = time.monotonic()
     with Weather(shared, ids, seed=1) as weather:
         callers.run()
     print(f"{time.monotonic() - began:.1f} s, {dict(weather.did)}, {Counter(map(type, callers.outcomes.values()))}")
 
-    assert len(callers.outcomes) == (THREADS + TASKS) * CALLS
-    begun = Counter(tokens(log))
+    assert len(callers.outcomes) == (THREADS + TASKS + CONNECTIONS) * CALLS
+    begun = Counter(token for log in logs for token in tokens(log))
     died = 0
     for token, outcome in callers.outcomes.items():
         if outcome == token:
@@ -127,7 +153,14 @@ def test_every_call_of_fifty_callers_ends_once_whatever_happens_to_connections(
             died += 1
             assert begun[token] <= 1, f"{token} was begun {begun[token]} times"
         else:
-            assert isinstance(outcome, NoResource), f"{token}: {outcome!r}"
+            missing = (NoResource, NoMatch) if token.startswith("line") else NoResource
+            assert isinstance(outcome, missing), f"{token}: {outcome!r}"
             assert begun[token] == 0, f"{token} has failed and was begun all the same"
     assert died <= weather.kills, "only the call that runs is lost with its process"
     assert sum(outcome == token for token, outcome in callers.outcomes.items()) > THREADS * CALLS
+    for number, log in enumerate(logs):
+        order = [int(token.rpartition(".")[2]) for token in tokens(log) if token.startswith(f"line{number}.")]
+        assert order == sorted(order), f"connection {number} began calls out of order"
+        assert len(order) > AT_ONCE
+    assert min(weather.did.values()) > 0, "every way to end a connection was tried"
+
