@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,10 +13,12 @@ __all__ = ["PermanentError", "Reply", "RetryAfter", "Worker", "method", "methods
 
 F = TypeVar("F", bound=Callable[..., Any])
 
+_places = itertools.count(1)
+
 
 def method(function: F) -> F:
     """Mark a method of a worker as callable from outside by `call` and as an attribute of a pool or lease."""
-    function.__actorpool_method__ = True  # type: ignore[attr-defined]
+    function.__actorpool_method__ = next(_places)  # type: ignore[attr-defined]
     return function
 
 
@@ -23,8 +26,9 @@ def methods_of(worker: type) -> tuple[str, ...]:
     """The names of a worker class's `@method`s, in order of definition, base classes first."""
     names: dict[str, None] = {}
     for cls in reversed(worker.__mro__):
-        for name, value in vars(cls).items():
-            if getattr(value, "__actorpool_method__", False):
+        places = {name: getattr(value, "__actorpool_method__", 0) for name, value in vars(cls).items()}
+        for name in sorted(places, key=places.__getitem__):  # a class that came as a pickle lists its names by alphabet
+            if places[name]:
                 names[name] = None
             else:
                 names.pop(name, None)

@@ -20,7 +20,7 @@ from actorpool.errors import (
     UnknownConnection,
     WorkerUnavailable,
 )
-from actorpool.workers import EchoWorker
+from actorpool.workers import EchoWorker, method
 from tests.shared.conftest import Library
 from tests.shared.kit import BadResource, Book, BrokenInit, Door, Unloadable, WithoutResource
 
@@ -308,3 +308,21 @@ def test_ids_are_never_used_again(shared: SharedPool) -> None:
     first = shared.add(Book)
     shared.pop(first)
     assert shared.add(Book) > first
+
+
+def test_methods_are_in_the_order_of_their_definition_even_if_the_class_travels_as_a_value(shared: SharedPool) -> None:
+    class Local(Book):
+        @method
+        def zebra(self) -> str:
+            return "z"
+
+        @method
+        def ape(self) -> str:
+            return "a"
+
+        write = None  # type: ignore[assignment]  # taken away
+
+    methods = shared.info(shared.add(Local)).methods
+    assert methods[-2:] == ("zebra", "ape")
+    assert methods[:2] == ("pid", "wait")
+    assert "write" not in methods
