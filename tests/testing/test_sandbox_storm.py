@@ -73,13 +73,18 @@ def test_nothing_is_ever_committed_whatever_goes_wrong(
     assert count(db) == 0
 
 
-@pytest.mark.parametrize("kind", ["dbapi", "alchemy", "alchemy session"])
-def test_it_holds_for_pools_of_the_other_sql_workers(start: Callable[..., Any], pg: Any, kind: str) -> None:
-    pg.query("CREATE TABLE t (x int)")
+@pytest.mark.parametrize("kind", ["dbapi", "dbapi mariadb", "alchemy", "alchemy session"])
+def test_it_holds_for_pools_of_the_other_sql_workers(
+    start: Callable[..., Any], kind: str, request: pytest.FixtureRequest
+) -> None:
+    server: Any = request.getfixturevalue("mariadb" if "mariadb" in kind else "pg")
+    server.query("CREATE TABLE t (x int)")
     if kind == "dbapi":
-        db = start(DbapiWorker, worker_args={"module_or_factory": "psycopg", "conninfo": pg.dsn})
+        db = start(DbapiWorker, worker_args={"module_or_factory": "psycopg", "conninfo": server.dsn})
+    elif kind == "dbapi mariadb":
+        db = start(DbapiWorker, worker_args={"module_or_factory": "pymysql", **server.parameters()})
     else:
-        args = {"url": "postgresql+psycopg://", "connect_args": pg.parameters(), "session": kind != "alchemy"}
+        args = {"url": "postgresql+psycopg://", "connect_args": server.parameters(), "session": kind != "alchemy"}
         db = start(SqlAlchemyWorker, worker_args=args)
     with sandbox(db), sandbox(db) as box:
         db.execute(INSERT)
@@ -91,5 +96,5 @@ def test_it_holds_for_pools_of_the_other_sql_workers(start: Callable[..., Any], 
         with pytest.raises(Exception, match="nowhere"):
             db.execute("SELECT * FROM nowhere")
         assert values(db) == values(box) == [1, 2]
-        assert pg.query("SELECT count(*) FROM t") == [(0,)]
+        assert server.query("SELECT count(*) FROM t") == [(0,)]
     assert values(db) == []
