@@ -97,6 +97,8 @@ def dumps(value: Any) -> bytes:
     """
     if type(value) in _PLAIN:
         return pickle.dumps(value, PROTOCOL)
+    if type(value) is FunctionType and not _importable(value.__module__):
+        value = functions.kept(value, _dumps_by_value) or value
     buffer = io.BytesIO()
     try:
         _ReferencePickler(buffer, PROTOCOL).dump(value)

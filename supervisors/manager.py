@@ -44,6 +44,7 @@ from actorpool.messages import (
 from actorpool.portable import Parcel
 from actorpool.supervisors.announcement import Announcement
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
+from actorpool.supervisors.courier import Courier
 from actorpool.supervisors.register import Register, cause_of
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
 from actorpool.supervisors.supervisor import Supervisor
@@ -92,6 +93,7 @@ class ConnectionManager(Supervisor):
         self._lane: Lane | None = None
         if self.can_watch:
             self._open_lane()
+        self._courier = Courier(self, self._lane, self._directory)
         if self._options.get("dead_letters"):
             self.handleDeadLetters()
         outcome = super().init(POOLS)
@@ -184,12 +186,6 @@ class ConnectionManager(Supervisor):
     def _hello(self, _: protocol.Hello, asker: Asker) -> None:
         above = os.getppid() if self.is_process and self.parent is not None else None
         asker.answer(protocol.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
-
-    def _list(self, _: ListPools, asker: Asker) -> None:
-        asker.answer(self._register.names())
-
-    def _find(self, request: sharing.FindPool, asker: Asker) -> None:
-        asker.answer(self._register.kind(request.name))
 
     def _start_pool(self, request: StartPool, asker: Asker) -> None:
         name = check_pool_name(request.name)
@@ -325,7 +321,7 @@ class ConnectionManager(Supervisor):
                 asker.answer(error)
         else:
             if isinstance(asker, MessageAsker):
-                self.send(child.address, protocol.Routed(request, asker.address))
+                self._courier.take(name, child.address, protocol.Routed(request, asker.address))
             else:
                 self.ask(child.address, request, asker.answer)
 
@@ -339,7 +335,7 @@ class ConnectionManager(Supervisor):
         name = message.grant.pool if isinstance(message, Checkin) else message.pool
         address = self._serving(name)
         if address is not None:
-            self.send(address, protocol.Routed(message, sender))
+            self._courier.take(name, address, protocol.Routed(message, sender))
 
     def ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
         """Ask another actor; `then` gets its answer (an error as a value), or is never called."""
@@ -390,8 +386,8 @@ _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     protocol.Hello: ConnectionManager._hello,
     protocol.Tree: ConnectionManager._tree,
     protocol.Supervise: ConnectionManager._supervise_request,
-    ListPools: ConnectionManager._list,
-    sharing.FindPool: ConnectionManager._find,
+    ListPools: lambda manager, _, asker: asker.answer(manager._register.names()),
+    sharing.FindPool: lambda manager, request, asker: asker.answer(manager._register.kind(request.name)),
     StartPool: ConnectionManager._start_pool,
     StopPool: ConnectionManager._stop_pool,
     Subscribe: ConnectionManager._subscribe,

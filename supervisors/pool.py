@@ -132,6 +132,8 @@ class PoolActor(Supervised, Shell):
             self.carry_out(core.abandon(time.monotonic(), ref))
         elif kind == wire.ASK:
             self._ask(portable.loads(body), ChannelAsker(peer, ref))
+        elif kind == wire.ROUTED:
+            self.on_message(portable.loads(body), None)
 
     def on_gone(self, peer: Peer) -> None:
         """A client closed its end: its leases and waiters end. (A worker's end is told by its death.)"""

@@ -123,6 +123,8 @@ class SharedPoolActor(Supervised, Shell):
             self.carry_out(self.core.cancel(time.monotonic(), ChannelCall(peer, ref)))
         elif kind == wire.ASK:
             self._ask(portable.loads(body), ChannelAsker(peer, ref))
+        elif kind == wire.ROUTED:
+            self.on_message(portable.loads(body), None)
         elif kind == wire.CHECKOUT:
             peer.send(wire.ERROR, ref, wire.dump_error(self._not_leased()))
 

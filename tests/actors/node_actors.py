@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import subprocess
@@ -28,7 +29,10 @@ class Plain(Actor):  # type: ignore[misc]
 
     def descriptors(self, _: Any, sender: Any) -> None:
         """What this process holds open."""
-        held = [os.readlink(f"/proc/self/fd/{name}") for name in os.listdir("/proc/self/fd")[:-1]]
+        held = []
+        for name in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(FileNotFoundError):  # the listing's own
+                held.append(os.readlink(f"/proc/self/fd/{name}"))
         self.send(sender, held)
 
     def child(self, _: Any, sender: Any) -> None:
