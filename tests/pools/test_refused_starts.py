@@ -30,7 +30,7 @@ def test_a_pool_that_does_not_start_is_one_line_of_the_log(
 ) -> None:
     log = tmp_path / "node.log"
     with actorpool.start(log_level="CRITICAL", log_file=log) as system, pytest.raises(error):
-        system.start_pool("db", worker=worker, size=1)
-    lines = [line for line in log.read_text().splitlines() if "db" in line]
+        system.start_pool("orders", worker=worker, size=1)
+    lines = [line for line in log.read_text().splitlines() if "orders" in line]
     assert len(lines) == 1, lines
-    assert lines[0].endswith(f"Failed to start pool db: {told}")
+    assert lines[0].endswith(f"Failed to start pool orders: {told}")
