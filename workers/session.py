@@ -5,6 +5,7 @@ No Thespian, no sockets, no pool: `WorkerActor` drives it, whichever way a call 
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from typing import Any
 
@@ -73,12 +74,8 @@ class Session:
         """Disconnect, whatever it takes."""
         if self.connected:
             self.connected = self.dirty = False
-            try:
+            with contextlib.suppress(Exception):  # a broken connection may not even close properly
                 self.worker.close()
-            except Exception as error:  # a broken connection may not even close properly
-                self.close_error = error
-
-    close_error: Exception | None = None
 
     def lose(self, error: Exception) -> None:
         """The connection is gone: close what is left of it and remember why."""

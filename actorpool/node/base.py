@@ -7,7 +7,9 @@ unless the process has one already: that one is never replaced.
 from __future__ import annotations
 
 import random
+import sys
 import time
+from importlib.util import find_spec
 from typing import Any
 
 from thespian.actors import ActorExitRequest, ActorSystem, InvalidActorAddress
@@ -56,6 +58,8 @@ def host_system(base: str, port: int, cookie: bytes, log_definitions: dict[str, 
         thespian.actors.ActorSystemException: it did not start (the port was taken meanwhile).
     """
     host.adopt_orphans()  # the admin among them, see `transport`
+    if find_spec("setproctitle") is None:
+        sys.modules["setproctitle"] = None  # type: ignore[assignment]  # each actor would look for it along the path
     cls = type("HardenedBase", (_BASES[base],), {"transportType": transport_for(base, cookie)})
     return ActorSystem(cls(_Carrier(port), logDefs=log_definitions))
 
