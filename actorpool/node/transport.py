@@ -13,6 +13,7 @@ import os
 import pickle
 import socket
 import time
+from datetime import timedelta
 from typing import Any
 
 from thespian.actors import ActorAddress
@@ -38,6 +39,8 @@ LONGEST_SIZE = 11
 """Digits of the length before a message; more is not a message of ours."""
 SHORT = 1024
 """Bytes that an acknowledgement never has."""
+RETRY = timedelta(seconds=0.1)
+"""Before a second try to send a message; twice that before the third, and so on, 21 times."""
 LARGEST = 2**30
 """Bytes a message may announce; what is larger is not received at all."""
 
@@ -154,6 +157,11 @@ class SignedTCP(_Hardened, TCPTransport):  # type: ignore[misc]
         for sock in sockets:
             if sock is not None:
                 sock.close()
+
+    def _scheduleTransmitActual(self, intent: Any, has_exclusive_flag: bool = False) -> None:  # noqa: N802
+        """Thespian tries again after 35 s what a dying receiver has not taken; the second try says that it is dead."""
+        intent.transmit_retry_period = RETRY
+        super()._scheduleTransmitActual(intent, has_exclusive_flag=has_exclusive_flag)
 
     def serializer(self, intent: Any) -> bytes:
         """The bytes of a message: its length, its signature, itself."""

@@ -1,7 +1,11 @@
-"""Calls by message to workers that have died: answered in their place."""
+"""Messages to processes that have died, or die just then: calls are answered in their place, and nobody waits long."""
 
 from __future__ import annotations
 
+import socket
+import struct
+import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -10,6 +14,7 @@ from thespian.actors import ActorExitRequest
 
 import actorpool
 from actorpool.errors import LeaseExpired
+from actorpool.node.base import address_at
 from actorpool.workers import EchoWorker
 from tests.pools.actors import LateCaller
 from tests.pools.conftest import StartPool
@@ -27,3 +32,23 @@ def test_an_actor_that_calls_a_dead_worker_is_told_so(
             thespian.ask(caller, "call", 5).unwrap()
         thespian.tell(caller, ActorExitRequest())
     assert pool.echo("another") == "another"
+
+
+def test_a_message_to_a_process_that_dies_while_it_takes_it_holds_its_sender_up_for_a_moment_only(
+    node: actorpool.System,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dying = threading.Thread(target=reset_once, args=(listener,))
+        dying.start()
+        began = time.monotonic()
+        assert node.actor_system.ask(address_at("multiprocTCPBase", listener.getsockname()[1]), "hello", 5) is None
+        assert time.monotonic() - began < 2.0
+        dying.join()
+
+
+def reset_once(listener: socket.socket) -> None:
+    """As the kernel does for a process that is killed with a message unread."""
+    connection, _ = listener.accept()
+    listener.close()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
