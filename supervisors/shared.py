@@ -83,7 +83,7 @@ class SharedPoolActor(Supervised, Shell):
         self._clientele = Clientele(self._lane, self._holder_gone)
         self.crew = Crew(self, self._lane, self.directory, self._worker_gone, SharedWorkerActor)
         backoff = Backoff(config.backoff_min, config.backoff_max)
-        epoch = time.time() - now
+        epoch = time.time() - time.monotonic()  # some time has passed since `now`
         self.core = Dispatcher(name, random.random, backoff=backoff, kill_after=config.kill_after, epoch=epoch)
         self.observe()
         if self.is_process:
