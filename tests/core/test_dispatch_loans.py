@@ -223,6 +223,35 @@ def test_who_wants_to_see_every_call_has_loans_called_back(pool: Bench) -> None:
     assert recalls(pool) == 1
 
 
+def test_who_wants_to_see_every_call_is_answered_once_none_can_go_unseen(pool: Bench) -> None:
+    pool("observe", True, "nothing is lent")
+    assert pool.answers["nothing is lent"] is None
+    pool("observe", False)
+    back, dies = lend(pool), pool.open("other")
+    calls(pool, dies, ALONE, "somebody", resource="other")
+    pool("observe", True, "first")
+    pool("observe", True, "second")
+    assert recalls(pool) == 2
+    give_back(pool, back)
+    assert "first" not in pool.answers
+    pool.die(dies)
+    assert pool.answers["first"] is pool.answers["second"] is None
+    pool.after(1.0)
+
+
+@pytest.mark.parametrize("end", ["died", "stopped"])
+def test_who_asks_about_a_loan_that_is_lost_is_told_what_is_known(pool: Bench, end: str) -> None:
+    id = lend(pool)
+    pool("info", "info", id)
+    if end == "died":
+        pool.die(id)
+    else:
+        pool("stop", "stop", 0.0)
+        pool.after(0.0)
+    assert pool.answers["info"].stats["get"].count == ALONE
+    pool.after(TELLING)
+
+
 def test_late_news_of_a_loan_fall_through(pool: Bench) -> None:
     id = lend(pool)
     connection = pool.core.connections[id]

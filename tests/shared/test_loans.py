@@ -235,6 +235,47 @@ def test_who_subscribes_to_calls_hears_of_each_one_from_then_on() -> None:
         assert heard == 10
 
 
+def test_a_call_that_is_under_way_when_somebody_subscribes_is_the_last_one_unheard(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    with actorpool.start() as system, system.actor_system.private() as context:
+        shared = system.start_shared_pool("shared")
+        shared.add(Book, {"log": str(log)})
+        alone(shared)
+        gate = tmp_path / "gate"
+
+        def caller() -> None:
+            shared.call("book", "wait_for", str(gate), "under way")
+            for number in range(10):
+                shared.call("book", "write", number)
+
+        thread = threading.Thread(target=caller)
+        thread.start()
+        while "under way" not in tokens(log):
+            pass
+        context.ask(system.manager, Subscribe("call.done"), 5)  # answered although the call goes on and on
+        gate.touch()
+        thread.join()
+        heard = [context.listen(2) for _ in range(10)]
+        assert [event.metadata["method"] for event in heard] == ["write"] * 10
+
+
+def test_a_pool_that_hangs_keeps_who_subscribes_for_a_moment_only() -> None:
+    with actorpool.start() as system, system.actor_system.private() as context:
+        shared = system.start_shared_pool("shared")
+        pool = psutil.Process(shared.info(shared.add(EchoWorker, resource="echo")).pid).parent()
+        assert pool is not None
+        pool.suspend()
+        try:
+            began = time.monotonic()
+            answer = context.ask(system.manager, Subscribe("call.done"), 10)
+            assert answer.unwrap() is None
+            assert 0.5 < time.monotonic() - began < 5
+        finally:
+            pool.resume()
+        shared.call("echo", "echo", 1)
+        assert isinstance(context.listen(5), Event)
+
+
 def test_a_task_alone_goes_past_the_pool_and_two_do_not(shared: SharedPool) -> None:
     async def main() -> None:
         pool = shared.aio
