@@ -446,7 +446,7 @@ def test_a_killed_manager_comes_back_with_its_pools_within_two_seconds(eventuall
 
 def test_a_pool_killed_with_callers_waiting_lets_them_be_served_or_told(eventually: Callable[..., Any]) -> None:
     with actorpool.start(log_level="CRITICAL") as system:
-        p = system.start_pool("one", worker=kit.Toy, size=1, checkout_timeout=20)
+        p = system.start_pool("one", worker=kit.Toy, size=1, max_overflow=0, checkout_timeout=20)
         lease = p.checkout()
         with ThreadPoolExecutor(3) as threads:
             waiting = [threads.submit(p.echo, n) for n in range(3)]
