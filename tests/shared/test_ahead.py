@@ -13,9 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from actorpool import SharedPool
+from actorpool import SharedPool, portable
+from actorpool.channel import wire
 from actorpool.errors import WorkerDied
-from actorpool.workers import Reply, Worker, method
+from actorpool.sharing import Recall
+from actorpool.workers import EchoWorker, Reply, Worker, method
+from actorpool.workers.shared import SharedWorkerActor
 from tests.shared.conftest import Library
 from tests.shared.kit import tokens
 from tests.shared.test_loans import alone, lent
@@ -193,3 +196,34 @@ def test_figures_count_every_call_once(shared: SharedPool, tmp_path: Path, subsc
 
     asyncio.run(main())
     assert shared.info(id).stats["print"].count == 200
+
+
+class Sent:
+    """What a worker has sent to one peer."""
+
+    def __init__(self) -> None:
+        self.kinds: list[int] = []
+        self.unsent = False
+
+    def send(self, kind: int, *_: Any) -> None:
+        self.kinds.append(kind)
+
+
+def test_a_loan_that_is_over_stays_over_whatever_older_call_is_run_after_it() -> None:
+    worker, client, pool = SharedWorkerActor(), Sent(), Sent()
+    worker.employ(EchoWorker)
+    assert worker.session is not None
+    worker.session.open(0.0)
+    call = portable.dumps(("echo", (1,), {}))
+
+    def lent(loan: int) -> int:
+        worker.on_frame(client, wire.CALL, 1, wire.CALL_HEAD.pack(loan, 0, 0.0) + call)  # type: ignore[arg-type]
+        return client.kinds[-1]
+
+    assert lent(9) == wire.RESULT
+    worker._on_control(Recall(9))
+    assert lent(9) == wire.NOT_STARTED
+    worker.on_frame(pool, wire.PERFORM, 5, wire.AT_ONCE + call)  # type: ignore[arg-type]
+    assert pool.kinds == [wire.PERFORMED]
+    assert lent(9) == wire.NOT_STARTED
+    assert lent(10) == wire.RESULT
