@@ -1,18 +1,16 @@
-"""One caller process of a throughput row.
-
-A pickled pool on standard input, then a line with seconds for each turn; answers each with calls and CPU seconds.
-"""
+"""The caller processes of a throughput row, forked as a pre-fork server forks its workers."""
 
 from __future__ import annotations
 
-import pickle
-import subprocess
-import sys
+import multiprocessing
 import time
+from multiprocessing.connection import Connection
 from typing import Any
 
 from actorpool import host
 from actorpool.benchmarks.meter import count
+
+_FORK = multiprocessing.get_context("fork")
 
 
 def add(connection: object, left: int, right: int) -> int:
@@ -24,37 +22,32 @@ class Callers:
     """That many caller processes, which begin and end each turn together."""
 
     def __init__(self, pool: Any, number: int) -> None:
-        # Not as `__main__`: its functions would go by value.
-        command = [sys.executable, "-c", "from actorpool.benchmarks import caller; caller.main()"]
-        self._processes = [
-            subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(number)
-        ]
+        pipes = [_FORK.Pipe() for _ in range(number)]
+        self._ends = [ours for ours, _ in pipes]
+        self._processes = [_FORK.Process(target=_call, args=(pool, theirs), daemon=True) for _, theirs in pipes]
         for process in self._processes:
-            assert process.stdin is not None
-            pickle.dump(pool, process.stdin)
-            process.stdin.flush()
+            process.start()
         self.turn(0.02)  # until all have connected
 
     def turn(self, seconds: float) -> tuple[int, float]:
         """Let all call for so long; returns calls and CPU seconds of all together."""
-        for process in self._processes:
-            assert process.stdin is not None
-            process.stdin.write(f"{seconds}\n".encode())
-            process.stdin.flush()
-        answers = [process.stdout.readline().split() for process in self._processes if process.stdout is not None]
-        return sum(int(calls) for calls, _ in answers), sum(float(cpu) for _, cpu in answers)
+        for end in self._ends:
+            end.send(seconds)
+        answers = [end.recv() for end in self._ends]
+        return sum(calls for calls, _ in answers), sum(cpu for _, cpu in answers)
 
     def close(self) -> None:
         """End them."""
+        for end in self._ends:
+            end.send(None)
         for process in self._processes:
-            process.communicate()
+            process.join()
 
 
-def main() -> None:
-    """The process."""
+def _call(pool: Any, orders: Connection) -> None:
+    """The process: answers each number of seconds with calls and CPU seconds."""
     host.link_to_parent()
-    pool = pickle.load(sys.stdin.buffer)
-    for line in sys.stdin.buffer:
+    while (seconds := orders.recv()) is not None:
         before = time.process_time()
-        calls = count(lambda: pool.run(add, 1, 2), float(line))
-        print(calls, time.process_time() - before, flush=True)
+        calls = count(lambda: pool.run(add, 1, 2), seconds)
+        orders.send((calls, time.process_time() - before))

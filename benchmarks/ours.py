@@ -127,9 +127,10 @@ def shared_tasks(number: int) -> Iterator[Measure]:
 def message() -> Iterator[Measure]:
     """Contender: `ask(manager, WithConnection(...))`, no client of ours."""
     with _pool() as (system, _):
+        ask, manager = system.actor_system.ask, system.manager
 
         def call() -> None:
-            answer = system.actor_system.ask(system.manager, WithConnection("bench", add, (1, 2)), 10)
+            answer = ask(manager, WithConnection("bench", add, (1, 2)), 10)
             if answer is None or answer.unwrap() != 3:
                 raise RuntimeError(f"no answer from the manager: {answer!r}")
 

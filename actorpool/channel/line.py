@@ -9,6 +9,7 @@ got refers to it, because the end of the socket is the end of the lease.
 from __future__ import annotations
 
 import errno
+import functools
 import itertools
 import os
 import select
@@ -66,7 +67,7 @@ class Line:
         OSError: it is not allowed, or this process is out of descriptors.
     """
 
-    __slots__ = ("__weakref__", "_poll", "_refs", "_rest", "loans", "path", "pid", "sock", "spin")
+    __slots__ = ("__weakref__", "_look", "_poll", "_refs", "_rest", "loans", "path", "pid", "sock", "spin")
 
     def __init__(self, path: str, *, spin: float = SPIN, deadline: float | None = None) -> None:
         self.path = path
@@ -84,6 +85,7 @@ class Line:
             raise
         self._poll = select.poll()
         self._poll.register(self.sock.fileno(), select.POLLIN)
+        self._look = functools.partial(self._poll.poll, 0)
         self._refs = itertools.count(1)
         self._rest = b""  # what was received and not yet looked at
 
@@ -202,7 +204,7 @@ class Line:
         _waiting.append(self)  # an operation that no other thread breaks into; so is the pop
         try:
             if self.spin and len(_waiting) == 1:  # threads that look take the interpreter from each other
-                data = look(self._try, self.spin)
+                data = self._try() if look(self._look, self.spin) else None
             while data is None:
                 if deadline is None:
                     data = self._try(0)  # one system call instead of two
