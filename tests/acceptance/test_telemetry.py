@@ -93,8 +93,9 @@ def test_every_event_arrives_with_its_measurements_pool_and_ids(
         gate.touch()
         eventually(lambda: away.echo(1) == 1)
         for _ in range(3):
-            eventually(lambda: os.kill(p.workers()[0].pid, signal.SIGKILL) is None)
-            eventually(lambda: p.status().workers == p.status().size)
+            victim = eventually(lambda: p.workers()[0].pid)
+            os.kill(victim, signal.SIGKILL)
+            eventually(lambda victim=victim: victim not in [worker.pid for worker in p.workers()])
         eventually(lambda: p.echo(1) == 1)
         eventually(lambda: len([event for event in kept.events("pool.started") if event.pool == "db"]) == 2)
         system.stop_pool("db")
