@@ -267,8 +267,13 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
             admin = self.getAdminAddr(args[0]) if isinstance(init, ExternalInterfaceTransportInit) else args[0]
             number = address = parent = None
         super().__init__(UDPEndpoint(number, address or _udp(0), parent, admin))
+        # Thespian's own socket may share its port: to sockets that are bound with SO_REUSEADDR the kernel hands out
+        # ports that others of the kind have, and each message goes to one of the two. So it is bound anew.
         plain: socket.socket = self.socket
-        self.socket: socket.socket = _SignedDatagrams(self.seal, plain.detach())
+        port = plain.getsockname()[1] if address else 0
+        plain.close()
+        self.socket: socket.socket = _SignedDatagrams(self.seal, port)
+        self.myAddress = _udp(self.socket.getsockname()[1])
 
     @staticmethod
     def getAdminAddr(capabilities: dict[str, Any]) -> Any:  # noqa: N802
@@ -278,7 +283,6 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
     def external_transport_clone(self) -> Any:
         """A private endpoint of the same node (`ActorSystem.private()`)."""
         return type(self)(UDPTransportCopy(), self._adminAddr)
-
 
     def __del__(self) -> None:
         self.close()  # as the TCP transport does: Thespian closes no private context that an exception ends
@@ -290,10 +294,11 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
 
 
 class _SignedDatagrams(socket.socket):
-    """A socket that signs what it sends and gives nothing but what was signed."""
+    """A socket of loopback that signs what it sends and gives nothing but what was signed."""
 
-    def __init__(self, seal: Seal, fileno: int) -> None:
-        super().__init__(fileno=fileno)
+    def __init__(self, seal: Seal, port: int) -> None:
+        super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
+        self.bind((LOOPBACK, port))
         self._seal = seal
 
     def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]

@@ -156,6 +156,10 @@ def give_back(_connection: Any, *args: Any, **kwargs: Any) -> Any:
     return args, kwargs
 
 
+def clock(_connection: Any) -> float:
+    return time.monotonic()
+
+
 def type_name(connection: Any) -> str:
     return type(connection).__name__
 

@@ -71,7 +71,7 @@ def test_the_defaults_are_those_of_the_manual() -> None:
         {"call_timeout": float("inf")},
         {"worker": "tests.acceptance.kit:Gadget"}, {"worker": 5},
     ],
-    ids=str,
+    ids=lambda fields: str(fields).partition(" object at ")[0],
 )  # fmt: skip
 def test_a_wrong_field_is_named(fields: dict[str, Any]) -> None:
     if fields == {"call_timeout": float("inf")}:
@@ -236,10 +236,10 @@ def test_waiters_are_served_first_come_first_served(
     pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any], strategy: str
 ) -> None:
     p = pool(strategy=strategy, checkout_timeout=20)
-    served: list[int] = []
+    served: list[tuple[float, int]] = []  # when, by the worker's clock: the callers learn of it in any order
     lease = p.checkout()
     threads = [
-        threading.Thread(target=lambda n=number: served.append(p.run(kit.give_back, n)[0][0])) for number in range(5)
+        threading.Thread(target=lambda n=number: served.append((p.run(kit.clock), n))) for number in range(5)
     ]
     for number, thread in enumerate(threads):
         thread.start()
@@ -247,7 +247,7 @@ def test_waiters_are_served_first_come_first_served(
     lease.checkin()
     for thread in threads:
         thread.join(10)
-    assert served == [0, 1, 2, 3, 4]
+    assert [number for _, number in sorted(served)] == [0, 1, 2, 3, 4]
 
 
 def test_a_checkout_waits_as_long_as_configured_and_says_so(pool: Callable[..., actorpool.Pool]) -> None:

@@ -158,6 +158,17 @@ def test_forged_datagrams_are_as_if_they_had_never_come(udp: Started, tmp_path: 
     eventually(lambda: udp.log().count("dropped 1 message(s)") == 2)
 
 
+def test_nobody_else_can_have_the_port_of_an_actor_or_an_endpoint(started: Started) -> None:
+    kind = socket.SOCK_DGRAM if started.facts.base == UDP else socket.SOCK_STREAM
+    with started.system.private() as context:
+        endpoint = context._systemBase.transport.myAddress
+        for address in (started.actor, endpoint, base.address_at(started.facts.base, started.facts.admin_port)):
+            with socket.socket(socket.AF_INET, kind) as other:
+                other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                with pytest.raises(OSError, match="in use"):
+                    other.bind(("127.0.0.1", port_of(address)))
+
+
 def test_every_message_is_signed_with_this_nodes_cookie(tcp: Started) -> None:
     seal = Seal(tcp.cookie)
     data = seal.close(("who", "what"))
