@@ -13,7 +13,7 @@ $(VENV)/ready: setup.cfg pyproject.toml
 	touch $@
 
 test: setup        ## everything but the slow tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-all: test     ## the slow ones as well
 	$(BIN)/python -m pytest -m slow
