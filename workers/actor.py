@@ -235,7 +235,8 @@ class WorkerActor(Shell):
         elif kind == wire.END:
             self._end(ref)
         elif kind == wire.CONTROL:
-            self._pool = peer
+            if self._pool is not peer and self._lane is not None:
+                self._pool, self._lane.first = peer, peer.fd  # what it has ordered goes before later calls
             self._on_control(portable.loads(body))
 
     def on_gone(self, peer: Peer) -> None:

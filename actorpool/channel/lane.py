@@ -94,6 +94,11 @@ class Lane:
         spin: seconds to look again before blocking (see `spin`); 0.0 is off.
         max_message: bytes a frame's body may have, in both directions.
 
+    Attributes:
+        descriptor: what the actor watches.
+        first: the descriptor of a peer whose frames go before what others have sent later. (The kernel does not list
+            what is readable in the order in which it came.)
+
     Raises:
         OSError: the path cannot be bound (too long, no directory, no right).
     """
@@ -121,6 +126,7 @@ class Lane:
         self._gone_fds: set[int] = set()  # closed in this round: their events are stale, their numbers may be reused
         self._listener: socket.socket | None = None
         self._spare = -1
+        self.first = -1
         self.descriptor = self._epoll.fileno()
         if outside is not None:
             self._everything.register(self.descriptor, select.EPOLLIN)
@@ -204,6 +210,8 @@ class Lane:
     def _round(self, ready: list[tuple[int, int]]) -> None:
         peers, gone = self._peers, self._gone_fds
         gone.clear()
+        if len(ready) > 1 and self.first >= 0:
+            ready.sort(key=self._is_later)
         for fd, events in ready:
             if fd in gone:
                 continue
@@ -220,6 +228,9 @@ class Lane:
                     peer.flush()
                 if events & ~select.EPOLLOUT and not peer.receive():
                     self._lost(peer)
+
+    def _is_later(self, event: tuple[int, int]) -> bool:
+        return event[0] != self.first
 
     def _lost(self, peer: Peer) -> None:
         if peer.open:

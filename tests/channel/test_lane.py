@@ -97,6 +97,27 @@ def test_frames_that_arrive_together_are_told_apart_and_kept_in_order(path: str)
         assert [ref for _, ref, _ in handler.frames] == list(range(2000))
 
 
+def test_what_one_peer_has_sent_goes_before_what_another_sent_later(path: str) -> None:
+    class Busy(Echo):
+        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+            super().on_frame(peer, kind, ref, body)
+            if kind == wire.CONTROL:
+                lane.first = peer.fd
+            elif ref == 1:  # while this is handled, the kernel keeps its sender on the list of those who have sent
+                first.send(wire.CONTROL, 2)
+                other.send(wire.END, 3)
+
+    handler = Busy()
+    lane = Lane(path, handler, spin=0.0)
+    other, first = Line(path, spin=0.0), Line(path, spin=0.0)
+    first.send(wire.CONTROL, 0)
+    lane.serve(idle=0.001)
+    other.send(wire.END, 1)
+    lane.serve(idle=0.001)
+    assert [ref for _, ref, _ in handler.frames] == [0, 1, 2, 3]
+    lane.close()
+
+
 def test_a_frame_in_single_bytes_is_put_together(path: str) -> None:
     with served(path, Echo()), socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)
