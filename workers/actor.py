@@ -37,6 +37,8 @@ LONG = 1e-3
 class WorkerActor(Shell):
     """Hosts one worker. All of it runs in the worker's own process."""
 
+    orders_first = True
+    """Whether what the pool has ordered goes before calls that are there at the same time."""
     session: Session | None = None
     _init: protocol.Init | None = None
     _lane: Lane | None = None
@@ -118,9 +120,6 @@ class WorkerActor(Shell):
             raise Unavailable(session.lost or ConnectionError("not connected"))
         session.check(time.monotonic())
         self._tell(protocol.Checked(self._id))
-
-    def _on_end(self, session: Session, message: protocol.End) -> None:
-        session.end(message.lease)
 
     def _on_revoke(self, session: Session, message: protocol.Revoke) -> None:
         self._interrupted = False
@@ -210,7 +209,7 @@ class WorkerActor(Shell):
         if error is None:
             try:
                 return portable.dumps(Ok(value, ref))
-            except Exception as problem:  # the result does not pickle
+            except Exception as problem:
                 error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         return portable.dumps(Err(wire.load_error(self._packed(error)), ref))
 
@@ -235,8 +234,9 @@ class WorkerActor(Shell):
         elif kind == wire.END:
             self._end(ref)
         elif kind == wire.CONTROL:
-            if self._pool is not peer and self._lane is not None:
-                self._pool, self._lane.first = peer, peer.fd  # what it has ordered goes before later calls
+            self._pool = peer
+            if self.orders_first and self._lane is not None:
+                self._lane.first = peer.fd
             self._on_control(portable.loads(body))
 
     def on_gone(self, peer: Peer) -> None:
@@ -374,7 +374,7 @@ _CONTROL: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
     protocol.Open: WorkerActor._on_open,
     protocol.Check: WorkerActor._on_check,
     protocol.Close: lambda _actor, session, _order: session.rest(),
-    protocol.End: WorkerActor._on_end,
+    protocol.End: lambda _actor, session, order: session.end(order.lease),
     protocol.Revoke: WorkerActor._on_revoke,
     protocol.Broadcast: WorkerActor._on_broadcast,
     protocol.Observe: WorkerActor._on_observe,

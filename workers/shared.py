@@ -45,6 +45,7 @@ class Outcome(NamedTuple):
 class SharedWorkerActor(WorkerActor):
     """Hosts one connection that many callers share. All of it runs in the worker's own process."""
 
+    orders_first = False  # they would turn away a lent call that came before them
     _fence = 0
     _loan = 0
     _method = ""
