@@ -42,7 +42,10 @@ class Work:
             try:
                 self._payload = portable.dumps_call(self.what, self.args, self.kwargs)
             except Exception as problem:
-                text = f"{self.name} or what it is given cannot be sent to a worker: pass plain values"
+                text = (
+                    f"{self.name} or what it is given cannot be sent to a worker: pass plain values, and keep "
+                    "functions and classes in a module that workers can import"
+                )
                 raise portable.unsendable(problem, text) from None
             if len(self._payload) + wire.CALL_HEAD.size > wire.LONGEST:
                 raise wire.too_big(len(self._payload), wire.LONGEST, "the arguments")
