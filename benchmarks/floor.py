@@ -2,6 +2,9 @@
 
 With blocking reads both sleep in the kernel until the answer is there; with a spin they look for it a little longer,
 yielding the processor between two looks, before they sleep.
+
+Where the two run decides more than anything else: a process that sleeps on another processor takes three times as long
+to wake up as one on the same. Left to itself the kernel does now this, now that, so each is measured by itself.
 """
 
 from __future__ import annotations
@@ -23,13 +26,14 @@ AT_ONCE = 65536
 
 
 @contextmanager
-def echo(spin: float = 0.0) -> Iterator[Measure]:
-    """Contender: both sides look for `spin` seconds before they block."""
+def echo(spin: float = 0.0, apart: bool = True) -> Iterator[Measure]:
+    """Contender: both sides look for `spin` seconds before they block; on two processors (`apart`), or on one."""
     ours, theirs = socket.socketpair()
     child = os.fork()
     if child == 0:
         ours.close()
-        _serve(theirs, spin)
+        with _stay(-1 if apart else 0):
+            _serve(theirs, spin)
     theirs.close()
 
     def call() -> None:
@@ -38,11 +42,26 @@ def echo(spin: float = 0.0) -> Iterator[Measure]:
             raise RuntimeError("the echo is wrong")
 
     try:
-        yield lambda seconds: latency(call, seconds)
+        with _stay(0):
+            yield lambda seconds: latency(call, seconds)
     finally:
         ours.close()
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
+
+
+@contextmanager
+def _stay(processor: int) -> Iterator[None]:
+    """Run on one processor for as long as this is open, where the kernel lets itself be told."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[processor]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _serve(connection: socket.socket, spin: float) -> None:

@@ -146,6 +146,7 @@ def checkout(size: int) -> Iterator[Measure]:
             with pool.checkout():
                 pass
 
+        latency(call, 1.5)  # the processes that were just started come to rest
         yield lambda seconds: latency(call, seconds)
 
 

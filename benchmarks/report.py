@@ -102,7 +102,7 @@ def _cells(result: Result) -> tuple[str, ...]:
 
 def _compared(result: Result) -> str:
     if result.row.goal is not None and result.row.goal.beyond and result.more is not None:
-        return f"+{result.more:.0f} {result.row.unit}"
+        return f"{result.more:+.0f} {result.row.unit}"
     return "" if result.ratio is None else f"{result.ratio:.2f} ×"
 
 

@@ -102,8 +102,9 @@ def _once(name: str, title: str, contender: str, figure: str, unit: str, most: f
 
 
 ROWS: tuple[Row, ...] = (
-    Row("floor.blocking", "two plain processes echo a pickle, blocking reads", "floor:echo"),
+    Row("floor.blocking", "two plain processes on two processors echo a pickle, blocking reads", "floor:echo"),
     Row("floor.spinning", "the same, looking 50 µs before they block", "floor:echo", {"spin": 50e-6}),
+    Row("floor.together", "the same on one processor, blocking reads", "floor:echo", {"apart": False}),
     *_pair("pool.run", "run: checkout, call, checkin", "ours:run", Goal(0.65), Goal(1.6)),
     *_pair("lease.call", "a call inside a lease", "ours:lease", Goal(0.3), Goal(1.05)),
     Row("peer.executor", "ProcessPoolExecutor", "peers:executor"),
