@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import tempfile
 import time
 from collections.abc import Callable
 from typing import Any
@@ -45,6 +44,7 @@ from actorpool.portable import Parcel
 from actorpool.supervisors.announcement import Announcement
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
 from actorpool.supervisors.courier import Courier
+from actorpool.supervisors.private import private_directory
 from actorpool.supervisors.register import Register, cause_of
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
 from actorpool.supervisors.supervisor import Supervisor
@@ -105,7 +105,7 @@ class ConnectionManager(Supervisor):
 
     def _open_lane(self) -> None:
         if self._directory is None:
-            self._directory = self._own_directory = tempfile.mkdtemp(prefix="actorpool-")
+            self._directory = self._own_directory = private_directory()
         self._lane = Lane(paths.manager(self._directory), self, outside=self.messages, spin=0.0)
 
     @classmethod

@@ -1,0 +1,39 @@
+"""Where the sockets of a manager are that nobody gave a directory: one of its own, which it removes when it ends."""
+
+from __future__ import annotations
+
+import glob
+import os
+import shutil
+import socket
+import stat
+import tempfile
+import time
+from contextlib import suppress
+
+from actorpool.channel import paths
+
+PREFIX = "actorpool-"
+OLD = 60.0
+"""Seconds after which a socket that nobody serves is nobody's; a young one may be about to be served."""
+
+
+def private_directory() -> str:
+    """A new directory, for this user alone. Those of managers that were killed are removed."""
+    for manager in glob.glob(os.path.join(tempfile.gettempdir(), paths.manager(f"{PREFIX}*"))):
+        with suppress(OSError):  # it is gone, or another user's
+            if _is_abandoned(manager):
+                shutil.rmtree(os.path.dirname(manager))
+    return tempfile.mkdtemp(prefix=PREFIX)
+
+
+def _is_abandoned(path: str) -> bool:
+    facts = os.lstat(path)
+    if not stat.S_ISSOCK(facts.st_mode) or facts.st_uid != os.geteuid() or time.time() - facts.st_mtime < OLD:
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+    return False
