@@ -34,6 +34,7 @@ from thespian.system.transport import ReceiveEnvelope, TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
 from actorpool import host
+from actorpool.errors import MessageTooBig
 from actorpool.sending import share_sending
 
 log = logging.getLogger("actorpool")
@@ -43,6 +44,9 @@ __all__ = ["Actor", "ActorAddress", "ActorExitRequest", "ChildActorExited", "Exi
 CRASHED = 70  # the exit status of an actor that ended itself because of an error (EX_SOFTWARE)
 
 
+DATAGRAM = 60_000
+"""Bytes of content that fit into a message over UDP, with all that is around it."""
+UDP_ADVICE = f"it takes {DATAGRAM:,} at most. Use the TCP base, which is the default"
 FAREWELL = 0.2
 """Seconds for the last messages of an ending actor to leave it."""
 
@@ -176,6 +180,16 @@ class Shell(Actor):  # type: ignore[misc]
     def can_watch(self) -> bool:
         """Whether Thespian can watch descriptors for this actor (the TCP base can)."""
         return hasattr(getattr(self._myRef, "transport", None), "set_watch")
+
+    def fitting(self, data: bytes) -> bytes:
+        """The data, if a message of this actor can hold so much.
+
+        Raises:
+            MessageTooBig: over UDP, which has no more than a datagram for it.
+        """
+        if len(data) > DATAGRAM and self.is_process and not self.can_watch:
+            raise MessageTooBig(f"{len(data):,} bytes do not fit into a message of the UDP base: {UDP_ADVICE}")
+        return data
 
     @property
     def messages(self) -> Messages | None:

@@ -9,6 +9,8 @@ from actorpool import portable, protocol
 from actorpool.actor import Shell
 from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
+from actorpool.errors import MessageTooBig
+from actorpool.messages import Err
 
 
 class Courier:
@@ -27,10 +29,13 @@ class Courier:
         self._peers: dict[str, Peer] = {}
 
     def take(self, pool: str, address: Any, message: protocol.Routed) -> None:
-        """Send a message to the pool of that name and address."""
+        """Send a message to the pool of that name and address; one that cannot be sent is answered in its place."""
         peer = self._peer(pool)
         if peer is None or not self._sent(peer, portable.dumps(message)):
-            self._manager.send(address, message)
+            try:
+                self._manager.send(address, message)
+            except MessageTooBig as error:  # over UDP: it came, and is too long with what goes with it
+                self._manager.send(message.asker, Err(error, getattr(message.request, "ref", None)))
 
     def _sent(self, peer: Peer, body: bytes) -> bool:
         if len(body) > peer.max_message:

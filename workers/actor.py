@@ -208,7 +208,7 @@ class WorkerActor(Shell):
     def _reply(self, ref: Any, value: Any, error: BaseException | None) -> bytes:
         if error is None:
             try:
-                return portable.dumps(Ok(value, ref))
+                return self.fitting(portable.dumps(Ok(value, ref)))
             except Exception as problem:
                 error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         return portable.dumps(Err(wire.load_error(self._packed(error)), ref))

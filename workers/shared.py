@@ -124,7 +124,7 @@ class SharedWorkerActor(WorkerActor):
             value, cooldown, close = value.value, value.cooldown, value.close
         if error is None:
             try:
-                return Outcome(False, portable.dumps(value), took, cooldown, close)
+                return Outcome(False, self.fitting(portable.dumps(value)), took, cooldown, close)
             except Exception as problem:  # the result does not pickle
                 error = problem
         return Outcome(True, self._packed(error), took, cooldown, close)

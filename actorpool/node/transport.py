@@ -29,6 +29,8 @@ from thespian.system.transport.TCPTransport import (
 from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UDPTransportCopy
 
 from actorpool import host
+from actorpool.actor import UDP_ADVICE
+from actorpool.errors import MessageTooBig
 
 log = logging.getLogger("actorpool")
 
@@ -37,6 +39,9 @@ SIGNATURE = 32
 """Bytes of a signature (BLAKE2b with the cookie as its key, RFC 7693)."""
 LONGEST_SIZE = 11
 """Digits of the length before a message; more is not a message of ours."""
+LONGEST_DATAGRAM = 65_507 - SIGNATURE
+FORWARDING = 1024
+"""Bytes less for who sends from outside: on its way through the actors a message grows."""
 SHORT = 1024
 """Bytes that an acknowledgement never has."""
 RETRY = timedelta(seconds=0.1)
@@ -272,7 +277,8 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
         plain: socket.socket = self.socket
         port = plain.getsockname()[1] if address else 0
         plain.close()
-        self.socket: socket.socket = _SignedDatagrams(self.seal, port)
+        longest = LONGEST_DATAGRAM - (0 if isinstance(init, UDPEndpoint) else FORWARDING)
+        self.socket: socket.socket = _SignedDatagrams(self.seal, port, longest)
         self.myAddress = _udp(self.socket.getsockname()[1])
 
     @staticmethod
@@ -296,13 +302,20 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
 class _SignedDatagrams(socket.socket):
     """A socket of loopback that signs what it sends and gives nothing but what was signed."""
 
-    def __init__(self, seal: Seal, port: int) -> None:
+    def __init__(self, seal: Seal, port: int, longest: int) -> None:
         super().__init__(socket.AF_INET, socket.SOCK_DGRAM)
         self.bind((LOOPBACK, port))
         self._seal = seal
+        self._longest = longest
 
     def sendto(self, data: Any, address: Any) -> int:  # type: ignore[override]
-        """Sign and send."""
+        """Sign and send.
+
+        Raises:
+            MessageTooBig: it is more than a datagram.
+        """
+        if len(data) > self._longest:
+            raise MessageTooBig(f"a message of {len(data):,} bytes does not fit into the UDP base: {UDP_ADVICE}")
         return super().sendto(self._seal.signed(data), address)
 
     def recvfrom(self, size: int, flags: int = 0) -> tuple[bytes, Any]:
