@@ -6,7 +6,6 @@ effects `_carry_out` hands to the methods named after them.
 
 from __future__ import annotations
 
-import gc
 import logging
 import random
 import time
@@ -14,11 +13,11 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import host, portable, protocol
-from actorpool.actor import FAREWELL, Shell, log
-from actorpool.channel import paths, wire
-from actorpool.channel.lane import Lane, Peer
+from actorpool.actor import FAREWELL, log
+from actorpool.channel import wire
+from actorpool.channel.lane import Peer
 from actorpool.config import PoolConfig, load_worker
-from actorpool.core.effects import Effect, Granted, Keep, Refused
+from actorpool.core.effects import Granted, Keep, Refused
 from actorpool.core.pooling.fleet import STOPPING
 from actorpool.core.pooling.pool import PoolCore
 from actorpool.errors import PoolStopped
@@ -30,25 +29,26 @@ from actorpool.supervisors.callers import (
     Calls,
     ChannelAsker,
     ChannelCaller,
-    Holder,
     MessageAsker,
     MessageCaller,
     RunCaller,
 )
-from actorpool.supervisors.clientele import Clientele
-from actorpool.supervisors.crew import Crew
 from actorpool.supervisors.gatherings import Gatherings
 from actorpool.supervisors.pool_effects import EFFECTS
 from actorpool.supervisors.pool_verbs import LATER_ANSWER, VERBS
-from actorpool.supervisors.supervised import LATER, Supervised
+from actorpool.supervisors.serving import Serving
+from actorpool.supervisors.supervised import LATER
 from actorpool.supervisors.telling import Telling
 
 LOOK = 0.001
 """Seconds between two looks at messages that are on their way."""
 
 
-class PoolActor(Supervised, Shell):
+class PoolActor(Serving):
     """Owns the workers of one pool. Started by a supervisor with `init`; counts as started once `Ready`."""
+
+    effects = EFFECTS
+    core: PoolCore
 
     def init(
         self,
@@ -75,46 +75,25 @@ class PoolActor(Supervised, Shell):
             metrics_interval: seconds between two samples.
             kept: what `remember` has last told the supervisor.
         """
-        self.name, self.config = name, config
-        self.directory = directory if self.can_watch else None
-        self.spin, self.max_message = spin, max_message
-        self.telling = Telling(self, sinks, subscriptions, metrics_interval)
-        self._armed: float | None = None
-        self._lane: Lane | None = None
+        self.config = config
         worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
         arguments = config.worker_args.open() if isinstance(config.worker_args, Parcel) else config.worker_args
         size = kept.size if kept is not None else config.size
         if isinstance(size, str):
             size = worker.auto_size(**arguments)  # type: ignore[attr-defined]
-        if self.directory is not None:
-            path = paths.pool(self.directory, name)
-            self._lane = Lane(path, self, outside=self.messages, spin=spin, max_message=max_message)
-        self._clientele = Clientele(self._lane, self._holder_gone)
-        self.crew = Crew(self, self._lane, self.directory, self._worker_gone)
+        self._begin_serving(name, directory, spin, max_message)
+        self.telling = Telling(self, sinks, subscriptions, metrics_interval)
         self._calls = Calls(self)
         self.gatherings = Gatherings(self.crew)
         self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept)
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
             self.remember(kept=kept)
         self.telling.begin()
-        if self.is_process:
-            gc.collect()
-            gc.freeze()  # what is loaded so far stays shared with every worker
+        self._share_memory()
         self.carry_out(self.core.start(time.monotonic()))
         return LATER
 
     # -- incoming: the channel --------------------------------------------------------------------------------
-
-    def watched(self) -> list[int]:
-        """The one descriptor behind which all connections and death watches are."""
-        lane = getattr(self, "_lane", None)
-        return [lane.descriptor] if lane is not None else []
-
-    def on_watch(self) -> None:
-        """Something arrived on the channel, or a watched process died."""
-        assert self._lane is not None
-        self._lane.serve()
-        self._arm()
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
@@ -283,15 +262,6 @@ class PoolActor(Supervised, Shell):
         self.carry_out(self.core.died(time.monotonic(), id, reason))
         self._arm()
 
-    def on_child_exit(self, address: Any) -> None:
-        """Thespian tells the death of a worker (the pidfd has often told it before)."""
-        id = self.crew.id_of(address)
-        if id is not None:
-            self._worker_gone(id, self.exit_status)
-
-    def _holder_gone(self, holder: Holder) -> None:
-        self.carry_out(self.core.caller_down(time.monotonic(), holder))
-
     def on_timer(self, payload: Any) -> None:
         """A moment of the core, a sample, or a look at callers that cannot be watched."""
         if payload == "sample":
@@ -311,13 +281,6 @@ class PoolActor(Supervised, Shell):
         timed = (self.core, self.gatherings, self._clientele, self.telling)
         return min((moment for part in timed if (moment := part.deadline()) is not None), default=None)
 
-    def _arm(self) -> None:
-        """Ask Thespian for a timer, unless one that is early enough is on its way."""
-        deadline = self.deadline()
-        if deadline is not None and (self._armed is None or deadline < self._armed):
-            self._armed = deadline
-            self.set_timer(deadline - time.monotonic(), "tick")
-
     # -- incoming: administration -----------------------------------------------------------------------------------
 
     def _ask(self, request: Request, asker: Asker) -> None:
@@ -330,11 +293,6 @@ class PoolActor(Supervised, Shell):
             asker.answer(answer)
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
-
-    def carry_out(self, decided: list[Effect]) -> None:
-        """Do what the core decided, in order."""
-        for effect in decided:
-            EFFECTS[type(effect)](self, effect)
 
     def run(self, holder: RunCaller, grant: Granted) -> None:
         """Send a call of the message way to its worker."""
@@ -373,11 +331,8 @@ class PoolActor(Supervised, Shell):
         for waiter in self.core.queue.clear():
             error = PoolStopped(f"pool {self.name!r} ended while you waited", pool=self.name)
             waiter.caller.refused(self, Refused(waiter.ref[1], waiter.caller, error))  # type: ignore[attr-defined]
-        self.crew.end_all(self.config.kill_after)
+        self._end_serving(self.config.kill_after)
         self.telling.close()
-        self._clientele.close()
-        if self._lane is not None:
-            self._lane.close()
 
 
 _REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {

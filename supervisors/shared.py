@@ -5,16 +5,15 @@ Callers send their calls here, and here alone; arguments and results pass throug
 
 from __future__ import annotations
 
-import gc
 import random
 import select
 import time
 from typing import Any
 
 from actorpool import portable, protocol, sharing
-from actorpool.actor import Shell, log
-from actorpool.channel import paths, wire
-from actorpool.channel.lane import Lane, Peer
+from actorpool.actor import log
+from actorpool.channel import wire
+from actorpool.channel.lane import Peer
 from actorpool.config import SharedPoolConfig
 from actorpool.core.backoff import Backoff
 from actorpool.core.sharing.connections import Loan
@@ -23,15 +22,13 @@ from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Err, Event, Request, WithConnection
 from actorpool.portable import Parcel
 from actorpool.status import Sample
-from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, Holder, MessageAsker, MessageCaller
-from actorpool.supervisors.clientele import Clientele
-from actorpool.supervisors.crew import Crew
+from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, MessageAsker, MessageCaller
 from actorpool.supervisors.pool_verbs import LATER_ANSWER
+from actorpool.supervisors.serving import Serving
 from actorpool.supervisors.shared_callers import ChannelCall, MessageCall
 from actorpool.supervisors.shared_effects import EFFECTS
 from actorpool.supervisors.shared_reports import FRAMES, REPORTS
 from actorpool.supervisors.shared_verbs import VERBS, status
-from actorpool.supervisors.supervised import Supervised
 from actorpool.telemetry import Hub, Samples
 from actorpool.workers.shared import SharedWorkerActor
 
@@ -39,8 +36,12 @@ _HEAD = wire.SHARED_HEAD.size
 _NO_LIMIT = float("inf")
 
 
-class SharedPoolActor(Supervised, Shell):
+class SharedPoolActor(Serving):
     """Owns the connections of one shared pool, one worker process each. Started by a supervisor with `init`."""
+
+    effects = EFFECTS
+    kind = SharedWorkerActor
+    core: Dispatcher
 
     def init(
         self,
@@ -67,28 +68,18 @@ class SharedPoolActor(Supervised, Shell):
             metrics_interval: seconds between two samples.
             kept: what `remember` has last told the supervisor.
         """
-        self.name, self.config = name, config
-        self.directory = directory if self.can_watch else None
-        self.spin, self.max_message, self._interval = spin, max_message, metrics_interval
+        self.config, self._interval = config, metrics_interval
         self.hub = Hub(sinks, name, here=not self.is_process)
         for pattern, address in subscriptions:
             self.hub.subscribe(pattern, address)
         self.samples = Samples()
         self.began = now = time.monotonic()
-        self._armed: float | None = None
-        self._lane: Lane | None = None
-        if self.directory is not None:
-            path = paths.pool(self.directory, name)
-            self._lane = Lane(path, self, outside=self.messages, spin=spin, max_message=max_message)
-        self._clientele = Clientele(self._lane, self._holder_gone)
-        self.crew = Crew(self, self._lane, self.directory, self._worker_gone, SharedWorkerActor)
+        self._begin_serving(name, directory, spin, max_message)
         backoff = Backoff(config.backoff_min, config.backoff_max)
         epoch = time.time() - time.monotonic()  # some time has passed since `now`
         self.core = Dispatcher(name, random.random, backoff=backoff, kill_after=config.kill_after, epoch=epoch)
         self.observe()
-        if self.is_process:
-            gc.collect()
-            gc.freeze()  # what is loaded so far stays shared with every worker
+        self._share_memory()
         self.set_timer(self._interval, "sample")
         log.info("Started shared pool: %s", name)
         self.emit("pool.started", {}, {"shared": True})
@@ -99,17 +90,6 @@ class SharedPoolActor(Supervised, Shell):
             self.carry_out(self.core.restore(now, *kept.open()))
 
     # -- incoming: the channel --------------------------------------------------------------------------------
-
-    def watched(self) -> list[int]:
-        """The one descriptor behind which all connections and death watches are."""
-        lane = getattr(self, "_lane", None)
-        return [lane.descriptor] if lane is not None else []
-
-    def on_watch(self) -> None:
-        """Something arrived on the channel, or a watched process died."""
-        assert self._lane is not None
-        self._lane.serve()
-        self._arm()
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
@@ -234,7 +214,7 @@ class SharedPoolActor(Supervised, Shell):
         handler(self, report)
         return True
 
-    def _worker_gone(self, id: int) -> None:
+    def _worker_gone(self, id: int, _status: int | None = None) -> None:
         try:
             hand = self.crew.hand(id)
         except KeyError:
@@ -245,15 +225,6 @@ class SharedPoolActor(Supervised, Shell):
         self._changed = True
         self.carry_out(self.core.died(time.monotonic(), id, f"pid {hand.pid}", begun=begun, refused=refused))
         self._arm()
-
-    def on_child_exit(self, address: Any) -> None:
-        """Thespian tells the death of a worker (the pidfd has often told it before)."""
-        id = self.crew.id_of(address)
-        if id is not None:
-            self._worker_gone(id)
-
-    def _holder_gone(self, holder: Holder) -> None:
-        self.carry_out(self.core.caller_down(time.monotonic(), holder))
 
     def on_timer(self, payload: Any) -> None:
         """A moment of the core, a sample, or a look at callers that cannot be watched."""
@@ -273,13 +244,10 @@ class SharedPoolActor(Supervised, Shell):
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _arm(self) -> None:
-        """Ask Thespian for a timer, unless one that is early enough is on its way."""
+        """As every pool; what has changed is told to the supervisor first."""
         if self._changed:
             self._keep()
-        deadline = self.deadline()
-        if deadline is not None and (self._armed is None or deadline < self._armed):
-            self._armed = deadline
-            self.set_timer(deadline - time.monotonic(), "tick")
+        super()._arm()
 
     def _sample(self) -> None:
         now = status(self)
@@ -289,11 +257,6 @@ class SharedPoolActor(Supervised, Shell):
         self.set_timer(self._interval, "sample")
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
-
-    def carry_out(self, decided: list[Any]) -> None:
-        """Do what the core decided, in order."""
-        for effect in decided:
-            EFFECTS[type(effect)](self, effect)
 
     def _keep(self) -> None:
         """Have a successor bring back the connections that are revived, should this process be killed."""
@@ -322,11 +285,8 @@ class SharedPoolActor(Supervised, Shell):
         for ref in list(self.core.calls):
             if isinstance(ref, (ChannelCall, MessageCall)):
                 ref.answer(PoolStopped(f"shared pool {self.name!r} ended meanwhile", pool=self.name))
-        self.crew.end_all(self.config.kill_after)
+        self._end_serving(self.config.kill_after)
         self.hub.close()
-        self._clientele.close()
-        if self._lane is not None:
-            self._lane.close()
 
 
 def _drain(peer: Peer | None) -> None:
