@@ -11,7 +11,7 @@ from actorpool.benchmarks.rows import ROWS, Goal, Row
 from actorpool.cli import main
 
 FLOOR = Row("floor.blocking", "the floor", "floor:echo")
-SPIN = Row("floor.spinning", "the floor, spinning", "floor:echo", {"spin": 50e-6}, goal=Goal(100))
+SPIN = Row("floor.spinning", "the floor, spinning", "floor:echo", {"spin": 50e-6}, goal=Goal(1e5))
 RATE = Row("floor.rate", "echoes", "floor:echo", figure="rate", unit="/s", against=None)
 
 
