@@ -195,10 +195,8 @@ class Lane:
     def _attend(self, descriptors: list[int]) -> None:
         """Have `_wait` end when one of these is readable. They change only between two calls of `serve`.
 
-        One that was closed and opened again under the same number is not noticed: `serve` then ends a bit later.
+        A number may stand for another file than the last time, so each is registered again.
         """
-        if descriptors == self._attended:
-            return
         for fd in set(self._attended).difference(descriptors):
             with contextlib.suppress(OSError):  # closed, and so forgotten by the kernel
                 self._everything.unregister(fd)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import os
 import pickle
 import socket
@@ -16,7 +18,7 @@ import pytest
 
 from actorpool.channel import wire
 from actorpool.channel.lane import Lane, Peer
-from actorpool.channel.line import Gone, Line, NotDelivered
+from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.errors import MessageTooBig
 
 
@@ -376,6 +378,64 @@ def test_serve_returns_when_nothing_arrives_and_when_its_budget_is_over(path: st
         lane.serve(idle=0.001)
     lane.close()
     assert slowest < 0.5
+
+
+class Outside:
+    """Somebody who waits for what comes out of a pipe."""
+
+    def __init__(self) -> None:
+        self.ends = os.pipe()
+
+    def renew(self) -> None:
+        """Another pipe with the descriptors of the one before."""
+        before = self.ends
+        self.close()
+        self.ends = os.pipe()
+        assert self.ends == before
+
+    def close(self) -> None:
+        for end in self.ends:
+            os.close(end)
+
+    def pending(self) -> bool:
+        return False
+
+    def patience(self) -> float:
+        return math.inf
+
+    def descriptors(self) -> list[int]:
+        return [self.ends[0]]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_serve_is_called_away_also_by_a_descriptor_whose_number_was_used_before(path: str, busy: bool) -> None:
+    outside = Outside()
+    lane = Lane(path, Echo(), spin=0.0, outside=outside)
+    lane.serve(idle=0.001)
+    outside.renew()
+    over = threading.Event()
+
+    def flood() -> None:
+        line, ref = Line(path, spin=0.0), 0
+        while not over.is_set():
+            ref += 1
+            with contextlib.suppress(NotDelivered):
+                line.send(wire.CALL, ref, b"x")
+            with contextlib.suppress(TimedOut, Gone, NotDelivered):  # nobody serves any more
+                line.receive(ref, time.perf_counter() + 0.1)
+
+    flooding = threading.Thread(target=flood, daemon=True)
+    if busy:
+        flooding.start()
+    threading.Timer(0.05, os.write, (outside.ends[1], b"come")).start()
+    began = time.perf_counter()
+    lane.serve(idle=5.0)
+    assert time.perf_counter() - began < 2.0
+    over.set()
+    if busy:
+        flooding.join()
+    lane.close()
+    outside.close()
 
 
 def test_a_body_that_the_handler_releases_gives_its_memory_back(path: str) -> None:
