@@ -670,8 +670,9 @@ def test_recycle_with_restart_replaces_every_process_and_those_in_use_when_they_
     before = {worker.pid for worker in p.workers()}
     with p.checkout() as lease, ThreadPoolExecutor(1) as threads:
         done = threads.submit(p.recycle, 10, restart=True)
-        eventually(lambda: len({w.pid for w in p.workers()} - before) == 1)
-        assert lease.pid() in before
+        held = lease.pid()
+        eventually(lambda: {w.pid for w in p.workers()} & before == {held})
+        assert lease.pid() == held
         lease.checkin()
         done.result(10)
     eventually(lambda: len(p.workers()) == 2 and not {w.pid for w in p.workers()} & before)
