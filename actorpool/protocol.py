@@ -1,6 +1,6 @@
 """Messages between our own parts: pool and worker (control connection or Thespian), client and pool (`ASK`).
 
-Not public. Each is handled the same whichever way it came.
+Not public; those from and to the manager are in `governing`. Each is handled the same whichever way it came.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ class Init:
         spin: seconds to look again before blocking on the channel.
         max_message: bytes a frame may have.
         observed: somebody listens to `call.done`: tell every call by `Called`.
+        slot: where the worker counts its uses (`channel.tally`); None: no lease of it can stand.
     """
 
     pool: str | None
@@ -38,6 +39,7 @@ class Init:
     spin: float = 0.0
     max_message: int = 2**30
     observed: bool = False
+    slot: int | None = None
 
 
 @dataclass(frozen=True)
@@ -60,6 +62,17 @@ class End:
     """The lease was checked in by message: reset. Not answered."""
 
     lease: int
+
+
+@dataclass(frozen=True)
+class Recall:
+    """Leave the caller with whom the standing lease stays; answered by `Recalled` (after `Lost`, if need be).
+
+    `first`: fewer uses than that have begun in all: the lease's first use is still to come, and is let in.
+    """
+
+    lease: int
+    first: int
 
 
 @dataclass(frozen=True)
@@ -114,10 +127,11 @@ class Gather:
 
 @dataclass(frozen=True)
 class Started:
-    """The worker's `__init__` has run; it is ready to open."""
+    """The worker's `__init__` has run; it is ready to open. `counts`: it counts its uses in its slot."""
 
     worker_id: int
     pid: int
+    counts: bool = False
 
 
 @dataclass(frozen=True)
@@ -166,6 +180,14 @@ class Lost:
 
     worker_id: int
     error: Parcel
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """The worker is back from its caller, and pristine."""
+
+    worker_id: int
+    lease: int
 
 
 @dataclass(frozen=True)
@@ -326,59 +348,7 @@ class GatherStats(Request):
     timeout: float = 1.0
 
 
-# -- client or node → manager, by ASK or as Thespian messages ---------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Hello(Request):
-    """Who serves here? `Welcome`."""
-
-
-@dataclass(frozen=True)
-class Welcome:
-    """The manager's address and process, and the process of the root supervisor above it (pids None: one process)."""
-
-    address: Any
-    pid: int | None
-    supervisor_pid: int | None
-
-
-@dataclass(frozen=True)
-class Tree(Request):
-    """The whole supervision tree as a `TreeNode`, from the root supervisor down."""
-
-
-@dataclass(frozen=True)
-class Supervise(Request):
-    """Start a `ChildSpec` or `SupervisorSpec` under the root supervisor; its address."""
-
-    spec: Any
-
-
-@dataclass(frozen=True)
-class Retire(Request):
-    """Manager → pool: stop for good; running calls may finish within `timeout` seconds. Answered when all are gone."""
-
-    timeout: float = 5.0
-
-
-@dataclass(frozen=True)
-class Listen(Request):
-    """Manager → pool: send events that match `pattern` to `address` from now on."""
-
-    pattern: str = "*"
-    address: Any = None
-
-
 # -- the message way of a client --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Routed:
-    """Manager → pool: a request that the manager received for it, with who asked."""
-
-    request: Any
-    asker: Any
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool import governing
 
 if TYPE_CHECKING:
     from actorpool.supervisors.callers import Asker
@@ -32,7 +32,7 @@ class Announcement:
         """Tell the pools at these addresses that `address` is to get the events that match `pattern`."""
         for pool in pools:
             self._open += 1
-            self._manager.ask(pool, protocol.Listen(pattern, address), self._told)
+            self._manager.ask(pool, governing.Listen(pattern, address), self._told)
         self._manager.set_timer(PATIENCE, self)
         self._told()
 

@@ -35,7 +35,7 @@ class ChannelCaller:
 
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Tell the client which worker it has."""
-        flags = wire.CHECK_FIRST * grant.check_first | wire.TURN * grant.turn
+        flags = wire.CHECK_FIRST * grant.check_first | wire.TURN * grant.turn | wire.STAY * grant.standing
         pid = pool.crew.pid(grant.worker) or 0
         self.peer.send(wire.GRANT, grant.ref, wire.GRANT_BODY.pack(grant.lease, grant.worker, pid, flags))
 

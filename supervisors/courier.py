@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from actorpool import portable, protocol
+from actorpool import governing, portable
 from actorpool.actor import Shell
 from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
@@ -28,7 +28,7 @@ class Courier:
         self._directory = directory or ""
         self._peers: dict[str, Peer] = {}
 
-    def take(self, pool: str, address: Any, message: protocol.Routed) -> None:
+    def take(self, pool: str, address: Any, message: governing.Routed) -> None:
         """Send a message to the pool of that name and address; one that cannot be sent is answered in its place."""
         peer = self._peer(pool)
         if peer is None or not self._sent(peer, portable.dumps(message)):

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import portable, protocol, sharing
+from actorpool import governing, portable, protocol, sharing
 from actorpool.actor import log
 from actorpool.channel import paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
@@ -183,9 +183,9 @@ class ConnectionManager(Supervisor):
 
     # -- requests -------------------------------------------------------------------------------------------
 
-    def _hello(self, _: protocol.Hello, asker: Asker) -> None:
+    def _hello(self, _: governing.Hello, asker: Asker) -> None:
         above = os.getppid() if self.is_process and self.parent is not None else None
-        asker.answer(protocol.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
+        asker.answer(governing.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
 
     def _start_pool(self, request: StartPool, asker: Asker) -> None:
         name = check_pool_name(request.name)
@@ -240,7 +240,7 @@ class ConnectionManager(Supervisor):
         config = self._register.retire(name, asker)
         child = self.machine.children.get(name)
         if child is not None and child.state is State.RUNNING:
-            self.ask(child.address, protocol.Retire(request.timeout), lambda _: self._remove(name, asker))
+            self.ask(child.address, governing.Retire(request.timeout), lambda _: self._remove(name, asker))
             self.set_timer(request.timeout + config.kill_after + 1.0, ("remove", name, asker))
         else:
             self._remove(name, asker)
@@ -271,7 +271,7 @@ class ConnectionManager(Supervisor):
         child = self.machine.children.get(name)
         return child.address if child is not None and child.state is State.RUNNING else None
 
-    def _supervise_request(self, request: protocol.Supervise, asker: Asker) -> None:
+    def _supervise_request(self, request: governing.Supervise, asker: Asker) -> None:
         spec = request.spec
         if isinstance(spec, SupervisorSpec):
             spec = ChildSpec(f"supervisor-{len(self._others) + 1}", spec)
@@ -288,7 +288,7 @@ class ConnectionManager(Supervisor):
 
         self.administer(StartChild(spec), then)
 
-    def _tree(self, _: protocol.Tree, asker: Asker) -> None:
+    def _tree(self, _: governing.Tree, asker: Asker) -> None:
         Survey(self, asker).begin()
 
     def _status(self, request: GetPoolStatus, asker: Asker) -> None:
@@ -321,7 +321,7 @@ class ConnectionManager(Supervisor):
                 asker.answer(error)
         else:
             if isinstance(asker, MessageAsker):
-                self._courier.take(name, child.address, protocol.Routed(request, asker.address))
+                self._courier.take(name, child.address, governing.Routed(request, asker.address))
             else:
                 self.ask(child.address, request, asker.answer)
 
@@ -335,7 +335,7 @@ class ConnectionManager(Supervisor):
         name = message.grant.pool if isinstance(message, Checkin) else message.pool
         address = self._serving(name)
         if address is not None:
-            self._courier.take(name, address, protocol.Routed(message, sender))
+            self._courier.take(name, address, governing.Routed(message, sender))
 
     def ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
         """Ask another actor; `then` gets its answer (an error as a value), or is never called."""
@@ -370,7 +370,7 @@ class ConnectionManager(Supervisor):
             self.send(address, event)
         if name == "supervisor.restarted" and (address := self._serving(pool)) is not None:
             for pattern, subscriber in self._hub.subscriptions:
-                self.send(address, protocol.Listen(pattern, subscriber))
+                self.send(address, governing.Listen(pattern, subscriber))
 
     def on_exit(self) -> None:
         """End all pools, side by side with nothing left behind."""
@@ -383,9 +383,9 @@ class ConnectionManager(Supervisor):
 
 
 _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
-    protocol.Hello: ConnectionManager._hello,
-    protocol.Tree: ConnectionManager._tree,
-    protocol.Supervise: ConnectionManager._supervise_request,
+    governing.Hello: ConnectionManager._hello,
+    governing.Tree: ConnectionManager._tree,
+    governing.Supervise: ConnectionManager._supervise_request,
     ListPools: lambda manager, _, asker: asker.answer(manager._register.names()),
     sharing.FindPool: lambda manager, request, asker: asker.answer(manager._register.kind(request.name)),
     StartPool: ConnectionManager._start_pool,

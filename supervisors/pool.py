@@ -12,9 +12,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import host, portable, protocol
+from actorpool import governing, host, portable, protocol
 from actorpool.actor import FAREWELL, log
-from actorpool.channel import wire
+from actorpool.channel import tally, wire
 from actorpool.channel.lane import Peer
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
@@ -84,8 +84,9 @@ class PoolActor(Serving):
         self._begin_serving(name, directory, spin, max_message)
         self.telling = Telling(self, sinks, subscriptions, metrics_interval)
         self._calls = Calls(self)
+        self.pages = tally.found()
         self.gatherings = Gatherings(self.crew)
-        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept)
+        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, tally=self.pages.slot)
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
             self.remember(kept=kept)
         self.telling.begin()
@@ -131,7 +132,7 @@ class PoolActor(Serving):
         """Anything that is no system message."""
         if not hasattr(self, "core"):
             return
-        if isinstance(message, protocol.Routed):
+        if isinstance(message, governing.Routed):
             message, sender = message.request, message.asker
         if isinstance(message, WithConnection):
             self._with_connection(message, sender)
@@ -181,6 +182,8 @@ class PoolActor(Serving):
 
     def _worker_started(self, message: protocol.Started) -> None:
         self.crew.attach(message.worker_id, message.pid)
+        if message.counts:
+            self.pages.counts(message.worker_id)
         self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id))
 
     def _start_failed(self, message: protocol.StartFailed) -> None:
@@ -209,6 +212,9 @@ class PoolActor(Serving):
 
     def _checked(self, message: protocol.Checked) -> None:
         self.carry_out(self.core.checked(time.monotonic(), message.worker_id))
+
+    def _recalled(self, message: protocol.Recalled) -> None:
+        self.carry_out(self.core.recalled(time.monotonic(), message.worker_id, message.lease))
 
     def _revoked(self, message: protocol.Revoked) -> None:
         self.carry_out(self.core.revoked(time.monotonic(), message.worker_id, message.lease))
@@ -260,6 +266,7 @@ class PoolActor(Serving):
         self._calls.died(id)
         self.gatherings.gone(id)
         self.carry_out(self.core.died(time.monotonic(), id, reason))
+        self.pages.give(id)
         self._arm()
 
     def on_timer(self, payload: Any) -> None:
@@ -343,6 +350,7 @@ _REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {
     protocol.OpenFailed: PoolActor._open_failed,
     protocol.Lost: PoolActor._lost,
     protocol.Checked: PoolActor._checked,
+    protocol.Recalled: PoolActor._recalled,
     protocol.Revoked: PoolActor._revoked,
     protocol.Running: PoolActor._running,
     protocol.Answered: PoolActor._answered,

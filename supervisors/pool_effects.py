@@ -43,6 +43,7 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
         spin=pool.spin,
         max_message=pool.max_message,
         observed=pool.telling.hub.wants("call.done"),
+        slot=pool.pages.take(effect.worker),
     )
     pool.crew.start(effect.worker, init, config.placement)
 
@@ -60,6 +61,11 @@ def close(pool: PoolActor, effect: fx.Close) -> None:
 def check(pool: PoolActor, effect: fx.Check) -> None:
     """Have a worker check its connection."""
     pool.crew.tell(effect.worker, protocol.Check())
+
+
+def recall(pool: PoolActor, effect: fx.Recall) -> None:
+    """Have a worker leave the caller with whom it stays."""
+    pool.crew.tell(effect.worker, protocol.Recall(effect.lease, effect.first))
 
 
 def revoke(pool: PoolActor, effect: fx.Revoke) -> None:
@@ -132,6 +138,7 @@ EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
     fx.Open: open_,
     fx.Close: close,
     fx.Check: check,
+    fx.Recall: recall,
     fx.Revoke: revoke,
     fx.Stop: stop,
     fx.Kill: kill,

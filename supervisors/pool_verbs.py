@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol, turns
+from actorpool import governing, protocol, turns
 from actorpool.messages import GetPoolStatus
 from actorpool.supervisors.callers import Asker
 
@@ -83,7 +83,7 @@ def recycle(pool: PoolActor, request: protocol.Recycle, asker: Asker) -> Any:
     return LATER_ANSWER
 
 
-def retire(pool: PoolActor, request: protocol.Retire, asker: Asker) -> Any:
+def retire(pool: PoolActor, request: governing.Retire, asker: Asker) -> Any:
     """Answered when the pool has stopped."""
     pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
@@ -106,9 +106,10 @@ def open_sandbox(pool: PoolActor, request: turns.OpenSandbox, _asker: Asker) -> 
     return pool.core.enclose(request.key, request.lease, request.caller)
 
 
-def allow(pool: PoolActor, request: turns.Allow, _asker: Asker) -> Any:
+def allow(pool: PoolActor, request: turns.Allow, asker: Asker) -> Any:
     """Another process may come into a sandbox."""
-    return pool.core.allow(request.key, request.process)
+    pool.carry_out(pool.core.allow(time.monotonic(), asker, request.key, request.process))
+    return LATER_ANSWER
 
 
 def close_sandbox(pool: PoolActor, request: turns.CloseSandbox, asker: Asker) -> Any:
@@ -117,7 +118,7 @@ def close_sandbox(pool: PoolActor, request: turns.CloseSandbox, asker: Asker) ->
     return LATER_ANSWER
 
 
-def listen(pool: PoolActor, request: protocol.Listen, _asker: Asker) -> None:
+def listen(pool: PoolActor, request: governing.Listen, _asker: Asker) -> None:
     """Send events to a subscriber from now on."""
     pool.telling.subscribe(request.pattern, request.address)
 
@@ -134,11 +135,11 @@ VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
     protocol.Resume: resume,
     protocol.Drain: drain,
     protocol.Recycle: recycle,
-    protocol.Retire: retire,
+    governing.Retire: retire,
     protocol.ClearCache: clear_cache,
     protocol.GatherStats: gather_stats,
     turns.OpenSandbox: open_sandbox,
     turns.Allow: allow,
     turns.CloseSandbox: close_sandbox,
-    protocol.Listen: listen,
+    governing.Listen: listen,
 }

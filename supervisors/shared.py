@@ -10,7 +10,7 @@ import select
 import time
 from typing import Any
 
-from actorpool import portable, protocol, sharing
+from actorpool import governing, portable, sharing
 from actorpool.actor import log
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
@@ -150,7 +150,7 @@ class SharedPoolActor(Serving):
         """Anything that is no system message."""
         if not hasattr(self, "core"):
             return
-        if isinstance(message, protocol.Routed):
+        if isinstance(message, governing.Routed):
             message, sender = message.request, message.asker
         if type(message) is sharing.SharedCall:
             self._call_message(message, MessageCall(self, sender, message.ref))

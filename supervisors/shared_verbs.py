@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol, sharing
+from actorpool import governing, protocol, sharing
 from actorpool.core.sharing.connections import LIVE
 from actorpool.messages import GetPoolStatus
 from actorpool.portable import Parcel
@@ -87,13 +87,13 @@ def resources(pool: SharedPoolActor, _request: Any, asker: Asker) -> Any:
     return LATER_ANSWER
 
 
-def retire(pool: SharedPoolActor, request: protocol.Retire, asker: Asker) -> Any:
+def retire(pool: SharedPoolActor, request: governing.Retire, asker: Asker) -> Any:
     """Answered when the pool has stopped."""
     pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
 
 
-def listen(pool: SharedPoolActor, request: protocol.Listen, asker: Asker) -> Any:
+def listen(pool: SharedPoolActor, request: governing.Listen, asker: Asker) -> Any:
     """Send events to a subscriber; answered once that includes whatever is called from now on."""
     pool.hub.subscribe(request.pattern, request.address)
     pool.observe(asker)
@@ -161,6 +161,6 @@ VERBS: dict[type, Callable[[SharedPoolActor, Any, Asker], Any]] = {
     protocol.Status: status,
     protocol.Workers: workers,
     protocol.Metrics: metrics,
-    protocol.Retire: retire,
-    protocol.Listen: listen,
+    governing.Retire: retire,
+    governing.Listen: listen,
 }

@@ -58,7 +58,8 @@ class Telling:
     def observe(self) -> None:
         """Have the core speak of every checkout, and workers of every call, only while somebody listens."""
         pool = self._pool
-        pool.core.observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
+        observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
+        pool.carry_out(pool.core.observe(time.monotonic(), observed))
         if self.hub.wants("call.done"):
             for hand in pool.crew:
                 pool.crew.tell(hand.id, protocol.Observe())

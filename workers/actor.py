@@ -14,14 +14,14 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import portable, protocol
-from actorpool.actor import Shell, log
-from actorpool.channel import paths, wire
+from actorpool.actor import Shell
+from actorpool.channel import paths, tally, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import load_worker
-from actorpool.errors import CallTimeout, LeaseExpired, PermanentError, WorkerUnavailable
+from actorpool.errors import CallTimeout, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
 from actorpool.portable import Parcel
-from actorpool.workers.base import RetryAfter
+from actorpool.workers.orders import ORDERS, leave
 from actorpool.workers.session import Interrupted, Session, Unavailable
 
 INTERRUPT = signal.SIGUSR2
@@ -35,20 +35,33 @@ LONG = 1e-3
 
 
 class WorkerActor(Shell):
-    """Hosts one worker. All of it runs in the worker's own process."""
+    """Hosts one worker. All of it runs in the worker's own process.
+
+    Attributes:
+        session: the worker and its connection.
+        pool: the pool's end of the channel.
+        fired: the signal that broke into the last call; 0 is none.
+        interrupted: the pool is taking the lease back, and its message is on its way.
+        observed: tell the pool of every call.
+        ordered: a call that the pool is still to hear of.
+        slot: where uses under standing leases are counted; None where no lease can stand.
+        leaving: a standing lease that ends with the use that is on its way.
+    """
 
     orders_first = True
     """Whether what the pool has ordered goes before calls that are there at the same time."""
     session: Session | None = None
+    slot: tally.Slot | None = None
+    leaving = 0
     _init: protocol.Init | None = None
     _lane: Lane | None = None
-    _pool: Peer | None = None
+    pool: Peer | None = None
     _running = False
-    _interrupted = False
-    _fired = 0
+    interrupted = False
+    fired = 0
     _unborn: Exception | None = None
-    _ordered: protocol.RunFor | None = None
-    _observed = False
+    ordered: protocol.RunFor | None = None
+    observed = False
     _began = 0.0
 
     def employ(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:
@@ -73,7 +86,7 @@ class WorkerActor(Shell):
                                   getattr(message, "ref", None)))  # fmt: skip
 
     def _start(self, init: protocol.Init, sender: Any) -> None:
-        self._init, self._observed = init, init.observed
+        self._init, self.observed = init, init.observed
         self.parent = init.parent or sender
         try:
             worker = load_worker(init.worker)(**init.worker_args.open())
@@ -81,105 +94,33 @@ class WorkerActor(Shell):
             if init.directory is not None and self.can_watch:
                 path = paths.worker(init.directory, os.getpid())
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
+                self.slot = tally.inherited(init.slot)
         except Exception as error:
             if init.pool is None:  # whoever embeds it waits for answers only: each call gets this one
                 self._unborn = error
                 return
-            self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(self._packed(error))))
+            self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(self.packed(error))))
             self.exit_with("start failed")
             return
         if init.pool is not None:
-            self.send(self.parent, protocol.Started(init.worker_id, os.getpid()))
+            self.send(self.parent, protocol.Started(init.worker_id, os.getpid(), self.slot is not None))
 
     def _on_control(self, message: Any) -> bool:
         """An order of the pool, whichever way it came; False for anything else."""
-        handler = _CONTROL.get(type(message))
+        handler = ORDERS.get(type(message))
         if handler is None or self.session is None:
             return False
         try:
             handler(self, self.session, message)
         except Unavailable as gone:
-            self._tell_lost(gone.error)
+            self.tell_lost(gone.error)
         return True
-
-    def _on_open(self, session: Session, _: protocol.Open) -> None:
-        began = time.monotonic()
-        _, error = self._try(functools.partial(session.open, began))
-        took = time.monotonic() - began
-        if error is None:
-            self._tell(protocol.Opened(self._id, took))
-            return
-        if self._fired:
-            error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
-        session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
-        permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None
-        self._tell(protocol.OpenFailed(self._id, Parcel(self._packed(error)), permanent, retry))
-
-    def _on_check(self, session: Session, _: protocol.Check) -> None:
-        if not session.connected:
-            raise Unavailable(session.lost or ConnectionError("not connected"))
-        session.check(time.monotonic())
-        self._tell(protocol.Checked(self._id))
-
-    def _on_revoke(self, session: Session, message: protocol.Revoke) -> None:
-        self._interrupted = False
-        session.revoke(message.lease)
-        self._tell(protocol.Revoked(self._id, message.lease))
-
-    def _on_broadcast(self, session: Session, message: protocol.Broadcast) -> None:
-        method = getattr(session.worker, message.method, None)
-        if method is not None and session.connected:
-            try:
-                method()
-            except Exception as error:
-                log.warning("worker %s: %s failed: %s", self._id, message.method, error)
-                self._note_loss(error)
-
-    def _on_observe(self, session: Session, _: protocol.Observe) -> None:
-        self._observed = True
-
-    def _on_gather(self, session: Session, message: protocol.Gather) -> None:
-        method = getattr(session.worker, message.method, None)
-        value = Parcel.of(None)
-        if method is not None:
-            try:
-                value = Parcel.of(method())
-            except Exception as error:  # nobody's call: what cannot be told is None
-                log.debug("worker %s: %s failed: %s", self._id, message.method, error)
-                self._note_loss(error)
-        self._tell(protocol.Gathered(self._id, message.ref, value))
-
-    def _on_run_for(self, session: Session, message: protocol.RunFor) -> None:
-        """A call of the message way. By channel the kernel says whether an order was read; else the pool is asked."""
-        if self._pool is not None:
-            self._run_for(session, message)
-        else:
-            self._ordered = message
-            self._tell(protocol.Running(self._id, message.lease))
-
-    def _on_begin(self, session: Session, message: protocol.Begin) -> None:
-        order, self._ordered = self._ordered, None
-        if order is not None and order.lease == message.lease:
-            self._run_for(session, order)
-
-    def _run_for(self, session: Session, message: protocol.RunFor) -> None:
-        def run() -> Any:
-            session.admit(message.lease, message.check_first, time.monotonic(), message.turn)
-            return session.run(message.fn.open(), message.args.open(), message.kwargs.open())
-
-        value, error = self._try(run)
-        if isinstance(error, Unavailable):
-            self._tell(protocol.NotRun(self._id, message.lease))
-            raise error
-        self._tell(protocol.Answered(self._id, message.lease, message.ref, self._reply(message.ref, value, error)))
-        self._after_call(error, message.lease, True)
-        self._tell(protocol.Ran(self._id, message.lease))
 
     def _on_call(self, call: Call, sender: Any) -> None:
         """A call from an actor: under its grant, or without one to a worker that belongs to no pool."""
         session = self.session
         if self._unborn is not None:
-            self.send(sender, portable.loads(self._reply(call.ref, None, self._unborn)))
+            self.send(sender, portable.loads(self.reply(call.ref, None, self._unborn)))
             return
         if session is None or (call.grant is None and self._init is not None and self._init.pool is not None):
             text = "this worker belongs to a pool: check it out, and send the call with your grant"
@@ -187,33 +128,33 @@ class WorkerActor(Shell):
             return
         lease = call.grant.lease if call.grant is not None else 0
         if lease:
-            self._tell(protocol.Running(self._id, lease, sender, call.ref))
+            self.tell(protocol.Running(self.id, lease, sender, call.ref))
 
         def run() -> Any:
             session.admit(lease, False, time.monotonic(), call.grant is not None and call.grant.turn)
             return session.run(_opened(call.method), _opened(call.args), _opened(call.kwargs))
 
-        value, error = self._try(run, call.timeout)
+        value, error = self.attempt(run, call.timeout)
         if isinstance(error, Unavailable):
             session.lost = None  # the next call tries to connect again
             cause = error.error
             error = WorkerUnavailable(f"the worker is not connected ({cause!r})", cause=cause) if lease else cause
-        reply = self._reply(call.ref, value, error)
+        reply = self.reply(call.ref, value, error)
         if lease:
-            self._tell(protocol.Answered(self._id, lease, call.ref, reply))
+            self.tell(protocol.Answered(self.id, lease, call.ref, reply))
         else:
             self.send(sender, portable.loads(reply))
-        self._after_call(error, lease, lease == 0)
+        self.after_call(error, lease, lease == 0)
 
-    def _reply(self, ref: Any, value: Any, error: BaseException | None) -> bytes:
+    def reply(self, ref: Any, value: Any, error: BaseException | None) -> bytes:
         if error is None:
             try:
                 return self.fitting(portable.dumps(Ok(value, ref)))
             except Exception as problem:
                 error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
-        return portable.dumps(Err(wire.load_error(self._packed(error)), ref))
+        return portable.dumps(Err(wire.load_error(self.packed(error)), ref))
 
-    def _packed(self, error: BaseException) -> bytes:
+    def packed(self, error: BaseException) -> bytes:
         return wire.dump_error(error, self._init.pool if self._init is not None else None)
 
     # -- the channel ----------------------------------------------------------------------------------------
@@ -234,7 +175,7 @@ class WorkerActor(Shell):
         elif kind == wire.END:
             self._end(ref)
         elif kind == wire.CONTROL:
-            self._pool = peer
+            self.pool = peer
             if self.orders_first and self._lane is not None:
                 self._lane.first = peer.fd
             self._on_control(portable.loads(body))
@@ -246,47 +187,64 @@ class WorkerActor(Shell):
         session = self.session
         assert session is not None
         lease, flags, _timeout = wire.CALL_HEAD.unpack_from(body)
-        if self._interrupted:  # the pool is taking this lease back; its message is right behind
+        if self.interrupted:  # the pool is taking this lease back; its message is right behind
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
+        slot = self.slot if flags & wire.STAY else None
         began = time.monotonic()
         try:
-            session.admit(lease, bool(flags & wire.CHECK_FIRST), began, bool(flags & wire.TURN))
+            session.admit(lease, bool(flags & wire.CHECK_FIRST), began, bool(flags & wire.TURN), slot is not None)
         except LeaseExpired:
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
         except Unavailable as gone:
             peer.send(wire.NOT_STARTED, ref, _unavailable(gone.error))
-            self._tell_lost(gone.error)
+            self.tell_lost(gone.error)
             return
-        value, error = self._try(functools.partial(_run_frame, session, body))
+        if slot is not None:
+            slot.begin(began)
+        value, error = self.attempt(functools.partial(_run_frame, session, body))
         del body  # a long argument is not kept while its result is on the way
+        if slot is not None:
+            slot.end(time.monotonic())
         if error is None:
             try:
                 peer.send(wire.RESULT, ref, portable.dumps(value))
             except Exception as problem:  # the result does not pickle
                 error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         if error is not None:
-            peer.send(wire.ERROR, ref, self._packed(error))
+            peer.send(wire.ERROR, ref, self.packed(error))
         del value
-        self._after_call(error, lease, bool(flags & wire.LAST))
-        if session.used - began > LONG and self._pool is not None and self._pool.open:
-            self._pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
+        self.after_call(error, lease, bool(flags & wire.LAST))
+        if slot is not None:
+            self._rest(session, lease)
+        if session.used - began > LONG and self.pool is not None and self.pool.open:
+            self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
+
+    def _rest(self, session: Session, lease: int) -> None:
+        """A use of a standing lease is over: be pristine for the next."""
+        try:
+            if lease == self.leaving:
+                leave(self, session, lease)
+            else:
+                session.pause()
+        except Unavailable as gone:
+            self.tell_lost(gone.error)
 
     def _end(self, lease: int) -> None:
         assert self.session is not None
         try:
             self.session.end(lease)
         except Unavailable as gone:
-            self._tell_lost(gone.error)
+            self.tell_lost(gone.error)
 
     # -- running user code ------------------------------------------------------------------------------------
 
-    def _try(self, run: Callable[[], Any], timeout: float | None = None) -> tuple[Any, BaseException | None]:
+    def attempt(self, run: Callable[[], Any], timeout: float | None = None) -> tuple[Any, BaseException | None]:
         """Run user code, interruptible; its value or what it raised. Nothing is ever raised out of it."""
-        if self._observed:
+        if self.observed:
             self._began = time.monotonic()
-        self._fired = 0
+        self.fired = 0
         try:
             self._running = True
             if timeout and self.is_process:
@@ -298,21 +256,21 @@ class WorkerActor(Shell):
                 if timeout and self.is_process:
                     signal.setitimer(signal.ITIMER_REAL, 0)
         except BaseException as error:  # user code may raise anything, SystemExit included: it is the caller's
-            self._note_loss(error)
+            self.note_loss(error)
             return None, self._verdict(error, timeout)
 
-    def _note_loss(self, error: BaseException) -> None:
+    def note_loss(self, error: BaseException) -> None:
         """Tell the pool of a lost connection, before the caller hears of it: his next call is then a checked one."""
         session = self.session
         if session is not None and session.connected and session.worker.is_disconnect(error):
             session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
-            self._tell_lost(session.lost)
+            self.tell_lost(session.lost)
 
     def _verdict(self, error: BaseException, timeout: float | None) -> BaseException:
         """What the caller is told. An interrupt may come out as a driver's own error (sqlite3 says "interrupted")."""
-        if not self._fired:
+        if not self.fired:
             return error
-        if self._fired == signal.SIGALRM:
+        if self.fired == signal.SIGALRM:
             limit = f"longer than {timeout:g} s" if timeout else "into an alarm that it had set itself"
             verdict: Exception = CallTimeout(f"the call ran {limit} and was interrupted")
         else:
@@ -320,43 +278,43 @@ class WorkerActor(Shell):
         verdict.__cause__ = error
         return verdict
 
-    def _after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
+    def after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
         """At the end of a lease become pristine. After the answer: nobody waits for it."""
         session = self.session
         assert session is not None
         now = time.monotonic()
-        if self._observed:
-            self._tell(protocol.Called(self._id, lease, now - self._began, error is not None))
+        if self.observed:
+            self.tell(protocol.Called(self.id, lease, now - self._began, error is not None))
         session.used = now
         if session.reopened and self._init is not None and self._init.pool is not None:
             session.reopened = False
-            self._tell(protocol.Reopened(self._id))
+            self.tell(protocol.Reopened(self.id))
         if last:
             self._end(lease)
 
     def _on_interrupt(self, number: int, _frame: Any) -> None:
         if self._running:
-            self._running, self._fired = False, number
+            self._running, self.fired = False, number
             raise Interrupted(number)
         if number == INTERRUPT:
-            self._interrupted = True
+            self.interrupted = True
 
     # -- telling the pool ---------------------------------------------------------------------------------------
 
     @property
-    def _id(self) -> int:
+    def id(self) -> int:
         return self._init.worker_id if self._init is not None else 0
 
-    def _tell(self, message: Any) -> None:
-        if self._pool is not None and self._pool.open:
-            self._pool.send(wire.CONTROL, 0, portable.dumps(message))
+    def tell(self, message: Any) -> None:
+        if self.pool is not None and self.pool.open:
+            self.pool.send(wire.CONTROL, 0, portable.dumps(message))
         elif self.parent is not None:
             self.send(self.parent, message)
 
-    def _tell_lost(self, error: Exception | None) -> None:
+    def tell_lost(self, error: Exception | None) -> None:
         if self._init is not None and self._init.pool is not None:
             cause = error or ConnectionError("the connection was lost")
-            self._tell(protocol.Lost(self._id, Parcel(self._packed(cause))))
+            self.tell(protocol.Lost(self.id, Parcel(self.packed(cause))))
         elif self.session is not None:
             self.session.lost = None  # without a pool to order it, the next call connects again
 
@@ -369,20 +327,6 @@ class WorkerActor(Shell):
 
 
 _EXPIRED = portable.dumps(("expired", None))
-
-_CONTROL: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
-    protocol.Open: WorkerActor._on_open,
-    protocol.Check: WorkerActor._on_check,
-    protocol.Close: lambda _actor, session, _order: session.rest(),
-    protocol.End: lambda _actor, session, order: session.end(order.lease),
-    protocol.Revoke: WorkerActor._on_revoke,
-    protocol.Broadcast: WorkerActor._on_broadcast,
-    protocol.Observe: WorkerActor._on_observe,
-    protocol.Gather: WorkerActor._on_gather,
-    protocol.RunFor: WorkerActor._on_run_for,
-    protocol.Begin: WorkerActor._on_begin,
-}
-
 
 def _run_frame(session: Session, body: bytes | memoryview) -> Any:
     target, args, kwargs = portable.loads(memoryview(body)[wire.CALL_HEAD.size :])

@@ -93,7 +93,9 @@ class Session:
 
     # -- leases ---------------------------------------------------------------------------------------------
 
-    def admit(self, lease: int, check_first: bool, now: float, turn: bool = False) -> None:
+    def admit(
+        self, lease: int, check_first: bool, now: float, turn: bool = False, standing: bool = False
+    ) -> None:
         """Let a call of this lease in.
 
         Args:
@@ -101,6 +103,7 @@ class Session:
             check_first: check the connection before.
             now: monotonic seconds.
             turn: it is a turn in a sandbox.
+            standing: the lease stays with its caller, and each call under it is as if it were the first.
 
         Raises:
             LeaseExpired: the lease is over.
@@ -108,7 +111,7 @@ class Session:
         """
         if lease < self.fence or (turn and self.sandbox is None):
             raise LeaseExpired(f"lease {lease} is over: checked in, or taken back (by max_lease, a drain or a timeout)")
-        if lease == self.lease and lease:
+        if lease == self.lease and lease and not standing:
             if not self.connected:
                 raise Unavailable(self.lost or ConnectionError("the connection was lost earlier in this lease"))
             return
@@ -168,6 +171,11 @@ class Session:
                 f"it has {', '.join(self.methods) or 'none'}"
             )
         return method
+
+    def pause(self) -> None:
+        """A use of a standing lease is over: be pristine for the next; raises `Unavailable` as `end`."""
+        if self.dirty:
+            self.reset()
 
     def end(self, lease: int) -> None:
         """The lease is over: refuse its late calls, and be pristine for the next.

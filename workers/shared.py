@@ -70,7 +70,7 @@ class SharedWorkerActor(WorkerActor):
             self._connect(session)
         elif isinstance(message, sharing.Perform) and session is not None:
             kind, number, data, *head = self._performed(message.number, message.body)
-            self._tell(sharing.Told(self._id, kind, number, b"".join((*head, data))))
+            self.tell(sharing.Told(self.id, kind, number, b"".join((*head, data))))
         elif isinstance(message, sharing.Recall):
             self._fence = max(self._fence, message.number + 1)
             self._give_back(message.number)
@@ -86,11 +86,11 @@ class SharedWorkerActor(WorkerActor):
         except Exception as error:
             session.lose(error)
             retry_after = error.seconds if isinstance(error, RetryAfter) else None
-            packed = Parcel(self._packed(error))
-            self._tell(protocol.OpenFailed(self._id, packed, isinstance(error, PermanentError), retry_after))
+            packed = Parcel(self.packed(error))
+            self.tell(protocol.OpenFailed(self.id, packed, isinstance(error, PermanentError), retry_after))
         else:
             took = time.monotonic() - began
-            self._tell(sharing.Opened(self._id, took, resource, tuple(session.methods)))
+            self.tell(sharing.Opened(self.id, took, resource, tuple(session.methods)))
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class SharedWorkerActor(WorkerActor):
             return wire.NOT_STARTED, number, b""
         if not session.connected:
             why = session.lost or ConnectionError("the connection was closed")
-            return wire.NOT_STARTED, number, self._packed(why)
+            return wire.NOT_STARTED, number, self.packed(why)
         outcome = self._run(session, memoryview(body)[1:])
         self._refusing = outcome.cooldown > 0
         if outcome.close:
@@ -114,10 +114,10 @@ class SharedWorkerActor(WorkerActor):
     def _run(self, session: Session, body: bytes | memoryview) -> Outcome:
         self._method = ""
         began = time.monotonic()
-        value, error = self._try(functools.partial(self._call, session, body))
+        value, error = self.attempt(functools.partial(self._call, session, body))
         took = time.monotonic() - began
         del body  # a long argument is not kept while its result is on the way
-        if self._fired:
+        if self.fired:
             self._put_in_order(session)
         cooldown, close = 0.0, False
         if isinstance(value, Reply):
@@ -127,7 +127,7 @@ class SharedWorkerActor(WorkerActor):
                 return Outcome(False, self.fitting(portable.dumps(value)), took, cooldown, close)
             except Exception as problem:  # the result does not pickle
                 error = problem
-        return Outcome(True, self._packed(error), took, cooldown, close)
+        return Outcome(True, self.packed(error), took, cooldown, close)
 
     def _call(self, session: Session, body: bytes | memoryview) -> Any:
         method, args, kwargs = portable.loads(body)
@@ -142,7 +142,7 @@ class SharedWorkerActor(WorkerActor):
         try:
             session.reset()
         except Unavailable as gone:
-            self._tell_lost(gone.error)
+            self.tell_lost(gone.error)
 
     # -- loans ----------------------------------------------------------------------------------------------
 
@@ -163,8 +163,8 @@ class SharedWorkerActor(WorkerActor):
         if outcome.cooldown or outcome.close or not session.connected:  # the pool knows before the caller does
             self._fence = loan + 1
             self._give_back(loan, outcome.cooldown, outcome.close)
-        elif outcome.took > LONG and self._pool is not None and self._pool.open:
-            self._pool.receive()  # it may have been called back meanwhile, which holds for the next call
+        elif outcome.took > LONG and self.pool is not None and self.pool.open:
+            self.pool.receive()  # it may have been called back meanwhile, which holds for the next call
         peer.send(wire.ERROR if outcome.failed else wire.RESULT, ref, outcome.data)
         if outcome.close:
             session.close()
@@ -183,7 +183,7 @@ class SharedWorkerActor(WorkerActor):
         if loan == self._loan:
             done = {name: (meter.count, meter.mean, meter.errors) for name, meter in self._meters.items()}
             self._loan, last_call = 0, self._last_call
-        self._tell(sharing.Returned(self._id, loan, done, last_call, cooldown, close))
+        self.tell(sharing.Returned(self.id, loan, done, last_call, cooldown, close))
 
 
 def _packed_resource(session: Session) -> Parcel:

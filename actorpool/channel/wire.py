@@ -43,6 +43,9 @@ FUNCTION = 4
 TURN = 8
 """Flag of a grant, passed on with every call: the lease is a turn in a sandbox, and its end is not the sandbox's."""
 
+STAY = 16
+"""Flag of a grant: the lease stands. Of a call: it is one use of a standing lease, and the lease goes on."""
+
 AT_ONCE, AHEAD = b"\0", b"\1"
 """The first byte of a `PERFORM` frame's body: nothing is before it, or it is sent while another call runs."""
 FAILED = 1
@@ -69,5 +72,5 @@ __all__ = [
     "ABANDON", "AHEAD", "ASK", "AT_ONCE", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST",
     "CLOSE", "CONTROL", "END", "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "LENT",
     "LOAN_HEAD", "LONGEST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT",
-    "ROUTED", "SHARED", "SHARED_HEAD", "TURN", "dump_error", "frame", "load_error", "too_big",
+    "ROUTED", "SHARED", "SHARED_HEAD", "STAY", "TURN", "dump_error", "frame", "load_error", "too_big",
 ]  # fmt: skip

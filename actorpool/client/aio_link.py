@@ -123,8 +123,7 @@ class AioLink(AioAsker):
         if kind != wire.GRANT:
             raise wire.load_error(body)
         lease, worker, pid, flags = wire.GRANT_BODY.unpack(body)
-        check_first, turn = bool(flags & wire.CHECK_FIRST), bool(flags & wire.TURN)
-        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, check_first, turn)
+        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, flags)
 
     def checkin(self, hold: Hold) -> None:
         """Give a lease back. Never waits, so nothing can come between."""

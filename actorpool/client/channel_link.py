@@ -15,7 +15,7 @@ from actorpool import host, portable
 from actorpool.channel import line as lines
 from actorpool.channel import wire
 from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
-from actorpool.client import faults
+from actorpool.client import faults, standing
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, Work
@@ -24,9 +24,10 @@ _DELIVERY_FAILED = (NotDelivered, Gone)
 
 
 @functools.lru_cache(maxsize=64)
-def checkout_body(timeout: float, block: bool, stack: str | None, sandbox: str | None) -> bytes:
+def checkout_body(timeout: float, block: bool, stack: str | None, sandbox: str | None, stay: bool = False) -> bytes:
     """The body of a `CHECKOUT` frame; a program has but a few different ones."""
-    return portable.dumps((timeout, block, stack) if sandbox is None else (timeout, block, stack, sandbox))
+    extra = (sandbox, stay) if stay else () if sandbox is None else (sandbox,)
+    return portable.dumps((timeout, block, stack, *extra))
 
 
 class _Asker:
@@ -142,29 +143,46 @@ class ChannelLink(PoolAsker, Link):
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """Get a lease; see `Link.checkout`."""
+        standing.give_all(self.path)  # it may be what is asked for
+        return self._checkout(timeout, block, stack)
+
+    def hire(self, timeout: float, stack: str | None = None) -> Hold:
+        """Get a lease for one call, if possible one that stays with this process; see `Link.hire`."""
+        if self.sandbox is not None:
+            return self._checkout(timeout, True, stack)
+        return standing.take(self.path) or self._checkout(timeout, True, stack, True)
+
+    def finish(self, hold: Hold) -> None:
+        """The one call is over, or could not be made; see `Link.finish`."""
+        if hold.rested:
+            standing.keep(self.path, hold)
+        else:
+            self.checkin(hold)
+
+    def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> Hold:
         began = time.perf_counter()
         deadline = began + timeout
         for pause in pauses():
             try:
                 line = self._line(pause, began, deadline)
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
-                return self._ask_lease(line, left, block, stack, deadline + faults.grace(timeout))
+                body = checkout_body(left, block, stack, self.sandbox, stay)
+                return self._ask_lease(line, body, deadline + faults.grace(timeout))
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
             except TimedOut:
                 raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
         raise AssertionError
 
-    def _ask_lease(self, line: Line, timeout: float, block: bool, stack: str | None, deadline: float) -> Hold:
+    def _ask_lease(self, line: Line, body: bytes, deadline: float) -> Hold:
         ref = line.new_ref()
         hold = None
         try:
-            line.send(wire.CHECKOUT, ref, checkout_body(timeout, block, stack, self.sandbox), b"", deadline)
+            line.send(wire.CHECKOUT, ref, body, b"", deadline)
             kind, answer = line.receive(ref, deadline)
             if kind == wire.GRANT:
                 lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
-                check_first, turn = bool(flags & wire.CHECK_FIRST), bool(flags & wire.TURN)
-                hold = Hold(lease, worker, pid, self.checkin, line, line.pid, check_first, turn)
+                hold = Hold(lease, worker, pid, self.checkin, line, line.pid, flags)
         except _DELIVERY_FAILED:
             raise
         except BaseException as interruption:
@@ -218,7 +236,7 @@ class ChannelLink(PoolAsker, Link):
     def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, bytes | memoryview]:
         """Run work on the lease's worker; see `Link.perform`."""
         payload = work.payload  # first: what cannot be sent costs no lease
-        flags = work.flags | (wire.LAST if last else 0)
+        flags = work.flags | ((wire.STAY if hold.stands else wire.LAST) if last else 0)
         if hold.check_first and not hold.used:
             flags |= wire.CHECK_FIRST
         if hold.turn:
@@ -242,8 +260,12 @@ class ChannelLink(PoolAsker, Link):
             self.abandon(hold)
             raise
         if answer[0] == wire.NOT_STARTED:
+            if hold.stands:
+                standing.give_all(self.path)  # where one was recalled, the others were
             faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
+        if hold.stands:
+            hold.rested = time.perf_counter()
         return answer
 
     def value(self, answer: tuple[int, bytes | memoryview]) -> Any:

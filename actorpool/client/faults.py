@@ -113,7 +113,8 @@ def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
     word, packed = portable.loads(body)
     if word == "expired":
         hold.end()
-        raise expired(pool, hold)
+        error = expired(pool, hold)
+        raise NotStarted(error) if hold.stands else error  # it was recalled: the pool has others
     raise not_started(hold, unavailable(pool, None if packed is None else wire.load_error(packed)))
 
 

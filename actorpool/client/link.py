@@ -68,7 +68,7 @@ class Link(ABC):
         """Run work on the lease's worker and return its answer, for `value`.
 
         Args:
-            last: the lease ends with this call; `checkin` then only tells the pool.
+            last: the lease ends with this call, or this use of it; `finish` then only tells the pool.
 
         Raises:
             NotStarted: it was not run; the lease may be over (`hold.open`), or is still to be checked in.
@@ -87,6 +87,14 @@ class Link(ABC):
             Whether there was anything to give back: not for a lease that is over, or another process's.
         """
 
+    def hire(self, timeout: float, stack: str | None = None) -> Hold:
+        """Get a lease for one call, which `finish` ends; as `checkout` otherwise."""
+        return self.checkout(timeout, True, stack)
+
+    def finish(self, hold: Hold) -> None:
+        """The one call is over, or could not be made."""
+        self.checkin(hold)
+
     @abstractmethod
     def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask the pool something; the answer's value, or its error raised."""
@@ -95,7 +103,7 @@ class Link(ABC):
         """Checkout, call and checkin in one. What was not started is taken to another worker within `timeout`."""
         deadline = time.perf_counter() + timeout
         _ = work.payload  # what cannot be sent fails before a worker is asked for
-        hold = self.checkout(timeout, True, stack)
+        hold = self.hire(timeout, stack)
         for pause in pauses():
             try:
                 answer = self.perform(hold, work, True)
@@ -104,19 +112,23 @@ class Link(ABC):
             else:
                 break
             finally:
-                self.checkin(hold)  # before the answer is opened: the next in line need not wait for that
-            hold = self.another(deadline, pause, error, stack)
+                self.finish(hold)  # before the answer is opened: the next in line need not wait for that
+            hold = self.hire(self._left(deadline, pause, error), stack)
         return self.value(answer)
 
     def call(self, hold: Hold, work: Work) -> Any:
         """Run work on the lease's worker and return its result; raises as `perform` and `value`."""
         return self.value(self.perform(hold, work))
 
-    def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
+    def another(self, deadline: float, pause: float, error: BaseException) -> Hold:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
+        return self.checkout(self._left(deadline, pause, error))
+
+    def _left(self, deadline: float, pause: float, error: BaseException) -> float:
+        """Pause; how many seconds are left after that. Raises `error` once time is up."""
         now = time.perf_counter()
         if now >= deadline:
             raise error
         if pause:
             time.sleep(min(pause, deadline - now))
-        return self.checkout(max(deadline - time.perf_counter(), 0.0), True, stack)
+        return max(deadline - time.perf_counter(), 0.0)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import turns
+from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link
 from actorpool.client.sandboxes import Gate
@@ -39,7 +40,7 @@ class LocalSandbox:
     def enter(self, give_back: Callable[[Hold], bool]) -> TurnHold:
         """The turn of who has passed the gate."""
         id = self.lease.number
-        hold = TurnHold(id, id, os.getpid(), give_back, turn=True)
+        hold = TurnHold(id, id, os.getpid(), give_back, flags=wire.TURN)
         hold.number = self.turn = next(self._numbers)
         return hold
 

@@ -10,6 +10,7 @@ import time
 from typing import Any
 
 from actorpool import host, protocol, turns
+from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
 from actorpool.client.mail import Mail, Site
@@ -148,7 +149,7 @@ class MessageLink(PoolMail, Link):
             if isinstance(answer, Ok):
                 grant = answer.value
                 ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
-                hold = Hold(*ids, give_back=self.checkin, home=grant, turn=grant.turn)
+                hold = Hold(*ids, give_back=self.checkin, home=grant, flags=wire.TURN * grant.turn)
         finally:
             if hold is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
                 self.mail.tell(manager, protocol.Cancel(self.pool, ref=request.ref, caller=request.caller))

@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
+from actorpool.channel import wire
 from actorpool.client.link import Link
 from actorpool.client.work import Hold, Work
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
@@ -194,7 +195,7 @@ class NestedLink(Link):
             raise LeaseExpired(text, pool=self.pool)
         outer.used = True
         ids = (outer.lease, outer.worker_id, outer.worker_pid)
-        hold = NestedHold(*ids, self.checkin, outer.home, outer.pool_pid, turn=True)
+        hold = NestedHold(*ids, self.checkin, outer.home, outer.pool_pid, flags=wire.TURN)
         hold.gate = self.turn.gate
         return hold
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from actorpool import channel
 from actorpool.channel import line
-from actorpool.client import faults
+from actorpool.client import faults, standing
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.mail import Mail
@@ -22,10 +22,10 @@ from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.client.shared_link import SharedMail
 from actorpool.errors import SystemDown
+from actorpool.governing import Hello, Welcome
 from actorpool.messages import WhereIs
 from actorpool.node import runtime
 from actorpool.node.launch import Node
-from actorpool.protocol import Hello, Welcome
 
 MANAGER_TIMEOUT = 10.0
 """Seconds for an answer of the manager, its own restart included; it never waits for anything itself."""
@@ -109,6 +109,7 @@ class NodeSite:
     def close(self, timeout: float) -> None:
         """Let go of the node; the process that started it ends it."""
         self._closed = True
+        standing.forget(f"{self.directory}/")
         line.forget(f"{self.directory}/")
         with self._lock:
             system = self._systems.pop(os.getpid(), None)

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool import governing
 from actorpool.channel import paths, wire
 from actorpool.client.pool import Pool
 from actorpool.client.site import Site, node_site
@@ -271,7 +271,7 @@ class System:
 
     def tree(self) -> TreeNode:
         """The supervision tree; `str(tree)` draws it."""
-        return self._site.ask(protocol.Tree())  # type: ignore[no-any-return]
+        return self._site.ask(governing.Tree())  # type: ignore[no-any-return]
 
     def supervise(self, spec: Any) -> Any:
         """Start actors of your own under the root supervisor.
@@ -285,7 +285,7 @@ class System:
         Raises:
             SupervisorError: it failed to start; the text names the child and its reason.
         """
-        return self._site.ask(protocol.Supervise(spec), START_POOL_TIMEOUT)
+        return self._site.ask(governing.Supervise(spec), START_POOL_TIMEOUT)
 
     @property
     def manager(self) -> Any:

@@ -75,10 +75,12 @@ class Hold:
         open: neither given back nor lost.
         turn: it is a turn in a sandbox; no other worker can take its place.
         promised: the name of the pool whose lease a user has it as; he is told when it is dropped.
+        stands: it may be kept and used again (see `client.standing`).
+        rested: when its last use ended, `time.perf_counter()`; 0.0 while it is in use.
     """
 
     __slots__ = ("__weakref__", "_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid",
-                 "promised", "turn", "used", "worker_id", "worker_pid")  # fmt: skip
+                 "promised", "rested", "stands", "turn", "used", "worker_id", "worker_pid")  # fmt: skip
 
     def __init__(
         self,
@@ -88,22 +90,27 @@ class Hold:
         give_back: Callable[[Hold], bool],
         home: Any = None,
         pool_pid: int = 0,
-        check_first: bool = False,
-        turn: bool = False,
+        flags: int = 0,
     ) -> None:
         self.open = False  # until all is there that giving back needs
         self.lease = lease
         self.worker_id = worker_id
         self.worker_pid = worker_pid
-        self.check_first = check_first
-        self.turn = turn
+        self.check_first = bool(flags & wire.CHECK_FIRST)
+        self.turn = bool(flags & wire.TURN)
+        self.stands = bool(flags & wire.STAY)
         self.home = home
         self.pool_pid = pool_pid
         self.generation = line.generation
         self.used = False
         self.promised = ""
+        self.rested = 0.0
         self._give_back = give_back
         self.open = True
+
+    def give_back(self) -> bool:
+        """Tell the pool that it is over; whether there was anything to tell."""
+        return self._give_back(self)
 
     def end(self) -> None:
         """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 class Granted(NamedTuple):
     """Tell the holder that it has the worker. `check_first`: check the connection before the first call.
 
-    `turn`: it is a turn in a sandbox.
+    `turn`: it is a turn in a sandbox. `standing`: the holder may keep it and use it again and again.
     """
 
     ref: Any
@@ -19,6 +19,7 @@ class Granted(NamedTuple):
     waited: float
     check_first: bool
     turn: bool = False
+    standing: bool = False
 
 
 class Refused(NamedTuple):
@@ -62,6 +63,17 @@ class Check(NamedTuple):
     """Have the idle worker check its connection."""
 
     worker: int
+
+
+class Recall(NamedTuple):
+    """Have a worker leave the caller with whom its standing lease stays, after the use that is on its way.
+
+    `first`: the lease was not used yet if fewer uses than that have begun; then its first use is still let in.
+    """
+
+    worker: int
+    lease: int
+    first: int
 
 
 class Revoke(NamedTuple):
@@ -125,6 +137,6 @@ class Keep(NamedTuple):
 
 
 Effect = (
-    Granted | Refused | Ended | Start | Open | Close | Check | Revoke | Stop | Kill
+    Granted | Refused | Ended | Start | Open | Close | Check | Recall | Revoke | Stop | Kill
     | Emit | Answer | Ready | Fail | Stopped | Keep
 )  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from actorpool.governing import Hello, Welcome
 from actorpool.messages import WhereIs
 from actorpool.node.base import ask
 from actorpool.node.runtime import MANAGER
-from actorpool.protocol import Hello, Welcome
 from actorpool.supervisors import ChildSpec, SupervisorSpec, start_supervisor
 
 ANSWER = 10.0

@@ -235,7 +235,7 @@ class PoolHandler:
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         if kind == wire.CHECKOUT:
-            timeout, block, _stack = portable.loads(body)
+            timeout, block, *_ = portable.loads(body)
             if self.idle:
                 self.grant(peer, ref, self.idle.pop())
             elif not block:

@@ -14,6 +14,7 @@ from typing import Any
 from actorpool.config import PoolConfig
 from actorpool.core import effects as fx
 from actorpool.core.pooling.pool import PoolCore
+from actorpool.core.pooling.uses import Uses
 from actorpool.errors import PermanentError
 from actorpool.workers.base import Worker
 
@@ -34,6 +35,7 @@ class Ticket:
         self.ended: fx.Ended | None = None
         self.given_back = False
         self.cancelled = False
+        self.uses = 0
 
     @property
     def waiting(self) -> bool:
@@ -44,6 +46,11 @@ class Ticket:
     def open(self) -> bool:
         """A lease that its holder still has."""
         return self.grant is not None and self.ended is None and not self.given_back
+
+    @property
+    def stands(self) -> bool:
+        """A lease that its holder may keep and use again."""
+        return self.open and self.grant is not None and self.grant.standing
 
     @property
     def lease(self) -> int:
@@ -60,6 +67,20 @@ class Ticket:
         return f"<ticket {self.ref} of {self.holder}: {what}>"
 
 
+class Count:
+    """What a process has counted, as the pool reads it."""
+
+    def __init__(self) -> None:
+        self.begun = self.ended = 0
+        self.since = self.until = 0.0
+
+    def read(self) -> Uses:
+        return Uses(self.begun, self.ended, self.since, self.until)
+
+    def holds(self, count: int) -> list[float]:
+        return [self.until - self.since] * min(count, 10)
+
+
 class Process:
     """An imaginary worker process. `alive`: it runs; `noticed`: the pool has been told of its death."""
 
@@ -73,6 +94,11 @@ class Process:
         self.deaf = False
         """Starting may take for ever; asked for anything else, it reacts to nothing but SIGKILL."""
         self.said: list[tuple[Any, ...]] = []
+        self.count = Count()
+        self.using = 0
+        """The standing lease under which it runs something; 0: none."""
+        self.leaving = 0
+        """The standing lease that ends with its first use."""
         self.confusing = False
         """It said something again that tells nothing of its time: what the pool believes of it may be wrong now."""
 
@@ -118,7 +144,12 @@ class Kit:
         self.stopped = 0
         self.kept: fx.Keep | None = None
         self.gone: set[Hashable] = set()
-        self.core = PoolCore("kit", PoolConfig(worker=Worker, **config), size, self.now, lambda: chance, kept=kept)
+        self.counted = 0
+        """Checkouts there have been, uses of standing leases included."""
+        self.core = PoolCore(
+            "kit", PoolConfig(worker=Worker, **config), size, self.now, lambda: chance, kept=kept,
+            tally=lambda id: self.processes[id].count,
+        )  # fmt: skip
         self("start")
 
     def __call__(self, step: str, *args: Any, **kwargs: Any) -> list[fx.Effect]:
@@ -146,7 +177,10 @@ class Kit:
     def checkin(self, *tickets: Ticket) -> None:
         """Give leases back."""
         for ticket in tickets:
-            ticket.given_back = True
+            if self.is_used(ticket):
+                self.end_use(ticket)
+            if not ticket.grant or not ticket.grant.standing or ticket.open:
+                ticket.given_back = True
             self("checkin", ticket.lease)
 
     def cancel(self, ticket: Ticket) -> None:
@@ -167,11 +201,62 @@ class Kit:
         """Who waits, as callers see it, in order of arrival."""
         return [ticket for ticket in self.tickets.values() if ticket.waiting and ticket.holder not in self.gone]
 
+    # -- standing leases ------------------------------------------------------------------------------------
+
+    def is_used(self, ticket: Ticket) -> bool:
+        """Whether something runs under it at this moment."""
+        return ticket.grant is not None and self.processes[ticket.worker].using == ticket.lease
+
+    def may_use(self, ticket: Ticket) -> bool:
+        """Whether the worker would let a use of this lease in: orders go before calls."""
+        process = self.processes[ticket.worker] if ticket.stands else None
+        called = process is not None and any(isinstance(order, (fx.Recall, fx.Revoke)) for order in process.inbox)
+        free = process is not None and process.alive and not process.using and not process.leaving
+        first = ticket.uses == 0 and process is not None and process.leaving == ticket.lease
+        return (free and not called) or first
+
+    def use(self, ticket: Ticket) -> None:
+        """The holder of a standing lease uses it, without a word to the pool."""
+        process = self.processes[ticket.worker]
+        process.using = ticket.lease
+        process.count.begun += 1
+        process.count.since = self.now
+        self.counted += ticket.uses > 0  # the first was counted with the grant
+        ticket.uses += 1
+
+    def end_use(self, ticket: Ticket) -> None:
+        """What ran under a standing lease is over."""
+        process = self.processes[ticket.worker]
+        process.using = 0
+        process.count.ended += 1
+        process.count.until = self.now
+        if process.leaving == ticket.lease:
+            process.leaving = 0
+            process.outbox.append(("recalled", ticket.lease))
+        if self.obliging:
+            self.oblige()
+
+    def used(self, *tickets: Ticket) -> None:
+        """Use standing leases once."""
+        for ticket in tickets:
+            assert self.may_use(ticket), f"the worker lets nobody in with {ticket}"
+            self.use(ticket)
+            self.end_use(ticket)
+
+    def out(self) -> list[Ticket]:
+        """Leases that are out and not just kept."""
+        return [
+            ticket for ticket in self.open_tickets() if not ticket.stands or not ticket.uses or self.is_used(ticket)
+        ]
+
     # -- processes ------------------------------------------------------------------------------------------
 
     def work(self, process: Process, error: Exception | None = None, retry_after: float | None = None) -> None:
         """Let a process carry out the first order of its inbox; `error` is what happens to it meanwhile."""
         order = process.inbox.popleft()
+        if process.using and not isinstance(order, fx.Stop):  # interrupted: a signal comes before its order
+            process.count.ended += 1
+            process.using = 0
         if isinstance(order, fx.Start):
             report: tuple[Any, ...] = ("start_failed", error) if error else ("worker_started",)
             process.alive = error is None
@@ -182,7 +267,13 @@ class Kit:
         elif isinstance(order, fx.Check):
             process.connected = process.connected and error is None
             report = ("checked",) if process.connected else ("lost", error or AWAY)
+        elif isinstance(order, fx.Recall):
+            if process.count.begun < order.first:
+                process.leaving = order.lease
+                return
+            report = ("recalled", order.lease)
         elif isinstance(order, fx.Revoke):
+            process.leaving = 0
             process.connected = process.connected and error is None
             report = ("lost", error) if error else ("revoked", order.lease)
         elif isinstance(order, fx.Close):
@@ -195,7 +286,9 @@ class Kit:
         process.outbox.append(report)
 
     def can_work(self, process: Process) -> bool:
-        """Whether the process has an order, and is not stuck on it."""
+        """Whether the process has an order, and is not stuck on it, or busy."""
+        if process.using and not any(isinstance(order, fx.Revoke) for order in process.inbox):
+            return bool(process.inbox) and isinstance(process.inbox[0], fx.Stop) and not process.deaf
         if not process.inbox or type(process.inbox[0]) in self.silent:
             return False
         return not process.deaf or any(isinstance(order, fx.Start) for order in process.inbox)
@@ -204,12 +297,20 @@ class Kit:
         """Hand the first report of a process to the pool."""
         report = process.outbox.popleft()
         process.said.append(report)
+        self._left(report)
         self(report[0], process.id, *report[1:])
 
     def deliver_again(self, process: Process, report: tuple[Any, ...]) -> None:
         """Hand an old report of a process to the pool."""
         process.confusing = process.confusing or report[0] not in ("revoked", "reopened")
         self(report[0], process.id, *report[1:])
+
+    def _left(self, report: tuple[Any, ...]) -> None:
+        """A worker that has come back is its caller's no more."""
+        if report[0] == "recalled":
+            for ticket in self.tickets.values():
+                if ticket.grant is not None and ticket.lease == report[1]:
+                    ticket.given_back = True
 
     def obey(self, id: int, error: Exception | None = None, retry_after: float | None = None) -> None:
         """A process carries out its next order, and the pool hears of it."""
@@ -244,6 +345,7 @@ class Kit:
                     self.work(process, self._trouble(process.inbox[0]), self.retry_after)
                 while process.outbox:
                     moved = True
+                    self._left(process.outbox[0])
                     name, *args = process.outbox.popleft()
                     self.carry(getattr(self.core, name)(self.now, process.id, *args))
                     self.core.check()
@@ -319,10 +421,11 @@ class Kit:
         assert first is ticket, f"{ticket} is served before {first}"
         process = self.processes[grant.worker]
         assert not process.noticed, f"a dead worker is leased: {grant}"
-        busy = [order for order in process.inbox if not isinstance(order, fx.Close)]
+        busy = [order for order in process.inbox if not isinstance(order, (fx.Close, fx.Recall))]
         assert process.confusing or not busy, f"a worker that has other orders is leased: {process}"
         assert not self.core.ending, f"the pool has ended, and still: {grant}"
         ticket.grant = grant
+        self.counted += 1
 
     def _order(self, order: Any) -> None:
         self.orders.append(order)

@@ -70,10 +70,11 @@ class PoolMachine(RuleBasedStateMachine):
         name=st.sampled_from("abc"),
         block=st.sampled_from([True, True, False]),
         timeout=st.sampled_from([None, None, 0.0, 0.5, 3.0]),
+        stay=st.booleans(),
     )
-    def checkout(self, name: str, block: bool, timeout: float | None) -> None:
-        ticket = self.kit.checkout((name, self.lives[name]), block=block, timeout=timeout)
-        assert timeout != 0.0 or not ticket.waiting
+    def checkout(self, name: str, block: bool, timeout: float | None, stay: bool) -> None:
+        ticket = self.kit.checkout((name, self.lives[name]), block=block, timeout=timeout, stay=stay)
+        assert timeout != 0.0 or not ticket.waiting or self.kit.core.returning
 
     @rule(name=st.sampled_from("abc"), count=st.integers(2, 5))
     def rush(self, name: str, count: int) -> None:
@@ -83,6 +84,26 @@ class PoolMachine(RuleBasedStateMachine):
     @rule(data=st.data())
     def checkin(self, data: st.DataObject) -> None:
         self.kit.checkin(data.draw(st.sampled_from(self.kit.open_tickets())))
+
+    @precondition(lambda self: any(map(self.kit.may_use, self.kit.open_tickets())))
+    @rule(data=st.data(), more=st.integers(0, 3))
+    def use(self, data: st.DataObject, more: int) -> None:
+        ticket = data.draw(st.sampled_from(list(filter(self.kit.may_use, self.kit.open_tickets()))))
+        self.kit.use(ticket)
+        for _ in range(more):
+            self.kit.end_use(ticket)
+            if not self.kit.may_use(ticket):
+                break
+            self.kit.use(ticket)
+
+    @precondition(lambda self: any(map(self.kit.is_used, self.kit.open_tickets())))
+    @rule(data=st.data())
+    def end_use(self, data: st.DataObject) -> None:
+        self.kit.end_use(data.draw(st.sampled_from(list(filter(self.kit.is_used, self.kit.open_tickets())))))
+
+    @rule(observed=st.sampled_from([True, False, False]))
+    def observe(self, observed: bool) -> None:
+        self.kit("observe", observed)
 
     @precondition(lambda self: any(ticket.grant for ticket in self.kit.tickets.values()))
     @rule(data=st.data())
@@ -221,9 +242,23 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def leases_are_what_callers_hold(self) -> None:
         if hasattr(self, "kit"):
-            assert {ticket.lease for ticket in self.kit.open_tickets() if ticket.holder not in self.kit.gone} == {
-                lease.id for lease in self.kit.core.leases.values()
-            }
+            leases = [lease for lease in self.kit.core.leases.values() if lease.holder not in self.kit.gone]
+            orphans = [lease for lease in self.kit.core.leases.values() if lease.holder in self.kit.gone]
+            held = {ticket.lease for ticket in self.kit.open_tickets() if ticket.holder not in self.kit.gone}
+            assert held == {lease.id for lease in leases}
+            assert all(lease.standing and lease.standing.recalled for lease in orphans), "a lease of the dead"
+
+    @invariant()
+    def figures_are_those_of_checkouts_whoever_keeps_a_lease(self) -> None:
+        if hasattr(self, "kit"):
+            status = self.kit.core.status(self.kit.now)
+            leases = self.kit.core.leases
+            out = [ticket for ticket in self.kit.out() if ticket.lease in leases]
+            assert status.checkouts == self.kit.counted
+            assert status.monitors == len(out)
+            kept = len(leases) - len(out)
+            assert status.workers == len(self.kit.core.fleet.idle) + kept
+            assert status.checkins <= status.checkouts
 
     @invariant()
     def who_waits_is_in_the_queue(self) -> None:
@@ -283,5 +318,44 @@ class PoolMachine(RuleBasedStateMachine):
             self.kit.later(LONG)
 
 
+standing_configs = st.fixed_dictionaries(
+    {
+        "max_overflow": st.integers(0, 1),
+        "checkout_timeout": st.sampled_from([5.0, 5.0, 0.0]),
+        "max_lifetime": st.sampled_from([None, None, 20.0]),
+        "idle_timeout": st.sampled_from([None, None, 0.5]),
+        "health_interval": st.sampled_from([None, 5.0]),
+        "on_caller_death": st.sampled_from(["reset", "restart"]),
+        "max_restarts": st.just(1000),
+    }
+)
+
+
+class StandingMachine(PoolMachine):
+    """The same with settings under which leases stand, and callers who make use of it."""
+
+    @initialize(size=st.integers(1, 3), config=standing_configs)
+    def build(self, size: int, config: dict[str, Any]) -> None:
+        super().build(size, config, 0.5, True)
+
+    @rule(name=st.sampled_from("abc"), uses=st.integers(0, 3))
+    def stay(self, name: str, uses: int) -> None:
+        ticket = self.kit.checkout((name, self.lives[name]), stay=True)
+        for _ in range(uses):
+            if self.kit.may_use(ticket):
+                self.kit.used(ticket)
+
+    @rule()
+    def nobody_wants_more(self) -> None:
+        """Workers come back, and the crowd disperses."""
+        self.kit.checkin(*(ticket for ticket in self.kit.open_tickets() if not ticket.stands))
+        self.kit.oblige()
+        self.kit.later(0.2)
+
+
+_EXAMPLES = settings(max_examples=400 if os.environ.get("CI") else 60, stateful_step_count=50)
+
 TestPool = pytest.mark.timeout(300)(PoolMachine.TestCase)
-TestPool.settings = settings(max_examples=400 if os.environ.get("CI") else 60, stateful_step_count=50)
+TestPool.settings = _EXAMPLES
+TestStanding = pytest.mark.timeout(300)(StandingMachine.TestCase)
+TestStanding.settings = _EXAMPLES

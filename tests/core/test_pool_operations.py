@@ -629,3 +629,16 @@ def test_a_pool_that_ends_is_not_scaled():
     kit("sampled", [50] * 10)
     assert kit.count(fx.Start) == 1
     assert kit.core.size == 1
+
+
+def test_who_waits_while_the_last_old_process_goes_gets_an_overflow_worker():
+    kit = Kit(1, max_overflow=0)
+    kit.obliging = False
+    kit("recycle", "recycled", None, True)
+    kit.checkout("dies")
+    kit.oblige()
+    kit("resize", 0, 1)
+    kit.caller_down("dies")
+    waiter = kit.checkout("waits")
+    kit.oblige()
+    assert waiter.open

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "actorpool"
 
 _VALUES = (
     "config", "errors", "failures", "functions", "host", "messages", "portable",
-    "protocol", "sharing", "status", "turns",
+    "governing", "protocol", "sharing", "status", "turns",
 )  # fmt: skip
 VALUES = {f"actorpool.{name}" for name in _VALUES}
 # Arrow rule: a module imports only from its own layer or from layers to its left.

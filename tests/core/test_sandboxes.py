@@ -57,6 +57,12 @@ class World:
         self.log += told
         return told
 
+    def allow(self, key: str, process: str) -> Exception | None:
+        """Let a process in; the error, if that cannot be."""
+        (answer,) = [effect for effect in self.do(self.core.allow(self.now, "allow", key, process))
+                     if isinstance(effect, Answer)]  # fmt: skip
+        return answer.value
+
     def reset(self) -> list[Any]:
         """The workers answer what they were told."""
         done, self.slow = self.slow, []
@@ -181,7 +187,7 @@ def test_a_process_that_was_not_let_in_is_refused(world: World) -> None:
 
 def test_all_checkouts_of_a_guest_are_turns_until_the_sandbox_is_over(world: World) -> None:
     lease = world.open()
-    assert world.core.allow("box", GUEST.caller) is None
+    assert world.allow("box", GUEST.caller) is None
     turn = world.ask(GUEST)
     assert (turn.turn, turn.worker) == (True, lease.worker)
     world.checkin(turn)
@@ -193,17 +199,17 @@ def test_all_checkouts_of_a_guest_are_turns_until_the_sandbox_is_over(world: Wor
 
 def test_a_guest_may_open_a_sandbox_of_its_own(world: World) -> None:
     lease = world.open()
-    world.core.allow("box", GUEST.caller)
+    world.allow("box", GUEST.caller)
     assert world.open("other", GUEST).worker != lease.worker
 
 
 def test_a_guest_of_one_sandbox_is_not_let_into_another(world: World) -> None:
     world.open("a")
     world.open("b")
-    world.core.allow("a", GUEST.caller)
-    assert isinstance(world.core.allow("b", GUEST.caller), ValueError)
-    assert world.core.allow("a", GUEST.caller) is None
-    assert isinstance(world.core.allow("c", GUEST.caller), LeaseExpired)
+    world.allow("a", GUEST.caller)
+    assert isinstance(world.allow("b", GUEST.caller), ValueError)
+    assert world.allow("a", GUEST.caller) is None
+    assert isinstance(world.allow("c", GUEST.caller), LeaseExpired)
 
 
 # -- ends -----------------------------------------------------------------------------------------------------
@@ -234,7 +240,7 @@ def test_whatever_becomes_of_the_worker_the_end_is_answered(world: World, end: s
 
 def test_at_the_end_who_has_a_turn_and_who_waits_is_told(world: World) -> None:
     lease = world.open()
-    world.core.allow("box", GUEST.caller)
+    world.allow("box", GUEST.caller)
     turn = world.ask(GUEST)
     ref = world.ask(OWNER, "box")
     told = world.do(world.core.release(0.0, "asker", "box"))
@@ -264,7 +270,7 @@ def test_the_owners_death_ends_it(world: World) -> None:
 
 def test_a_guests_death_costs_only_its_turn(world: World) -> None:
     lease = world.open()
-    world.core.allow("box", GUEST.caller)
+    world.allow("box", GUEST.caller)
     turn = world.ask(GUEST)
     ref = world.ask(OWNER, "box")
     gone = world.ask(GUEST)
@@ -374,7 +380,7 @@ class AnyOrder(RuleBasedStateMachine):
     def allow(self, number: int, process: str) -> None:
         key = self.some(number, list(self.world.core.sandboxes))
         if key is not None:
-            self.world.core.allow(key, process)
+            self.world.allow(key, process)
 
     @rule(number=st.integers(0, 9), how=st.sampled_from(["checkin", "abandon"]))
     def end(self, number: int, how: str) -> None:

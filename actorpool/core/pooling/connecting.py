@@ -22,6 +22,7 @@ from actorpool.core.pooling.fleet import (
     STOPPING,
     Worker,
 )
+from actorpool.core.pooling.ledger import Lease
 from actorpool.core.pooling.workforce import Workforce
 from actorpool.failures import name_of
 
@@ -192,6 +193,7 @@ class Connecting(Workforce):
         for sibling in self.fleet:
             sibling.suspect = True
         worker.broken = True
+        self._recall_all(now)
         if worker.state is not LEASED:  # a lease stays with its holder, who has the error; reconnected when it is back
             self._available(worker, now)
             self._check_drained()
@@ -213,13 +215,14 @@ class Connecting(Workforce):
 
     def _circuit_failure(self, now: float, error: Exception) -> None:
         if self.circuit.failure(now):
+            self._recall_all(now)
             self.tripped_by = error
             self._emit("breaker.opened")
 
     # -- coming back --------------------------------------------------------------------------------------
 
-    def _available(self, worker: Worker, now: float) -> None:
-        """The worker came back: the one place that says what becomes of it."""
+    def _available(self, worker: Worker, now: float, since: float | None = None) -> None:
+        """The worker came back: the one place that says what becomes of it. `since`: nobody has used it since then."""
         surplus = self._surplus
         if self.ending or (surplus > 0 and self._is_too_much(surplus)):
             self._stop(worker, now)
@@ -231,8 +234,8 @@ class Connecting(Workforce):
             self._renew(worker, now)
         else:
             if worker.state is not CHECKING:  # to be checked is no use
-                worker.idle_since = now
-            worker.seen = now
+                worker.idle_since = now if since is None else since
+            worker.seen = now if since is None else since
             self.fleet.move(worker, IDLE)
             self._serve(now)
             if worker.state is IDLE and (surplus > 0 or self.config.idle_timeout is not None):
@@ -252,8 +255,12 @@ class Connecting(Workforce):
 
     def _lifetime_over(self, id: int, connected_at: float, now: float) -> None:
         worker = self.fleet.workers.get(id)
-        if worker is not None and worker.state is IDLE and worker.connected_at == connected_at:
+        if worker is None or worker.connected_at != connected_at:
+            return
+        if worker.state is IDLE:
             self._renew(worker, now)
+        elif worker.lease in self.standing:
+            self._recall(self.leases[worker.lease], now)
 
     # -- idle for long --------------------------------------------------------------------------------------
 
@@ -317,6 +324,12 @@ class Connecting(Workforce):
             self._kill(worker, now)
 
     # -- what the layers above decide -----------------------------------------------------------------------
+
+    def _recall(self, lease: Lease, now: float) -> None:
+        raise NotImplementedError
+
+    def _recall_all(self, now: float) -> None:
+        raise NotImplementedError
 
     def _serve(self, now: float) -> None:
         raise NotImplementedError

@@ -10,10 +10,10 @@ from collections.abc import Hashable
 from typing import Any
 
 from actorpool.core.decider import decides
-from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
-from actorpool.core.pooling.fleet import DOWN, LEASED, REVOKING, STOPPING
+from actorpool.core.effects import Ended, Granted, Refused, Revoke
+from actorpool.core.pooling.fleet import DOWN, LEASED, REVOKING
 from actorpool.core.pooling.ledger import Lease
-from actorpool.core.pooling.sandboxes import Sandboxes
+from actorpool.core.pooling.staying import RETURN, Staying
 from actorpool.core.pooling.waiting import Waiter
 from actorpool.core.pooling.workforce import DIED
 from actorpool.errors import (
@@ -29,7 +29,7 @@ from actorpool.errors import (
 from actorpool.failures import name_of
 
 
-class Leasing(Sandboxes):
+class Leasing(Staying):
     """The layer that serves callers."""
 
     # -- checkout -----------------------------------------------------------------------------------------
@@ -44,6 +44,7 @@ class Leasing(Sandboxes):
         block: bool = True,
         stack: str | None = None,
         sandbox: str | None = None,
+        stay: bool = False,
     ) -> None:
         """Ask for a worker: `Granted` or `Refused`, now or later.
 
@@ -55,6 +56,7 @@ class Leasing(Sandboxes):
             block: False refuses at once when the pool is full.
             stack: where the caller asked, for leak reports.
             sandbox: the sandbox that a turn is asked for in; None: the one that the caller is a guest of, if any.
+            stay: the worker may stay with the holder after its first use (see `staying`).
         """
         timeout = self.config.checkout_timeout if timeout is None else timeout
         if sandbox is not None or self.guests:
@@ -65,12 +67,21 @@ class Leasing(Sandboxes):
         if refusal is not None:
             self._do(Refused(ref, holder, refusal))
         elif self.fleet.idle and not len(self.queue) and self.serving:
-            self._grant(now, ref, holder, now, stack)
-        elif (refusal := self._no_waiting(timeout, block, now)) is not None:
-            self._do(Refused(ref, holder, refusal))
+            self._grant(now, ref, holder, now, stack, stay)
         else:
-            self.queue.push(Waiter((holder, ref), holder, now, now + timeout, block, stack))
-            self._fill(now)
+            self._wait(now, Waiter((holder, ref), holder, now, now + timeout, block, stack))
+
+    def _wait(self, now: float, waiter: Waiter) -> None:
+        """Nobody is idle: have back who only stays with a caller, and let this one wait if he may."""
+        self._recall_all(now)
+        hurried = not waiter.block or waiter.deadline <= now
+        if hurried and self.serving and len(self.queue) < len(self.returning):
+            waiter.deadline = now + RETURN  # an idle worker is his, as soon as it is back
+        elif (refusal := self._no_waiting(waiter.deadline - now, waiter.block, now)) is not None:
+            self._refuse(waiter, refusal)
+            return
+        self.queue.push(waiter)
+        self._fill(now)
 
     def _refusal(self, now: float) -> Exception | None:
         """Why nobody is let in at all."""
@@ -127,9 +138,11 @@ class Leasing(Sandboxes):
     def _coming(self) -> int:
         """Workers on their way to callers: soon idle, about to reconnect, or overflow that may still be started."""
         reconnecting = 0 if self.down_cause is not None else self.fleet.count(DOWN)
-        return self.fleet.incoming + reconnecting + self._room
+        return self.incoming + reconnecting + self._room
 
-    def _grant(self, now: float, ref: Any, holder: Hashable, since: float, stack: str | None) -> None:
+    def _grant(
+        self, now: float, ref: Any, holder: Hashable, since: float, stack: str | None, stay: bool = False
+    ) -> None:
         idle = self.fleet.idle
         worker = idle[next(reversed(idle) if self.config.strategy == "lifo" else iter(idle))]
         self.fleet.move(worker, LEASED)
@@ -144,17 +157,13 @@ class Leasing(Sandboxes):
         self.checkouts += 1
         waited = now - since
         self.waits.add(waited)
-        if self._timed_leases:
-            self._watch_lease(lease, now)
+        self._watch_lease(lease, now)
         lease.trial = self.circuit.trial_begins(now)
         if self.observed:
             self._emit("pool.checkout", metadata={"worker": worker.id, "lease": lease.id}, wait_ms=waited * 1e3)
-        self._do(Granted(ref, holder, lease.id, worker.id, waited, worker.suspect))
+        stays = stay and self._stand(lease, now)
+        self._do(Granted(ref, holder, lease.id, worker.id, waited, worker.suspect, False, stays))
         worker.suspect = False
-
-    @property
-    def _timed_leases(self) -> bool:
-        return self.config.max_lease is not None or self.config.leak_threshold is not None
 
     def _watch_lease(self, lease: Lease, now: float) -> None:
         if self.config.max_lease is not None:
@@ -259,8 +268,7 @@ class Leasing(Sandboxes):
         if lease.sandbox is not None:  # its end is for the worker to carry out before anybody else has it
             self._take_back(lease, now, "sandbox")
             return
-        self._end_lease(id, now)
-        self.checkins += 1
+        self._give_back(lease, now)
         if lease.trial:
             self._circuit_success(now)
         if self.observed:
@@ -278,12 +286,15 @@ class Leasing(Sandboxes):
             return
         lease = self._lease_of(holder, ref)
         if lease is not None:
-            self._end_lease(lease.id, now)
-            self.checkins += 1
+            self._give_back(lease, now)
             self._available(lease.worker, now)
             self._check_drained()
         elif self.sandboxes:
             self._cancel_turn(ref, holder, now)
+
+    def _give_back(self, lease: Lease, now: float) -> None:
+        self.checkins += not lease.rests  # the end of each use of a standing lease is one already
+        self._end_lease(lease.id, now)
 
     @decides
     def abandon(self, now: float, id: int) -> None:
@@ -309,8 +320,11 @@ class Leasing(Sandboxes):
     def caller_down(self, now: float, holder: Hashable) -> None:
         """The holder is gone: its waiters are forgotten, its leases reclaimed."""
         self.queue.of_caller(holder)
-        for id in list(self.held.get(holder, ())):
-            self._reclaimed(self.leases[id], now, "caller died")
+        for lease in [self.leases[id] for id in self.held.get(holder, ())]:
+            if lease.rests:
+                self._orphan(lease, now)
+            else:
+                self._reclaimed(lease, now, "caller died")
         if self.sandboxes:
             self._holder_left(holder, now)
         self._check_drained()
@@ -335,7 +349,10 @@ class Leasing(Sandboxes):
         lease.worker.lease = None
         if lease.sandbox is not None:
             self._close(lease.sandbox, why == DIED)
-        self.holds.add(now - lease.since)
+        if not lease.rests:
+            self.holds.add(now - lease.used_since)
+        if lease.standing is not None:
+            self._dissolve(lease)
         if lease.trial:
             self.circuit.trial_ends(now)
         if why is not None:
@@ -364,7 +381,7 @@ class Leasing(Sandboxes):
     def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
         self.reclaimed += 1
         metadata = {"worker": lease.worker.id, "lease": lease.id, "why": why}
-        self._emit("pool.reclaimed", metadata=metadata, age=now - lease.since)
+        self._emit("pool.reclaimed", metadata=metadata, age=now - lease.used_since)
         if why == "caller died" and self.config.on_caller_death == "restart":
             self._end_lease(lease.id, now, why)
             self._stop(lease.worker, now, interrupt=True)
@@ -378,15 +395,3 @@ class Leasing(Sandboxes):
             if self.leases[id].ref == ref:
                 return self.leases[id]
         return None
-
-    def _check_drained(self) -> None:
-        """A pool is drained when nothing runs any more: also not in workers that are being interrupted or ended."""
-        if self.closers:
-            self._check_closed()
-        if self.drainers and not self.leases and not self.fleet.count(REVOKING, STOPPING):
-            self._answer(self.drainers)
-
-    def _answer(self, refs: list[Any], value: Any = None) -> None:
-        for ref in refs:
-            self._do(Answer(ref, value))
-        refs.clear()

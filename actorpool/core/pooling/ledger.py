@@ -1,8 +1,8 @@
 """The state of a pool and its figures: what there is, and how it is told. Decides nothing.
 
 `PoolCore` is built in layers, each on the one before: `Ledger` (state, figures) <- `Workforce` (worker processes) <-
-`Connecting` (their connections) <- `Sandboxes` (leases that several use) <- `Leasing` (callers) <- `PoolCore`
-(operations and time).
+`Connecting` (their connections) <- `Sandboxes` (leases that several use) <- `Staying` (leases that stay with their
+callers) <- `Leasing` (callers) <- `PoolCore` (operations and time).
 """
 
 from __future__ import annotations
@@ -20,17 +20,25 @@ from actorpool.core.intensity import Intensity
 from actorpool.core.meters import Quantiles
 from actorpool.core.pooling.breaker import Circuit
 from actorpool.core.pooling.fleet import DOWN, IDLE, LEASED, NOBODY, OPENING, STARTING, STOPPING, Fleet, Worker
+from actorpool.core.pooling.uses import Standing, Tally
 from actorpool.core.pooling.waiting import WaitingQueue
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
 if TYPE_CHECKING:
     from actorpool.core.pooling.sandboxes import Sandbox
 
+KEPT = 1000
+"""How many waits and holds the quantiles are made of."""
+
 
 class Lease:
-    """A worker in somebody's hands."""
+    """A worker in somebody's hands.
 
-    __slots__ = ("holder", "id", "leaked", "ref", "sandbox", "since", "stack", "trial", "worker")
+    Attributes:
+        standing: set where the lease stays with its holder between two uses (see `standing`).
+    """
+
+    __slots__ = ("holder", "id", "leaked", "ref", "sandbox", "since", "stack", "standing", "trial", "worker")
 
     def __init__(self, id: int, worker: Worker, holder: Hashable, ref: Any, since: float, stack: str | None) -> None:
         self.id = id
@@ -42,6 +50,17 @@ class Lease:
         self.leaked = False
         self.trial = False
         self.sandbox: Sandbox | None = None
+        self.standing: Standing | None = None
+
+    @property
+    def rests(self) -> bool:
+        """Whether it stays with its holder, who does not use it now."""
+        return self.standing is not None and self.standing.rests
+
+    @property
+    def used_since(self) -> float:
+        """Since when it is in use."""
+        return self.since if self.standing is None else self.standing.since(self.since)
 
 
 class Ledger(Decider):
@@ -54,6 +73,7 @@ class Ledger(Decider):
         random: a source of numbers in [0, 1), for jitter.
         first_id: the first worker id; ids grow from there and are never used twice.
         kept: the last `Keep` of a predecessor that crashed; it counts instead of `size` and of the settings.
+        tally: where a worker counts its uses, by its id; None where no lease of it can stand.
     """
 
     def __init__(
@@ -65,6 +85,7 @@ class Ledger(Decider):
         random: Callable[[], float],
         first_id: int = 1,
         kept: Keep | None = None,
+        tally: Callable[[int], Tally | None] = lambda _worker: None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -72,10 +93,13 @@ class Ledger(Decider):
         self.kept = kept or Keep(size, config.max_overflow, suspended=False, draining=False)
         self.size, self.max_overflow, self.suspended, self.draining = self.kept
         self.random = random
+        self.tally = tally
         self.began = now
         self.fleet = Fleet()
         self.queue = WaitingQueue(config.queue_target, config.queue_interval)
         self.leases: dict[int, Lease] = {}
+        self.standing: dict[int, Lease] = {}  # those of the leases that stay with their holders
+        self.returning: set[int] = set()  # those of them that were recalled while nobody used them
         self.held: dict[Hashable, set[int]] = {}
         self.sandboxes: dict[str, Sandbox] = {}
         self.turns: dict[int, Lease] = {}
@@ -100,8 +124,8 @@ class Ledger(Decider):
         self.observed = False
         self.checkouts = self.checkins = self.timeouts = self.shed = 0
         self.restarts = self.reclaimed = self.connect_errors = 0
-        self.waits = Quantiles()
-        self.holds = Quantiles()
+        self.waits = Quantiles(KEPT)
+        self.holds = Quantiles(KEPT)
         self._probing = NOBODY  # tries to reconnect on behalf of all that are down
         self._dated: set[int] = set()  # to be replaced by `recycle`
         self._by_restart = False  # their processes, not only their connections
@@ -123,6 +147,11 @@ class Ledger(Decider):
         return not (self.suspended or self.draining or self.ending)
 
     @property
+    def incoming(self) -> int:
+        """Workers that will be idle soon, those included that come back from callers who do not use them."""
+        return self.fleet.incoming + len(self.returning)
+
+    @property
     def trouble(self) -> Exception | None:
         """What keeps workers from having connections; None while nothing is known to."""
         return self.down_cause or self.loss
@@ -136,26 +165,29 @@ class Ledger(Decider):
         if self.circuit.state(now) == "open":
             return "circuit_open"
         fleet = self.fleet
-        if fleet.idle:
+        out = len(self.leases) - self._resting
+        if fleet.idle or out < len(self.leases):
             return "ready"
         if self.trouble is not None and (self.hopeless or fleet.count(DOWN, OPENING)):
             return "degraded"
         if not self.started:
             return "starting"
-        if not self.leases and not len(self.queue):
+        if not out and not len(self.queue):
             return "starting" if fleet.count(STARTING, OPENING) else "ready"
         return "overflow" if self.overflow < self.max_overflow else "full"
 
     def status(self, now: float) -> PoolStatus:
         """The pool at this moment."""
+        self._settle_all()
+        resting = self._resting
         return PoolStatus(
             name=self.name,
             state=self.state(now),
             size=self.size,
             overflow=self.overflow,
-            workers=self.fleet.count(IDLE),
+            workers=self.fleet.count(IDLE) + resting,
             waiting=len(self.queue),
-            monitors=len(self.leases),
+            monitors=len(self.leases) - resting,
             total=len(self.fleet),
             checkouts=self.checkouts,
             checkins=self.checkins,
@@ -173,11 +205,13 @@ class Ledger(Decider):
 
     def worker_infos(self, pids: dict[int, int | None], now: float, wall: float) -> list[WorkerInfo]:
         """All workers; `pids` is the shell's knowledge, `wall` the Unix time at `now`."""
+        self._settle_all()
+        resting = {lease.worker.id for lease in self.standing.values() if lease.rests}
         return [
             WorkerInfo(
                 id=worker.id,
                 pid=pids.get(worker.id),
-                state=worker.state.value,
+                state=(IDLE if worker.id in resting else worker.state).value,
                 calls=worker.calls,
                 restarts=worker.restarts,
                 connected_at=None if worker.connected_at is None else wall - (now - worker.connected_at),
@@ -194,10 +228,35 @@ class Ledger(Decider):
                 worker_id=lease.worker.id,
                 caller_pid=getattr(lease.holder, "pid", 0),
                 caller_host=getattr(lease.holder, "host", ""),
-                age=now - lease.since,
+                age=now - lease.used_since,
             )
             for lease in (*self.leases.values(), *self.turns.values())
+            if not lease.rests
         ]
+
+    # -- standing leases ------------------------------------------------------------------------------------
+
+    @property
+    def _resting(self) -> int:
+        """How many leases stay with a caller who does not use them now."""
+        return sum(lease.rests for lease in self.standing.values())
+
+    def _settle_all(self) -> None:
+        for lease in self.standing.values():
+            self._settle(lease)
+
+    def _settle(self, lease: Lease) -> None:
+        """Count the uses of a standing lease since the last time."""
+        standing = lease.standing
+        assert standing is not None
+        begun, ended = standing.news()
+        self.checkouts += begun
+        self.checkins += ended
+        lease.worker.calls += begun
+        for _ in range(min(begun, KEPT)):
+            self.waits.add(0.0)
+        for hold in standing.tally.holds(ended):
+            self.holds.add(hold)
 
     def lease(self, id: int) -> Lease | None:
         """The lease of that id, or the turn in a sandbox, if it is out."""
@@ -209,17 +268,17 @@ class Ledger(Decider):
 
     def situation(self, now: float) -> str:
         """The numbers that explain a refusal, as one clause for its text."""
-        busy, coming = self.fleet.count(LEASED), self.fleet.incoming
+        busy, coming = self.fleet.count(LEASED) - self._resting, self.incoming
         text = (
             f"size {self.size}, overflow {self.overflow} of {self.max_overflow}, {busy} busy, "
             + (f"{coming} not ready yet, " if coming else "")
             + f"{len(self.queue)} waiting"
         )
-        oldest = next(iter(self.leases.values()), None)
+        oldest = next((lease for lease in self.leases.values() if not lease.rests), None)
         if oldest is not None:
             holder = oldest.holder
             text += (
-                f"; the oldest lease is {oldest.id}, held for {now - oldest.since:.1f} s"
+                f"; the oldest lease is {oldest.id}, held for {now - oldest.used_since:.1f} s"
                 f" by pid {getattr(holder, 'pid', '?')} on {getattr(holder, 'host', '?')}"
             )
         return text
@@ -237,6 +296,10 @@ class Ledger(Decider):
             assert lease.worker.lease == lease.id, "a worker has two leases"
             assert lease.id in self.held[lease.holder], "a lease is not on its holder's list"
         assert sum(map(len, self.held.values())) == len(self.leases), "a holder's list has a lease that ended"
+        assert set(self.standing) == {lease.id for lease in self.leases.values() if lease.standing is not None}
+        recalled = {lease.id for lease in self.standing.values() if lease.standing and lease.standing.recalled}
+        assert self.returning <= recalled, "it comes back, and nobody has called it"
+        assert not len(self.queue) or len(recalled) == len(self.standing), "somebody waits, and a lease stays out"
         assert all(box.lease.sandbox is box and box.lease.id in self.leases for box in self.sandboxes.values())
         assert sorted(self.turns) == sorted(box.turn.id for box in self.sandboxes.values() if box.turn is not None)
         assert all(box.turn or not len(box.queue) for box in self.sandboxes.values()), "one waits though it is free"
@@ -268,5 +331,5 @@ class Ledger(Decider):
             when = worker.idle_since + min(limits, default=float("inf"))
             assert not limits or (worker.timer is not None and worker.timer <= when), "idle, and nobody will look"
         if self.serving and self.down_cause is None and not down:
-            enough = surplus >= self.max_overflow or len(self.queue) <= fleet.incoming
+            enough = surplus >= self.max_overflow or len(self.queue) <= self.incoming
             assert enough, "somebody waits, and nobody is hired"

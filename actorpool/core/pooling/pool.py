@@ -5,7 +5,7 @@ it asks `deadline()` when to call `tick()`. Identities of holders and refs of re
 ids are numbers that only grow, so a late answer about an old one falls through.
 
 Layers: `ledger` (state, figures) <- `workforce` (processes) <- `connecting` (connections) <- `sandboxes` (leases that
-several use) <- `leasing` (callers) <- this (operations).
+several use) <- `staying` (leases that stay with their callers) <- `leasing` (callers) <- this (operations).
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ class PoolCore(Leasing):
         self.size = self.size if size is None else size
         self.max_overflow = self.max_overflow if max_overflow is None else max_overflow
         self._keep()
+        self._recall_all(now)
         self._emit("pool.resized", size=self.size, max_overflow=self.max_overflow)
         self._dismiss_surplus(now)
         self._fill(now)
@@ -59,6 +60,7 @@ class PoolCore(Leasing):
         """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
         self.suspended = True
         self._keep()
+        self._recall_all(now)
         self.queue.suspend()
 
     @decides
@@ -80,6 +82,7 @@ class PoolCore(Leasing):
             return
         self.draining = True
         self._keep()
+        self._recall_all(now)
         self.queue.suspend()
         self.drainers.append(ref)
         self.agenda.at(now + timeout, (self._drain_over, ref, None))
@@ -101,6 +104,7 @@ class PoolCore(Leasing):
         """End the pool: waiters fail at once, what runs may finish within `timeout`. At the end, `Stopped`."""
         self.stopping = self.ending = True
         self._turn_away()
+        self._recall_all(now)
         self.stoppers.append(ref)
         for worker in self.fleet:
             if worker.state not in (LEASED, REVOKING, STOPPING):
@@ -137,6 +141,7 @@ class PoolCore(Leasing):
         if self.ending:
             self._do(Answer(ref, self._over()))
             return
+        self._recall_all(now)
         self._by_restart = restart or (self._by_restart and bool(self._dated))
         self._dated.update(worker.id for worker in self.fleet if worker.state not in (STARTING, STOPPING))
         self.recyclers.append(ref)
@@ -194,6 +199,7 @@ class PoolCore(Leasing):
         if self._by_restart and self._is_dispensable(worker):
             self._stop(worker, now)
             self._recycle_next(now)
+            self._fill(now)  # somebody may have waited for this one, who is now entitled to an overflow worker
         elif not self._by_restart and not self._is_reopening():
             self._reopen(worker, now)
         else:

@@ -16,7 +16,7 @@ from typing import Any
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
 from actorpool.core.pooling.connecting import Connecting
-from actorpool.core.pooling.fleet import REVOKING
+from actorpool.core.pooling.fleet import REVOKING, STOPPING
 from actorpool.core.pooling.ledger import Lease
 from actorpool.core.pooling.waiting import Waiter, WaitingQueue
 from actorpool.core.pooling.workforce import DIED
@@ -60,16 +60,20 @@ class Sandboxes(Connecting):
         lease.sandbox = self.sandboxes[key] = Sandbox(key, lease, owner)
         return None
 
-    def allow(self, key: str, process: Hashable) -> Exception | None:
-        """Let all calls of another process into a sandbox, until it is over; the error, if that cannot be."""
+    @decides
+    def allow(self, now: float, ref: Any, key: str, process: Hashable) -> None:
+        """Let all calls of another process into a sandbox, until it is over. `Answer(ref)`, or the error."""
         sandbox = self.sandboxes.get(key)
         if sandbox is None:
-            return self._sandbox_over()
-        if self.guests.get(process, sandbox) is not sandbox:
-            return ValueError(f"pool {self.name!r}: that process is in another sandbox; end that one first")
-        sandbox.processes.add(process)
-        self.guests[process] = sandbox
-        return None
+            self._do(Answer(ref, self._sandbox_over()))
+        elif self.guests.get(process, sandbox) is not sandbox:
+            text = f"pool {self.name!r}: that process is in another sandbox; end that one first"
+            self._do(Answer(ref, ValueError(text)))
+        else:
+            sandbox.processes.add(process)
+            self.guests[process] = sandbox
+            self._recall_all(now)  # it may have a worker of its own, which is no way into the sandbox
+            self._do(Answer(ref))
 
     @decides
     def release(self, now: float, ref: Any, key: str) -> None:
@@ -93,6 +97,18 @@ class Sandboxes(Connecting):
             self._forget_turn(sandbox)
             if not told:
                 self._do(Ended(turn.id, turn.holder, turn.ref, turn.worker.id, died))
+
+    def _check_drained(self) -> None:
+        """A pool is drained when nothing runs any more: also not in workers that are being interrupted or ended."""
+        if self.closers:
+            self._check_closed()
+        if self.drainers and not self.leases and not self.fleet.count(REVOKING, STOPPING):
+            self._answer(self.drainers)
+
+    def _answer(self, refs: list[Any], value: Any = None) -> None:
+        for ref in refs:
+            self._do(Answer(ref, value))
+        refs.clear()
 
     def _check_closed(self) -> None:
         """Answer who waits for a worker that was in a sandbox to be pristine again."""

@@ -50,7 +50,7 @@ class Workforce(Ledger):
             self._start(now, restarts)
         if not self.serving:
             return
-        for _ in range(min(self._room, len(self.queue) - self.fleet.incoming)):
+        for _ in range(min(self._room, len(self.queue) - self.incoming)):
             worker = self._start(now)
             self._emit("pool.overflow", metadata={"worker": worker.id}, overflow=self.overflow)
 

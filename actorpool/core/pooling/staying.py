@@ -1,0 +1,142 @@
+"""Standing leases: between two calls a worker stays with its caller, for as long as nobody else wants it.
+
+A caller who only calls needs the pool for nothing but being told that the worker is free, which it is. So a one-shot
+call may be granted a lease that *stands*: the caller keeps it and makes his next calls with it, straight to the worker.
+The worker counts the uses where the pool can read them at any time, so every figure is what it would be if each use
+had been a checkout and a checkin; between two uses the worker counts as idle.
+
+The pool can have the worker back whenever it likes: it *recalls* the lease. Orders go before calls at the worker, so no
+use begins after that, and a caller who comes too late is sent to the pool. It does so when anybody finds no idle
+worker, for every operation, and when the caller has not used it for a while.
+"""
+
+from __future__ import annotations
+
+from actorpool.core.decider import decides
+from actorpool.core.effects import Recall
+from actorpool.core.pooling.fleet import Worker
+from actorpool.core.pooling.ledger import Lease
+from actorpool.core.pooling.sandboxes import Sandboxes
+from actorpool.core.pooling.uses import Standing
+
+REST = 1.0
+"""Seconds that a worker may stay with a caller who does not use it."""
+RETURN = 0.05
+"""Seconds within which a worker that nobody uses comes back; one that does not has been used once more."""
+CROWDED = 0.1
+"""Seconds without new standing leases once somebody found no idle worker: the next one would have to recall them."""
+
+
+class Staying(Sandboxes):
+    """The layer that knows which leases stay with their callers."""
+
+    _crowded = 0.0
+    """Until then no lease is to stand."""
+    _looks = False
+    """Whether a look at them is on the agenda."""
+
+    @property
+    def _rest(self) -> float:
+        """How long a worker may rest with a caller: no longer than what is to be done with idle ones takes."""
+        limits = (REST, self.config.idle_timeout, self.config.health_interval)
+        return min(limit for limit in limits if limit is not None)
+
+    def _may_stand(self, worker: Worker, now: float) -> bool:
+        """Whether nothing has to be known of each single use, and nobody else is likely to want the worker."""
+        config = self.config
+        return not (
+            now < self._crowded
+            or self.observed
+            or self.guests
+            or self._dated
+            or self._surplus > 0
+            or worker.suspect
+            or config.strategy != "lifo"
+            or config.max_lease is not None
+            or config.leak_threshold is not None
+        )
+
+    def _stand(self, lease: Lease, now: float) -> bool:
+        """Let a lease stand if it may; whether it does."""
+        tally = self.tally(lease.worker.id) if self._may_stand(lease.worker, now) else None
+        if tally is None or lease.trial:
+            return False
+        lease.standing = Standing(tally)
+        self.standing[lease.id] = lease
+        self._plan_look(now)
+        return True
+
+    def _recall(self, lease: Lease, now: float) -> None:
+        """Have the worker back: at once if nobody uses it, or after what it runs."""
+        standing = lease.standing
+        if standing is None or standing.recalled:
+            return
+        standing.recalled = True
+        if standing.rests:
+            self.returning.add(lease.id)
+            self.agenda.at(now + RETURN, (self._overstays, lease.id, None))
+        self._do(Recall(lease.worker.id, lease.id, standing.first))
+
+    def _orphan(self, lease: Lease, now: float) -> None:
+        """Its caller is gone, and was not using it: no reclaim, unless its last call was on its way to the worker."""
+        self._recall(lease, now)
+        self.agenda.at(now + RETURN, (self._still_out, lease.id, None))
+
+    def _still_out(self, id: int, _since: None, now: float) -> None:
+        if id in self.standing:
+            self._reclaimed(self.standing[id], now, "caller died")
+
+    def _recall_all(self, now: float) -> None:
+        """Somebody wants a worker, or to know where each of them is."""
+        self._crowded = now + CROWDED
+        for lease in self.standing.values():
+            self._recall(lease, now)
+
+    @decides
+    def observe(self, now: float, observed: bool) -> None:
+        """Somebody listens (or nobody does any more) to each checkout and checkin."""
+        self.observed = observed
+        if observed:
+            self._recall_all(now)
+
+    @decides
+    def recalled(self, now: float, id: int, lease: int) -> None:
+        """The worker is back from its caller. A lease that has ended meanwhile is nothing."""
+        stood = self.standing.get(lease)
+        if stood is None or stood.standing is None or stood.worker.id != id:
+            return
+        self._end_lease(lease, now)
+        self._available(stood.worker, now, stood.standing.tally.read().until)
+        self._check_drained()
+
+    def _overstays(self, id: int, _since: None, now: float) -> None:
+        """It was used once more, and that takes its time: whoever counts on it needs another worker."""
+        if id in self.returning:
+            self.returning.discard(id)
+            self._fill(now)
+
+    def _look_after_standing(self, _key: None, _since: None, now: float) -> None:
+        """Recall what was not used since the last look."""
+        for lease in list(self.standing.values()):
+            if lease.standing is not None and lease.standing.idles():
+                self._recall(lease, now)
+        self._looks = False
+        if self.standing:
+            self._plan_look(now)
+
+    def _plan_look(self, now: float) -> None:
+        if not self._looks:
+            self._looks = True
+            self.agenda.at(now + self._rest, (self._look_after_standing, None, None))
+
+    def _dissolve(self, lease: Lease) -> None:
+        """A standing lease is over: count what was not counted yet."""
+        self._settle(lease)
+        del self.standing[lease.id]
+        self.returning.discard(lease.id)
+
+    def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
+        raise NotImplementedError
+
+    def _end_lease(self, id: int, now: float, why: str | None = None) -> None:
+        raise NotImplementedError

@@ -1,0 +1,303 @@
+"""Standing leases with real processes: calls that need no pool, and a pool that knows of each, and has workers back."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+import actorpool
+from actorpool import CheckoutTimeout, WorkerDied
+from actorpool.workers import EchoWorker, SqliteWorker
+from tests.pools.conftest import StartPool
+
+FORK = multiprocessing.get_context("fork")
+Eventually = Callable[..., Any]
+
+
+def pid_of(_: Any) -> int:
+    return os.getpid()
+
+
+def slow(_: Any, seconds: float) -> int:
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def call_often(pool: actorpool.Pool, times: int) -> None:
+    for number in range(times):
+        assert pool.call("echo", number) == number
+
+
+def processes(target: Callable[..., Any], *arguments: tuple[Any, ...]) -> list[Any]:
+    """Run it in a process for each tuple of arguments, all at once; when all have ended, their exit codes."""
+    started = [FORK.Process(target=target, args=given) for given in arguments]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join(60)
+    return [process.exitcode for process in started]
+
+
+def pool_pid(node: actorpool.System, name: str) -> int:
+    """The process of the pool's actor."""
+
+    def find(tree: Any) -> Iterator[int]:
+        if tree.kind == "pool" and tree.id == name:
+            yield tree.pid
+        for child in tree.children:
+            yield from find(child)
+
+    return next(find(node.tree()))
+
+
+@contextmanager
+def halted(pid: int) -> Iterator[None]:
+    """A process that stands still meanwhile."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def test_a_caller_goes_on_without_its_pool(node: actorpool.System, start: StartPool) -> None:
+    pool = start(EchoWorker)
+    worker = pool.run(pid_of)
+    with halted(pool_pid(node, pool.name)):
+        assert {pool.run(pid_of) for _ in range(100)} == {worker}
+    status = pool.status()
+    assert (status.checkouts, status.checkins) == (101, 101)
+    assert (status.workers, status.monitors, status.total) == (2, 0, 2)
+
+
+@pytest.mark.parametrize(("callers", "workers"), [(2, 4), (4, 4), (6, 3)])
+def test_every_call_of_every_caller_is_counted(start: StartPool, callers: int, workers: int) -> None:
+    pool = start(EchoWorker, size=workers)
+    codes = processes(call_often, *[(pool, 300)] * callers)
+    assert codes == [0] * callers
+    status = pool.status()
+    assert status.checkouts == status.checkins == 300 * callers
+    assert (status.workers, status.monitors, status.reclaimed, status.restarts) == (workers, 0, 0, 0)
+    assert sum(worker.calls for worker in pool.workers()) == 300 * callers
+
+
+def test_what_runs_is_seen_by_everybody_else(start: StartPool, eventually: Eventually) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    thread = threading.Thread(target=pool.run, args=(slow, 0.5))
+    thread.start()
+    eventually(lambda: pool.status().monitors == 1)
+    status, (lease,), (worker,) = pool.status(), pool.leases(), pool.workers()
+    assert (status.state, status.workers) == ("full", 0)
+    assert (lease.caller_pid, worker.state) == (os.getpid(), "busy")
+    assert 0.0 <= lease.age < 0.5
+    thread.join()
+    assert pool.status().workers == 1
+    assert pool.leases() == []
+
+
+def test_hold_times_are_those_of_the_calls(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    for _ in range(5):
+        pool.run(slow, 0.02)
+    assert 20 <= pool.status().hold_ms_p50 < 200
+
+
+def test_each_use_finds_a_pristine_connection(start: StartPool) -> None:
+    pool = start(SqliteWorker, worker_args={"database": ":memory:"}, size=1)
+    pool.run(lambda conn: conn.execute("create temp table t (x int)").fetchall())
+    assert pool.run(lambda conn: conn.execute("select count(*) from sqlite_temp_master").fetchone()[0]) == 0
+    pool.begin()
+    pool.begin()  # a transaction that was left open would make this a savepoint
+    assert pool.run(lambda conn: conn.in_transaction) is False
+
+
+def test_another_process_gets_the_worker_at_once(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    began = time.perf_counter()
+    assert processes(call_often, (pool, 1)) == [0]
+    assert time.perf_counter() - began < 2.0
+    assert pool.status().checkouts == 2
+
+
+def test_who_waits_is_served_before_a_caller_who_calls_on_and_on(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    stop = threading.Event()
+
+    def busy() -> None:
+        while not stop.is_set():
+            pool.run(slow, 0.005)
+
+    thread = threading.Thread(target=busy)
+    thread.start()
+    try:
+        for _ in range(20):
+            began = time.perf_counter()
+            with pool.checkout(timeout=2) as lease:
+                waited = time.perf_counter() - began
+                lease.run(pid_of)
+            assert waited < 0.5
+    finally:
+        stop.set()
+        thread.join()
+
+
+def test_this_process_may_have_the_last_worker_as_a_lease(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    with pool.checkout(timeout=0) as lease:
+        assert lease.run(pid_of) == lease.worker_pid
+        with pytest.raises(actorpool.PoolFull):
+            pool.checkout(block=False)
+    pool.run(pid_of)
+    pool.checkout(block=False).checkin()
+
+
+def test_a_killed_worker_costs_a_caller_who_does_not_use_it_nothing(start: StartPool, eventually: Eventually) -> None:
+    pool = start(EchoWorker, size=1)
+    for _ in range(5):
+        worker = pool.run(pid_of)
+        os.kill(worker, signal.SIGKILL)
+        assert pool.run(pid_of) != worker
+    eventually(lambda: pool.status().restarts == 5)
+    assert pool.status().checkouts == 10
+
+
+def test_a_worker_that_dies_in_a_use_is_told_of(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    with pytest.raises(WorkerDied):
+        pool.run(lambda _: os._exit(3))
+    assert pool.run(pid_of)
+    status = pool.status()
+    assert (status.checkouts, status.checkins, status.monitors) == (3, 2, 0)
+
+
+def _call_and_hang(pool: actorpool.Pool, ready: Any, seconds: float) -> None:
+    pool.run(pid_of)
+    ready.set()
+    pool.run(slow, seconds)
+    time.sleep(60)
+
+
+@pytest.mark.parametrize(("seconds", "reclaimed"), [(0.0, 0), (30.0, 1)], ids=["between two uses", "in a use"])
+def test_a_killed_callers_worker_is_back(
+    start: StartPool, eventually: Eventually, seconds: float, reclaimed: int
+) -> None:
+    pool = start(EchoWorker, size=1)
+    ready = FORK.Event()
+    caller = FORK.Process(target=_call_and_hang, args=(pool, ready, seconds))
+    caller.start()
+    assert ready.wait(10)
+    eventually(lambda: pool.status().checkouts == 2 and pool.status().monitors == reclaimed)
+    assert caller.pid
+    os.kill(caller.pid, signal.SIGKILL)
+    began = time.perf_counter()
+    pool.run(pid_of)
+    assert time.perf_counter() - began < 1.0
+    caller.join()
+    assert pool.status().reclaimed == reclaimed
+
+
+def _call_in_child(pool: actorpool.Pool) -> None:
+    assert pool.run(pid_of)
+
+
+def test_a_forked_child_leaves_its_parents_worker_alone(start: StartPool) -> None:
+    pool = start(EchoWorker, size=2)
+    worker = pool.run(pid_of)
+    assert processes(_call_in_child, (pool,)) == [0]
+    assert pool.run(pid_of) == worker
+    assert pool.status().checkouts == 3
+
+
+def test_a_suspended_pool_serves_nobody_who_kept_a_worker(start: StartPool) -> None:
+    pool = start(EchoWorker)
+    pool.run(pid_of)
+    pool.suspend()
+    with pytest.raises(CheckoutTimeout):
+        pool.run(pid_of, checkout_timeout=0.1)
+    pool.resume()
+    assert pool.run(pid_of)
+
+
+def test_a_drain_waits_for_what_runs_and_lets_nothing_more_in(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    thread = threading.Thread(target=pool.run, args=(slow, 0.3))
+    thread.start()
+    time.sleep(0.05)  # it has begun: the worker was this process's already
+    began = time.perf_counter()
+    pool.drain(5)
+    assert 0.1 < time.perf_counter() - began < 2
+    thread.join()
+    with pytest.raises(CheckoutTimeout):
+        pool.run(pid_of, checkout_timeout=0.1)
+
+
+def test_recycle_replaces_a_worker_that_stays_with_a_caller(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    worker = pool.run(pid_of)
+    pool.recycle(timeout=10, restart=True)
+    assert pool.run(pid_of) != worker
+
+
+def test_a_call_that_times_out_leaves_no_stale_answer(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    for number in range(5):
+        with pytest.raises(actorpool.CallTimeout):
+            pool.run(slow, 5.0, call_timeout=0.05)
+        assert pool.call("echo", number) == number
+    assert pool.status().monitors == 0
+
+
+def test_a_message_gets_the_worker_that_stays_with_a_client(node: actorpool.System, start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    worker = pool.run(pid_of)
+    for _ in range(3):
+        request = actorpool.WithConnection(pool.name, pid_of)
+        assert node.actor_system.ask(node.manager, request, 10).unwrap() == worker
+        assert pool.run(pid_of) == worker
+    assert pool.status().checkouts == 7
+
+
+def test_threads_share_what_stays_with_their_process(start: StartPool) -> None:
+    pool = start(EchoWorker, size=3)
+    threads = [threading.Thread(target=call_often, args=(pool, 200)) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    status = pool.status()
+    assert status.checkouts == status.checkins == 1200
+    assert (status.workers, status.monitors, status.waiting) == (3, 0, 0)
+
+
+def test_a_pool_that_is_restarted_is_found_again(
+    node: actorpool.System, start: StartPool, eventually: Eventually
+) -> None:
+    pool = start(EchoWorker)
+    worker = pool.run(pid_of)
+    os.kill(pool_pid(node, pool.name), signal.SIGKILL)
+    eventually(lambda: pool.run(pid_of) != worker)  # it may serve until the kernel has ended it
+
+
+def test_nobody_who_listens_misses_a_checkout(tmp_path: Any) -> None:
+    log = tmp_path / "node.log"
+    with actorpool.start(telemetry=actorpool.LoggingSink(), log_level="INFO", log_file=log) as system:
+        pool = system.start_pool("db", worker=EchoWorker, size=1)
+        call_often(pool, 10)
+        pool.status()
+        assert log.read_text().count("pool.checkout") == 10
+
+

@@ -1,0 +1,151 @@
+"""What a pool can order of a worker: one function for each order, run in the worker's process.
+
+What an order is answered with goes back by `WorkerActor.tell`. One that finds the connection gone raises `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from actorpool import protocol
+from actorpool.actor import log
+from actorpool.errors import PermanentError
+from actorpool.portable import Parcel
+from actorpool.workers.base import RetryAfter
+from actorpool.workers.session import Session, Unavailable
+
+if TYPE_CHECKING:
+    from actorpool.workers.actor import WorkerActor
+
+
+def open_(actor: WorkerActor, session: Session, _order: protocol.Open) -> None:
+    """Connect."""
+    began = time.monotonic()
+    _, error = actor.attempt(functools.partial(session.open, began))
+    took = time.monotonic() - began
+    if error is None:
+        actor.tell(protocol.Opened(actor.id, took))
+        return
+    if actor.fired:
+        error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
+    session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
+    permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None
+    actor.tell(protocol.OpenFailed(actor.id, Parcel(actor.packed(error)), permanent, retry))
+
+
+def check(actor: WorkerActor, session: Session, _order: protocol.Check) -> None:
+    """Check the idle connection."""
+    if not session.connected:
+        raise Unavailable(session.lost or ConnectionError("not connected"))
+    session.check(time.monotonic())
+    actor.tell(protocol.Checked(actor.id))
+
+
+def close(_actor: WorkerActor, session: Session, _order: protocol.Close) -> None:
+    """Disconnect until the next call."""
+    session.rest()
+
+
+def end(_actor: WorkerActor, session: Session, order: protocol.End) -> None:
+    """A lease was checked in by message."""
+    session.end(order.lease)
+
+
+def recall(actor: WorkerActor, session: Session, order: protocol.Recall) -> None:
+    """Leave the caller with whom a standing lease stays; one that has just been granted has its first use before."""
+    if actor.slot is not None and actor.slot.begun < order.first:
+        actor.leaving = order.lease
+    else:
+        leave(actor, session, order.lease)
+
+
+def leave(actor: WorkerActor, session: Session, lease: int) -> None:
+    """Let no more uses of a standing lease in."""
+    try:
+        session.end(lease)
+    finally:
+        actor.tell(protocol.Recalled(actor.id, lease))
+
+
+def revoke(actor: WorkerActor, session: Session, order: protocol.Revoke) -> None:
+    """A lease is taken back."""
+    actor.interrupted = False
+    session.revoke(order.lease)
+    actor.tell(protocol.Revoked(actor.id, order.lease))
+
+
+def broadcast(actor: WorkerActor, session: Session, order: protocol.Broadcast) -> None:
+    """Call a method for its effect."""
+    method = getattr(session.worker, order.method, None)
+    if method is not None and session.connected:
+        try:
+            method()
+        except Exception as error:
+            log.warning("worker %s: %s failed: %s", actor.id, order.method, error)
+            actor.note_loss(error)
+
+
+def observe(actor: WorkerActor, _session: Session, _order: protocol.Observe) -> None:
+    """Tell every call from now on."""
+    actor.observed = True
+
+
+def gather(actor: WorkerActor, session: Session, order: protocol.Gather) -> None:
+    """Tell what a method returns."""
+    method = getattr(session.worker, order.method, None)
+    value = Parcel.of(None)
+    if method is not None:
+        try:
+            value = Parcel.of(method())
+        except Exception as error:  # nobody's call: what cannot be told is None
+            log.debug("worker %s: %s failed: %s", actor.id, order.method, error)
+            actor.note_loss(error)
+    actor.tell(protocol.Gathered(actor.id, order.ref, value))
+
+
+def run_for(actor: WorkerActor, session: Session, order: protocol.RunFor) -> None:
+    """A call of the message way. By channel the kernel says whether an order was read; else the pool is asked."""
+    if actor.pool is not None:
+        _run(actor, session, order)
+    else:
+        actor.ordered = order
+        actor.tell(protocol.Running(actor.id, order.lease))
+
+
+def begin(actor: WorkerActor, session: Session, order: protocol.Begin) -> None:
+    """The pool knows of the call now."""
+    ordered, actor.ordered = actor.ordered, None
+    if ordered is not None and ordered.lease == order.lease:
+        _run(actor, session, ordered)
+
+
+def _run(actor: WorkerActor, session: Session, order: protocol.RunFor) -> None:
+    def run() -> Any:
+        session.admit(order.lease, order.check_first, time.monotonic(), order.turn)
+        return session.run(order.fn.open(), order.args.open(), order.kwargs.open())
+
+    value, error = actor.attempt(run)
+    if isinstance(error, Unavailable):
+        actor.tell(protocol.NotRun(actor.id, order.lease))
+        raise error
+    actor.tell(protocol.Answered(actor.id, order.lease, order.ref, actor.reply(order.ref, value, error)))
+    actor.after_call(error, order.lease, True)
+    actor.tell(protocol.Ran(actor.id, order.lease))
+
+
+ORDERS: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
+    protocol.Open: open_,
+    protocol.Check: check,
+    protocol.Close: close,
+    protocol.End: end,
+    protocol.Recall: recall,
+    protocol.Revoke: revoke,
+    protocol.Broadcast: broadcast,
+    protocol.Observe: observe,
+    protocol.Gather: gather,
+    protocol.RunFor: run_for,
+    protocol.Begin: begin,
+}
