@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool import host, portable, protocol
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
-from actorpool.core.effects import Ended, Granted, Refused
+from actorpool.core.effects import AtHome, Ended, Granted, Refused
 from actorpool.errors import CallTimeout, LeaseExpired, WorkerDied
 from actorpool.host import Caller
 from actorpool.messages import Err, Grant, Ok, WithConnection
@@ -38,6 +38,10 @@ class ChannelCaller:
         flags = wire.CHECK_FIRST * grant.check_first | wire.TURN * grant.turn | wire.STAY * grant.standing
         pid = pool.crew.pid(grant.worker) or 0
         self.peer.send(wire.GRANT, grant.ref, wire.GRANT_BODY.pack(grant.lease, grant.worker, pid, flags))
+
+    def at_home(self, effect: AtHome) -> None:
+        """Tell the client to look among its own threads."""
+        self.peer.send(wire.AT_HOME, effect.ref)
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
         """Tell the client why it gets none."""

@@ -19,6 +19,11 @@ def granted(pool: PoolActor, effect: Any) -> None:
     effect.holder.granted(pool, effect)
 
 
+def at_home(_pool: PoolActor, effect: Any) -> None:
+    """The holder is to share what its own process has."""
+    effect.holder.at_home(effect)
+
+
 def refused(pool: PoolActor, effect: Any) -> None:
     """The holder gets none."""
     effect.holder.refused(pool, effect)
@@ -132,6 +137,7 @@ def keep(pool: PoolActor, effect: fx.Keep) -> None:
 
 EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
     fx.Granted: granted,
+    fx.AtHome: at_home,
     fx.Refused: refused,
     fx.Ended: ended,
     fx.Start: start,

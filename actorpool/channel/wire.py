@@ -32,7 +32,7 @@ LONGEST = 2**32 - 1
 """Bytes a body can have: what the length field holds. Callers check no more, for the limit is their system's."""
 
 CHECKOUT, CANCEL, CHECKIN, ABANDON, ASK, GRANT, REPLY, ERROR, CALL, END, RESULT, NOT_STARTED, CONTROL = range(1, 14)
-SHARED, PERFORM, PERFORMED, LENT, ROUTED = range(14, 19)
+SHARED, PERFORM, PERFORMED, LENT, ROUTED, AT_HOME = range(14, 20)
 
 LAST = 1
 """Flag of a call: the lease ends with it."""
@@ -69,8 +69,8 @@ def too_big(size: int, limit: int, what: str) -> MessageTooBig:
 
 
 __all__ = [
-    "ABANDON", "AHEAD", "ASK", "AT_ONCE", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT", "CHECK_FIRST",
-    "CLOSE", "CONTROL", "END", "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST", "LENT",
-    "LOAN_HEAD", "LONGEST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT",
+    "ABANDON", "AHEAD", "ASK", "AT_HOME", "AT_ONCE", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT",
+    "CHECK_FIRST", "CLOSE", "CONTROL", "END", "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST",
+    "LENT", "LOAN_HEAD", "LONGEST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT",
     "ROUTED", "SHARED", "SHARED_HEAD", "STAY", "TURN", "dump_error", "frame", "load_error", "too_big",
 ]  # fmt: skip

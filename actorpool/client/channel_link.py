@@ -21,6 +21,8 @@ from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, Work
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
+PATIENCE = 2e-3
+"""Seconds that a thread waits for what its own process has, before it joins the pool's queue."""
 
 
 @functools.lru_cache(maxsize=64)
@@ -28,6 +30,10 @@ def checkout_body(timeout: float, block: bool, stack: str | None, sandbox: str |
     """The body of a `CHECKOUT` frame; a program has but a few different ones."""
     extra = (sandbox, stay) if stay else () if sandbox is None else (sandbox,)
     return portable.dumps((timeout, block, stack, *extra))
+
+
+class _AtHome(Exception):
+    """All workers that could be had stay with this process."""
 
 
 class _Asker:
@@ -150,7 +156,18 @@ class ChannelLink(PoolAsker, Link):
         """Get a lease for one call, if possible one that stays with this process; see `Link.hire`."""
         if self.sandbox is not None:
             return self._checkout(timeout, True, stack)
-        return standing.take(self.path) or self._checkout(timeout, True, stack, True)
+        return standing.take(self.path) or self._share(timeout, stack)
+
+    def _share(self, timeout: float, stack: str | None) -> Hold:
+        """Ask the pool; while it has nothing but what this process has, wait a moment for that, and ask again."""
+        deadline = time.perf_counter() + timeout
+        if not standing.is_all(self.path):
+            try:
+                return self._checkout(timeout, True, stack, True)
+            except _AtHome:
+                standing.note_all(self.path)
+        hold = standing.wait(self.path, min(timeout, PATIENCE))
+        return hold or self._checkout(max(deadline - time.perf_counter(), 0.0), True, stack)
 
     def finish(self, hold: Hold) -> None:
         """The one call is over, or could not be made; see `Link.finish`."""
@@ -194,7 +211,7 @@ class ChannelLink(PoolAsker, Link):
             raise
         lines.give(line)
         if hold is None:
-            raise wire.load_error(answer)
+            raise _AtHome if kind == wire.AT_HOME else wire.load_error(answer)
         return hold
 
     def checkin(self, hold: Hold) -> bool:
@@ -261,7 +278,7 @@ class ChannelLink(PoolAsker, Link):
             raise
         if answer[0] == wire.NOT_STARTED:
             if hold.stands:
-                standing.give_all(self.path)  # where one was recalled, the others were
+                standing.disband(self.path)  # where one was recalled, the others were
             faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
         if hold.stands:

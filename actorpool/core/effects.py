@@ -22,6 +22,16 @@ class Granted(NamedTuple):
     standing: bool = False
 
 
+class AtHome(NamedTuple):
+    """Tell the holder that all there is stays with its own process: its threads are to share that among them.
+
+    It does not wait any more. If it gets nothing in a moment, it asks again, without `stay`.
+    """
+
+    ref: Any
+    holder: Hashable
+
+
 class Refused(NamedTuple):
     """Tell the holder that its checkout failed."""
 
@@ -137,6 +147,6 @@ class Keep(NamedTuple):
 
 
 Effect = (
-    Granted | Refused | Ended | Start | Open | Close | Check | Recall | Revoke | Stop | Kill
+    Granted | AtHome | Refused | Ended | Start | Open | Close | Check | Recall | Revoke | Stop | Kill
     | Emit | Answer | Ready | Fail | Stopped | Keep
 )  # fmt: skip

@@ -35,12 +35,13 @@ class Ticket:
         self.ended: fx.Ended | None = None
         self.given_back = False
         self.cancelled = False
+        self.sent_home = False
         self.uses = 0
 
     @property
     def waiting(self) -> bool:
         """Neither served nor refused yet, and still interested."""
-        return self.grant is None and self.error is None and not self.cancelled
+        return self.grant is None and self.error is None and not self.cancelled and not self.sent_home
 
     @property
     def open(self) -> bool:
@@ -144,6 +145,7 @@ class Kit:
         self.stopped = 0
         self.kept: fx.Keep | None = None
         self.gone: set[Hashable] = set()
+        self.sent_home: list[Ticket] = []
         self.counted = 0
         """Checkouts there have been, uses of standing leases included."""
         self.core = PoolCore(
@@ -377,12 +379,21 @@ class Kit:
 
     def carry(self, decided: Iterable[fx.Effect]) -> None:
         """Carry effects out, in order."""
+        self.sent_home = []
         for effect in decided:
             self._carry(effect)
+        for ticket in self.sent_home:
+            kept = any(other.stands and other.holder == ticket.holder for other in self.tickets.values())
+            assert kept, f"there is nothing for {ticket} at home"
 
     def _carry(self, effect: fx.Effect) -> None:
         if isinstance(effect, fx.Granted):
             self._granted(effect)
+        elif isinstance(effect, fx.AtHome):
+            ticket = self.tickets[effect.ref]
+            assert ticket.waiting or ticket.cancelled, f"{ticket} is answered again: {effect}"
+            ticket.sent_home = True
+            self.sent_home.append(ticket)
         elif isinstance(effect, fx.Refused):
             ticket = self.tickets[effect.ref]
             assert ticket.waiting or ticket.cancelled, f"{ticket} is answered again: {effect.error!r}"

@@ -169,6 +169,75 @@ def test_one_is_started_at_once_when_all_are_in_use():
     assert kit.count(fx.Start) == 2
 
 
+# -- threads of one process ----------------------------------------------------------------------------------
+
+
+def test_who_finds_nothing_but_what_its_own_process_has_is_sent_home():
+    kit = Kit(2, max_overflow=0)
+    first, second, third = (kit.checkout("process", stay=True) for _ in range(3))
+    assert first.stands
+    assert second.stands
+    assert third.sent_home
+    assert kit.count(fx.Recall) == 0
+    assert kit.status.waiting == 0
+
+
+def test_who_has_waited_at_home_waits_like_everybody():
+    kit = Kit(1, max_overflow=0)
+    lease = kit.checkout("process", stay=True)
+    kit.use(lease)
+    waiter = kit.checkout("process")
+    assert waiter.waiting
+    kit.end_use(lease)
+    assert waiter.open
+
+
+def test_nobody_is_sent_home_for_a_worker_of_another_process():
+    kit = Kit(2, max_overflow=0)
+    kit.used(kit.checkout("one", stay=True), kit.checkout("another", stay=True))
+    assert kit.checkout("one", stay=True).open
+
+
+def test_nobody_is_sent_home_past_those_who_wait():
+    kit = Kit(1, max_overflow=0)
+    kit.use(kit.checkout("process", stay=True))
+    stranger = kit.checkout("stranger")
+    late = kit.checkout("process", stay=True)
+    assert stranger.waiting
+    assert late.waiting
+
+
+@pytest.mark.parametrize("config", [{"max_waiting": 1}, {"queue_target": 1.0}], ids=["max_waiting", "queue_target"])
+def test_nobody_is_sent_home_where_it_matters_who_waits(config):
+    kit = Kit(1, max_overflow=0, **config)
+    kit.use(kit.checkout("process", stay=True))
+    assert kit.checkout("process", stay=True).waiting
+
+
+def test_threads_that_wait_here_are_sent_home_once_a_worker_stays_with_them():
+    kit = Kit(1, max_overflow=0)
+    kit.checkin(kit.checkout("process"))
+    lease = kit.checkout("process")
+    waiters = [kit.checkout("process", stay=True) for _ in range(3)]
+    kit.later(CROWDED)
+    kit.checkin(lease)
+    assert waiters[0].stands
+    assert waiters[1].sent_home
+    assert waiters[2].sent_home
+
+
+def test_they_are_not_while_a_stranger_waits_with_them():
+    kit = Kit(1, max_overflow=0)
+    lease = kit.checkout("process")
+    waiters = [kit.checkout("process", stay=True), kit.checkout("stranger"), kit.checkout("process", stay=True)]
+    kit.later(2 * CROWDED)
+    kit.checkin(lease)
+    assert waiters[0].open
+    assert not waiters[0].stands
+    assert waiters[1].waiting
+    assert waiters[2].waiting
+
+
 # -- when a lease does not stand -------------------------------------------------------------------------------
 
 

@@ -10,10 +10,11 @@ from collections.abc import Hashable
 from typing import Any
 
 from actorpool.core.decider import decides
-from actorpool.core.effects import Ended, Granted, Refused, Revoke
+from actorpool.core.effects import AtHome, Ended, Granted, Refused, Revoke
 from actorpool.core.pooling.fleet import DOWN, LEASED, REVOKING
 from actorpool.core.pooling.ledger import Lease
-from actorpool.core.pooling.staying import RETURN, Staying
+from actorpool.core.pooling.limits import Limits
+from actorpool.core.pooling.staying import RETURN
 from actorpool.core.pooling.waiting import Waiter
 from actorpool.core.pooling.workforce import DIED
 from actorpool.errors import (
@@ -29,7 +30,7 @@ from actorpool.errors import (
 from actorpool.failures import name_of
 
 
-class Leasing(Staying):
+class Leasing(Limits):
     """The layer that serves callers."""
 
     # -- checkout -----------------------------------------------------------------------------------------
@@ -69,11 +70,14 @@ class Leasing(Staying):
         elif self.fleet.idle and not len(self.queue) and self.serving:
             self._grant(now, ref, holder, now, stack, stay)
         else:
-            self._wait(now, Waiter((holder, ref), holder, now, now + timeout, block, stack))
+            self._wait(now, Waiter((holder, ref), holder, now, now + timeout, block, stack, stay))
 
     def _wait(self, now: float, waiter: Waiter) -> None:
         """Nobody is idle: have back who only stays with a caller, and let this one wait if he may."""
-        self._recall_all(now)
+        if waiter.stay and self._is_at_home(waiter):
+            self._do(AtHome(waiter.ref[1], waiter.caller))
+            return
+        self._want(waiter, now)
         hurried = not waiter.block or waiter.deadline <= now
         if hurried and self.serving and len(self.queue) < len(self.returning):
             waiter.deadline = now + RETURN  # an idle worker is his, as soon as it is back
@@ -142,7 +146,8 @@ class Leasing(Staying):
 
     def _grant(
         self, now: float, ref: Any, holder: Hashable, since: float, stack: str | None, stay: bool = False
-    ) -> None:
+    ) -> bool:
+        """Hand out an idle worker; whether it stays with the holder."""
         idle = self.fleet.idle
         worker = idle[next(reversed(idle) if self.config.strategy == "lifo" else iter(idle))]
         self.fleet.move(worker, LEASED)
@@ -164,17 +169,7 @@ class Leasing(Staying):
         stays = stay and self._stand(lease, now)
         self._do(Granted(ref, holder, lease.id, worker.id, waited, worker.suspect, False, stays))
         worker.suspect = False
-
-    def _watch_lease(self, lease: Lease, now: float) -> None:
-        if self.config.max_lease is not None:
-            self._remind(now + self.config.max_lease, (self._overdue, lease.id, None))
-        if self.config.leak_threshold is not None:
-            self._remind(now + self.config.leak_threshold, (self._leaking, lease.id, None))
-
-    def _remind(self, when: float, what: tuple[Any, int, None]) -> None:
-        """Note something about a lease. Most leases end long before."""
-        self.lease_agenda.tidy(lambda entry: self.lease(entry[1]) is not None)
-        self.lease_agenda.at(when, what)
+        return stays
 
     def _serve(self, now: float) -> None:
         """Match idle workers with waiters, first come, first served, until one of the two runs out."""
@@ -184,7 +179,10 @@ class Leasing(Staying):
                 self._shed(late, delay, now)
             if waiter is None:
                 break
-            self._grant(now, waiter.ref[1], waiter.caller, waiter.since, waiter.stack)
+            stay = waiter.stay and self._waits_alone(waiter, now)
+            stays = self._grant(now, waiter.ref[1], waiter.caller, waiter.since, waiter.stack, stay)
+            if stay:
+                self._send_home(stays, now)
 
     # -- waiting that ends without a worker -----------------------------------------------------------------
 
@@ -297,26 +295,6 @@ class Leasing(Staying):
         self._end_lease(lease.id, now)
 
     @decides
-    def abandon(self, now: float, id: int) -> None:
-        """A call of this lease timed out or was cancelled: its worker is suspect until it was reset."""
-        self._overran(id, None, now)
-
-    @decides
-    def limit(self, now: float, id: int, seconds: float) -> None:
-        """Bound what runs under this lease: after `seconds` it is abandoned (for calls nobody else times)."""
-        if self.lease(id) is not None:
-            self._remind(now + seconds, (self._overran, id, None))
-
-    def _overran(self, id: int, _since: None, now: float) -> None:
-        lease = self.lease(id)
-        if lease is not None:
-            self._emit("call.timeout", metadata={"worker": lease.worker.id, "lease": id})
-            if id in self.turns:
-                self._take_turn_back(id, now)
-            else:
-                self._take_back(lease, now, "timeout")
-
-    @decides
     def caller_down(self, now: float, holder: Hashable) -> None:
         """The holder is gone: its waiters are forgotten, its leases reclaimed."""
         self.queue.of_caller(holder)
@@ -365,18 +343,6 @@ class Leasing(Staying):
         self.fleet.move(worker, REVOKING)
         self._do(Revoke(worker.id, lease.id))
         self._await_reset(worker, lease.id, now)
-
-    def _overdue(self, id: int, _since: None, now: float) -> None:
-        lease = self.leases.get(id)
-        if lease is not None:
-            self._reclaimed(lease, now, "max_lease")
-
-    def _leaking(self, id: int, _since: None, now: float) -> None:
-        lease = self.leases.get(id)
-        if lease is not None:
-            lease.leaked = True
-            metadata = {"lease": id, "holder": str(getattr(lease.holder, "pid", "?")), "stack": lease.stack or ""}
-            self._emit("pool.leak", metadata=metadata, age=now - lease.since)
 
     def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
         self.reclaimed += 1

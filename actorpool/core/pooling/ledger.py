@@ -2,7 +2,7 @@
 
 `PoolCore` is built in layers, each on the one before: `Ledger` (state, figures) <- `Workforce` (worker processes) <-
 `Connecting` (their connections) <- `Sandboxes` (leases that several use) <- `Staying` (leases that stay with their
-callers) <- `Leasing` (callers) <- `PoolCore` (operations and time).
+callers) <- `Limits` (how long things may take) <- `Leasing` (callers) <- `PoolCore` (operations and time).
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ it asks `deadline()` when to call `tick()`. Identities of holders and refs of re
 ids are numbers that only grow, so a late answer about an old one falls through.
 
 Layers: `ledger` (state, figures) <- `workforce` (processes) <- `connecting` (connections) <- `sandboxes` (leases that
-several use) <- `staying` (leases that stay with their callers) <- `leasing` (callers) <- this (operations).
+several use) <- `staying` (leases that stay with their callers) <- `limits` (time) <- `leasing` (callers) <- this.
 """
 
 from __future__ import annotations

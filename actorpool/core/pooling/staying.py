@@ -8,16 +8,22 @@ had been a checkout and a checkin; between two uses the worker counts as idle.
 The pool can have the worker back whenever it likes: it *recalls* the lease. Orders go before calls at the worker, so no
 use begins after that, and a caller who comes too late is sent to the pool. It does so when anybody finds no idle
 worker, for every operation, and when the caller has not used it for a while.
+
+Where all workers that stay are with one process, its threads share them among themselves: one that finds none free is
+sent home, to wait there for a moment. If that is not enough it asks again, and then it waits here like everybody.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from actorpool.core.decider import decides
-from actorpool.core.effects import Recall
+from actorpool.core.effects import AtHome, Recall
 from actorpool.core.pooling.fleet import Worker
 from actorpool.core.pooling.ledger import Lease
-from actorpool.core.pooling.sandboxes import Sandboxes
+from actorpool.core.pooling.sandboxes import Sandboxes, process_of
 from actorpool.core.pooling.uses import Standing
+from actorpool.core.pooling.waiting import Waiter
 
 REST = 1.0
 """Seconds that a worker may stay with a caller who does not use it."""
@@ -32,6 +38,8 @@ class Staying(Sandboxes):
 
     _crowded = 0.0
     """Until then no lease is to stand."""
+    _wanting: Hashable = None
+    """The process of who found no idle worker last."""
     _looks = False
     """Whether a look at them is on the agenda."""
 
@@ -87,10 +95,55 @@ class Staying(Sandboxes):
             self._reclaimed(self.standing[id], now, "caller died")
 
     def _recall_all(self, now: float) -> None:
-        """Somebody wants a worker, or to know where each of them is."""
+        """Have every worker where it can be seen."""
         self._crowded = now + CROWDED
         for lease in self.standing.values():
             self._recall(lease, now)
+
+    # -- somebody finds no idle worker ------------------------------------------------------------------------
+
+    def _want(self, waiter: Waiter, now: float) -> None:
+        """Have all back that stay with callers. Threads of one process are no crowd, unless one has waited at home."""
+        process = process_of(waiter.caller)
+        if process != self._wanting or not waiter.stay:
+            self._crowded = now + CROWDED
+        self._wanting = process
+        for lease in self.standing.values():
+            self._recall(lease, now)
+
+    @property
+    def _counts_waiters(self) -> bool:
+        """Whether settings depend on how many wait, or how long: then everybody waits here."""
+        return self.config.max_waiting is not None or self.config.queue_target is not None
+
+    def _is_at_home(self, waiter: Waiter) -> bool:
+        """Whether all that could be recalled for this caller stays with its own process."""
+        if not self.standing or not self.serving or len(self.queue) or self._counts_waiters:
+            return False
+        process = process_of(waiter.caller)
+        return all(
+            lease.standing is not None and not lease.standing.recalled and process_of(lease.holder) == process
+            for lease in self.standing.values()
+        )
+
+    def _waits_alone(self, waiter: Waiter, now: float) -> bool:
+        """Whether only one process waits, and a worker may as well stay with it."""
+        if now < self._crowded or self._counts_waiters:
+            return False
+        process = process_of(waiter.caller)
+        alone = all(other.stay and process_of(other.caller) == process for other in self.queue)
+        if not alone:
+            self._crowded = now + CROWDED  # not to look at everybody each time
+        return alone
+
+    def _send_home(self, stays: bool, now: float) -> None:
+        """The process that waits has a worker now, which stays with it: whoever else of it waits is to share that."""
+        if not stays:
+            self._crowded = now + CROWDED
+            return
+        for waiter in list(self.queue):
+            self.queue.remove(waiter.ref)
+            self._do(AtHome(waiter.ref[1], waiter.caller))
 
     @decides
     def observe(self, now: float, observed: bool) -> None:
@@ -135,8 +188,10 @@ class Staying(Sandboxes):
         del self.standing[lease.id]
         self.returning.discard(lease.id)
 
-    def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
-        raise NotImplementedError
+    # -- what the layers above decide ---------------------------------------------------------------------------
 
     def _end_lease(self, id: int, now: float, why: str | None = None) -> None:
+        raise NotImplementedError
+
+    def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
         raise NotImplementedError

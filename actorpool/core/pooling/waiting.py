@@ -32,6 +32,7 @@ class Waiter:
         deadline: when it gives up, seconds (infinity: never).
         block: whether it may wait at all; kept for whoever puts it back.
         stack: where it was asked for, when leaks are traced.
+        stay: the worker may stay with the caller.
     """
 
     ref: Any
@@ -40,6 +41,7 @@ class Waiter:
     deadline: float
     block: bool = True
     stack: Any = None
+    stay: bool = False
 
 
 Shed = list[tuple[Waiter, float]]

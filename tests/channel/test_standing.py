@@ -1,0 +1,170 @@
+"""What a process keeps of a pool, and how its threads share it: nothing is lost, nobody has what another has."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from itertools import count
+from typing import Any
+
+import pytest
+
+from actorpool.channel import wire
+from actorpool.client import standing
+from actorpool.client.work import Hold
+
+_paths = count()
+
+
+class Pool:
+    """Hears of what is given back."""
+
+    def __init__(self) -> None:
+        self.back: list[int] = []
+        self.path = f"/nowhere/{next(_paths)}.pool"
+
+    def hold(self, lease: int, rested: float | None = None) -> Hold:
+        """A standing lease that was used a moment ago."""
+        hold = Hold(lease, 1, 1, self.give_back, flags=wire.STAY)
+        hold.rested = time.perf_counter() if rested is None else rested
+        return hold
+
+    def give_back(self, hold: Hold) -> bool:
+        self.back.append(hold.lease)
+        hold.end()
+        return True
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    made = Pool()
+    yield made
+    standing.forget(made.path)
+
+
+def waiting(pool: Pool, seconds: float = 5.0) -> tuple[threading.Thread, list[Any]]:
+    """A thread that waits in line; what it got."""
+    got: list[Any] = []
+    thread = threading.Thread(target=lambda: got.append(standing.wait(pool.path, seconds)))
+    line = len(standing._home(pool.path).line)
+    thread.start()
+    while len(standing._home(pool.path).line) == line and thread.is_alive():
+        time.sleep(0.0005)
+    return thread, got
+
+
+def test_what_is_kept_is_taken_once(pool: Pool) -> None:
+    hold = pool.hold(1)
+    standing.keep(pool.path, hold)
+    assert standing.take(pool.path) is hold
+    assert hold.rested == 0.0
+    assert standing.take(pool.path) is None
+
+
+def test_the_one_used_last_is_taken_first(pool: Pool) -> None:
+    for lease in (1, 2):
+        standing.keep(pool.path, pool.hold(lease))
+    assert standing.take(pool.path).lease == 2
+
+
+def test_what_has_rested_for_long_is_given_back(pool: Pool) -> None:
+    standing.keep(pool.path, pool.hold(1, rested=1.0))
+    standing.keep(pool.path, pool.hold(2, rested=2.0))
+    assert standing.take(pool.path) is None
+    assert sorted(pool.back) == [1, 2]
+
+
+def test_who_waits_gets_what_the_next_use_leaves(pool: Pool) -> None:
+    thread, got = waiting(pool)
+    hold = pool.hold(1)
+    standing.keep(pool.path, hold)
+    thread.join(5)
+    assert got == [hold]
+    assert hold.rested == 0.0
+
+
+def test_first_come_first_served(pool: Pool) -> None:
+    threads = [waiting(pool) for _ in range(3)]
+    for number, (thread, got) in enumerate(threads):
+        standing.keep(pool.path, pool.hold(number))
+        thread.join(5)
+        assert [hold.lease for hold in got] == [number]
+
+
+def test_a_newcomer_does_not_overtake_the_line(pool: Pool) -> None:
+    thread, _ = waiting(pool)
+    assert standing.take(pool.path) is None
+    standing.keep(pool.path, pool.hold(1))
+    thread.join(5)
+
+
+def test_who_has_waited_long_enough_leaves_the_line(pool: Pool) -> None:
+    assert standing.wait(pool.path, 0.01) is None
+    hold = pool.hold(1)
+    standing.keep(pool.path, hold)
+    assert standing.take(pool.path) is hold
+
+
+def test_a_recall_sends_everybody_to_the_pool(pool: Pool) -> None:
+    standing.note_all(pool.path)
+    threads = [waiting(pool) for _ in range(3)]
+    standing.disband(pool.path)
+    for thread, got in threads:
+        thread.join(5)
+        assert got == [None]
+    assert not standing.is_all(pool.path)
+
+
+def test_a_recall_gives_the_others_back(pool: Pool) -> None:
+    standing.keep(pool.path, pool.hold(1))
+    standing.disband(pool.path)
+    assert pool.back == [1]
+
+
+def test_the_pools_word_is_good_for_a_moment(pool: Pool, eventually: Callable[..., Any]) -> None:
+    standing.note_all(pool.path)
+    assert standing.is_all(pool.path)
+    eventually(lambda: not standing.is_all(pool.path))
+
+
+def test_a_system_that_has_ended_is_forgotten(pool: Pool) -> None:
+    hold = pool.hold(1)
+    standing.keep(pool.path, hold)
+    standing.forget("/nowhere/")
+    assert standing.take(pool.path) is None
+    assert not hold.open
+    assert pool.back == []
+
+
+def test_many_threads_lose_none_and_share_none(pool: Pool) -> None:
+    holds = [pool.hold(lease) for lease in range(3)]
+    for hold in holds:
+        standing.keep(pool.path, hold)
+    used: set[int] = set()
+    problems: list[str] = []
+    served = count()
+
+    def call() -> None:
+        for _ in range(300):
+            hold = standing.take(pool.path) or standing.wait(pool.path, 0.0005)
+            if hold is None:
+                continue
+            if hold.lease in used:
+                problems.append(f"lease {hold.lease} is in two hands")
+            used.add(hold.lease)
+            next(served)
+            time.sleep(0)
+            used.discard(hold.lease)
+            hold.rested = time.perf_counter()
+            standing.keep(pool.path, hold)
+
+    threads = [threading.Thread(target=call) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert not problems
+    assert next(served) > 300
+    kept = [standing.take(pool.path) for _ in range(3)]
+    assert {hold.lease for hold in kept if hold} | set(pool.back) == {0, 1, 2}
