@@ -4,8 +4,9 @@ Most of the time of a small call is the wake-up of a sleeping process. A side th
 before it blocks, giving the processor away between two looks, is usually still awake when the answer comes.
 
 Giving away is what keeps this harmless among ourselves, and what makes it dear beside strangers: a process that
-computes keeps the processor for milliseconds. So each process keeps an account of what looking has saved and lost of
-late, and pauses it while it does not pay.
+computes keeps the processor for milliseconds. Nor is there anything to give away where more of our own processes have
+work than there are processors: what is waited for comes, but after the look. So each process keeps an account of what
+looking has saved and lost of late, and pauses it while it does not pay.
 """
 
 from __future__ import annotations
@@ -23,6 +24,12 @@ LOST = 500e-6
 """Giving way for longer was a loss: our own processes answer sooner, so a stranger had the processor."""
 SAVED = 30e-6
 """What a look that finds something saves: a wake-up."""
+WASTED = 30e-6
+"""What a look wastes that finds nothing, though it comes soon after: looking goes on where every other look succeeds."""
+SOON = 2e-3
+"""Seconds; when it comes later than that there was nothing else to do, and looking has cost nobody anything."""
+OPENING = 300e-6
+"""What a new process may lose before it has saved anything: its first calls wake everybody up."""
 CREDIT = 6e-3
 """Savings that are remembered; two lost slices of a scheduler use them up."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 50e-3, 1.0
@@ -43,12 +50,14 @@ class Account:
 
     Attributes:
         resume: looking is paused until then (`time.perf_counter()`).
+        gave_up: when a look has ended with nothing, unless something was found since.
     """
 
-    __slots__ = ("balance", "pause", "resume")
+    __slots__ = ("balance", "gave_up", "pause", "resume")
 
     def __init__(self) -> None:
-        self.balance = 0.0
+        self.balance = OPENING
+        self.gave_up = 0.0
         self.pause = SHORTEST_PAUSE
         self.resume = 0.0
 
@@ -59,8 +68,17 @@ class Account:
             if self.balance >= CREDIT:
                 self.pause = SHORTEST_PAUSE
 
+    def begins(self, now: float) -> bool:
+        """Whether to look now. What the last look missed was there soon after it, if it is time for another one soon."""
+        if now < self.resume:
+            return False
+        if now - self.gave_up < SOON:
+            self.lost(WASTED, now)
+        self.gave_up = 0.0
+        return now >= self.resume
+
     def lost(self, seconds: float, now: float) -> None:
-        """A stranger had the processor meanwhile."""
+        """A stranger had the processor meanwhile, or it was used for nothing."""
         self.balance -= seconds
         if self.balance < 0.0:
             self.balance = 0.0
@@ -84,7 +102,7 @@ def look(attempt: Callable[[], Any], seconds: float, account: Account = _account
     """
     clock, give_way = time.perf_counter, os.sched_yield
     now = clock()
-    if now < account.resume:
+    if not account.begins(now):
         return None
     end = now + seconds
     while True:
@@ -100,4 +118,5 @@ def look(attempt: Callable[[], Any], seconds: float, account: Account = _account
             account.saved()
             return found
         if away > TAKEN or now > end:
+            account.gave_up = now
             return None

@@ -14,7 +14,7 @@ from actorpool.channel.spin import Account, look
 def test_what_is_found_is_returned_and_booked_as_a_saving() -> None:
     account = Account()
     assert look(lambda: b"found", 10.0, account) == b"found"
-    assert account.balance in (0.0, spin.SAVED)  # 0.0: this very test lost the processor meanwhile
+    assert account.balance in (0.0, spin.OPENING + spin.SAVED)  # 0.0: this very test lost the processor meanwhile
 
 
 def test_nothing_found_in_time_means_blocking() -> None:
@@ -64,6 +64,36 @@ def test_savings_pay_for_a_loss_and_losses_in_a_row_pause_longer_and_longer() ->
     assert account.resume == 3.0 + spin.LONGEST_PAUSE  # paid for
     account.lost(0.004, now=10.0)
     assert account.resume == 10.0 + spin.SHORTEST_PAUSE
+
+
+def test_a_look_that_just_missed_what_came_is_a_waste() -> None:
+    account = Account()
+    now, looks = 100.0, 0
+    while account.begins(now):
+        account.gave_up = now
+        now += spin.SOON / 2
+        looks += 1
+    assert looks * spin.WASTED == pytest.approx(spin.OPENING, abs=2 * spin.WASTED)
+    assert account.resume > now
+
+
+def test_looking_goes_on_where_every_other_look_finds_something() -> None:
+    account = Account()
+    for number in range(1000):
+        now = 100.0 + number * spin.SOON / 2
+        assert account.begins(now)
+        if number % 2:
+            account.saved()
+        else:
+            account.gave_up = now
+
+
+def test_looking_while_there_was_nothing_to_do_costs_nothing() -> None:
+    account = Account()
+    for number in range(1000):
+        now = 100.0 + number * spin.SOON * 2
+        assert account.begins(now)
+        account.gave_up = now
 
 
 @pytest.mark.parametrize(("enabled", "setting", "on"), [(True, None, True), (True, "0", False), (False, None, False)])
