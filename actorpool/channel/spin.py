@@ -25,7 +25,7 @@ LOST = 500e-6
 SAVED = 30e-6
 """What a look that finds something saves: a wake-up."""
 WASTED = 30e-6
-"""What a look wastes that finds nothing, though it comes soon after: looking goes on where every other look succeeds."""
+"""What a look wastes that finds nothing although it comes soon after: every other look has to find something."""
 SOON = 2e-3
 """Seconds; when it comes later than that there was nothing else to do, and looking has cost nobody anything."""
 OPENING = 300e-6
@@ -69,7 +69,7 @@ class Account:
                 self.pause = SHORTEST_PAUSE
 
     def begins(self, now: float) -> bool:
-        """Whether to look now. What the last look missed was there soon after it, if it is time for another one soon."""
+        """Whether to look now. Where it is soon after a look that found nothing, that one has missed what came."""
         if now < self.resume:
             return False
         if now - self.gave_up < SOON:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,8 +17,8 @@ from actorpool import host, portable
 from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
-from actorpool.client import faults
-from actorpool.client.channel_link import ChannelLink, PoolAsker, checkout_body
+from actorpool.client import faults, standing
+from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, checkout_body
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Work
 
@@ -96,6 +97,33 @@ class AioLink(AioAsker):
 
     async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """Get a lease; as `Link.checkout`. A cancellation at any moment leaves no worker out."""
+        return await self._checkout(timeout, block, stack)
+
+    async def hire(self, timeout: float, stack: str | None = None) -> Hold:
+        """Get a lease for one call, if possible one that stays with this process; as `Link.hire`.
+
+        Tasks do not wait for each other here, as threads do: it is no less work for a loop than to ask the pool.
+        """
+        if self.link.sandbox is not None:
+            return await self._checkout(timeout, True, stack)
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout
+        hold = standing.take(self._path)
+        if hold is not None:
+            return hold
+        try:
+            return await self._checkout(timeout, True, stack, True)
+        except AtHome:
+            return await self._checkout(max(deadline - loop.time(), 0.0), True, stack)
+
+    def finish(self, hold: Hold) -> None:
+        """The one call is over, or could not be made."""
+        if hold.rested:
+            standing.keep(self._path, hold)
+        else:
+            self.checkin(hold)
+
+    async def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> Hold:
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout
@@ -103,17 +131,18 @@ class AioLink(AioAsker):
             try:
                 line = await self._line(pause, began, deadline)
                 left = max(deadline - loop.time(), 0.0) if pause else timeout
-                return await self._ask_lease(line, left, block, stack)
+                body = checkout_body(left, block, stack, self.link.sandbox, stay)
+                return await self._ask_lease(line, body, left)
             except (NotDelivered, Gone):
                 continue
             except TimedOut:
                 raise faults.checkout_timeout(self.pool, loop.time() - began) from None
         raise AssertionError
 
-    async def _ask_lease(self, line: AioLine, timeout: float, block: bool, stack: str | None) -> Hold:
-        ref, future = line.request(wire.CHECKOUT, checkout_body(timeout, block, stack, self.link.sandbox))
+    async def _ask_lease(self, line: AioLine, body: bytes, timeout: float) -> Hold:
+        ref, future = line.request(wire.CHECKOUT, body)
         try:
-            kind, body = await answered(future, timeout + faults.grace(timeout))
+            kind, answer = await answered(future, timeout + faults.grace(timeout))
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or cancelled, perhaps with the grant already here
@@ -121,8 +150,8 @@ class AioLink(AioAsker):
             line.tell(wire.CANCEL, ref)
             raise
         if kind != wire.GRANT:
-            raise wire.load_error(body)
-        lease, worker, pid, flags = wire.GRANT_BODY.unpack(body)
+            raise AtHome if kind == wire.AT_HOME else wire.load_error(answer)
+        lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
         return Hold(lease, worker, pid, self.link.checkin, line, line.pid, flags)
 
     def checkin(self, hold: Hold) -> None:
@@ -153,7 +182,7 @@ class AioLink(AioAsker):
     async def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, Any]:
         """Run work on the lease's worker; as `Link.perform`. Cancelled, it is interrupted and its lease is over."""
         payload = work.payload  # first: what cannot be sent costs no lease
-        flags = work.flags | (wire.LAST if last else 0)
+        flags = work.flags | ((wire.STAY if hold.stands else wire.LAST) if last else 0)
         if hold.check_first and not hold.used:
             flags |= wire.CHECK_FIRST
         if hold.turn:
@@ -176,8 +205,12 @@ class AioLink(AioAsker):
             self.abandon(hold)
             raise
         if answer[0] == wire.NOT_STARTED:
+            if hold.stands:
+                standing.disband(self._path)
             faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
+        if hold.stands:
+            hold.rested = time.perf_counter()
         return answer
 
     async def call(self, hold: Hold, work: Work) -> Any:
@@ -207,7 +240,7 @@ class AioLink(AioAsker):
         """Checkout, call and checkin in one; as `Link.run`."""
         deadline = asyncio.get_running_loop().time() + timeout
         _ = work.payload  # what cannot be sent fails before a worker is asked for
-        hold = await self.checkout(timeout, True, stack)
+        hold = await self.hire(timeout, stack)
         for pause in pauses():
             try:
                 answer = await self.perform(hold, work, True)
@@ -216,19 +249,23 @@ class AioLink(AioAsker):
             else:
                 break
             finally:
-                self.checkin(hold)
-            hold = await self.another(deadline, pause, error, stack)
+                self.finish(hold)
+            hold = await self.hire(await self._left(deadline, pause, error), stack)
         return self.link.value(answer)
 
-    async def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
+    async def another(self, deadline: float, pause: float, error: BaseException) -> Hold:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
+        return await self.checkout(await self._left(deadline, pause, error))
+
+    async def _left(self, deadline: float, pause: float, error: BaseException) -> float:
+        """Pause; how many seconds are left after that. Raises `error` once time is up."""
         loop = asyncio.get_running_loop()
         now = loop.time()
         if now >= deadline:
             raise error
         if pause:
             await asyncio.sleep(min(pause, deadline - now))
-        return await self.checkout(max(deadline - loop.time(), 0.0), True, stack)
+        return max(deadline - loop.time(), 0.0)
 
 
 _holders: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = weakref.WeakKeyDictionary()

@@ -32,7 +32,7 @@ def checkout_body(timeout: float, block: bool, stack: str | None, sandbox: str |
     return portable.dumps((timeout, block, stack, *extra))
 
 
-class _AtHome(Exception):
+class AtHome(Exception):
     """All workers that could be had stay with this process."""
 
 
@@ -164,7 +164,7 @@ class ChannelLink(PoolAsker, Link):
         if not standing.is_all(self.path):
             try:
                 return self._checkout(timeout, True, stack, True)
-            except _AtHome:
+            except AtHome:
                 standing.note_all(self.path)
         hold = standing.wait(self.path, min(timeout, PATIENCE))
         return hold or self._checkout(max(deadline - time.perf_counter(), 0.0), True, stack)
@@ -211,7 +211,7 @@ class ChannelLink(PoolAsker, Link):
             raise
         lines.give(line)
         if hold is None:
-            raise _AtHome if kind == wire.AT_HOME else wire.load_error(answer)
+            raise AtHome if kind == wire.AT_HOME else wire.load_error(answer)
         return hold
 
     def checkin(self, hold: Hold) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import multiprocessing
 import os
 import signal
@@ -281,6 +282,36 @@ def test_threads_share_what_stays_with_their_process(start: StartPool) -> None:
     status = pool.status()
     assert status.checkouts == status.checkins == 1200
     assert (status.workers, status.monitors, status.waiting) == (3, 0, 0)
+
+
+def test_asyncio_goes_on_without_the_pool(node: actorpool.System, start: StartPool) -> None:
+    pool = start(EchoWorker)
+
+    async def call() -> None:
+        worker = await pool.aio.run(pid_of)
+        with halted(pool_pid(node, pool.name)):
+            assert {await pool.aio.run(pid_of) for _ in range(100)} == {worker}
+        assert pool.run(pid_of) == worker  # one process, one lease
+
+    asyncio.run(call())
+    status = pool.status()
+    assert (status.checkouts, status.checkins, status.monitors) == (102, 102, 0)
+
+
+def test_tasks_that_are_cancelled_leave_no_worker_out(start: StartPool, eventually: Eventually) -> None:
+    pool = start(EchoWorker, size=3)
+
+    async def call() -> None:
+        for number in range(60):
+            tasks = [asyncio.create_task(pool.aio.run(slow, 0.001)) for _ in range(1 + number % 5)]
+            await asyncio.sleep(0.0005 * (number % 4))
+            for task in tasks[::2]:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert await pool.aio.run(pid_of)
+
+    asyncio.run(call())
+    eventually(lambda: (pool.status().monitors, pool.status().workers, pool.status().waiting) == (0, 3, 0))
 
 
 def test_a_pool_that_is_restarted_is_found_again(
