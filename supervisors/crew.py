@@ -21,9 +21,12 @@ from actorpool.workers.actor import INTERRUPT, WorkerActor
 
 
 class Hand:
-    """One worker process. `pid` is None where actors have no process of their own."""
+    """One worker process. `pid` is None where actors have no process of their own.
 
-    __slots__ = ("address", "fd", "id", "peer", "pid")
+    `called`: a call was sent. `mixed`: something was ordered after it, so what is unread need not be the call.
+    """
+
+    __slots__ = ("address", "called", "fd", "id", "mixed", "peer", "pid")
 
     def __init__(self, id: int, address: Any, pid: int | None) -> None:
         self.id = id
@@ -31,6 +34,7 @@ class Hand:
         self.pid = pid
         self.peer: Peer | None = None
         self.fd: int | None = None
+        self.called = self.mixed = False
 
 
 class Crew:
@@ -117,12 +121,21 @@ class Crew:
         hand = self._hands.get(id)
         if hand is None:
             return
+        hand.mixed = hand.called
         if hand.peer is None:
             self._actor.send(hand.address, message)
         elif hand.peer.open:
             hand.peer.send(wire.CONTROL, 0, portable.dumps(message))
         else:  # its end is closed, its death is about to be told: this order is not read by anybody
             hand.peer.refused = True
+
+    def call(self, id: int, message: Any) -> None:
+        """Send a call; `unread` can tell what became of it."""
+        hand = self._hands.get(id)
+        if hand is not None:
+            hand.called = False
+            self.tell(id, message)
+            hand.called = True
 
     def interrupt(self, id: int) -> None:
         """Break into the call that the worker runs."""
@@ -140,9 +153,9 @@ class Crew:
             self.stop(id)
 
     def unread(self, id: int) -> bool:
-        """Whether the kernel says that a dead worker has not read our last order: unread data at its end is a reset."""
+        """Whether the kernel says that a dead worker has not read its last call: unread data at its end is a reset."""
         hand = self._hands.get(id)
-        if hand is None or hand.peer is None:
+        if hand is None or hand.peer is None or hand.mixed:
             return False
         return hand.peer.refused or (
             hand.peer.open and hand.peer.sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNRESET

@@ -39,7 +39,7 @@ class Gatherings:
         self._finish(number)
 
     def ask_sessions(self, idle: Iterable[int], now: float) -> None:
-        """Ask one idle worker for the server's session count, for the next sample."""
+        """Ask one unused worker for the server's session count, for the next sample."""
         self.sessions = None
         for id in idle:
             number = next(self._numbers)

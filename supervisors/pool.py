@@ -306,7 +306,7 @@ class PoolActor(Serving):
         request = holder.request
         packed = (Parcel.of(request.fn), Parcel.of(request.args), Parcel.of(request.kwargs))
         order = protocol.RunFor(grant.lease, request.ref, *packed, grant.check_first, grant.turn)
-        self.crew.tell(grant.worker, order)
+        self.crew.call(grant.worker, order)
         if self.config.call_timeout is not None:
             self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
 

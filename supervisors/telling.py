@@ -76,7 +76,7 @@ class Telling:
         self.event("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
         self._flush(now)
         pool.carry_out(pool.core.sampled(now, self.samples.leases()))
-        pool.gatherings.ask_sessions(pool.core.fleet.idle, now)
+        pool.gatherings.ask_sessions(pool.core.unused, now)
         pool.set_timer(self._interval, "sample")
 
     def deadline(self) -> float | None:

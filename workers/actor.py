@@ -21,8 +21,9 @@ from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
 from actorpool.portable import Parcel
-from actorpool.workers.orders import ORDERS, leave
+from actorpool.workers.orders import ORDERS
 from actorpool.workers.session import Interrupted, Session, Unavailable
+from actorpool.workers.staying import Stay
 
 INTERRUPT = signal.SIGUSR2
 """The signal by which a pool interrupts a running call; Thespian leaves it free."""
@@ -44,15 +45,13 @@ class WorkerActor(Shell):
         interrupted: the pool is taking the lease back, and its message is on its way.
         observed: tell the pool of every call.
         ordered: a call that the pool is still to hear of.
-        slot: where uses under standing leases are counted; None where no lease can stand.
-        leaving: a standing lease that ends with the use that is on its way.
+        stay: its standing leases; None where none can stand.
     """
 
     orders_first = True
     """Whether what the pool has ordered goes before calls that are there at the same time."""
     session: Session | None = None
-    slot: tally.Slot | None = None
-    leaving = 0
+    stay: Stay | None = None
     _init: protocol.Init | None = None
     _lane: Lane | None = None
     pool: Peer | None = None
@@ -94,7 +93,8 @@ class WorkerActor(Shell):
             if init.directory is not None and self.can_watch:
                 path = paths.worker(init.directory, os.getpid())
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
-                self.slot = tally.inherited(init.slot)
+                slot = tally.inherited(init.slot)
+                self.stay = Stay(self, slot) if slot is not None else None
         except Exception as error:
             if init.pool is None:  # whoever embeds it waits for answers only: each call gets this one
                 self._unborn = error
@@ -103,7 +103,7 @@ class WorkerActor(Shell):
             self.exit_with("start failed")
             return
         if init.pool is not None:
-            self.send(self.parent, protocol.Started(init.worker_id, os.getpid(), self.slot is not None))
+            self.send(self.parent, protocol.Started(init.worker_id, os.getpid(), self.stay is not None))
 
     def _on_control(self, message: Any) -> bool:
         """An order of the pool, whichever way it came; False for anything else."""
@@ -182,6 +182,8 @@ class WorkerActor(Shell):
 
     def on_gone(self, peer: Peer) -> None:
         """A client closed its end; its lease is the pool's business."""
+        if self.stay is not None:
+            self.stay.gone(peer)
 
     def _on_call_frame(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
         session = self.session
@@ -190,10 +192,10 @@ class WorkerActor(Shell):
         if self.interrupted:  # the pool is taking this lease back; its message is right behind
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
-        slot = self.slot if flags & wire.STAY else None
+        stay = self.stay if flags & wire.STAY else None
         began = time.monotonic()
         try:
-            session.admit(lease, bool(flags & wire.CHECK_FIRST), began, bool(flags & wire.TURN), slot is not None)
+            session.admit(lease, bool(flags & wire.CHECK_FIRST), began, bool(flags & wire.TURN), stay is not None)
         except LeaseExpired:
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
@@ -201,35 +203,27 @@ class WorkerActor(Shell):
             peer.send(wire.NOT_STARTED, ref, _unavailable(gone.error))
             self.tell_lost(gone.error)
             return
-        if slot is not None:
-            slot.begin(began)
+        if stay is not None:
+            stay.begin(peer, lease, began)
         value, error = self.attempt(functools.partial(_run_frame, session, body))
         del body  # a long argument is not kept while its result is on the way
-        if slot is not None:
-            slot.end(time.monotonic())
+        kind, answer = wire.RESULT, b""
         if error is None:
             try:
-                peer.send(wire.RESULT, ref, portable.dumps(value))
+                answer = portable.dumps(value)
             except Exception as problem:  # the result does not pickle
                 error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         if error is not None:
-            peer.send(wire.ERROR, ref, self.packed(error))
-        del value
+            kind, answer = wire.ERROR, self.packed(error)
+        if stay is not None:
+            stay.answers(len(answer))
+        peer.send(kind, ref, answer)
+        del value, answer
         self.after_call(error, lease, bool(flags & wire.LAST))
-        if slot is not None:
-            self._rest(session, lease)
+        if stay is not None:
+            stay.answered(peer)
         if session.used - began > LONG and self.pool is not None and self.pool.open:
             self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
-
-    def _rest(self, session: Session, lease: int) -> None:
-        """A use of a standing lease is over: be pristine for the next."""
-        try:
-            if lease == self.leaving:
-                leave(self, session, lease)
-            else:
-                session.pause()
-        except Unavailable as gone:
-            self.tell_lost(gone.error)
 
     def _end(self, lease: int) -> None:
         assert self.session is not None

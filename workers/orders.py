@@ -55,24 +55,16 @@ def end(_actor: WorkerActor, session: Session, order: protocol.End) -> None:
 
 
 def recall(actor: WorkerActor, session: Session, order: protocol.Recall) -> None:
-    """Leave the caller with whom a standing lease stays; one that has just been granted has its first use before."""
-    if actor.slot is not None and actor.slot.begun < order.first:
-        actor.leaving = order.lease
-    else:
-        leave(actor, session, order.lease)
-
-
-def leave(actor: WorkerActor, session: Session, lease: int) -> None:
-    """Let no more uses of a standing lease in."""
-    try:
-        session.end(lease)
-    finally:
-        actor.tell(protocol.Recalled(actor.id, lease))
+    """Leave the caller with whom a standing lease stays."""
+    if actor.stay is not None:
+        actor.stay.recall(session, order.lease, order.first)
 
 
 def revoke(actor: WorkerActor, session: Session, order: protocol.Revoke) -> None:
     """A lease is taken back."""
     actor.interrupted = False
+    if actor.stay is not None:
+        actor.stay.revoked(order.lease)
     session.revoke(order.lease)
     actor.tell(protocol.Revoked(actor.id, order.lease))
 

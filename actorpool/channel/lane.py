@@ -61,16 +61,18 @@ class Peer(Connection):
     Attributes:
         pid: the process at the other end, as the kernel says.
         state: free for the handler's use.
+        when_sent: called once when what has no room yet is sent, or cannot be.
         open: whether the connection is still known to the lane.
     """
 
-    __slots__ = ("_lane", "pid", "state")
+    __slots__ = ("_lane", "pid", "state", "when_sent")
 
     def __init__(self, lane: Lane, sock: socket.socket, pid: int) -> None:
         super().__init__(sock, partial(lane.handler.on_frame, self), lane.max_message)
         self._lane = lane
         self.pid = pid
         self.state: Any = None
+        self.when_sent: Callable[[], None] | None = None
 
     def close(self) -> None:
         """Close our end; what was not sent yet is dropped, and the handler hears nothing more of this peer."""
@@ -79,6 +81,10 @@ class Peer(Connection):
     def _await_room(self, wanted: bool) -> None:
         if self.open:
             self._lane._epoll.modify(self.fd, select.EPOLLIN | select.EPOLLOUT if wanted else select.EPOLLIN)
+        then = self.when_sent
+        if then is not None and not wanted:
+            self.when_sent = None
+            then()
 
     def __repr__(self) -> str:
         return f"<peer pid {self.pid}{'' if self.open else ' closed'}>"

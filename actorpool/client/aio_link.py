@@ -11,7 +11,7 @@ import functools
 import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NoReturn
 
 from actorpool import host, portable
 from actorpool.channel import wire
@@ -20,7 +20,7 @@ from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults, standing
 from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, checkout_body
 from actorpool.client.link import pauses
-from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.client.work import Hold, NotStarted, Recalled, Work
 
 
 class AioAsker:
@@ -108,7 +108,7 @@ class AioLink(AioAsker):
             return await self._checkout(timeout, True, stack)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        hold = standing.take(self._path)
+        hold = standing.take(self._kept)
         if hold is not None:
             return hold
         try:
@@ -119,9 +119,14 @@ class AioLink(AioAsker):
     def finish(self, hold: Hold) -> None:
         """The one call is over, or could not be made."""
         if hold.rested:
-            standing.keep(self._path, hold)
+            standing.keep(self._kept, hold)
         else:
             self.checkin(hold)
+
+    @property
+    def _kept(self) -> str:
+        """Where the standing leases of this loop are: a worker knows them by the line that they are used by."""
+        return f"{self._path}@{id(asyncio.get_running_loop())}"
 
     async def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> Hold:
         loop = asyncio.get_running_loop()
@@ -191,6 +196,8 @@ class AioLink(AioAsker):
         try:
             answer = await self._exchange(hold, head, payload, work.timeout)
         except NotDelivered:
+            if hold.line is not None:
+                self._was_recalled(hold)
             if host.alive(hold.worker_pid):
                 self.abandon(hold)
             hold.end()
@@ -206,12 +213,18 @@ class AioLink(AioAsker):
             raise
         if answer[0] == wire.NOT_STARTED:
             if hold.stands:
-                standing.disband(self._path)
+                standing.disband(self._kept)
             faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
-        if hold.stands:
+        if hold.stands and answer[0] == wire.RESULT:
             hold.rested = time.perf_counter()
         return answer
+
+    def _was_recalled(self, hold: Hold) -> NoReturn:
+        """As `ChannelLink`: the worker has hung up on a standing lease."""
+        hold.end()
+        standing.disband(self._kept)
+        raise Recalled
 
     async def call(self, hold: Hold, work: Work) -> Any:
         """Run work on the lease's worker and return its result."""
@@ -222,14 +235,19 @@ class AioLink(AioAsker):
     ) -> tuple[int, Any]:
         path = self._endpoint.worker(hold.worker_pid)
         here = self._here()
-        line = await here.line(path)
+        known = hold.line
+        line = known or await here.line(path)
+        if not line.here():
+            raise NotDelivered(path)
         while True:
             ref, future = line.request(wire.CALL, payload, head)
             try:
-                return await answered(future, timeout)
+                answer = await answered(future, timeout)
+                hold.line = line if hold.stands else None
+                return answer
             except NotDelivered:
                 here.drop(line)
-                if ref > 1:  # perhaps to a predecessor of the same pid: once more, by a new line
+                if ref > 1 and known is None:  # perhaps to a predecessor of the same pid: once more, by a new line
                     line = await here.line(path)
                     continue
                 raise
@@ -241,9 +259,12 @@ class AioLink(AioAsker):
         deadline = asyncio.get_running_loop().time() + timeout
         _ = work.payload  # what cannot be sent fails before a worker is asked for
         hold = await self.hire(timeout, stack)
+        error: BaseException | None
         for pause in pauses():
             try:
                 answer = await self.perform(hold, work, True)
+            except Recalled:
+                error = None
             except NotStarted as refusal:
                 error = refusal.error
             else:
@@ -257,14 +278,14 @@ class AioLink(AioAsker):
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
         return await self.checkout(await self._left(deadline, pause, error))
 
-    async def _left(self, deadline: float, pause: float, error: BaseException) -> float:
-        """Pause; how many seconds are left after that. Raises `error` once time is up."""
+    async def _left(self, deadline: float, pause: float, error: BaseException | None) -> float:
+        """Pause; how many seconds are left after that. Raises `error`, if there is one, once time is up."""
         loop = asyncio.get_running_loop()
         now = loop.time()
-        if now >= deadline:
+        if now >= deadline and error is not None:
             raise error
         if pause:
-            await asyncio.sleep(min(pause, deadline - now))
+            await asyncio.sleep(max(min(pause, deadline - now), 0.0))
         return max(deadline - loop.time(), 0.0)
 
 

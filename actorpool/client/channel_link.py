@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import time
 from contextlib import suppress
-from typing import Any
+from typing import Any, NoReturn
 
 from actorpool import host, portable
 from actorpool.channel import line as lines
@@ -18,7 +18,7 @@ from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.client import faults, standing
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
-from actorpool.client.work import Hold, Work
+from actorpool.client.work import Hold, Recalled, Work
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
 PATIENCE = 2e-3
@@ -220,6 +220,8 @@ class ChannelLink(PoolAsker, Link):
             return False
         if hold.used:
             self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
+        if isinstance(hold.line, Line):
+            lines.give(hold.line)
         told = self.tell(hold, wire.CHECKIN)
         hold.end()
         return told
@@ -263,6 +265,8 @@ class ChannelLink(PoolAsker, Link):
         try:
             answer = self._exchange(hold, head, payload, deadline)
         except NotDelivered:
+            if hold.line is not None:
+                self._was_recalled(hold)
             if host.alive(hold.worker_pid):
                 self.abandon(hold)  # it lives and does not serve: the pool is to look after it
             hold.end()  # of a dead one the pool knows by itself
@@ -278,12 +282,18 @@ class ChannelLink(PoolAsker, Link):
             raise
         if answer[0] == wire.NOT_STARTED:
             if hold.stands:
-                standing.disband(self.path)  # where one was recalled, the others were
+                standing.disband(self.path)
             faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
-        if hold.stands:
+        if hold.stands and answer[0] == wire.RESULT:  # an error may be one of a call that never began
             hold.rested = time.perf_counter()
         return answer
+
+    def _was_recalled(self, hold: Hold) -> NoReturn:
+        """The worker has hung up on a standing lease: it was called back, or has died. The pool knows, or will."""
+        hold.end()
+        standing.disband(self.path)  # where one was recalled, the others were
+        raise Recalled
 
     def value(self, answer: tuple[int, bytes | memoryview]) -> Any:
         """The value in an answer; see `Link.value`."""
@@ -297,7 +307,8 @@ class ChannelLink(PoolAsker, Link):
     ) -> tuple[int, bytes | memoryview]:
         """Send the call and wait for its answer. A line that is interrupted is closed, so no stale answer can come."""
         path = self.endpoint.worker(hold.worker_pid)
-        line = lines.take(path, self.endpoint.seconds, deadline)
+        known = hold.line
+        line = known or lines.take(path, self.endpoint.seconds, deadline)
         while True:
             ref = line.new_ref()
             try:
@@ -306,12 +317,16 @@ class ChannelLink(PoolAsker, Link):
             except NotDelivered:
                 line.close()
                 lines.forget(path)
-                if ref > 1:  # it was a free line, perhaps to a predecessor of the same pid: once more, by a new one
+                if ref > 1 and known is None:  # a free line, perhaps to a predecessor of the same pid: by a new one
                     line = Line(path, spin=self.endpoint.seconds, deadline=deadline)
                     continue
                 raise
             except BaseException:
                 line.close()
+                hold.line = None
                 raise
-            lines.give(line)
+            if hold.stands:
+                hold.line = line
+            else:
+                lines.give(line)
             return answer

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from actorpool import portable
 from actorpool.channel import line, wire
 from actorpool.client.endpoint import Endpoint
-from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.client.work import Hold, NotStarted, Recalled, Work
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,
@@ -113,8 +113,7 @@ def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
     word, packed = portable.loads(body)
     if word == "expired":
         hold.end()
-        error = expired(pool, hold)
-        raise NotStarted(error) if hold.stands else error  # it was recalled: the pool has others
+        raise Recalled if hold.stands else expired(pool, hold)
     raise not_started(hold, unavailable(pool, None if packed is None else wire.load_error(packed)))
 
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.client.work import Hold, NotStarted, Recalled, Work
 
 _OWN_CODE = os.path.dirname(__file__)
 _PAUSES = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
@@ -71,6 +71,7 @@ class Link(ABC):
             last: the lease ends with this call, or this use of it; `finish` then only tells the pool.
 
         Raises:
+            Recalled: it was not run, and the lease, a standing one, is over.
             NotStarted: it was not run; the lease may be over (`hold.open`), or is still to be checked in.
             CallTimeout, WorkerDied, LeaseExpired: the lease is over.
         """
@@ -104,9 +105,12 @@ class Link(ABC):
         deadline = time.perf_counter() + timeout
         _ = work.payload  # what cannot be sent fails before a worker is asked for
         hold = self.hire(timeout, stack)
+        error: BaseException | None
         for pause in pauses():
             try:
                 answer = self.perform(hold, work, True)
+            except Recalled:
+                error = None
             except NotStarted as refusal:
                 error = refusal.error
             else:
@@ -124,11 +128,11 @@ class Link(ABC):
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
         return self.checkout(self._left(deadline, pause, error))
 
-    def _left(self, deadline: float, pause: float, error: BaseException) -> float:
-        """Pause; how many seconds are left after that. Raises `error` once time is up."""
+    def _left(self, deadline: float, pause: float, error: BaseException | None) -> float:
+        """Pause; how many seconds are left after that. Raises `error`, if there is one, once time is up."""
         now = time.perf_counter()
-        if now >= deadline:
+        if now >= deadline and error is not None:
             raise error
         if pause:
-            time.sleep(min(pause, deadline - now))
+            time.sleep(max(min(pause, deadline - now), 0.0))
         return max(deadline - time.perf_counter(), 0.0)

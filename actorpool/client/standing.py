@@ -75,7 +75,25 @@ _homes: dict[str, _Home] = {}
 
 
 def _home(path: str) -> _Home:
-    return _homes.get(path) or _homes.setdefault(path, _Home())
+    home = _homes.get(path)
+    if home is None:
+        _clear_out()
+        home = _homes.setdefault(path, _Home())
+    return home
+
+
+def _clear_out() -> None:
+    """Give back what is kept of pools that are not used any more, and may not even exist: it has descriptors."""
+    for path, home in list(_homes.items()):
+        newest = max((hold.rested for hold in list(home.kept)), default=0.0)
+        if not home.line and time.perf_counter() - newest > FRESH:
+            _homes.pop(path, None)
+            _give_back(home)
+
+
+def _give_back(home: _Home) -> None:
+    while (hold := home.take()) is not None:
+        hold.give_back()
 
 
 def take(path: str) -> Hold | None:
@@ -141,8 +159,8 @@ def is_all(path: str) -> bool:
 def give_all(path: str) -> None:
     """Give back to the pool what is kept of it."""
     home = _homes.get(path)
-    while home is not None and (hold := home.take()) is not None:
-        hold.give_back()
+    if home is not None:
+        _give_back(home)
 
 
 def disband(path: str) -> None:

@@ -77,9 +77,10 @@ class Hold:
         promised: the name of the pool whose lease a user has it as; he is told when it is dropped.
         stands: it may be kept and used again (see `client.standing`).
         rested: when its last use ended, `time.perf_counter()`; 0.0 while it is in use.
+        line: the line to the worker by which it was used; the worker closes it when the lease is recalled.
     """
 
-    __slots__ = ("__weakref__", "_give_back", "check_first", "generation", "home", "lease", "open", "pool_pid",
+    __slots__ = ("__weakref__", "_give_back", "check_first", "generation", "home", "lease", "line", "open", "pool_pid",
                  "promised", "rested", "stands", "turn", "used", "worker_id", "worker_pid")  # fmt: skip
 
     def __init__(
@@ -105,6 +106,7 @@ class Hold:
         self.used = False
         self.promised = ""
         self.rested = 0.0
+        self.line: Any = None
         self._give_back = give_back
         self.open = True
 
@@ -115,7 +117,7 @@ class Hold:
     def end(self) -> None:
         """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""
         self.open = False
-        self.home = None
+        self.home = self.line = None
 
     @property
     def ours(self) -> bool:
@@ -132,6 +134,10 @@ class Hold:
         if self.promised and given_back:
             text = f"lease {self.lease} of pool {self.promised!r} was dropped while open, and is checked in now"
             warnings.warn(f"{text}: use `with pool.checkout() as lease:`", ResourceWarning, source=self, stacklevel=2)
+
+
+class Recalled(Exception):
+    """The worker has left a standing lease before the call: nothing was run, and the pool is to say what comes next."""
 
 
 class NotStarted(Exception):

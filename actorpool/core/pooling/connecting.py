@@ -187,6 +187,8 @@ class Connecting(Workforce):
         worker = self.fleet.workers.get(id)
         if worker is None or worker.state in (STARTING, OPENING, DOWN, STOPPING):
             return
+        if worker.broken and worker.state is LEASED:  # known already: the next use has met it too
+            return
         self._emit("worker.connect_error", metadata={"worker": id, "error": name_of(error)})
         self._circuit_failure(now, error)
         self.loss = error

@@ -14,7 +14,6 @@ from actorpool.core.effects import AtHome, Ended, Granted, Refused, Revoke
 from actorpool.core.pooling.fleet import DOWN, LEASED, REVOKING
 from actorpool.core.pooling.ledger import Lease
 from actorpool.core.pooling.limits import Limits
-from actorpool.core.pooling.staying import RETURN
 from actorpool.core.pooling.waiting import Waiter
 from actorpool.core.pooling.workforce import DIED
 from actorpool.errors import (
@@ -80,12 +79,25 @@ class Leasing(Limits):
         self._want(waiter, now)
         hurried = not waiter.block or waiter.deadline <= now
         if hurried and self.serving and len(self.queue) < len(self.returning):
-            waiter.deadline = now + RETURN  # an idle worker is his, as soon as it is back
+            waiter.hurried = True  # an idle worker is his, as soon as it is back
+            waiter.deadline = max(waiter.deadline, now + self._return_limit)
         elif (refusal := self._no_waiting(waiter.deadline - now, waiter.block, now)) is not None:
             self._refuse(waiter, refusal)
             return
         self.queue.push(waiter)
         self._fill(now)
+
+    def _judge_hurried(self, now: float) -> None:
+        """Fewer come back than were counted on: decide anew about those who would not have waited otherwise."""
+        for place, waiter in enumerate(list(self.queue)):
+            if waiter.hurried and place >= len(self.returning):
+                waiter.hurried = False
+                self.queue.remove(waiter.ref)
+                refusal = self._no_waiting(0.0 if waiter.block else 1.0, waiter.block, now)
+                if refusal is not None:
+                    self._refuse(waiter, refusal)
+                else:
+                    self.queue.push(waiter)
 
     def _refusal(self, now: float) -> Exception | None:
         """Why nobody is let in at all."""

@@ -237,6 +237,11 @@ class Ledger(Decider):
     # -- standing leases ------------------------------------------------------------------------------------
 
     @property
+    def unused(self) -> list[int]:
+        """The workers that nobody uses now."""
+        return [*self.fleet.idle, *(lease.worker.id for lease in self.standing.values() if lease.rests)]
+
+    @property
     def _resting(self) -> int:
         """How many leases stay with a caller who does not use them now."""
         return sum(lease.rests for lease in self.standing.values())

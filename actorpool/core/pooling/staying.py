@@ -28,7 +28,7 @@ from actorpool.core.pooling.waiting import Waiter
 REST = 1.0
 """Seconds that a worker may stay with a caller who does not use it."""
 RETURN = 0.05
-"""Seconds within which a worker that nobody uses comes back; one that does not has been used once more."""
+"""Seconds after which it is looked whether a recalled worker that nobody used has been used once more instead."""
 CROWDED = 0.1
 """Seconds without new standing leases once somebody found no idle worker: the next one would have to recall them."""
 
@@ -82,17 +82,40 @@ class Staying(Sandboxes):
         standing.recalled = True
         if standing.rests:
             self.returning.add(lease.id)
-            self.agenda.at(now + RETURN, (self._overstays, lease.id, None))
+        self.agenda.at(now + RETURN, (self._still_out, lease.id, now))
         self._do(Recall(lease.worker.id, lease.id, standing.first))
 
     def _orphan(self, lease: Lease, now: float) -> None:
         """Its caller is gone, and was not using it: no reclaim, unless its last call was on its way to the worker."""
+        assert lease.standing is not None
+        lease.standing.orphaned = True
         self._recall(lease, now)
-        self.agenda.at(now + RETURN, (self._still_out, lease.id, None))
+        self.agenda.at(now + RETURN, (self._still_out, lease.id, now))
 
-    def _still_out(self, id: int, _since: None, now: float) -> None:
-        if id in self.standing:
-            self._reclaimed(self.standing[id], now, "caller died")
+    @property
+    def _return_limit(self) -> float:
+        """Seconds that an unused worker may take to come back: as long as a caller waits, or an order may take."""
+        return max(self.config.checkout_timeout, self.config.kill_after)
+
+    def _still_out(self, id: int, since: float, now: float) -> None:
+        """Look after a recalled worker, less and less often: it is in use, or it tidies up, or it hangs."""
+        lease = self.standing.get(id)
+        if lease is None or lease.standing is None:
+            return
+        uses = lease.standing.tally.read()
+        if not lease.rests:
+            if lease.standing.orphaned:
+                self._reclaimed(lease, now, "caller died")
+                return
+            if id in self.returning:
+                self.returning.discard(id)
+                self._fill(now)
+                self._judge_hurried(now)
+        elif now - max(since, uses.until) >= self._return_limit:
+            self._take_back(lease, now, "recalled")
+            return
+        wait = min(max(now - since, RETURN), self._return_limit)
+        self.agenda.at(now + wait, (self._still_out, id, since))
 
     def _recall_all(self, now: float) -> None:
         """Have every worker where it can be seen."""
@@ -162,12 +185,6 @@ class Staying(Sandboxes):
         self._available(stood.worker, now, stood.standing.tally.read().until)
         self._check_drained()
 
-    def _overstays(self, id: int, _since: None, now: float) -> None:
-        """It was used once more, and that takes its time: whoever counts on it needs another worker."""
-        if id in self.returning:
-            self.returning.discard(id)
-            self._fill(now)
-
     def _look_after_standing(self, _key: None, _since: None, now: float) -> None:
         """Recall what was not used since the last look."""
         for lease in list(self.standing.values()):
@@ -194,4 +211,7 @@ class Staying(Sandboxes):
         raise NotImplementedError
 
     def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
+        raise NotImplementedError
+
+    def _judge_hurried(self, now: float) -> None:
         raise NotImplementedError

@@ -40,16 +40,17 @@ class Standing:
     Attributes:
         first: how many uses have begun in all once the first of this lease has. The grant has counted that one.
         recalled: its worker is to come back.
+        orphaned: its holder is gone.
     """
 
-    __slots__ = ("_begun", "_ended", "_seen", "first", "recalled", "tally")
+    __slots__ = ("_begun", "_ended", "_seen", "first", "orphaned", "recalled", "tally")
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
         uses = tally.read()
         self.first = self._begun = self._seen = uses.begun + 1
         self._ended = uses.ended
-        self.recalled = False
+        self.recalled = self.orphaned = False
 
     @property
     def rests(self) -> bool:

@@ -33,6 +33,7 @@ class Waiter:
         block: whether it may wait at all; kept for whoever puts it back.
         stack: where it was asked for, when leaks are traced.
         stay: the worker may stay with the caller.
+        hurried: it waits for nothing but a worker that is idle and on its way back.
     """
 
     ref: Any
@@ -42,6 +43,7 @@ class Waiter:
     block: bool = True
     stack: Any = None
     stay: bool = False
+    hurried: bool = False
 
 
 Shed = list[tuple[Waiter, float]]

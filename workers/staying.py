@@ -1,0 +1,112 @@
+"""A standing lease as its worker sees it: what is counted of it, by which lines it is used, and how it ends.
+
+A use lasts until its answer has left for its caller, however long that takes: a worker that is called away before that
+would take the answer along. When the lease ends, the lines by which it was used are closed. So whoever comes too late
+hears it from the kernel, at once and whatever this worker does by then: his call was not read, and another may take it.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from actorpool import protocol
+from actorpool.channel.lane import Peer
+from actorpool.channel.tally import Slot
+from actorpool.workers.session import Session, Unavailable
+
+if TYPE_CHECKING:
+    from actorpool.workers.actor import WorkerActor
+
+LONG = 65536
+"""Bytes; an answer up to this leaves in one piece, so its use may be counted as ended before it is sent."""
+
+
+class Stay:
+    """The standing leases of one worker, one after the other. Runs in the worker's process.
+
+    Args:
+        actor: the worker's actor.
+        slot: where uses are counted.
+    """
+
+    def __init__(self, actor: WorkerActor, slot: Slot) -> None:
+        self._actor = actor
+        self._slot = slot
+        self._lease = 0
+        self._peers: set[Peer] = set()
+        self._leaving = 0  # the lease that ends with the use that is on its way
+        self._using: Peer | None = None  # who is still to get the answer of a use
+        self._counted = True  # the use that is on its way is counted as ended
+
+    def begin(self, peer: Peer, lease: int, now: float) -> None:
+        """A use begins."""
+        if lease != self._lease:
+            self._lease, self._peers = lease, set()
+        self._peers.add(peer)
+        self._using, self._counted = peer, False
+        self._slot.begin(now)
+
+    def answers(self, size: int) -> None:
+        """The answer, of so many bytes, is about to be sent."""
+        if size <= LONG:
+            self._count()
+
+    def answered(self, peer: Peer) -> None:
+        """The answer was sent, or a part of it."""
+        if peer.unsent:
+            peer.when_sent = self._over
+        else:
+            self._over()
+
+    def gone(self, peer: Peer) -> None:
+        """A caller has closed its end, and wants no answer any more."""
+        self._peers.discard(peer)
+        if peer is self._using:
+            self._over()
+
+    def recall(self, session: Session, lease: int, first: int) -> None:
+        """Leave the caller, after what is on its way; the first use of a lease that was just granted is."""
+        if self._slot.begun < first or self._using is not None:
+            self._leaving = lease
+        else:
+            self._leave(session, lease)
+
+    def revoked(self, lease: int) -> None:
+        """The lease was taken back."""
+        self._using = None
+        self._count()
+        self._hang_up(lease)
+
+    def _count(self) -> None:
+        if not self._counted:
+            self._counted = True
+            self._slot.end(time.monotonic())
+
+    def _over(self) -> None:
+        """A use is over: be pristine for the next, or leave."""
+        session = self._actor.session
+        self._using = None
+        self._count()
+        if session is None:
+            return
+        try:
+            if self._leaving == self._lease:
+                self._leave(session, self._lease)
+            else:
+                session.pause()
+        except Unavailable as gone:
+            self._actor.tell_lost(gone.error)
+
+    def _leave(self, session: Session, lease: int) -> None:
+        self._hang_up(lease)
+        try:
+            session.end(lease)
+        finally:
+            self._actor.tell(protocol.Recalled(self._actor.id, lease))
+
+    def _hang_up(self, lease: int) -> None:
+        if lease == self._lease:
+            for peer in self._peers:
+                peer.close()
+            self._peers = set()
