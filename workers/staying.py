@@ -108,5 +108,8 @@ class Stay:
     def _hang_up(self, lease: int) -> None:
         if lease == self._lease:
             for peer in self._peers:
-                peer.close()
+                if peer.unsent:  # an answer whose lease was taken back is its caller's all the same
+                    peer.when_sent = peer.close
+                else:
+                    peer.close()
             self._peers = set()

@@ -16,7 +16,7 @@ from collections import OrderedDict
 from functools import partial
 from typing import Any
 
-from actorpool.channel import wire
+from actorpool.channel import paths, wire
 from actorpool.channel.connection import Connection, credentials
 from actorpool.channel.line import ABSENT, MAX_PATHS, Gone, NotDelivered, TimedOut
 
@@ -169,7 +169,7 @@ class LoopLines:
         if len(self._open) <= MAX_PATHS:
             return
         for path, line in list(self._open.items()):
-            if not line.open or (not line.waiting and path.endswith(".w")):  # a pool's line keeps its leases alive
+            if not line.open or (not line.waiting and paths.is_worker(path)):  # a pool's line keeps its leases alive
                 line.close()
                 del self._open[path]
                 return

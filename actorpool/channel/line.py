@@ -19,12 +19,12 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from actorpool.channel import wire
+from actorpool.channel import paths, wire
 from actorpool.channel.connection import HEAD, JOIN, RECEIVE, credentials
 from actorpool.channel.spin import SPIN, look
 
 MAX_PATHS = 128
-"""Free lines are kept to so many sockets, the ones known longest go first: a descriptor each, here and there."""
+"""Free lines are kept to so many sockets: a descriptor each, here and there."""
 MAX_FREE = 64
 """Free lines kept to one socket; more only when so many threads call at once."""
 
@@ -295,10 +295,19 @@ def give(line: Line) -> None:
     if free is None:
         free = _free.setdefault(line.path, [])
         if len(_free) > MAX_PATHS:
-            with suppress(StopIteration, RuntimeError):  # another thread was quicker
-                _free.pop(next(iter(_free)), None)
+            _drop_one()
     if len(free) < MAX_FREE:
         free.append(line)
+
+
+def _drop_one() -> None:
+    """Make room: of the workers' sockets the one known longest goes, whose process is probably gone.
+
+    One to a pool goes only if there is no other: leases may have been got by the lines that are closed with it.
+    """
+    known = list(_free)
+    oldest = next(filter(paths.is_worker, known), known[0]) if known else None  # a thread may have forgotten them all
+    _free.pop(oldest, None)  # type: ignore[arg-type]
 
 
 def forget(prefix: str) -> None:

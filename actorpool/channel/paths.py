@@ -7,6 +7,7 @@ import hashlib
 LONGEST_NAME = 40
 """Letters of a pool's name that go into a file name as they are: a socket's path has at most 107 bytes in all."""
 _KEPT = 24
+_WORKER = ".w"
 
 
 def manager(directory: str) -> str:
@@ -23,4 +24,9 @@ def pool(directory: str, name: str) -> str:
 
 def worker(directory: str, pid: int) -> str:
     """A worker's socket: no two processes have one pid."""
-    return f"{directory}/{pid}.w"
+    return f"{directory}/{pid}{_WORKER}"
+
+
+def is_worker(path: str) -> bool:
+    """Whether it is a worker's: there are more and more of them as processes come and go."""
+    return path.endswith(_WORKER)

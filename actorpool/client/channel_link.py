@@ -220,9 +220,9 @@ class ChannelLink(PoolAsker, Link):
             return False
         if hold.used:
             self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
-        if isinstance(hold.line, Line):
-            lines.give(hold.line)
         told = self.tell(hold, wire.CHECKIN)
+        if told and isinstance(hold.line, Line):
+            lines.give(hold.line)
         hold.end()
         return told
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import pytest
 
 from actorpool.channel import line as lines
-from actorpool.channel import wire
+from actorpool.channel import paths, wire
 from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 
 
@@ -251,3 +251,19 @@ def test_signals_that_raise_nothing_do_not_stretch_the_wait(server: socket.socke
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
         peer.close()
+
+
+def test_a_pools_line_is_kept_when_there_are_too_many_to_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "MAX_PATHS", 3)
+    top = os.environ["ACTORPOOL_RUNTIME_DIR"]
+    lines.forget(top)
+    names = [paths.pool(top, "kept"), *(paths.worker(top, pid) for pid in range(5))]
+    listeners = [socket.socket(socket.AF_UNIX) for _ in names]
+    for name, listener in zip(names, listeners, strict=True):
+        listener.bind(name)
+        listener.listen()
+        lines.give(lines.take(name))
+    assert list(lines._free) == [names[0], *names[-2:]], "the workers known longest went"
+    for name, listener in zip(names, listeners, strict=True):
+        listener.close()
+        os.unlink(name)

@@ -137,6 +137,19 @@ def test_a_system_that_has_ended_is_forgotten(pool: Pool) -> None:
     assert pool.back == []
 
 
+def test_what_is_kept_of_a_pool_that_is_not_used_any_more_goes_when_another_one_is(pool: Pool) -> None:
+    standing.keep(pool.path, pool.hold(1, rested=1.0))
+    other = Pool()
+    standing.keep(other.path, other.hold(2))
+    assert pool.back == [1]
+    assert pool.path not in standing._homes
+    third = Pool()
+    standing.keep(third.path, third.hold(3))
+    assert other.back == []
+    for made in (other, third):
+        standing.forget(made.path)
+
+
 def test_many_threads_lose_none_and_share_none(pool: Pool) -> None:
     holds = [pool.hold(lease) for lease in range(3)]
     for hold in holds:

@@ -379,6 +379,34 @@ def test_a_use_that_takes_too_long_is_interrupted():
     assert kit.events["call.timeout"] == 1
 
 
+def test_a_loss_that_two_uses_meet_counts_once():
+    kit, (lease,) = staying(breaker=Breaker(failures=2, window=10.0, reset_after=60.0))
+    kit.obliging = False
+    kit.lose(lease.worker)
+    kit.lose(lease.worker)
+    assert kit.events["breaker.opened"] == 0
+
+
+def test_a_worker_that_hangs_while_nobody_uses_it_is_taken_back():
+    kit, (lease,) = staying(checkout_timeout=1.0, kill_after=0.5)
+    kit.processes[lease.worker].deaf = True
+    kit.checkout("other")
+    kit.later(1.5)
+    assert kit.ordered(fx.Revoke) == [lease.worker]
+    kit.later(1.0)
+    assert kit.ordered(fx.Kill) == [lease.worker]
+
+
+def test_one_that_runs_something_long_is_not():
+    kit, (lease,) = staying(checkout_timeout=1.0, kill_after=0.5)
+    kit.use(lease)
+    kit.checkout("other", timeout=600.0)
+    kit.later(500.0)
+    assert kit.ordered(fx.Revoke) == []
+    kit.end_use(lease)
+    assert not kit.waiting()
+
+
 def test_a_lost_connection_brings_all_back():
     kit, leases = staying(2)
     kit.lose(leases[0].worker, AWAY)

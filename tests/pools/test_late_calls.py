@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import struct
 import threading
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,3 +55,25 @@ def reset_once(listener: socket.socket) -> None:
     listener.close()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
+
+
+def note_and_die(_: Any, log: str, seconds: float) -> None:
+    with open(log, "a") as notes:
+        notes.write("run ")
+    time.sleep(seconds)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_call_that_has_begun_is_not_run_again_though_a_later_order_is_unread(
+    node: actorpool.System, start: StartPool, tmp_path: Path, eventually: Callable[..., Any]
+) -> None:
+    pool = start(EchoWorker)
+    log = tmp_path / "log"
+    log.touch()
+    order = threading.Timer(0.2, pool.clear_cache)
+    order.start()
+    request = actorpool.WithConnection(pool.name, note_and_die, (str(log), 0.6))
+    with pytest.raises(actorpool.WorkerDied):
+        node.actor_system.ask(node.manager, request, 10).unwrap()
+    order.join()
+    assert log.read_text() == "run "

@@ -47,6 +47,13 @@ def processes(target: Callable[..., Any], *arguments: tuple[Any, ...]) -> list[A
     return [process.exitcode for process in started]
 
 
+def _call_in_child(pool: actorpool.Pool) -> None:
+    try:
+        assert pool.run(pid_of)
+    except CheckoutTimeout:
+        os._exit(2)
+
+
 def pool_pid(node: actorpool.System, name: str) -> int:
     """The process of the pool's actor."""
 
@@ -209,16 +216,162 @@ def test_a_killed_callers_worker_is_back(
     assert pool.status().reclaimed == reclaimed
 
 
-def _call_in_child(pool: actorpool.Pool) -> None:
-    assert pool.run(pid_of)
-
-
 def test_a_forked_child_leaves_its_parents_worker_alone(start: StartPool) -> None:
     pool = start(EchoWorker, size=2)
     worker = pool.run(pid_of)
     assert processes(_call_in_child, (pool,)) == [0]
     assert pool.run(pid_of) == worker
     assert pool.status().checkouts == 3
+
+
+# -- what a use is, and what becomes of a caller who comes too late ----------------------------------------------
+
+
+def big(_: Any, size: int) -> bytes:
+    return bytes(size)
+
+
+def _call_for(pool: actorpool.Pool, seconds: float, ready: Any) -> None:
+    """Take whatever worker there is, and keep it busy."""
+    with pool.checkout() as lease:
+        ready.set()
+        lease.run(slow, seconds)
+
+
+def busy_elsewhere(pool: actorpool.Pool, seconds: float) -> Any:
+    """Another process that has a worker, and uses it for that long."""
+    ready = FORK.Event()
+    caller = FORK.Process(target=_call_for, args=(pool, seconds, ready))
+    caller.start()
+    assert ready.wait(10)
+    return caller
+
+
+def test_a_large_result_is_its_callers_before_anybody_else_has_the_worker(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    sizes: list[int] = []
+    thread = threading.Thread(target=lambda: sizes.append(len(pool.run(big, 60_000_000, call_timeout=20))))
+    thread.start()
+    others = [busy_elsewhere(pool, 0.01) for _ in range(3)]
+    thread.join(30)
+    assert sizes == [60_000_000]
+    for other in others:
+        other.join(10)
+        assert other.exitcode == 0
+
+
+def test_a_worker_that_is_replaced_has_given_its_result_before(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    for _ in range(3):
+        pool.run(pid_of)
+        sizes: list[int] = []
+        thread = threading.Thread(target=lambda sizes=sizes: sizes.append(len(pool.run(big, 30_000_000))))
+        thread.start()
+        pool.recycle(timeout=10, restart=True)
+        thread.join(10)
+        assert sizes == [30_000_000]
+
+
+def test_a_late_call_does_not_wait_for_somebody_elses(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    mine = pool.run(pid_of)
+    other = busy_elsewhere(pool, 3.0)
+    pool.resize(2)
+    began = time.perf_counter()
+    assert pool.run(pid_of, checkout_timeout=2.0) != mine
+    assert time.perf_counter() - began < 2.0
+    other.join()
+
+
+def test_a_late_call_waits_no_longer_than_it_may(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    pool.run(pid_of)
+    other = busy_elsewhere(pool, 1.5)
+    began = time.perf_counter()
+    with pytest.raises(CheckoutTimeout):
+        pool.run(pid_of, checkout_timeout=0.2)
+    assert time.perf_counter() - began < 1.0
+    other.join()
+
+
+def test_a_late_call_of_a_task_does_not_wait_for_somebody_elses(start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+
+    async def call() -> None:
+        await pool.aio.run(pid_of)
+        other = busy_elsewhere(pool, 1.5)
+        with pytest.raises(CheckoutTimeout):
+            await pool.aio.run(pid_of, checkout_timeout=0.2)
+        other.join()
+
+    began = time.perf_counter()
+    asyncio.run(call())
+    assert time.perf_counter() - began < 5.0
+
+
+def test_a_recalled_caller_is_served_without_a_word(start: StartPool) -> None:
+    pool = start(EchoWorker)
+    for size in (3, 2, 3):
+        pool.run(pid_of)
+        pool.resize(size)
+        assert pool.run(pid_of, checkout_timeout=1.0)
+
+
+def test_a_first_call_that_is_refused_keeps_no_worker() -> None:
+    with actorpool.start(max_message=100_000, log_level="CRITICAL") as system:
+        pool = system.start_pool("db", worker=EchoWorker, size=1, max_overflow=0)
+        with pytest.raises(actorpool.errors.MessageTooBig):
+            pool.call("echo", b"x" * 200_000)
+        assert processes(call_often, (pool, 1)) == [0]
+        pool.drain(2)
+        assert pool.status().reclaimed == 0
+
+
+def test_a_worker_that_hangs_between_two_uses_is_replaced(start: StartPool, eventually: Eventually) -> None:
+    pool = start(EchoWorker, size=1, checkout_timeout=0.5, kill_after=0.3)
+    worker = pool.run(pid_of)
+    os.kill(worker, signal.SIGSTOP)
+    eventually(lambda: processes(_call_in_child, (pool,)) == [0], timeout=20)
+    assert pool.status().restarts == 1
+
+
+class Tidy(EchoWorker):
+    """Takes its time to be pristine again."""
+
+    def reset(self) -> None:
+        """Longer than a recalled worker usually takes."""
+        time.sleep(0.15)
+
+
+def test_a_caller_whose_worker_still_tidies_up_when_it_ends_is_no_reclaim(
+    start: StartPool, eventually: Eventually
+) -> None:
+    pool = start(Tidy, size=1, on_caller_death="restart")
+    for _ in range(3):
+        assert processes(_call_in_child, (pool,)) == [0]
+    eventually(lambda: pool.status().workers == 1)
+    status = pool.status()
+    assert (status.reclaimed, status.restarts) == (0, 0)
+
+
+@pytest.mark.parametrize("impatient", [{"timeout": 0.0}, {"block": False}], ids=["timeout", "block"])
+def test_a_worker_that_still_tidies_up_is_idle(start: StartPool, impatient: dict[str, Any]) -> None:
+    pool = start(Tidy, size=1)
+    pool.run(pid_of)
+    assert processes(_checkout_in_child, (pool, impatient)) == [0]
+
+
+def _checkout_in_child(pool: actorpool.Pool, options: dict[str, Any]) -> None:
+    pool.checkout(**options).checkin()
+
+
+def test_what_was_used_and_given_back_is_disconnected_when_idle(start: StartPool, eventually: Eventually) -> None:
+    pool = start(EchoWorker, size=1, idle_timeout=0.2)
+    pool.run(pid_of)
+    pool.checkout().checkin()
+    eventually(lambda: pool.workers()[0].connected_at is None)
+    assert pool.run(pid_of)
 
 
 def test_a_suspended_pool_serves_nobody_who_kept_a_worker(start: StartPool) -> None:

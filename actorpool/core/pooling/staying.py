@@ -102,7 +102,7 @@ class Staying(Sandboxes):
         lease = self.standing.get(id)
         if lease is None or lease.standing is None:
             return
-        uses = lease.standing.tally.read()
+        wait = max(now - since, RETURN)
         if not lease.rests:
             if lease.standing.orphaned:
                 self._reclaimed(lease, now, "caller died")
@@ -111,11 +111,13 @@ class Staying(Sandboxes):
                 self.returning.discard(id)
                 self._fill(now)
                 self._judge_hurried(now)
-        elif now - max(since, uses.until) >= self._return_limit:
-            self._take_back(lease, now, "recalled")
-            return
-        wait = min(max(now - since, RETURN), self._return_limit)
-        self.agenda.at(now + wait, (self._still_out, id, since))
+        else:
+            left = max(since, lease.standing.tally.read().until) + self._return_limit - now
+            if left < 1e-3:
+                self._take_back(lease, now, "recalled")
+                return
+            wait = min(wait, left)
+        self.agenda.at(now + min(wait, self._return_limit), (self._still_out, id, since))
 
     def _recall_all(self, now: float) -> None:
         """Have every worker where it can be seen."""
