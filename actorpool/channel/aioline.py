@@ -13,6 +13,7 @@ import os
 import socket
 import weakref
 from collections import OrderedDict
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -93,6 +94,11 @@ class AioLine(Connection):
             else:
                 loop.remove_writer(self.fd)
 
+    def hang_up(self) -> None:
+        """End it from any thread: its loop closes it."""
+        with suppress(OSError):  # it has ended already
+            self.sock.shutdown(socket.SHUT_RDWR)
+
     def close(self) -> None:
         """Close our end. Of the requests under way only the last can be known not to have been read."""
         loop = self._loop()
@@ -122,6 +128,7 @@ class LoopLines:
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, AioLine] = OrderedDict()
+        self._own: weakref.WeakSet[AioLine] = weakref.WeakSet()
 
     async def line(self, path: str, deadline: float | None = None) -> AioLine:
         """The line to `path`, connected if need be.
@@ -138,10 +145,21 @@ class LoopLines:
         known = self._open.get(path)
         if known is not None and known.open:
             return known
+        line = self._open[path] = await self._connected(path, deadline)
+        self._trim()
+        return line
+
+    async def own(self, path: str) -> AioLine:
+        """A line of the asker's alone, who hangs up when it is done; raises as `line`."""
+        line = await self._connected(path, None)
+        self._own.add(line)
+        return line
+
+    async def _connected(self, path: str, deadline: float | None) -> AioLine:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                line = self._open[path] = AioLine(loop, path)
+                return AioLine(loop, path)
             except BlockingIOError:
                 if deadline is not None and loop.time() > deadline:
                     raise TimedOut from None
@@ -150,9 +168,6 @@ class LoopLines:
                 if error.errno in ABSENT:
                     raise NotDelivered(path) from error
                 raise
-            else:
-                self._trim()
-                return line
 
     def known(self, path: str) -> AioLine | None:
         """The open line to `path`, if there is one."""
@@ -176,7 +191,7 @@ class LoopLines:
 
     def close(self) -> None:
         """Close them all: the loop has ended, and with it the leases that its tasks held."""
-        for line in self._open.values():
+        for line in [*self._open.values(), *self._own]:
             line.close()
         self._open.clear()
 

@@ -231,6 +231,8 @@ class Line:
         """Close our end: leases that were got by this line end."""
         self.sock.close()
 
+    hang_up = close
+
     def __del__(self) -> None:
         with suppress(AttributeError):  # there never was a socket: out of descriptors
             self.sock.close()

@@ -196,14 +196,12 @@ class AioLink(AioAsker):
         try:
             answer = await self._exchange(hold, head, payload, work.timeout)
         except NotDelivered:
-            if hold.line is not None:
-                self._was_recalled(hold)
             if host.alive(hold.worker_pid):
                 self.abandon(hold)
             hold.end()
             raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None
         except Gone:
-            hold.end()
+            self._lost(hold)
             raise faults.worker_died(self.pool, hold, work) from None
         except TimedOut:
             self.abandon(hold)
@@ -219,6 +217,12 @@ class AioLink(AioAsker):
         if hold.stands and answer[0] == wire.RESULT:
             hold.rested = time.perf_counter()
         return answer
+
+    def _lost(self, hold: Hold) -> None:
+        """As `ChannelLink`: the worker has ended in a call."""
+        if hold.stands:
+            self.checkin(hold)
+        hold.end()
 
     def _was_recalled(self, hold: Hold) -> NoReturn:
         """As `ChannelLink`: the worker has hung up on a standing lease."""
@@ -236,18 +240,20 @@ class AioLink(AioAsker):
         path = self._endpoint.worker(hold.worker_pid)
         here = self._here()
         known = hold.line
-        line = known or await here.line(path)
-        if not line.here():
-            raise NotDelivered(path)
+        line = known or await (here.own(path) if hold.stands else here.line(path))
+        if hold.stands:
+            hold.line = line  # whatever ends the lease from now on hangs up
         while True:
+            if known is not None and not line.here():
+                self._was_recalled(hold)
             ref, future = line.request(wire.CALL, payload, head)
             try:
-                answer = await answered(future, timeout)
-                hold.line = line if hold.stands else None
-                return answer
+                return await answered(future, timeout)
             except NotDelivered:
                 here.drop(line)
-                if ref > 1 and known is None:  # perhaps to a predecessor of the same pid: once more, by a new line
+                if known is not None:
+                    self._was_recalled(hold)
+                if ref > 1:  # perhaps to a predecessor of the same pid: once more, by a new line
                     line = await here.line(path)
                     continue
                 raise

@@ -223,6 +223,7 @@ class ChannelLink(PoolAsker, Link):
         told = self.tell(hold, wire.CHECKIN)
         if told and isinstance(hold.line, Line):
             lines.give(hold.line)
+            hold.line = None
         hold.end()
         return told
 
@@ -265,14 +266,12 @@ class ChannelLink(PoolAsker, Link):
         try:
             answer = self._exchange(hold, head, payload, deadline)
         except NotDelivered:
-            if hold.line is not None:
-                self._was_recalled(hold)
             if host.alive(hold.worker_pid):
                 self.abandon(hold)  # it lives and does not serve: the pool is to look after it
             hold.end()  # of a dead one the pool knows by itself
             raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None
         except Gone:
-            hold.end()
+            self._lost(hold)
             raise faults.worker_died(self.pool, hold, work) from None
         except TimedOut:
             self.abandon(hold)
@@ -288,6 +287,12 @@ class ChannelLink(PoolAsker, Link):
         if hold.stands and answer[0] == wire.RESULT:  # an error may be one of a call that never began
             hold.rested = time.perf_counter()
         return answer
+
+    def _lost(self, hold: Hold) -> None:
+        """The worker has ended in a call. Of a standing lease the pool is told: its worker may only have hung up."""
+        if hold.stands:
+            self.checkin(hold)
+        hold.end()
 
     def _was_recalled(self, hold: Hold) -> NoReturn:
         """The worker has hung up on a standing lease: it was called back, or has died. The pool knows, or will."""
@@ -317,7 +322,9 @@ class ChannelLink(PoolAsker, Link):
             except NotDelivered:
                 line.close()
                 lines.forget(path)
-                if ref > 1 and known is None:  # a free line, perhaps to a predecessor of the same pid: by a new one
+                if known is not None:
+                    self._was_recalled(hold)
+                if ref > 1:  # a free line, perhaps to a predecessor of the same pid: by a new one
                     line = Line(path, spin=self.endpoint.seconds, deadline=deadline)
                     continue
                 raise

@@ -117,7 +117,10 @@ class Hold:
     def end(self) -> None:
         """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""
         self.open = False
-        self.home = self.line = None
+        line, self.line = self.line, None
+        if line is not None:
+            line.hang_up()
+        self.home = None
 
     @property
     def ours(self) -> bool:

@@ -371,6 +371,19 @@ def test_a_worker_that_dies_with_its_caller_is_replaced():
     assert (kit.status.checkouts, kit.status.checkins) == (2, 1)
 
 
+def test_a_worker_that_its_caller_has_lost_is_nobodys_before_it_is_reset():
+    kit, (lease,) = staying()
+    kit.obliging = False
+    kit.use(lease)
+    kit("checkin", lease.lease)
+    lease.given_back = True
+    other = kit.checkout("other")
+    assert other.waiting
+    kit.oblige()
+    assert other.open
+    assert (kit.status.checkouts, kit.status.checkins) == (3, 1)
+
+
 def test_a_use_that_takes_too_long_is_interrupted():
     kit, (lease,) = staying()
     kit.use(lease)

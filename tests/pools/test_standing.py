@@ -450,6 +450,38 @@ def test_asyncio_goes_on_without_the_pool(node: actorpool.System, start: StartPo
     assert (status.checkouts, status.checkins, status.monitors) == (101, 101, 0)
 
 
+def test_tasks_beyond_the_workers_are_all_served_while_others_want_them_too(start: StartPool) -> None:
+    pool = start(EchoWorker, size=2)
+    stop = threading.Event()
+    errors: list[BaseException] = []
+
+    def meddle() -> None:
+        while not stop.is_set():
+            try:
+                with pool.checkout(timeout=10) as lease:
+                    lease.run(slow, 0.001)
+                pool.run(pid_of)
+            except Exception as error:
+                errors.append(error)
+            time.sleep(0.003)
+
+    async def call() -> None:
+        async def task(number: int) -> None:
+            for turn in range(40):
+                assert await pool.aio.call("echo", (number, turn), checkout_timeout=10) == (number, turn)
+
+        await asyncio.gather(*(task(number) for number in range(12)))
+
+    thread = threading.Thread(target=meddle)
+    thread.start()
+    try:
+        asyncio.run(call())
+    finally:
+        stop.set()
+        thread.join()
+    assert errors == []
+
+
 def test_tasks_that_are_cancelled_leave_no_worker_out(start: StartPool, eventually: Eventually) -> None:
     pool = start(EchoWorker, size=3)
 

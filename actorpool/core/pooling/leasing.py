@@ -278,6 +278,9 @@ class Leasing(Limits):
         if lease.sandbox is not None:  # its end is for the worker to carry out before anybody else has it
             self._take_back(lease, now, "sandbox")
             return
+        if lease.standing is not None and lease.standing.runs:  # the holder has lost its worker, which may yet live
+            self._take_back(lease, now, "given up")
+            return
         self._give_back(lease, now)
         if lease.trial:
             self._circuit_success(now)

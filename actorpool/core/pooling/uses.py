@@ -58,6 +58,12 @@ class Standing:
         uses = self.tally.read()
         return self.first <= uses.begun == uses.ended
 
+    @property
+    def runs(self) -> bool:
+        """Whether a use is on its way at the worker."""
+        uses = self.tally.read()
+        return uses.begun > uses.ended
+
     def since(self, granted: float) -> float:
         """When the use began that is on its way."""
         uses = self.tally.read()
