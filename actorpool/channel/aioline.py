@@ -103,6 +103,7 @@ class AioLine(Connection):
         """Close our end. Of the requests under way only the last can be known not to have been read."""
         loop = self._loop()
         waiting, self.waiting = self.waiting, {}
+        refused = self.refused or self.unsent  # the other side has gone without the end of the last frame
         if loop is None or loop.is_closed():  # nobody is left there to be told
             self.release()
             return
@@ -112,7 +113,7 @@ class AioLine(Connection):
             self.release()
         for ref, future in waiting.items():
             if not future.done():
-                unread = self.refused and ref == self._last
+                unread = refused and ref == self._last
                 future.set_exception(NotDelivered(self.path) if unread else Gone(self.path))
 
     def __del__(self) -> None:

@@ -221,9 +221,10 @@ class ChannelLink(PoolAsker, Link):
         if hold.used:
             self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
         told = self.tell(hold, wire.CHECKIN)
-        if told and isinstance(hold.line, Line):
-            lines.give(hold.line)
-            hold.line = None
+        line = hold.line
+        if told and isinstance(line, Line):
+            hold.line = None  # first: interrupted in between, it must not be given twice
+            lines.give(line)
         hold.end()
         return told
 

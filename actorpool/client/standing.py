@@ -135,10 +135,11 @@ def wait(path: str, seconds: float) -> Hold | None:
     if hold is None and turn.called.acquire(timeout=seconds):
         return turn.hold
     if not home.leave(turn):
-        turn.called.acquire()
+        turn.called.acquire(timeout=FRESH)  # who was about to call may have been interrupted
         if hold is None:
             return turn.hold
         if turn.hold is not None:
+            turn.hold.rested = time.perf_counter()
             keep(path, turn.hold)
     if hold is not None:
         hold.rested = 0.0

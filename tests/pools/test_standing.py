@@ -482,6 +482,22 @@ def test_tasks_beyond_the_workers_are_all_served_while_others_want_them_too(star
     assert errors == []
 
 
+def test_a_long_argument_that_a_recall_cuts_off_is_taken_elsewhere(node: actorpool.System, start: StartPool) -> None:
+    pool = start(EchoWorker, size=1)
+    value = bytes(3_000_000)
+
+    async def call() -> None:
+        for number in range(15):
+            await pool.aio.run(pid_of)
+            sent = asyncio.create_task(pool.aio.call("echo", value, checkout_timeout=10))
+            await asyncio.sleep(0.0003 * (number % 5))
+            pool.resize(1)
+            assert await sent == value
+
+    asyncio.run(call())
+    assert pool.status().restarts == 0
+
+
 def test_tasks_that_are_cancelled_leave_no_worker_out(start: StartPool, eventually: Eventually) -> None:
     pool = start(EchoWorker, size=3)
 
