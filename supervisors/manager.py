@@ -44,9 +44,10 @@ from actorpool.portable import Parcel
 from actorpool.supervisors.announcement import Announcement
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
 from actorpool.supervisors.courier import Courier
+from actorpool.supervisors.nest import POOL
 from actorpool.supervisors.private import private_directory
 from actorpool.supervisors.register import Register, cause_of
-from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
+from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, load_class, pool_child_spec
 from actorpool.supervisors.supervisor import Supervisor
 from actorpool.supervisors.survey import Survey
 from actorpool.telemetry import Hub
@@ -96,6 +97,8 @@ class ConnectionManager(Supervisor):
         self._courier = Courier(self, self._lane, self._directory)
         if self._options.get("dead_letters"):
             self.handleDeadLetters()
+        if self.is_process:
+            self.set_timer(0.0, "prepare")
         outcome = super().init(POOLS)
         for name, config in (pools or {}).items():
             self._restore(name, config, (memories or {}).get(name))
@@ -350,6 +353,8 @@ class ConnectionManager(Supervisor):
         """A deadline of a kept request, of a pool that stops, of an answer by several; or the supervisor's own."""
         if payload == "kept":
             self._deliver_kept()
+        elif payload == "prepare":
+            load_class(POOL)  # each pool is forked from here, and need not load its modules (30 ms) itself
         elif isinstance(payload, tuple) and payload[0] == "remove":
             self._remove(payload[1], payload[2])
         elif isinstance(payload, (Survey, Announcement)):
