@@ -163,9 +163,13 @@ class ChannelLink(PoolAsker, Link):
         deadline = time.perf_counter() + timeout
         if not standing.is_all(self.path):
             try:
-                return self._checkout(timeout, True, stack, True)
+                hired = self._checkout(timeout, True, stack, True)
             except AtHome:
                 standing.note_all(self.path)
+            else:
+                if hired.stands:
+                    standing.use(self.path, hired)
+                return hired
         hold = standing.wait(self.path, min(timeout, PATIENCE))
         return hold or self._checkout(max(deadline - time.perf_counter(), 0.0), True, stack)
 
@@ -174,6 +178,8 @@ class ChannelLink(PoolAsker, Link):
         if hold.rested:
             standing.keep(self.path, hold)
         else:
+            if hold.stands:
+                standing.drop(self.path, hold)
             self.checkin(hold)
 
     def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> Hold:

@@ -3,6 +3,9 @@
 Threads share them: who finds none free may wait in line for one, first come, first served. As with free lines, every
 step is a single operation of a list or a deque, so threads need no lock around them, and may be interrupted anywhere.
 
+A process that is busy with itself gains nothing by having several workers at once: its threads only take the
+interpreter from each other. So they hand one lease on as long as that is quick, and let the others rest.
+
 Nothing is told to the process when a lease is recalled; its next use is refused by the worker, and the pool is asked as
 if there were none.
 """
@@ -21,13 +24,41 @@ FRESH = 0.5
 ALL_FOR = 0.01
 """Seconds for which the pool's word counts that there is nothing but what this process has."""
 
+QUICK = 1e-3
+"""Seconds that a thread waits for a lease that others use, while there are some that rest."""
+BUSY, WINDOW = 0.8, 0.01
+"""A process that uses more than this share of a processor is busy; judged anew after so many seconds."""
+
+
+class _Load:
+    """How busy this process is with itself."""
+
+    __slots__ = ("_busy", "_since", "_spent")
+
+    def __init__(self) -> None:
+        self._since = self._spent = 0.0
+        self._busy = False
+
+    def is_busy(self, now: float) -> bool:
+        """Whether it was, when last judged."""
+        elapsed = now - self._since
+        if elapsed > WINDOW:
+            spent = time.process_time()
+            self._busy = spent - self._spent > BUSY * elapsed
+            self._since, self._spent = now, spent
+        return self._busy
+
+
+_load = _Load()
+
 
 class _Turn:
     """A thread that waits for one."""
 
-    __slots__ = ("called", "hold")
+    __slots__ = ("called", "hold", "since")
 
     def __init__(self) -> None:
+        self.since = time.perf_counter()
         self.called = threading.Lock()
         self.called.acquire()
         self.hold: Hold | None = None
@@ -39,12 +70,13 @@ class _Turn:
 
 
 class _Home:
-    """What this process has of one pool."""
+    """What this process has of one pool: leases that rest, those in use (by `id`), and who waits for one."""
 
-    __slots__ = ("all_until", "kept", "line")
+    __slots__ = ("all_until", "kept", "line", "used")
 
     def __init__(self) -> None:
         self.kept: list[Hold] = []
+        self.used: set[int] = set()
         self.line: deque[_Turn] = deque()
         self.all_until = 0.0
 
@@ -61,6 +93,14 @@ class _Home:
             return self.line.popleft()
         except IndexError:
             return None
+
+    def has_enough(self, now: float) -> bool:
+        """Whether whoever waits is better off with what others use than with one more: see above."""
+        try:
+            waited = now - self.line[0].since
+        except IndexError:
+            return False
+        return bool(self.used) and waited < QUICK and _load.is_busy(now)
 
     def leave(self, turn: _Turn) -> bool:
         """Leave the line; False: somebody has taken the turn out of it, and is about to call."""
@@ -108,20 +148,32 @@ def take(path: str) -> Hold | None:
         hold.give_back()
         give_all(path)  # this one was the last to be used
         return None
-    hold.rested = 0.0
+    use(path, hold)
     return hold
+
+
+def use(path: str, hold: Hold) -> None:
+    """A use begins."""
+    hold.rested = 0.0
+    _home(path).used.add(id(hold))
+
+
+def drop(path: str, hold: Hold) -> None:
+    """A use is over, and with it the lease."""
+    _home(path).used.discard(id(hold))
 
 
 def keep(path: str, hold: Hold) -> None:
     """A use is over: the lease is whoever's waits longest, or it is kept."""
     home = _home(path)
-    turn = home.first()
+    home.used.discard(id(hold))
+    turn = None if home.has_enough(hold.rested) else home.first()
     if turn is not None:
-        hold.rested = 0.0
+        use(path, hold)
         turn.call(hold)
         return
     home.kept.append(hold)
-    if home.line:  # somebody has come between
+    if home.line and not home.used:  # somebody has come between
         again = home.take()
         if again is not None:
             keep(path, again)
@@ -131,9 +183,12 @@ def wait(path: str, seconds: float) -> Hold | None:
     """Wait in line for a standing lease; None if there was none in time."""
     home, turn = _home(path), _Turn()
     home.line.append(turn)
-    hold = home.take()  # one may have been kept meanwhile
-    if hold is None and turn.called.acquire(timeout=seconds):
-        return turn.hold
+    hold = None if home.used else home.take()  # one may have been kept meanwhile
+    for patience in (min(QUICK, seconds), seconds - QUICK):
+        if hold is None and patience > 0:
+            if turn.called.acquire(timeout=patience):
+                return turn.hold
+            hold = home.take()  # those in use are not so quick
     if not home.leave(turn):
         turn.called.acquire(timeout=FRESH)  # who was about to call may have been interrupted
         if hold is None:
@@ -142,7 +197,7 @@ def wait(path: str, seconds: float) -> Hold | None:
             turn.hold.rested = time.perf_counter()
             keep(path, turn.hold)
     if hold is not None:
-        hold.rested = 0.0
+        use(path, hold)
     return hold
 
 
@@ -168,6 +223,7 @@ def disband(path: str) -> None:
     """The pool has recalled its workers: give the others back, and have everybody who waits ask for himself."""
     home = _home(path)
     home.all_until = 0.0
+    home.used.clear()  # also those that an interrupt has left in it
     give_all(path)
     while (turn := home.first()) is not None:
         turn.call(None)

@@ -137,6 +137,89 @@ def test_a_system_that_has_ended_is_forgotten(pool: Pool) -> None:
     assert pool.back == []
 
 
+# -- a process that is busy with itself ---------------------------------------------------------------------
+
+
+def in_use(pool: Pool, *leases: int) -> list[Hold]:
+    """So many leases in the hands of threads."""
+    holds = [pool.hold(lease) for lease in leases]
+    for hold in holds:
+        standing.use(pool.path, hold)
+    return holds
+
+
+def end(pool: Pool, hold: Hold) -> None:
+    """A use is over."""
+    hold.rested = time.perf_counter()
+    standing.keep(pool.path, hold)
+
+
+@pytest.fixture
+def busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing._Load, "is_busy", lambda _load, _now: True)
+    monkeypatch.setattr(standing, "QUICK", 0.2)
+
+
+@pytest.mark.usefixtures("busy")
+def test_one_lease_goes_round_and_the_others_rest(pool: Pool) -> None:
+    first, second = in_use(pool, 1, 2)
+    thread, got = waiting(pool)
+    end(pool, first)
+    assert got == []
+    end(pool, second)
+    thread.join(5)
+    assert got == [second]
+    assert standing._homes[pool.path].kept == [first]
+
+
+@pytest.mark.usefixtures("busy")
+def test_who_waits_takes_one_that_rests_when_the_others_are_not_quick(pool: Pool) -> None:
+    first, _ = in_use(pool, 1, 2)
+    thread, got = waiting(pool)
+    end(pool, first)
+    thread.join(5)
+    assert got == [first]
+
+
+@pytest.mark.usefixtures("busy")
+def test_who_has_waited_longer_than_that_gets_the_next_at_once(
+    pool: Pool, eventually: Callable[..., Any]
+) -> None:
+    first, _ = in_use(pool, 1, 2)
+    thread, got = waiting(pool)
+    home = standing._homes[pool.path]
+    eventually(lambda: time.perf_counter() - home.line[0].since > standing.QUICK)
+    end(pool, first)
+    thread.join(5)
+    assert got == [first]
+    assert home.kept == []
+
+
+def test_a_process_that_is_not_busy_uses_all_it_has(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(standing._Load, "is_busy", lambda _load, _now: False)
+    first, _ = in_use(pool, 1, 2)
+    thread, got = waiting(pool)
+    end(pool, first)
+    thread.join(5)
+    assert got == [first]
+
+
+def test_a_process_is_busy_while_it_computes_and_not_while_it_sleeps() -> None:
+    load = standing._Load()
+    load.is_busy(time.perf_counter())
+    end, sums = time.process_time() + 3 * standing.WINDOW, 0
+    began = time.perf_counter()
+    while time.process_time() < end:
+        sums += 1
+    alone = 3 * standing.WINDOW / (time.perf_counter() - began)
+    assert load.is_busy(time.perf_counter()) or alone < 0.9, "it had the processor to itself"
+    time.sleep(5 * standing.WINDOW)
+    assert not load.is_busy(time.perf_counter())
+
+
+# -- what is not used any more ----------------------------------------------------------------------------------
+
+
 def test_what_is_kept_of_a_pool_that_is_not_used_any_more_goes_when_another_one_is(pool: Pool) -> None:
     standing.keep(pool.path, pool.hold(1, rested=1.0))
     other = Pool()
