@@ -32,12 +32,17 @@ RETURN = 0.05
 CROWDED = 0.1
 """Seconds without new standing leases once somebody found no idle worker: the next one would have to recall them."""
 
+SHY = 0.01
+"""The same once a thread has waited in vain for what its own process has; twice as long each time in a row."""
+
 
 class Staying(Sandboxes):
     """The layer that knows which leases stay with their callers."""
 
     _crowded = 0.0
     """Until then no lease is to stand."""
+    _shy = SHY
+    """How long the next pause of that kind is."""
     _wanting: Hashable = None
     """The process of who found no idle worker last."""
     _looks = False
@@ -130,8 +135,13 @@ class Staying(Sandboxes):
     def _want(self, waiter: Waiter, now: float) -> None:
         """Have all back that stay with callers. Threads of one process are no crowd, unless one has waited at home."""
         process = process_of(waiter.caller)
-        if process != self._wanting or not waiter.stay:
+        if process != self._wanting:
             self._crowded = now + CROWDED
+        elif not waiter.stay and now >= self._crowded:
+            if now - self._crowded > CROWDED:  # they have shared well for a while
+                self._shy = SHY
+            self._crowded = now + self._shy
+            self._shy = min(2 * self._shy, 2 * CROWDED)
         self._wanting = process
         for lease in self.standing.values():
             self._recall(lease, now)
