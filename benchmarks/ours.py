@@ -21,17 +21,17 @@ WORKERS = 4
 
 
 @contextmanager
-def _pool(spin: bool = True, size: int = WORKERS) -> Iterator[tuple[Any, Any]]:
+def _pool(spin: bool = True, size: int = WORKERS, **fields: Any) -> Iterator[tuple[Any, Any]]:
     with actorpool.start(spin=spin) as system:
         # No health checks: an idle pool is to cost the other rows nothing.
-        settings = {"size": size, "max_overflow": 0, "health_interval": None}
+        settings = {"size": size, "max_overflow": 0, "health_interval": None, **fields}
         yield system, system.start_pool("bench", worker=EchoWorker, **settings)
 
 
 @contextmanager
-def run(spin: bool = True) -> Iterator[Measure]:
+def run(spin: bool = True, **fields: Any) -> Iterator[Measure]:
     """Contender: checkout, call and checkin in one, one caller."""
-    with _pool(spin) as (_, pool):
+    with _pool(spin, **fields) as (_, pool):
         yield lambda seconds: latency(lambda: pool.run(add, 1, 2), seconds)
 
 

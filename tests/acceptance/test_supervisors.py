@@ -10,12 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
-from thespian.actors import ActorAddress, ActorExitRequest, ActorSystem
+from thespian.actors import ActorAddress, ActorExitRequest, ActorSystem, ActorSystemFailure
 
 import actorpool
 from actorpool import Call, Err, Ok
@@ -98,7 +99,8 @@ def family(site: Site) -> Iterator[Callable[..., ActorAddress]]:
     for address, _ in started:
         answer = site.system.ask(address, WhichChildren(), 2)
         pids = [info.pid for info in answer.value if info.pid] if isinstance(answer, Ok) else []
-        site.system.tell(address, ActorExitRequest())
+        with suppress(ActorSystemFailure):  # it has ended by itself
+            site.system.tell(address, ActorExitRequest())
         deadline = time.monotonic() + 5
         while any(_lives(pid) for pid in pids) and time.monotonic() < deadline:
             time.sleep(0.01)
