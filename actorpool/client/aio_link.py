@@ -18,7 +18,7 @@ from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults, standing
-from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, checkout_body
+from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_head, checkout_body
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Recalled, Work
 
@@ -187,12 +187,7 @@ class AioLink(AioAsker):
     async def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, Any]:
         """Run work on the lease's worker; as `Link.perform`. Cancelled, it is interrupted and its lease is over."""
         payload = work.payload  # first: what cannot be sent costs no lease
-        flags = work.flags | ((wire.STAY if hold.stands else wire.LAST) if last else 0)
-        if hold.check_first and not hold.used:
-            flags |= wire.CHECK_FIRST
-        if hold.turn:
-            flags |= wire.TURN
-        head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
+        head = call_head(hold, work, last)
         try:
             answer = await self._exchange(hold, head, payload, work.timeout)
         except NotDelivered:

@@ -32,6 +32,18 @@ def checkout_body(timeout: float, block: bool, stack: str | None, sandbox: str |
     return portable.dumps((timeout, block, stack, *extra))
 
 
+def call_head(hold: Hold, work: Work, last: bool) -> bytes:
+    """What goes before the pickle in a `CALL` frame."""
+    flags = work.flags
+    if last:
+        flags |= wire.STAY if hold.stands else wire.LAST
+    if hold.check_first and not hold.used:
+        flags |= wire.CHECK_FIRST
+    if hold.turn:
+        flags |= wire.TURN
+    return wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
+
+
 class AtHome(Exception):
     """All workers that could be had stay with this process."""
 
@@ -263,12 +275,7 @@ class ChannelLink(PoolAsker, Link):
     def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, bytes | memoryview]:
         """Run work on the lease's worker; see `Link.perform`."""
         payload = work.payload  # first: what cannot be sent costs no lease
-        flags = work.flags | ((wire.STAY if hold.stands else wire.LAST) if last else 0)
-        if hold.check_first and not hold.used:
-            flags |= wire.CHECK_FIRST
-        if hold.turn:
-            flags |= wire.TURN
-        head = wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
+        head = call_head(hold, work, last)
         deadline = None if work.timeout is None else time.perf_counter() + work.timeout
         try:
             answer = self._exchange(hold, head, payload, deadline)
