@@ -64,6 +64,7 @@ class ConnectionManager(Supervisor):
     """Owns the pools. Made by `actorpool.start`, by a supervisor of your own, or by a plain `createActor`."""
 
     per_child = True
+    _lane: Lane | None = None
 
     def init(  # type: ignore[override]
         self,
@@ -91,7 +92,6 @@ class ConnectionManager(Supervisor):
         self._others: dict[Any, ChildSpec] = {}
         self._kept: list[tuple[str, Any, Asker, float]] = []
         self._relayed: dict[Any, tuple[Callable[[Any], None], float]] = {}
-        self._lane: Lane | None = None
         if self.can_watch:
             self._open_lane()
         self._courier = Courier(self, self._lane, self._directory)
@@ -121,8 +121,7 @@ class ConnectionManager(Supervisor):
 
     def watched(self) -> list[int]:
         """The channel's one descriptor."""
-        lane = getattr(self, "_lane", None)
-        return [lane.descriptor] if lane is not None else []
+        return [self._lane.descriptor] if self._lane is not None else []
 
     def on_watch(self) -> None:
         """Something arrived on the channel."""
@@ -225,6 +224,7 @@ class ConnectionManager(Supervisor):
 
     def _restore(self, name: str, config: PoolConfig | SharedPoolConfig, memory: Parcel | None) -> None:
         """Start a pool of a predecessor; one that does not start is remembered as failed."""
+        load_class(POOL)
 
         def then(_address: Any, error: Exception | None) -> None:
             if error is not None:
@@ -353,8 +353,8 @@ class ConnectionManager(Supervisor):
         """A deadline of a kept request, of a pool that stops, of an answer by several; or the supervisor's own."""
         if payload == "kept":
             self._deliver_kept()
-        elif payload == "prepare":
-            load_class(POOL)  # each pool is forked from here, and need not load its modules (30 ms) itself
+        elif payload == "prepare":  # pools are forked from here, and need not load their modules (30 ms) themselves
+            load_class(POOL)
         elif isinstance(payload, tuple) and payload[0] == "remove":
             self._remove(payload[1], payload[2])
         elif isinstance(payload, (Survey, Announcement)):
