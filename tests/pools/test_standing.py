@@ -500,6 +500,10 @@ def test_a_long_argument_that_a_recall_cuts_off_is_taken_elsewhere(node: actorpo
 
 def test_tasks_that_are_cancelled_leave_no_worker_out(start: StartPool, eventually: Eventually) -> None:
     pool = start(EchoWorker, size=3)
+    leases = [pool.checkout() for _ in range(3)]
+    for lease in leases:
+        lease.run(pid_of)  # loads this module, which an interrupt had better not meet halfway
+        lease.checkin()
 
     async def call() -> None:
         for number in range(60):
