@@ -134,8 +134,8 @@ class RuntimeDirectory:
             if not socket_fits(paths.manager(path)):
                 text = f"{paths.manager(path)} has more than the {LONGEST_PATH} bytes a socket's path may have"
                 raise InvalidConfig("system", {"name": f"{text}: set ACTORPOOL_RUNTIME_DIR to a shorter one"})
-            _private_directory(path)
             try:
+                _private_directory(path)
                 lock = _lock(path)
             except FileNotFoundError:
                 continue  # somebody who was just ending, or sweeping, has removed it meanwhile

@@ -248,3 +248,20 @@ def test_twenty_directories_leave_no_descriptor(open_descriptors) -> None:  # ty
     for _ in range(20):
         RuntimeDirectory.claim(None).release()
     assert open_descriptors() == before
+
+
+def test_a_directory_that_is_swept_while_it_is_claimed_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = os.mkdir
+    swept: list[str] = []
+
+    def mkdir_and_sweep(path: str, mode: int = 0o777) -> None:
+        made(path, mode)
+        if not swept and os.path.basename(path).startswith(runtime.ANONYMOUS):
+            swept.append(path)
+            os.rmdir(path)
+
+    monkeypatch.setattr(os, "mkdir", mkdir_and_sweep)
+    claimed = runtime.RuntimeDirectory.claim(None)
+    assert swept
+    assert claimed.path != swept[0]
+    claimed.release()
