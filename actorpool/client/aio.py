@@ -5,21 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from actorpool import protocol
 from actorpool.client import faults, sandboxes
 from actorpool.client.aio_sandboxes import AnyAioLink, aio_link
 from actorpool.client.lease import transaction_options
-from actorpool.client.link import pauses, stack_of_caller
+from actorpool.client.link import Link, pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Work
 from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 from actorpool.workers import sql
-
-if TYPE_CHECKING:
-    from actorpool.client.pool import Pool
 
 
 class AsyncLease:
@@ -199,6 +196,14 @@ class _Transaction:
         return isinstance(error, sql.Rollback)
 
 
+class _Handle(Protocol):
+    """What an `AsyncPool` shares with the `Pool` it belongs to."""
+
+    name: str
+    _link: Link
+    _known: HandleFacts | None
+
+
 class AsyncPool:
     """`Pool` for asyncio: no thread per call, any number of event loops, uvloop as well. Got by `pool.aio`.
 
@@ -208,7 +213,7 @@ class AsyncPool:
         pool: the handle whose pool it is.
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: _Handle) -> None:
         self._pool = pool
         self.name = pool.name
         self._link = aio_link(pool._link)

@@ -18,7 +18,7 @@ from actorpool import protocol, turns
 from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link
-from actorpool.client.local_sandbox import LocalSandbox, LocalTurnLink, LocalWay, allow, close_sandbox, open_sandbox
+from actorpool.client.local_sandbox import LocalLease, LocalSandbox, LocalTurnLink, LocalWay, OwnLeases
 from actorpool.client.work import Hold, Work
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.backoff import Backoff, Retry
@@ -34,21 +34,7 @@ from actorpool.workers.session import Session, Unavailable
 log = logging.getLogger("actorpool")
 
 
-class LocalLease:
-    """A lease that is out: its worker, and who may use it now."""
-
-    def __init__(self, number: int, session: Session) -> None:
-        self.number = number
-        self.session = session
-        self.lock = threading.RLock()  # one call at a time, from whatever thread
-        self.since = time.monotonic()
-        self.connected_at = time.time()
-        self.calls = 0
-        self.stale_cache = False
-        self.over = False
-
-
-class LocalLink(Link):
+class LocalLink(OwnLeases):
     """Runs everything in the calling thread.
 
     Args:
@@ -64,7 +50,7 @@ class LocalLink(Link):
         self._worker_args = Parcel.of(config.worker_args)
         self._out: dict[int, LocalLease] = {}
         self._inherited: list[LocalLease] = []
-        self.sandboxes: dict[str, LocalSandbox] = {}
+        self._sandboxes: dict[str, LocalSandbox] = {}
         self._changed = threading.Condition(threading.RLock())  # a lease may be dropped inside any of this
         self._halted = ""
         self._closed = False
@@ -98,18 +84,14 @@ class LocalLink(Link):
         """In a forked child: the leases are the parent's, and kept, for dropping one would close its connection."""
         self._inherited += self._out.values()
         self._out = {}
-        self.sandboxes = {}
+        self._sandboxes = {}
         self._changed = threading.Condition(threading.RLock())  # it may have been held when this process was forked
 
     def inside(self, sandbox: str) -> Link:
         """As `Link.inside`."""
-        return LocalTurnLink(self, sandbox) if sandbox != OUTSIDE else LocalWay(self, OUTSIDE)
+        return LocalTurnLink(self, sandbox, self._sandboxes) if sandbox != OUTSIDE else LocalWay(self, OUTSIDE)
 
     # -- leases -------------------------------------------------------------------------------------------
-
-    def lease(self, number: int) -> LocalLease:
-        """A lease that is out."""
-        return self._out[number]
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """Make a worker and connect it; a resource that is away is tried again until `timeout` seconds are over.
@@ -216,13 +198,13 @@ class LocalLink(Link):
         return lease is not None
 
     def abandon(self, hold: Hold) -> None:
-        """The lease is over now; a call that is under way ends by itself, and its connection with it."""
+        """As `OwnLeases.abandon`."""
         lease = self._out.get(hold.lease)
         hold.end()
         if lease is not None:
-            self.take_back(lease)
+            self._take_back(lease)
 
-    def take_back(self, lease: LocalLease) -> None:
+    def _take_back(self, lease: LocalLease) -> None:
         """End a lease now, or with the call that is under way."""
         lease.over = True
         if lease.lock.acquire(blocking=False):
@@ -251,7 +233,7 @@ class LocalLink(Link):
             self._changed.notify_all()
             leases = list(self._out.values())
         for lease in leases:
-            self.take_back(lease)
+            self._take_back(lease)
 
     # -- looking and operating ------------------------------------------------------------------------------
 
@@ -323,7 +305,19 @@ class LocalLink(Link):
         with self._changed:
             self._changed.wait_for(lambda: not self._out, request.timeout)
         for lease in self._leases():
-            self.take_back(lease)
+            self._take_back(lease)
+
+    def _open_sandbox(self, request: turns.OpenSandbox) -> None:
+        self._sandboxes[request.key] = LocalSandbox(self._out[request.lease])
+
+    def _close_sandbox(self, request: turns.CloseSandbox) -> None:
+        sandbox = self._sandboxes.pop(request.key, None)
+        if sandbox is not None:
+            sandbox.close()
+            self._take_back(sandbox.lease)
+
+    def _allow(self, _: turns.Allow) -> None:
+        raise TypeError(f"pool {self.pool!r} is a LocalPool, which is in this process only: nobody else can come in")
 
 
 _links: weakref.WeakSet[LocalLink] = weakref.WeakSet()
@@ -348,7 +342,7 @@ _ANSWERS: dict[type, Callable[[LocalLink, Any], Any]] = {
     protocol.Drain: LocalLink._drain,
     protocol.Resize: lambda link, _: None,  # nothing is kept, so there is nothing to resize or to replace
     protocol.Recycle: lambda link, _: None,
-    turns.OpenSandbox: open_sandbox,
-    turns.CloseSandbox: close_sandbox,
-    turns.Allow: allow,
+    turns.OpenSandbox: LocalLink._open_sandbox,
+    turns.CloseSandbox: LocalLink._close_sandbox,
+    turns.Allow: LocalLink._allow,
 }

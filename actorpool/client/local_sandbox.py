@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+import threading
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from actorpool import turns
 from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link
 from actorpool.client.sandboxes import Gate
 from actorpool.client.work import Hold, Work
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
+from actorpool.workers.session import Session
 
-if TYPE_CHECKING:
-    from actorpool.client.local_link import LocalLease, LocalLink
+
+class LocalLease:
+    """A lease that is out: its worker, and who may use it now."""
+
+    def __init__(self, number: int, session: Session) -> None:
+        self.number = number
+        self.session = session
+        self.lock = threading.RLock()  # one call at a time, from whatever thread
+        self.since = time.monotonic()
+        self.connected_at = time.time()
+        self.calls = 0
+        self.stale_cache = False
+        self.over = False
 
 
 class TurnHold(Hold):
@@ -64,7 +78,15 @@ class LocalSandbox:
             self.gate.leave()
 
 
-class LocalWay(Link):
+class OwnLeases(Link):
+    """A way whose leases are in this process: one can be given up while a call of it is under way."""
+
+    @abstractmethod
+    def abandon(self, hold: Hold) -> None:
+        """The lease is over now; a call that is under way ends by itself, and its connection with it."""
+
+
+class LocalWay(OwnLeases):
     """The way to a `LocalPool` for who wants a lease of his own, though calls in his context go to a sandbox.
 
     Args:
@@ -72,7 +94,7 @@ class LocalWay(Link):
         sandbox: as `Link.sandbox`.
     """
 
-    def __init__(self, link: LocalLink, sandbox: str) -> None:
+    def __init__(self, link: OwnLeases, sandbox: str) -> None:
         self.link = link
         self.pool, self.where = link.pool, link.where
         self.sandbox: str = sandbox
@@ -104,11 +126,21 @@ class LocalWay(Link):
 
 
 class LocalTurnLink(LocalWay):
-    """The way to a `LocalPool` for callers of a sandbox."""
+    """The way to a `LocalPool` for callers of a sandbox.
+
+    Args:
+        link: the way of everybody.
+        sandbox: as `Link.sandbox`.
+        sandboxes: those that are open, by key.
+    """
+
+    def __init__(self, link: OwnLeases, sandbox: str, sandboxes: Mapping[str, LocalSandbox]) -> None:
+        super().__init__(link, sandbox)
+        self._sandboxes = sandboxes
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """Wait for a turn; as `Link.checkout`."""
-        sandbox = self.link.sandboxes.get(self.sandbox)
+        sandbox = self._sandboxes.get(self.sandbox)
         if sandbox is None:
             raise self._over()
         ticket = sandbox.gate.ticket()
@@ -127,7 +159,7 @@ class LocalTurnLink(LocalWay):
 
     def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
         """Run work on the sandbox's connection; as `Link.perform`."""
-        sandbox = self.link.sandboxes.get(self.sandbox) if hold.ours else None
+        sandbox = self._sandboxes.get(self.sandbox) if hold.ours else None
         if sandbox is None:
             hold.end()
             raise faults.expired(self.pool, hold)
@@ -141,7 +173,7 @@ class LocalTurnLink(LocalWay):
         """End a turn; waits for a call of it that another thread has under way."""
         if not hold.ours:
             return False
-        sandbox = self.link.sandboxes.get(self.sandbox)
+        sandbox = self._sandboxes.get(self.sandbox)
         if sandbox is not None:
             sandbox.leave(hold)
         hold.end()
@@ -149,28 +181,10 @@ class LocalTurnLink(LocalWay):
 
     def abandon(self, hold: Hold) -> None:
         """The turn is over now; a call that is under way ends by itself, and lets the next one come then."""
-        sandbox = self.link.sandboxes.get(self.sandbox)
+        sandbox = self._sandboxes.get(self.sandbox)
         hold.end()
         if sandbox is not None and sandbox.lease.lock.acquire(blocking=False):
             try:
                 sandbox.leave(hold)
             finally:
                 sandbox.lease.lock.release()
-
-
-def open_sandbox(link: LocalLink, request: turns.OpenSandbox) -> None:
-    """Answer `OpenSandbox`."""
-    link.sandboxes[request.key] = LocalSandbox(link.lease(request.lease))
-
-
-def close_sandbox(link: LocalLink, request: turns.CloseSandbox) -> None:
-    """Answer `CloseSandbox`."""
-    sandbox = link.sandboxes.pop(request.key, None)
-    if sandbox is not None:
-        sandbox.close()
-        link.take_back(sandbox.lease)
-
-
-def allow(link: LocalLink, request: turns.Allow) -> None:
-    """Answer `Allow`."""
-    raise TypeError(f"pool {link.pool!r} is a LocalPool, which is in this process only: nobody else can come in")

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from actorpool import sharing
 from actorpool.client.shared_aio_link import aio_link
-from actorpool.client.shared_link import STARTING
+from actorpool.client.shared_link import STARTING, SharedLink
 from actorpool.status import ConnInfo
 
-if TYPE_CHECKING:
-    from actorpool.client.shared import SharedPool
+
+class _Handle(Protocol):
+    """What an `AsyncSharedPool` shares with the `SharedPool` it belongs to."""
+
+    name: str
+    _link: SharedLink
 
 
 class AsyncSharedPool:
@@ -23,7 +27,7 @@ class AsyncSharedPool:
         pool: the handle whose pool it is.
     """
 
-    def __init__(self, pool: SharedPool) -> None:
+    def __init__(self, pool: _Handle) -> None:
         self._pool = pool
         self.name = pool.name
         self._link = aio_link(pool._link)

@@ -36,6 +36,21 @@ IMPURE = {
 # A program that does not use them does not pay for them.
 DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvicorn", "pebble", "loky", "h2"}
 LONGEST = 400
+# Private names that another package takes none the less.
+BORROWED = {"actorpool.config._number", "actorpool.config._one_of", "actorpool.config._settings"}
+# Loops of imports that are still there: in each a table of functions takes the object that reads the table.
+TANGLED = [
+    {f"actorpool.core.pooling.{name}" for name in ("connecting", "ledger", "sandboxes", "workforce")},
+    {f"actorpool.workers.{name}" for name in ("actor", "orders", "staying")},
+    {
+        f"actorpool.supervisors.{name}"
+        for name in (
+            "callers", "clientele", "gatherings", "pool", "pool_effects", "pool_verbs", "serving", "telling",
+        )
+    },
+    {f"actorpool.supervisors.{name}" for name in ("announcement", "manager", "survey")},
+    {f"actorpool.supervisors.{name}" for name in ("shared", "shared_effects", "shared_reports", "shared_verbs")},
+]  # fmt: skip
 
 
 @cache
@@ -120,19 +135,67 @@ def test_the_core_decides_without_clock_chance_or_the_outside_world(name):
     assert not outside | impure, f"{name} imports {sorted(outside | impure)}"
 
 
-def test_no_two_modules_import_each_other_however_indirectly():
-    edges = {name: ours(imports(name)) - {name} for name in modules()}
-    done: set[str] = set()
+def loops(edges: dict[str, set[str]]) -> list[set[str]]:
+    """The groups of modules that can all be reached from each other (Tarjan's strongly connected components)."""
+    order: dict[str, int] = {}
+    lowest: dict[str, int] = {}
+    path: list[str] = []
+    found = []
 
-    def visit(name: str, path: tuple[str, ...]) -> None:
-        assert name not in path, " imports ".join([*path[path.index(name) :], name])
-        if name not in done:
-            for other in sorted(edges.get(name, ())):
-                visit(other, (*path, name))
-            done.add(name)
+    def visit(name: str) -> None:
+        order[name] = lowest[name] = len(order)
+        path.append(name)
+        for other in sorted(edges.get(name, ())):
+            if other not in order:
+                visit(other)
+            if other in path:
+                lowest[name] = min(lowest[name], lowest[other])
+        if lowest[name] == order[name]:
+            group = path[path.index(name) :]
+            del path[path.index(name) :]
+            if len(group) > 1:
+                found.append(set(group))
 
     for name in sorted(edges):
-        visit(name, ())
+        if name not in order:
+            visit(name)
+    return found
+
+
+def test_no_module_imports_itself_however_indirectly():
+    """Imports for type checkers and inside functions count: whoever reads one of two modules must read the other."""
+    edges = {name: ours(imports(name, everywhere=True)) - {name} for name in modules()}
+    found = loops(edges)
+    new = [" and ".join(sorted(group)) for group in found if not any(group <= known for known in TANGLED)]
+    assert not new, f"these import each other: {new}"
+    untangled = {name for known in TANGLED for name in known} - {name for group in found for name in group}
+    assert not untangled, f"strike from TANGLED: {sorted(untangled)}"
+
+
+def test_loops_of_imports_are_found():
+    assert loops({"a": {"b"}, "b": {"c"}, "c": {"b", "d"}, "d": set()}) == [{"b", "c"}]
+    assert loops({"a": {"b", "c"}, "b": {"c"}, "c": set()}) == []
+
+
+@pytest.mark.parametrize("name", sorted(modules()))
+def test_a_private_module_or_name_is_taken_only_inside_the_package_that_has_it(name):
+    taken = [
+        f"{node.module}.{alias.name}"
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("actorpool")
+        for alias in node.names
+    ]
+    closed = [other for other in taken if other not in BORROWED and not _is_open(other, name)]
+    assert not closed, f"{name} takes what is private elsewhere: {closed}"
+
+
+def _is_open(other: str, name: str) -> bool:
+    """Whether `name` may import `other`: a private module lies in a package around it, a name is never private."""
+    parts = other.split(".")
+    private = [number for number, part in enumerate(parts) if part.startswith("_") and part != "__version__"]
+    around = ".".join(parts[: private[0]]) if private else ""
+    is_module = bool(private) and ".".join(parts[: private[0] + 1]) in modules()
+    return not private or (is_module and name.startswith(around + "."))
 
 
 def test_a_driver_is_loaded_only_by_modules_that_are_loaded_when_they_are_used():
