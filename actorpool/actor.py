@@ -116,8 +116,12 @@ class Shell(Actor):  # type: ignore[misc]
         try:
             self.enter()
             self._dispatch(message, sender)
-        except Exception as error:
+        except BaseException as error:
+            host.end_copy(error)
+            if not isinstance(error, Exception):
+                raise
             self._crash(error, message)
+        host.end_copy()
         return self.watch()
 
     def watch(self) -> Any:
@@ -135,6 +139,7 @@ class Shell(Actor):  # type: ignore[misc]
                 _tell_every_death(self._myRef)
                 share_sending(self._myRef)
                 self.on_process()
+                host.become_actor()
 
     def _dispatch(self, message: Any, sender: ActorAddress) -> None:
         if isinstance(message, WatchMessage):

@@ -89,10 +89,10 @@ def _pack(error: BaseException) -> bytes | None:
     for attempt in (_whole, _parts, _without_cause):
         try:
             data = portable.dumps(attempt(error))
-        except Exception:  # a user's class may fail to pickle in any way
+            if _holds_foreign(error) or _unpack(data) is not None:
+                return data
+        except BaseException:  # a user's class may fail to pickle in any way, and raise anything
             continue
-        if _holds_foreign(error) or _unpack(data) is not None:
-            return data
     return None
 
 
@@ -145,5 +145,5 @@ def _name(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:  # a user's __str__ may fail in any way
+    except BaseException:  # a user's __str__ may fail in any way
         return "(its text cannot be made)"

@@ -12,14 +12,18 @@ import os
 import signal
 import socket
 import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 LINUX = sys.platform.startswith("linux")
 if not LINUX:
     import psutil  # on Linux the kernel's own files tell more quickly
 
 HOST = socket.gethostname()
+OOM_SCORE = 500
+"""Of a worker, in thousandths of the machine's memory that the kernel adds to what it uses."""
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _libc = ctypes.CDLL(None, use_errno=True) if LINUX else None
@@ -136,17 +140,83 @@ def die_of_faults() -> None:
         signal.signal(number, signal.SIG_DFL)
 
 
+def prefer_for_oom() -> None:
+    """Be the kernel's first choice when memory runs out, and with this process whatever it starts."""
+    with contextlib.suppress(OSError, ValueError):  # no such file elsewhere; a container may forbid it
+        with open("/proc/self/oom_score_adj") as file:
+            if int(file.read()) >= OOM_SCORE:
+                return
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write(str(OOM_SCORE))
+
+
+# -- forks ------------------------------------------------------------------------------------------------------------
+
+is_copy = False
+"""Whether this process was forked by code that an actor runs, and is not an actor itself."""
 _linking: int | None = None
+_handlers: dict[int, Any] | None = None  # of the actor whose process this is
+_PLAIN: dict[int, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGPIPE: signal.SIG_IGN,
+    signal.SIGXFSZ: signal.SIG_IGN,
+}
 
 
-def _link_forked() -> None:
-    global _linking
+def become_actor() -> None:
+    """From now on this is the process of an actor: whatever its code forks is an ordinary process.
+
+    A fork finds the signal handlers of a fresh interpreter instead of the actor's, and no signal is blocked in either.
+    (Handlers that user code sets later are inherited as anywhere.) Should it leave the code that forked it, it ends
+    where that returns to the actor: see `end_copy`.
+
+    Runs in: every actor process, before its first message is looked at, with its signal handlers in place.
+    """
+    global is_copy, _handlers
+    is_copy = False
+    _handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def end_copy(error: BaseException | None = None) -> None:
+    """End this process if it is a forked copy of an actor, with the status that an interpreter would have.
+
+    Args:
+        error: what it raised.
+    """
+    if not is_copy:
+        return
+    status = 0
+    try:
+        if isinstance(error, SystemExit) and (error.code is None or isinstance(error.code, int)):
+            status = int(error.code or 0) & 0xFF
+        elif error is not None:
+            status = 1
+            sys.stderr.write(f"{error.code}\n" if isinstance(error, SystemExit) else _text(error))
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(status)
+
+
+def _text(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))
+
+
+def _after_fork() -> None:
+    global is_copy, _handlers, _linking
     parent, _linking = _linking, None  # what is forked from here is another process's affair
+    handlers, _handlers = _handlers, None
     if parent is not None:
         link_to_parent(parent)
+    elif handlers is not None:
+        is_copy = True
+        for number, handler in handlers.items():
+            if callable(handler) and signal.getsignal(number) == handler:
+                signal.signal(number, _PLAIN.get(number, signal.SIG_DFL))
 
 
-os.register_at_fork(after_in_child=_link_forked)
+os.register_at_fork(after_in_child=_after_fork)
 
 
 @contextlib.contextmanager

@@ -10,8 +10,10 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import io
+import os
 import pickle
 import sys
+import threading
 from types import FunctionType, ModuleType
 from typing import Any
 
@@ -125,7 +127,7 @@ def dumps_call(what: Any, args: tuple[Any, ...], kwargs: Any) -> bytes:
 UNSENDABLE_RESULT = "it ran, but its result cannot be sent back: return plain values, such as rows instead of a cursor"
 
 
-def unsendable(problem: Exception, text: str) -> Exception:
+def unsendable(problem: BaseException, text: str) -> BaseException:
     """What `dumps` raised, as an error of the same type that says which value it was and what to do.
 
     A user's own exception, from a `__reduce__` or `__getstate__`, is told as it is.
@@ -142,23 +144,30 @@ class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(value, (type, FunctionType)):
             module = sys.modules.get(getattr(value, "__module__", None) or "")
             if isinstance(module, ModuleType) and module.__name__ != "__main__" and not _importable(module.__name__):
-                with _ByValueOf(module):
-                    return super().reducer_override(value)
+                with _registering:
+                    return self._reduced_by_value(value, module)
         return super().reducer_override(value)
 
-
-class _ByValueOf:
-    def __init__(self, module: ModuleType) -> None:
-        self.module = module
-
-    def __enter__(self) -> None:
-        cloudpickle.register_pickle_by_value(self.module)
-
-    def __exit__(self, *exc: object) -> None:
+    def _reduced_by_value(self, value: Any, module: ModuleType) -> Any:
+        """What cloudpickle makes of it while its table of modules, which all threads share, has this one."""
+        if module.__name__ in cloudpickle.list_registry_pickle_by_value():  # by the user's own wish, or further out
+            return super().reducer_override(value)
+        cloudpickle.register_pickle_by_value(module)
         try:
-            cloudpickle.unregister_pickle_by_value(self.module)
-        except ValueError:
-            pass  # a nested dump of the same module has done it
+            return super().reducer_override(value)
+        finally:
+            cloudpickle.unregister_pickle_by_value(module)
+
+
+_registering = threading.RLock()
+
+
+def _free() -> None:
+    global _registering
+    _registering = threading.RLock()  # another thread of the parent may have held it
+
+
+os.register_at_fork(after_in_child=_free)
 
 
 def _dumps_by_value(value: Any) -> bytes:

@@ -73,6 +73,15 @@ class Nest(Shell):
 
     def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802
         """Host on `Begin`; everything else is the hosted actor's."""
+        try:
+            watching = self._receive(message, sender)
+        except BaseException as error:
+            host.end_copy(error)
+            raise
+        host.end_copy()
+        return watching
+
+    def _receive(self, message: Any, sender: Any) -> Any:
         if isinstance(message, Begin):
             self.enter()
             self._begin, self._starter = message, sender

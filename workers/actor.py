@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import portable, protocol
+from actorpool import host, portable, protocol
 from actorpool.actor import Shell
 from actorpool.channel import paths, tally, wire
 from actorpool.channel.lane import Lane, Peer
@@ -73,6 +73,7 @@ class WorkerActor(Shell):
         """Take over the interrupt signal from Thespian."""
         signal.signal(INTERRUPT, self._on_interrupt)
         signal.signal(signal.SIGALRM, self._on_interrupt)
+        host.prefer_for_oom()
 
     def on_message(self, message: Any, sender: Any) -> None:
         """Whatever is no system message; what is none of ours is answered by an error."""
@@ -95,7 +96,10 @@ class WorkerActor(Shell):
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
                 slot = tally.inherited(init.slot)
                 self.stay = Stay(self, slot) if slot is not None else None
-        except Exception as error:
+            host.end_copy()
+        except BaseException as raised:  # user code, as in `attempt`
+            host.end_copy(raised)
+            error = raised if isinstance(raised, Exception) else RuntimeError(f"the worker's start raised {raised!r}")
             if init.pool is None:  # whoever embeds it waits for answers only: each call gets this one
                 self._unborn = error
                 return
@@ -150,7 +154,7 @@ class WorkerActor(Shell):
         if error is None:
             try:
                 return self.fitting(portable.dumps(Ok(value, ref)))
-            except Exception as problem:
+            except BaseException as problem:  # user code: a `__reduce__`
                 error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         return portable.dumps(Err(wire.load_error(self.packed(error)), ref))
 
@@ -211,7 +215,7 @@ class WorkerActor(Shell):
         if error is None:
             try:
                 answer = portable.dumps(value)
-            except Exception as problem:  # the result does not pickle
+            except BaseException as problem:  # the result does not pickle, and its `__reduce__` may raise anything
                 error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
         if error is not None:
             kind, answer = wire.ERROR, self.packed(error)
@@ -244,12 +248,16 @@ class WorkerActor(Shell):
             if timeout and self.is_process:
                 signal.setitimer(signal.ITIMER_REAL, timeout)
             try:
-                return run(), None
+                value = run()
             finally:
                 self._running = False
                 if timeout and self.is_process:
                     signal.setitimer(signal.ITIMER_REAL, 0)
+            if host.is_copy:
+                host.end_copy()
+            return value, None
         except BaseException as error:  # user code may raise anything, SystemExit included: it is the caller's
+            host.end_copy(error)
             self.note_loss(error)
             return None, self._verdict(error, timeout)
 
@@ -257,7 +265,7 @@ class WorkerActor(Shell):
         """Tell the pool of a lost connection, before the caller hears of it: his next call is then a checked one."""
         session = self.session
         if session is not None and session.connected and session.worker.is_disconnect(error):
-            session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
+            session.lose(error)
             self.tell_lost(session.lost)
 
     def _verdict(self, error: BaseException, timeout: float | None) -> BaseException:
@@ -300,6 +308,8 @@ class WorkerActor(Shell):
         return self._init.worker_id if self._init is not None else 0
 
     def tell(self, message: Any) -> None:
+        if host.is_copy:  # forked by a hook: nobody is told anything twice
+            host.end_copy()
         if self.pool is not None and self.pool.open:
             self.pool.send(wire.CONTROL, 0, portable.dumps(message))
         elif self.parent is not None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool import host, protocol
 from actorpool.actor import log
 from actorpool.errors import PermanentError
 from actorpool.portable import Parcel
@@ -31,7 +31,7 @@ def open_(actor: WorkerActor, session: Session, _order: protocol.Open) -> None:
         return
     if actor.fired:
         error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
-    session.lose(error if isinstance(error, Exception) else ConnectionError(repr(error)))
+    session.lose(error)
     permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None
     actor.tell(protocol.OpenFailed(actor.id, Parcel(actor.packed(error)), permanent, retry))
 
@@ -75,7 +75,8 @@ def broadcast(actor: WorkerActor, session: Session, order: protocol.Broadcast) -
     if method is not None and session.connected:
         try:
             method()
-        except Exception as error:
+        except BaseException as error:  # user code, as in `attempt`
+            host.end_copy(error)
             log.warning("worker %s: %s failed: %s", actor.id, order.method, error)
             actor.note_loss(error)
 
@@ -92,7 +93,8 @@ def gather(actor: WorkerActor, session: Session, order: protocol.Gather) -> None
     if method is not None:
         try:
             value = Parcel.of(method())
-        except Exception as error:  # nobody's call: what cannot be told is None
+        except BaseException as error:  # nobody's call: what cannot be told is None
+            host.end_copy(error)
             log.debug("worker %s: %s failed: %s", actor.id, order.method, error)
             actor.note_loss(error)
     actor.tell(protocol.Gathered(actor.id, order.ref, value))

@@ -5,10 +5,10 @@ No Thespian, no sockets, no pool: `WorkerActor` drives it, whichever way a call 
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from typing import Any
+from typing import Any, NoReturn
 
+from actorpool import host
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, methods_of
 
@@ -61,6 +61,7 @@ class Session:
         """Connect anew; raises what the worker's `open` raises."""
         self.close()
         self.worker.open()
+        host.end_copy()
         self.connected, self.lost, self.used = True, None, now
 
     def rest(self) -> None:
@@ -74,21 +75,34 @@ class Session:
         """Disconnect, whatever it takes."""
         if self.connected:
             self.connected = self.dirty = False
-            with contextlib.suppress(Exception):  # a broken connection may not even close properly
+            try:
                 self.worker.close()
+            except KeyboardInterrupt:
+                raise
+            except BaseException as error:  # a broken connection may not even close properly
+                host.end_copy(error)
+            host.end_copy()
 
-    def lose(self, error: Exception) -> None:
+    def lose(self, error: BaseException) -> None:
         """The connection is gone: close what is left of it and remember why."""
         self.close()
-        self.lost = error
+        self.lost = error if isinstance(error, Exception) else ConnectionError(repr(error))
+
+    def _failed(self, error: BaseException) -> NoReturn:
+        """A hook of the user's raised, which may be anything: the connection is lost."""
+        host.end_copy(error)
+        if isinstance(error, KeyboardInterrupt):  # an interrupt; without a process of its own, Ctrl-C
+            raise error
+        self.lose(error)
+        raise Unavailable(self.lost or ConnectionError(repr(error))) from error
 
     def check(self, now: float) -> None:
         """Raise `Unavailable` unless the connection is healthy; an unhealthy one is lost."""
         try:
             self.worker.check()
-        except Exception as error:
-            self.lose(error)
-            raise Unavailable(error) from error
+        except BaseException as error:
+            self._failed(error)
+        host.end_copy()
         self.used = now
 
     # -- leases ---------------------------------------------------------------------------------------------
@@ -131,9 +145,8 @@ class Session:
                 raise Unavailable(self.lost)
             try:
                 self.open(now)
-            except Exception as error:
-                self.lose(error)
-                raise Unavailable(error) from error
+            except BaseException as error:
+                self._failed(error)
             self.reopened = True
         elif (
             check_first
@@ -216,9 +229,10 @@ class Session:
                 worker.reset()
             else:
                 worker.end_turn()
-        except Exception as error:
-            self.lose(error)
-            raise Unavailable(error) from error
+        except BaseException as error:
+            self._failed(error)
+        if host.is_copy:
+            host.end_copy()
 
     # -- sandboxes ----------------------------------------------------------------------------------------
 
@@ -234,7 +248,7 @@ class Session:
             worker: Any = self.worker
             try:
                 worker.end_sandbox()
-            except Exception as error:
-                self.lose(error)
-                raise Unavailable(error) from error
+            except BaseException as error:
+                self._failed(error)
+            host.end_copy()
         self.reset()

@@ -14,7 +14,7 @@ import functools
 import time
 from typing import Any, NamedTuple
 
-from actorpool import portable, protocol, sharing
+from actorpool import host, portable, protocol, sharing
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
 from actorpool.core.sharing.connections import Meter
@@ -83,8 +83,10 @@ class SharedWorkerActor(WorkerActor):
         try:
             session.open(began)
             resource = _packed_resource(session)
-        except Exception as error:
-            session.lose(error)
+        except BaseException as raised:
+            host.end_copy(raised)
+            session.lose(raised)
+            error = session.lost or raised
             retry_after = error.seconds if isinstance(error, RetryAfter) else None
             packed = Parcel(self.packed(error))
             self.tell(protocol.OpenFailed(self.id, packed, isinstance(error, PermanentError), retry_after))
@@ -125,7 +127,7 @@ class SharedWorkerActor(WorkerActor):
         if error is None:
             try:
                 return Outcome(False, self.fitting(portable.dumps(value)), took, cooldown, close)
-            except Exception as problem:  # the result does not pickle
+            except BaseException as problem:  # the result does not pickle, and its `__reduce__` may raise anything
                 error = problem
         return Outcome(True, self.packed(error), took, cooldown, close)
 
@@ -189,7 +191,7 @@ class SharedWorkerActor(WorkerActor):
 def _packed_resource(session: Session) -> Parcel:
     try:
         return Parcel.of(session.worker.resource)
-    except Exception as error:  # whatever a user's value raises when it is pickled
+    except BaseException as error:  # whatever a user's value raises when it is pickled
         name = type(session.worker).__name__
         text = f"the resource of {name} does not pickle ({type(error).__name__}: {error}): use a plain value"
         raise PermanentError(text) from error

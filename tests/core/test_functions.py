@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 import pickle
+import sys
 import types
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pytest
 
 from actorpool import functions, portable
@@ -106,3 +111,36 @@ def test_keeping_is_bounded() -> None:
     for number in range(2 * functions.MOST):
         assert travel(made(f"f = lambda connection: {number}"), None) == number
     assert len(functions._kept) <= functions.MOST
+
+
+def test_threads_may_send_classes_of_a_module_that_others_cannot_import(tmp_path: Path) -> None:
+    (tmp_path / "unseen.py").write_text("".join(f"class K{n}:\n    pass\n" for n in range(30)))
+    spec = importlib.util.spec_from_file_location("unseen", tmp_path / "unseen.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = sys.modules["unseen"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    classes = [getattr(module, f"K{n}") for n in range(30)]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(6) as threads:
+            sent = list(threads.map(lambda _: portable.dumps(classes), range(200)))
+    finally:
+        sys.setswitchinterval(interval)
+        del sys.modules["unseen"]  # as in a worker
+    for data in sent:
+        assert [cls.__name__ for cls in pickle.loads(data)] == [cls.__name__ for cls in classes]
+    assert cloudpickle.list_registry_pickle_by_value() == set()
+
+
+def test_a_module_that_the_program_sends_by_value_stays_so() -> None:
+    module = sys.modules["unseen"] = types.ModuleType("unseen")
+    module.K = type("K", (), {"__module__": "unseen"})  # type: ignore[attr-defined]
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        portable.dumps(module.K)
+        assert cloudpickle.list_registry_pickle_by_value() == {"unseen"}
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+        del sys.modules["unseen"]
