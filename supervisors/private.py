@@ -20,11 +20,19 @@ OLD = 60.0
 
 def private_directory() -> str:
     """A new directory, for this user alone. Those of managers that were killed are removed."""
-    for manager in glob.glob(os.path.join(tempfile.gettempdir(), paths.manager(f"{PREFIX}*"))):
+    base = _base()
+    for manager in glob.glob(os.path.join(glob.escape(base), paths.manager(f"{PREFIX}*"))):
         with suppress(OSError):  # it is gone, or another user's
             if _is_abandoned(manager):
                 shutil.rmtree(os.path.dirname(manager))
-    return tempfile.mkdtemp(prefix=PREFIX)
+    return tempfile.mkdtemp(prefix=PREFIX, dir=base)
+
+
+def _base() -> str:
+    """The directory for temporary files, or /tmp if the path of a pool's socket in there could be too long."""
+    base = tempfile.gettempdir()
+    longest = paths.pool(os.path.join(base, f"{PREFIX}12345678"), "x" * paths.LONGEST_NAME)
+    return base if paths.fits(longest) else "/tmp"
 
 
 def _is_abandoned(path: str) -> bool:

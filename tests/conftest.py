@@ -23,6 +23,8 @@ import hypothesis
 import psutil
 import pytest
 
+from tests.places import SHORT
+
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "ACTORPOOL_TEST_RUN"
 # Started by the standard library on first use and kept until the interpreter ends.
@@ -37,8 +39,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a background job; programs that tests start inherit it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ[TOKEN] = f"{os.getpid()}-{secrets.token_hex(4)}"
-    # Short, because the path of a unix socket has at most 107 bytes.
-    os.environ["ACTORPOOL_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="apt-")
+    os.environ["ACTORPOOL_RUNTIME_DIR"] = tempfile.mkdtemp(prefix="apt-", dir=SHORT)
     inherited = [os.environ["PYTHONPATH"]] if os.environ.get("PYTHONPATH") else []
     os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), *inherited])
 
@@ -133,6 +134,14 @@ def eventually() -> Callable[..., Any]:
             time.sleep(every)
 
     return wait
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """A directory like `tmp_path` whose path leaves room for a unix socket's, whatever TMPDIR is."""
+    directory = Path(tempfile.mkdtemp(prefix="apt-", dir=SHORT))
+    yield directory
+    shutil.rmtree(directory, ignore_errors=True)
 
 
 @pytest.fixture

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import sys
 
+LONGEST_PATH = 103 if sys.platform == "darwin" else 107
+"""Bytes the path of a unix socket may have."""
 LONGEST_NAME = 40
-"""Letters of a pool's name that go into a file name as they are: a socket's path has at most 107 bytes in all."""
+"""Letters of a pool's name that go into a file name as they are: `LONGEST_PATH` bytes are all there is."""
 _KEPT = 24
 _WORKER = ".w"
 
@@ -25,6 +29,11 @@ def pool(directory: str, name: str) -> str:
 def worker(directory: str, pid: int) -> str:
     """A worker's socket: no two processes have one pid."""
     return f"{directory}/{pid}{_WORKER}"
+
+
+def fits(path: str) -> bool:
+    """Whether a unix socket can have that path."""
+    return len(os.fsencode(path)) <= LONGEST_PATH
 
 
 def is_worker(path: str) -> bool:

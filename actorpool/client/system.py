@@ -184,8 +184,8 @@ class System:
         return pool
 
     def _check_socket(self, name: str) -> None:
-        if self.directory is not None and not runtime.socket_fits(path := paths.pool(self.directory, name)):
-            text = f"{path} has more than the {runtime.LONGEST_PATH} bytes a socket's path may have: shorten the name"
+        if self.directory is not None and not paths.fits(path := paths.pool(self.directory, name)):
+            text = f"{path} has more than the {paths.LONGEST_PATH} bytes a socket's path may have: shorten the name"
             raise InvalidConfig("pool", {"name": f"{text}, or set ACTORPOOL_RUNTIME_DIR"})
 
     def pool(self, name: str) -> Pool | LocalPool:

@@ -16,7 +16,6 @@ import re
 import secrets
 import shutil
 import stat
-import sys
 from dataclasses import asdict, dataclass, fields
 
 from actorpool import __version__, host
@@ -27,8 +26,6 @@ NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 ANONYMOUS = "_"
 """First letter of the names made up for nodes that were given none; a given name cannot begin with it."""
 _MADE_UP = re.compile(ANONYMOUS + r"[0-9a-f]{8}\Z")
-LONGEST_PATH = 103 if sys.platform == "darwin" else 107
-"""Bytes the path of a unix socket may have."""
 PROTOCOL = 1
 """Raised when the two sides of the channel or the internal messages no longer understand each other."""
 KEPT = "node.log"
@@ -96,11 +93,6 @@ def _private_directory(path: str) -> None:
         os.chmod(path, 0o700)
 
 
-def socket_fits(path: str) -> bool:
-    """Whether a unix socket can have that path."""
-    return len(os.fsencode(path)) <= LONGEST_PATH
-
-
 class RuntimeDirectory:
     """A directory held by the node that runs in this process.
 
@@ -131,8 +123,8 @@ class RuntimeDirectory:
         sweep()
         while True:
             path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
-            if not socket_fits(paths.manager(path)):
-                text = f"{paths.manager(path)} has more than the {LONGEST_PATH} bytes a socket's path may have"
+            if not paths.fits(paths.manager(path)):
+                text = f"{paths.manager(path)} has more than the {paths.LONGEST_PATH} bytes a socket's path may have"
                 raise InvalidConfig("system", {"name": f"{text}: set ACTORPOOL_RUNTIME_DIR to a shorter one"})
             try:
                 _private_directory(path)

@@ -238,9 +238,9 @@ def test_a_node_that_does_not_end_in_time_is_killed(node: launch.Node) -> None:
 
 @pytest.mark.slow
 def test_twenty_cycles_leave_no_process_no_file_no_descriptor(
-    open_descriptors: Callable[[], dict[int, str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_descriptors: Callable[[], dict[int, str]], short_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("ACTORPOOL_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setenv("ACTORPOOL_RUNTIME_DIR", str(short_path))
     launch.launch(None, TCP).stop(5.0)
     before = open_descriptors()
     pids: list[int] = []
@@ -250,7 +250,7 @@ def test_twenty_cycles_leave_no_process_no_file_no_descriptor(
         node.stop(5.0)
     assert left(pids) == []
     assert open_descriptors() == before
-    assert list((tmp_path / f"actorpool-{os.geteuid()}").iterdir()) == []
+    assert list((short_path / f"actorpool-{os.geteuid()}").iterdir()) == []
 
 
 # -- its start -------------------------------------------------------------------------------------------------------

@@ -19,10 +19,10 @@ from actorpool.node.runtime import NodeFacts, RuntimeDirectory
 
 
 @pytest.fixture(autouse=True)
-def top(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def top(short_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where the nodes of this test are."""
-    monkeypatch.setenv("ACTORPOOL_RUNTIME_DIR", str(tmp_path))
-    return tmp_path / f"actorpool-{os.geteuid()}"
+    monkeypatch.setenv("ACTORPOOL_RUNTIME_DIR", str(short_path))
+    return short_path / f"actorpool-{os.geteuid()}"
 
 
 def facts(directory: RuntimeDirectory, **changes: object) -> NodeFacts:

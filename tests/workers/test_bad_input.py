@@ -161,13 +161,13 @@ AWAY: dict[str, tuple[type[Exception], Callable[[int], dict[str, Any]]]] = {
 
 @pytest.mark.parametrize("worker", AWAY)
 def test_a_host_that_cannot_be_reached_starts_degraded_and_calls_say_why(
-    worker: str, node: actorpool.System, free_port: int
+    worker: str, node: actorpool.System, free_port: int, eventually: Callable[..., Any]
 ) -> None:
     kind, args = AWAY[worker]
     name = f"actorpool.workers:{worker}Worker"
     pool = node.start_pool("away", worker=name, worker_args=args(free_port), size=1, checkout_timeout=1.0)
     try:
-        assert pool.status().state == "degraded"
+        eventually(lambda: pool.status().state == "degraded", timeout=20)  # a worker may still import its driver
         with pytest.raises(WorkerUnavailable, match=r"refused[\s\S]*bring the resource back, or correct") as caught:
             pool.call("execute", "SELECT 1", checkout_timeout=0.1)
         assert isinstance(caught.value.cause, kind)
@@ -176,12 +176,15 @@ def test_a_host_that_cannot_be_reached_starts_degraded_and_calls_say_why(
         node.stop_pool("away")
 
 
-def test_a_host_that_accepts_and_says_nothing_is_given_up_after_the_connect_timeout(node: actorpool.System) -> None:
+def test_a_host_that_accepts_and_says_nothing_is_given_up_after_the_connect_timeout(
+    node: actorpool.System, eventually: Callable[..., Any]
+) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as deaf:
         args = {"host": "127.0.0.1", "port": deaf.getsockname()[1], "password": WORD, "connect_timeout": 2.0}
         worker = "actorpool.workers:PostgresWorker"
         pool = node.start_pool("deaf", worker=worker, worker_args=args, size=1, checkout_timeout=4.0)
         try:
+            eventually(lambda: pool.status().state == "degraded", timeout=20)
             with pytest.raises(WorkerUnavailable, match="timeout") as caught:
                 pool.call("execute", "SELECT 1", checkout_timeout=0.2)
             assert WORD not in shown(caught.value)
