@@ -74,14 +74,14 @@ class Nest(Shell):
     def receiveMessage(self, message: Any, sender: Any) -> Any:  # noqa: N802
         """Host on `Begin`; everything else is the hosted actor's."""
         try:
-            watching = self._receive(message, sender)
+            watching = self._take_in(message, sender)
         except BaseException as error:
             host.end_copy(error)
             raise
         host.end_copy()
         return watching
 
-    def _receive(self, message: Any, sender: Any) -> Any:
+    def _take_in(self, message: Any, sender: Any) -> Any:
         if isinstance(message, Begin):
             self.enter()
             self._begin, self._starter = message, sender
