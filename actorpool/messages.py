@@ -152,6 +152,7 @@ class Grant(Message):
     """A lease: `lease` is its number, `worker` the worker's address; hand it back with `Checkin`.
 
     `turn`: it is a turn in a sandbox of `actorpool.testing`. `asker`: who got it, and is told of a worker that died.
+    `seal`: what proves to the worker that its pool has granted this lease of it.
     """
 
     lease: int
@@ -162,6 +163,7 @@ class Grant(Message):
     pool_address: Any = None
     turn: bool = False
     asker: Any = None
+    seal: int = 0
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Not public; those from and to the manager are in `governing`. Each is handled th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from actorpool.config import check_request
@@ -27,6 +27,7 @@ class Init:
         max_message: bytes a frame may have.
         observed: somebody listens to `call.done`: tell every call by `Called`.
         slot: where the worker counts its uses (`channel.tally`); None: no lease of it can stand.
+        key: under which the pool seals the leases of this worker (`channel.seals`).
     """
 
     pool: str | None
@@ -40,6 +41,7 @@ class Init:
     max_message: int = 2**30
     observed: bool = False
     slot: int | None = None
+    key: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)

@@ -218,6 +218,13 @@ class Recall:
 
 
 @dataclass(frozen=True)
+class Interrupt:
+    """Pool → worker: the signal that came before this was for the call of that number. Not answered."""
+
+    number: int
+
+
+@dataclass(frozen=True)
 class Returned:
     """Worker → pool: the loan of that number is over, called back or not.
 

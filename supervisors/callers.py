@@ -36,8 +36,9 @@ class ChannelCaller:
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Tell the client which worker it has."""
         flags = wire.CHECK_FIRST * grant.check_first | wire.TURN * grant.turn | wire.STAY * grant.standing
-        pid = pool.crew.pid(grant.worker) or 0
-        self.peer.send(wire.GRANT, grant.ref, wire.GRANT_BODY.pack(grant.lease, grant.worker, pid, flags))
+        hand = pool.crew.hand(grant.worker)
+        body = wire.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease))
+        self.peer.send(wire.GRANT, grant.ref, body)
 
     def at_home(self, effect: AtHome) -> None:
         """Tell the client to look among its own threads."""
@@ -72,7 +73,7 @@ class MessageCaller:
         """Answer `Ok(Grant)`."""
         worker = pool.crew.hand(grant.worker)
         where = (worker.address, grant.worker, worker.pid, pool.myAddress)
-        value = Grant(grant.lease, pool.name, *where, grant.turn, self.address)
+        value = Grant(grant.lease, pool.name, *where, grant.turn, self.address, worker.seal(grant.lease))
         pool.send(self.address, Ok(value, grant.ref))
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:

@@ -6,6 +6,7 @@ Decides nothing: the core says which worker, the crew knows how to reach it.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import os
 import socket
@@ -14,8 +15,9 @@ from typing import Any
 
 from actorpool import host, portable
 from actorpool.actor import Shell, let_go
-from actorpool.channel import paths, wire
+from actorpool.channel import paths, seals, wire
 from actorpool.channel.lane import Lane, Peer
+from actorpool.protocol import Init
 from actorpool.supervisors.ending import end_processes
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
@@ -23,10 +25,11 @@ from actorpool.workers.actor import INTERRUPT, WorkerActor
 class Hand:
     """One worker process. `pid` is None where actors have no process of their own.
 
+    `key`: seals its leases.
     `called`: a call was sent. `mixed`: something was ordered after it, so what is unread need not be the call.
     """
 
-    __slots__ = ("address", "called", "fd", "id", "mixed", "peer", "pid")
+    __slots__ = ("address", "called", "fd", "id", "key", "mixed", "peer", "pid")
 
     def __init__(self, id: int, address: Any, pid: int | None) -> None:
         self.id = id
@@ -34,7 +37,12 @@ class Hand:
         self.pid = pid
         self.peer: Peer | None = None
         self.fd: int | None = None
+        self.key = seals.new_key()
         self.called = self.mixed = False
+
+    def seal(self, lease: int) -> int:
+        """What proves to the worker that this lease (or loan) is one of its own."""
+        return seals.seal(self.key, lease)
 
 
 class Crew:
@@ -80,12 +88,12 @@ class Crew:
     def __iter__(self) -> Iterator[Hand]:
         return iter(list(self._hands.values()))
 
-    def start(self, id: int, init: Any, requirements: Any) -> None:
-        """Create the worker's process and send it its first message."""
+    def start(self, id: int, init: Init, requirements: Any) -> None:
+        """Create the worker's process and send it its first message, with a key of its own."""
         address, pid = self._actor.spawn(self._kind, requirements)
         hand = self._hands[id] = Hand(id, address, pid)
         self._watch(hand)
-        self._actor.send(address, init)
+        self._actor.send(address, dataclasses.replace(init, key=hand.key))
 
     def _watch(self, hand: Hand) -> None:
         if self._lane is None or hand.pid is None:
@@ -109,6 +117,7 @@ class Crew:
             with contextlib.suppress(OSError):  # it has died meanwhile, which is noticed by itself
                 hand.peer = self._lane.connect(paths.worker(self._directory, pid))
                 hand.peer.state = hand
+                hand.peer.send(wire.CONTROL, hand.seal(seals.POOL))
 
     def settled(self, id: int) -> None:
         """The worker is heard by the channel: messages are needed no more, nor is the connection they came by."""

@@ -27,9 +27,9 @@ class ChannelCall(NamedTuple):
         """Pass the worker's answer on."""
         self.peer.send(wire.ERROR if reply.failed else wire.RESULT, self.ref, reply.data)
 
-    def lend(self, reply: Sealed, loan: int, pid: int, methods: bytes) -> None:
+    def lend(self, reply: Sealed, loan: int, seal: int, pid: int, methods: bytes) -> None:
         """Pass the worker's answer on, and say that the next calls may go straight to that worker."""
-        self.peer.send(wire.LENT, self.ref, reply.data, wire.LOAN_HEAD.pack(loan, pid, len(methods)) + methods)
+        self.peer.send(wire.LENT, self.ref, reply.data, wire.LOAN_HEAD.pack(loan, seal, pid, len(methods)) + methods)
 
 
 class MessageCall:

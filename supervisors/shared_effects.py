@@ -38,8 +38,11 @@ def deliver(pool: SharedPoolActor, effect: orders.Deliver) -> None:
     if loan is None:
         way.deliver(reply)
     else:
-        assert call.connection is not None
-        way.lend(reply, loan.number, call.connection.pid, portable.dumps(tuple(call.connection.meters)))
+        connection = call.connection
+        assert connection is not None
+        assert connection.worker is not None
+        seal = pool.crew.hand(connection.worker).seal(loan.number)
+        way.lend(reply, loan.number, seal, connection.pid, portable.dumps(tuple(connection.meters)))
 
 
 def recall(pool: SharedPoolActor, effect: orders.Recall) -> None:
@@ -80,6 +83,7 @@ def open_(pool: SharedPoolActor, effect: fx.Open) -> None:
 def interrupt(pool: SharedPoolActor, effect: orders.Interrupt) -> None:
     """Break into the call that a worker runs."""
     pool.crew.interrupt(effect.worker)
+    pool.crew.tell(effect.worker, sharing.Interrupt(effect.number))
 
 
 def stop(pool: SharedPoolActor, effect: fx.Stop) -> None:

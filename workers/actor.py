@@ -15,7 +15,7 @@ from typing import Any
 
 from actorpool import host, portable, protocol
 from actorpool.actor import Shell
-from actorpool.channel import paths, tally, wire
+from actorpool.channel import paths, seals, tally, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, LeaseExpired, WorkerUnavailable
@@ -42,7 +42,7 @@ class WorkerActor(Shell):
         session: the worker and its connection.
         pool: the pool's end of the channel.
         fired: the signal that broke into the last call; 0 is none.
-        interrupted: the pool is taking the lease back, and its message is on its way.
+        interrupted: the pool has interrupted what is under way, and its message about it is on its way.
         observed: tell the pool of every call.
         ordered: a call that the pool is still to hear of.
         stay: its standing leases; None where none can stand.
@@ -57,7 +57,10 @@ class WorkerActor(Shell):
     pool: Peer | None = None
     _running = False
     interrupted = False
+    _alarmed = False
     fired = 0
+    _shown: tuple[int, int] = (0, 0)
+    """The lease that was shown last with a good seal, and that seal."""
     _unborn: Exception | None = None
     ordered: protocol.RunFor | None = None
     observed = False
@@ -77,11 +80,13 @@ class WorkerActor(Shell):
 
     def on_message(self, message: Any, sender: Any) -> None:
         """Whatever is no system message; what is none of ours is answered by an error."""
-        if isinstance(message, protocol.Init):
-            self._start(message, sender)
-        elif isinstance(message, Call):
+        if type(message) is Call:
             self._on_call(message, sender)
-        elif not self._on_control(message):
+        elif isinstance(message, (Ok, Err)):
+            return  # an answer that nobody asked for: to answer it would be the first of a storm
+        elif type(message) is protocol.Init and self._init is None:
+            self._start(message, sender)
+        elif sender != self.parent or not self._on_control(message):
             self.send(sender, Err(TypeError(f"a worker does not understand {type(message).__name__}"),
                                   getattr(message, "ref", None)))  # fmt: skip
 
@@ -130,13 +135,19 @@ class WorkerActor(Shell):
             text = "this worker belongs to a pool: check it out, and send the call with your grant"
             self.send(sender, Err(LeaseExpired(text), call.ref))
             return
-        lease = call.grant.lease if call.grant is not None else 0
+        lease, turn = (call.grant.lease, call.grant.turn) if call.grant is not None else (0, False)
+        if call.grant is not None and not self._is_granted(lease, call.grant.seal):
+            self.send(sender, Err(LeaseExpired(f"lease {lease} is none of this worker's: send each call to the worker "
+                                               "of its own grant"), call.ref))  # fmt: skip
+            return
         if lease:
             self.tell(protocol.Running(self.id, lease, sender, call.ref))
 
         def run() -> Any:
-            session.admit(lease, False, time.monotonic(), call.grant is not None and call.grant.turn)
-            return session.run(_opened(call.method), _opened(call.args), _opened(call.kwargs))
+            what = _opened(call.method), _opened(call.args), _opened(call.kwargs)
+            self.breakable()
+            session.admit(lease, False, time.monotonic(), turn)
+            return session.run(*what)
 
         value, error = self.attempt(run, call.timeout)
         if isinstance(error, Unavailable):
@@ -161,6 +172,16 @@ class WorkerActor(Shell):
     def packed(self, error: BaseException) -> bytes:
         return wire.dump_error(error, self._init.pool if self._init is not None else None)
 
+    def _is_granted(self, lease: int, seal: int) -> bool:
+        """Whether the pool has granted that lease of this very worker. One that belongs to no pool asks for no seal."""
+        if (lease, seal) == self._shown:
+            return True
+        key = self._init.key if self._init is not None else None
+        if key is not None and seals.seal(key, lease) != seal:
+            return False
+        self._shown = lease, seal
+        return True
+
     # -- the channel ----------------------------------------------------------------------------------------
 
     def on_watch(self) -> None:
@@ -177,12 +198,20 @@ class WorkerActor(Shell):
         if kind == wire.CALL:
             self._on_call_frame(peer, ref, body)
         elif kind == wire.END:
-            self._end(ref)
+            if len(body) == wire.END_BODY.size and self._is_granted(ref, *wire.END_BODY.unpack(body)):
+                self._end(ref)
         elif kind == wire.CONTROL:
+            if peer is self.pool:
+                self._on_control(portable.loads(body))
+            else:
+                self._meet(peer, ref)
+
+    def _meet(self, peer: Peer, seal: int) -> None:
+        """A connection says that it is the pool's; the seal of no lease proves it. Others give no orders."""
+        if self._is_granted(seals.POOL, seal):
             self.pool = peer
             if self.orders_first and self._lane is not None:
                 self._lane.first = peer.fd
-            self._on_control(portable.loads(body))
 
     def on_gone(self, peer: Peer) -> None:
         """A client closed its end; its lease is the pool's business."""
@@ -191,9 +220,11 @@ class WorkerActor(Shell):
 
     def _on_call_frame(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
         session = self.session
-        assert session is not None
-        lease, flags, _timeout = wire.CALL_HEAD.unpack_from(body)
-        if self.interrupted:  # the pool is taking this lease back; its message is right behind
+        if session is None or len(body) < wire.CALL_HEAD.size:
+            peer.send(wire.ERROR, ref, self.packed(ValueError("a call without a head")))
+            return
+        lease, flags, seal = wire.CALL_HEAD.unpack_from(body)
+        if self.interrupted or not self._is_granted(lease, seal):  # taken back (the pool's message is right behind)
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
         stay = self.stay if flags & wire.STAY else None
@@ -209,7 +240,7 @@ class WorkerActor(Shell):
             return
         if stay is not None:
             stay.begin(peer, lease, began)
-        value, error = self.attempt(functools.partial(_run_frame, session, body))
+        value, error = self.attempt(functools.partial(self._run_frame, session, body))
         del body  # a long argument is not kept while its result is on the way
         kind, answer = wire.RESULT, b""
         if error is None:
@@ -229,6 +260,11 @@ class WorkerActor(Shell):
         if session.used - began > LONG and self.pool is not None and self.pool.open:
             self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
 
+    def _run_frame(self, session: Session, body: bytes | memoryview) -> Any:
+        target, args, kwargs = portable.loads(memoryview(body)[wire.CALL_HEAD.size :])
+        self.breakable()
+        return session.run(target, args, kwargs)
+
     def _end(self, lease: int) -> None:
         assert self.session is not None
         try:
@@ -239,15 +275,18 @@ class WorkerActor(Shell):
     # -- running user code ------------------------------------------------------------------------------------
 
     def attempt(self, run: Callable[[], Any], timeout: float | None = None) -> tuple[Any, BaseException | None]:
-        """Run user code, interruptible; its value or what it raised. Nothing is ever raised out of it."""
+        """Run user code; its value or what it raised. Nothing is ever raised out of it.
+
+        Interrupts wait until `run` calls `breakable`: what rebuilds arguments may import modules, and one that is
+        broken into would stay half loaded.
+        """
         if self.observed:
             self._began = time.monotonic()
-        self.fired = 0
+        self.fired, self._alarmed = 0, False
         try:
-            self._running = True
-            if timeout and self.is_process:
-                signal.setitimer(signal.ITIMER_REAL, timeout)
             try:
+                if timeout and self.is_process:
+                    signal.setitimer(signal.ITIMER_REAL, timeout)
                 value = run()
             finally:
                 self._running = False
@@ -261,10 +300,19 @@ class WorkerActor(Shell):
             self.note_loss(error)
             return None, self._verdict(error, timeout)
 
+    def breakable(self) -> None:
+        """In `attempt`: an interrupt breaks in from now on, and at once if one has come meanwhile.
+
+        Whoever asked for what is about to run may have been told by now that it was interrupted.
+        """
+        self._running = True
+        if self.interrupted or self._alarmed:
+            self._break_in(INTERRUPT if self.interrupted else signal.SIGALRM)
+
     def note_loss(self, error: BaseException) -> None:
         """Tell the pool of a lost connection, before the caller hears of it: his next call is then a checked one."""
         session = self.session
-        if session is not None and session.connected and session.worker.is_disconnect(error):
+        if session is not None and session.connected and session.is_loss(error):
             session.lose(error)
             self.tell_lost(session.lost)
 
@@ -296,10 +344,15 @@ class WorkerActor(Shell):
 
     def _on_interrupt(self, number: int, _frame: Any) -> None:
         if self._running:
-            self._running, self.fired = False, number
-            raise Interrupted(number)
-        if number == INTERRUPT:
+            self._break_in(number)
+        elif number == INTERRUPT:
             self.interrupted = True
+        else:
+            self._alarmed = True
+
+    def _break_in(self, number: int) -> None:
+        self._running, self.fired = False, number
+        raise Interrupted(number)
 
     # -- telling the pool ---------------------------------------------------------------------------------------
 
@@ -331,10 +384,6 @@ class WorkerActor(Shell):
 
 
 _EXPIRED = portable.dumps(("expired", None))
-
-def _run_frame(session: Session, body: bytes | memoryview) -> Any:
-    target, args, kwargs = portable.loads(memoryview(body)[wire.CALL_HEAD.size :])
-    return session.run(target, args, kwargs)
 
 
 def _unavailable(error: Exception) -> bytes:

@@ -5,7 +5,6 @@ What an order is answered with goes back by `WorkerActor.tell`. One that finds t
 
 from __future__ import annotations
 
-import functools
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -24,7 +23,12 @@ if TYPE_CHECKING:
 def open_(actor: WorkerActor, session: Session, _order: protocol.Open) -> None:
     """Connect."""
     began = time.monotonic()
-    _, error = actor.attempt(functools.partial(session.open, began))
+
+    def run() -> None:
+        actor.breakable()
+        session.open(began)
+
+    _, error = actor.attempt(run)
     took = time.monotonic() - began
     if error is None:
         actor.tell(protocol.Opened(actor.id, took))
@@ -118,8 +122,10 @@ def begin(actor: WorkerActor, session: Session, order: protocol.Begin) -> None:
 
 def _run(actor: WorkerActor, session: Session, order: protocol.RunFor) -> None:
     def run() -> Any:
+        what = order.fn.open(), order.args.open(), order.kwargs.open()
+        actor.breakable()
         session.admit(order.lease, order.check_first, time.monotonic(), order.turn)
-        return session.run(order.fn.open(), order.args.open(), order.kwargs.open())
+        return session.run(*what)
 
     value, error = actor.attempt(run)
     if isinstance(error, Unavailable):

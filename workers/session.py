@@ -6,11 +6,14 @@ No Thespian, no sockets, no pool: `WorkerActor` drives it, whichever way a call 
 from __future__ import annotations
 
 import functools
+import logging
 from typing import Any, NoReturn
 
 from actorpool import host
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, methods_of
+
+log = logging.getLogger("actorpool")
 
 BEGIN_SANDBOX = "begin_sandbox"
 """The call that turns a lease into a sandbox; answered by the session, where the worker can do such a thing."""
@@ -88,12 +91,27 @@ class Session:
         self.close()
         self.lost = error if isinstance(error, Exception) else ConnectionError(repr(error))
 
+    def is_loss(self, error: BaseException) -> bool:
+        """Whether what a call raised means that the connection is gone; also if its worker fails to tell."""
+        try:
+            lost = bool(self.worker.is_disconnect(error))
+        except BaseException as problem:  # a user's hook may raise anything, SystemExit included
+            host.end_copy(problem)
+            name = type(self.worker).__name__
+            log.warning("%s.is_disconnect raised %r: the connection counts as lost", name, problem)
+            return True
+        host.end_copy()
+        return lost
+
     def _failed(self, error: BaseException) -> NoReturn:
-        """A hook of the user's raised, which may be anything: the connection is lost."""
+        """A hook of the user's raised, which may be anything: the connection is lost.
+
+        So it is if an interrupt broke into the hook: nobody knows in which state that has left the connection.
+        """
         host.end_copy(error)
+        self.lose(error)
         if isinstance(error, KeyboardInterrupt):  # an interrupt; without a process of its own, Ctrl-C
             raise error
-        self.lose(error)
         raise Unavailable(self.lost or ConnectionError(repr(error))) from error
 
     def check(self, now: float) -> None:
@@ -151,9 +169,17 @@ class Session:
         elif (
             check_first
             or (self.check_after is not None and now - self.used > self.check_after)
-            or self.worker.needs_check()
+            or self._needs_check()
         ):
             self.check(now)
+
+    def _needs_check(self) -> bool:
+        try:
+            return self.worker.needs_check()
+        except BaseException as error:  # a user's hook may raise anything: then the check is to tell
+            host.end_copy(error)
+            log.warning("%s.needs_check raised %r", type(self.worker).__name__, error)
+            return True
 
     def run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         """Call a method by name, or a function with the connection.

@@ -53,12 +53,14 @@ class SharedWorkerActor(WorkerActor):
     """What was sent ahead goes back, until something is sent at once."""
     _meters: dict[str, Meter]
     _last_call: float | None = None
+    _begun = False
+    """Whether the call at hand has begun: before that, an interrupt sends it back."""
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A call of the pool's or of a client's, or an order of the pool."""
         if kind == wire.CALL:
             self._perform_lent(peer, ref, body)
-        elif kind == wire.PERFORM:
+        elif kind == wire.PERFORM and peer is self.pool:
             self._refusing = self._refusing or peer.unsent
             peer.send(*self._performed(ref, body))
         else:
@@ -71,6 +73,8 @@ class SharedWorkerActor(WorkerActor):
         elif isinstance(message, sharing.Perform) and session is not None:
             kind, number, data, *head = self._performed(message.number, message.body)
             self.tell(sharing.Told(self.id, kind, number, b"".join((*head, data))))
+        elif isinstance(message, sharing.Interrupt):
+            self.interrupted = False
         elif isinstance(message, sharing.Recall):
             self._fence = max(self._fence, message.number + 1)
             self._give_back(message.number)
@@ -102,24 +106,26 @@ class SharedWorkerActor(WorkerActor):
         assert session is not None
         self._fence = max(self._fence, number)  # a call that has moved here may be older than a loan that is over
         self._refusing = self._refusing and body[:1] == wire.AHEAD
-        if self._refusing:
+        if self._refusing or self.interrupted:  # its caller may have been told; the pool knows whether it still waits
             return wire.NOT_STARTED, number, b""
         if not session.connected:
             why = session.lost or ConnectionError("the connection was closed")
             return wire.NOT_STARTED, number, self.packed(why)
         outcome = self._run(session, memoryview(body)[1:])
+        if self.fired and not self._begun:
+            return wire.NOT_STARTED, number, b""
         self._refusing = outcome.cooldown > 0
         if outcome.close:
             session.close()
         return wire.PERFORMED, number, outcome.data, outcome.head
 
     def _run(self, session: Session, body: bytes | memoryview) -> Outcome:
-        self._method = ""
+        self._method, self._begun = "", False
         began = time.monotonic()
         value, error = self.attempt(functools.partial(self._call, session, body))
         took = time.monotonic() - began
         del body  # a long argument is not kept while its result is on the way
-        if self.fired:
+        if self.fired and self._begun:
             self._put_in_order(session)
         cooldown, close = 0.0, False
         if isinstance(value, Reply):
@@ -137,6 +143,8 @@ class SharedWorkerActor(WorkerActor):
             args, kwargs = args.open(), kwargs.open()
         if method in session.methods:
             self._method = method
+        self.breakable()
+        self._begun = True
         return session.run(method, args, kwargs)
 
     def _put_in_order(self, session: Session) -> None:
@@ -150,9 +158,13 @@ class SharedWorkerActor(WorkerActor):
 
     def _perform_lent(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
         """Run a call that a client has sent itself, if its loan is still good."""
-        loan, _flags, _timeout = wire.CALL_HEAD.unpack_from(body)
+        if len(body) < wire.CALL_HEAD.size:
+            peer.send(wire.ERROR, ref, self.packed(ValueError("a call without a head")))
+            return
+        loan, _flags, seal = wire.CALL_HEAD.unpack_from(body)
         session = self.session
-        if session is None or loan < self._fence or not session.connected:
+        good = not self.interrupted and loan >= self._fence and self._is_granted(loan, seal)
+        if session is None or not good or not session.connected:
             peer.send(wire.NOT_STARTED, ref, _EXPIRED)
             return
         if loan != self._loan:

@@ -68,10 +68,10 @@ class AioLine(Connection):
         self.send(kind, ref, body, lead)
         return ref, future
 
-    def tell(self, kind: int, ref: int) -> None:
+    def tell(self, kind: int, ref: int, body: bytes = b"") -> None:
         """Send a frame that is not answered."""
         self._last = 0
-        self.send(kind, ref)
+        self.send(kind, ref, body)
 
     def forget(self, ref: int) -> None:
         """Nobody waits for that answer any more."""

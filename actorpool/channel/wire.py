@@ -13,18 +13,21 @@ from actorpool.failures import dump_error, load_error
 
 HEADER = struct.Struct("!IBQ")
 """Length of the body, kind, ref."""
-GRANT_BODY = struct.Struct("!QIIB")
-"""Lease id, worker id, worker pid, flags."""
-CALL_HEAD = struct.Struct("!QBd")
-"""Lease id, flags, timeout in seconds (0.0: none); a pickle of (method name or function, args, kwargs) follows."""
+GRANT_BODY = struct.Struct("!QIIBQ")
+"""Lease id, worker id, worker pid, flags, seal of the lease (see `seals`)."""
+CALL_HEAD = struct.Struct("!QBQ")
+"""Lease id, flags, seal of the lease; a pickle of (method name or function, args, kwargs) follows."""
+END_BODY = struct.Struct("!Q")
+"""Seal of the lease."""
 
 SHARED_HEAD = struct.Struct("!dII")
 """Timeout in seconds (infinite: none), lengths of two pickles: of (resource, method) and of `where` (0: none). A pickle
 of (method, args, kwargs) follows them."""
 OUTCOME = struct.Struct("!Bdd")
 """Flags, cooldown in seconds, seconds that the call ran; the value or the exception follows."""
-LOAN_HEAD = struct.Struct("!QII")
-"""Number of the loan, pid of the worker, length of a pickle of its methods; that, and the value of the call, follow."""
+LOAN_HEAD = struct.Struct("!QQII")
+"""Number of the loan, its seal, pid of the worker, length of a pickle of its methods; that, and the value of the call,
+follow."""
 
 MAX_MESSAGE = 2**30
 """Bytes a body may have unless a system is told otherwise (`start(max_message=...)`)."""
@@ -70,7 +73,8 @@ def too_big(size: int, limit: int, what: str) -> MessageTooBig:
 
 __all__ = [
     "ABANDON", "AHEAD", "ASK", "AT_HOME", "AT_ONCE", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT",
-    "CHECK_FIRST", "CLOSE", "CONTROL", "END", "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY", "HEADER", "LAST",
-    "LENT", "LOAN_HEAD", "LONGEST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED", "REPLY", "RESULT",
-    "ROUTED", "SHARED", "SHARED_HEAD", "STAY", "TURN", "dump_error", "frame", "load_error", "too_big",
+    "CHECK_FIRST", "CLOSE", "CONTROL", "END", "END_BODY", "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY",
+    "HEADER", "LAST", "LENT", "LOAN_HEAD", "LONGEST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED",
+    "REPLY", "RESULT", "ROUTED", "SHARED", "SHARED_HEAD", "STAY", "TURN", "dump_error", "frame", "load_error",
+    "too_big",
 ]  # fmt: skip

@@ -156,8 +156,8 @@ class AioLink(AioAsker):
             raise
         if kind != wire.GRANT:
             raise AtHome if kind == wire.AT_HOME else wire.load_error(answer)
-        lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
-        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, flags)
+        lease, worker, pid, flags, seal = wire.GRANT_BODY.unpack(answer)
+        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, flags, seal)
 
     def checkin(self, hold: Hold) -> None:
         """Give a lease back. Never waits, so nothing can come between."""
@@ -166,7 +166,7 @@ class AioLink(AioAsker):
         if hold.used:
             worker = self._here().known(self._endpoint.worker(hold.worker_pid))
             if worker is not None and worker.pid == hold.worker_pid:
-                worker.tell(wire.END, hold.lease)
+                worker.tell(wire.END, hold.lease, wire.END_BODY.pack(hold.seal))
         self._tell_pool(hold, wire.CHECKIN)
 
     def abandon(self, hold: Hold) -> None:

@@ -41,7 +41,7 @@ def call_head(hold: Hold, work: Work, last: bool) -> bytes:
         flags |= wire.CHECK_FIRST
     if hold.turn:
         flags |= wire.TURN
-    return wire.CALL_HEAD.pack(hold.lease, flags, work.timeout or 0.0)
+    return wire.CALL_HEAD.pack(hold.lease, flags, hold.seal)
 
 
 class AtHome(Exception):
@@ -216,8 +216,8 @@ class ChannelLink(PoolAsker, Link):
             line.send(wire.CHECKOUT, ref, body, b"", deadline)
             kind, answer = line.receive(ref, deadline)
             if kind == wire.GRANT:
-                lease, worker, pid, flags = wire.GRANT_BODY.unpack(answer)
-                hold = Hold(lease, worker, pid, self.checkin, line, line.pid, flags)
+                lease, worker, pid, flags, seal = wire.GRANT_BODY.unpack(answer)
+                hold = Hold(lease, worker, pid, self.checkin, line, line.pid, flags, seal)
         except _DELIVERY_FAILED:
             raise
         except BaseException as interruption:
@@ -237,7 +237,8 @@ class ChannelLink(PoolAsker, Link):
         if not hold.ours:
             return False
         if hold.used:
-            self._tell(self.endpoint.worker(hold.worker_pid), hold.worker_pid, wire.END, hold.lease)
+            worker, seal = self.endpoint.worker(hold.worker_pid), wire.END_BODY.pack(hold.seal)
+            self._tell(worker, hold.worker_pid, wire.END, hold.lease, seal)
         told = self.tell(hold, wire.CHECKIN)
         line = hold.line
         if told and isinstance(line, Line):
@@ -256,14 +257,14 @@ class ChannelLink(PoolAsker, Link):
         """Tell the pool something about a lease; False when it is not there any more."""
         return self._tell(self.path, hold.pool_pid, kind, hold.lease)
 
-    def _tell(self, path: str, pid: int, kind: int, ref: int) -> bool:
+    def _tell(self, path: str, pid: int, kind: int, ref: int, body: bytes = b"") -> bool:
         """Send a frame that is not answered to that very process; if it is gone, so is all that it knew."""
         for _ in range(2):
             try:
                 line = lines.take(path, self.endpoint.seconds, time.perf_counter())
                 there = line.pid == pid
                 if there:
-                    line.send(kind, ref)
+                    line.send(kind, ref, body)
                 lines.give(line)
                 return there
             except (NotDelivered, TimedOut):

@@ -195,7 +195,7 @@ class NestedLink(Link):
             raise LeaseExpired(text, pool=self.pool)
         outer.used = True
         ids = (outer.lease, outer.worker_id, outer.worker_pid)
-        hold = NestedHold(*ids, self.checkin, outer.home, outer.pool_pid, flags=wire.TURN)
+        hold = NestedHold(*ids, self.checkin, outer.home, outer.pool_pid, wire.TURN, outer.seal)
         hold.gate = self.turn.gate
         return hold
 

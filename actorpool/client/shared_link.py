@@ -88,26 +88,26 @@ class Loan:
 
     Args:
         path: the worker's socket.
-        number: of the loan.
+        number, seal: of the loan.
         methods: what the pool would send to this connection.
     """
 
     __slots__ = ("head", "methods", "path")
 
-    def __init__(self, path: str, number: int, methods: frozenset[str]) -> None:
+    def __init__(self, path: str, number: int, seal: int, methods: frozenset[str]) -> None:
         self.path = path
         self.methods = methods
-        self.head = wire.CALL_HEAD.pack(number, 0, 0.0)
+        self.head = wire.CALL_HEAD.pack(number, 0, seal)
 
 
 def keep_loan(line: Line | AioLine, endpoint: Endpoint, route: Route, body: bytes | memoryview) -> bytes | memoryview:
     """Note the loan that a `LENT` frame tells; the value that is in the frame as well."""
-    number, pid, length = wire.LOAN_HEAD.unpack_from(body)
+    number, seal, pid, length = wire.LOAN_HEAD.unpack_from(body)
     end = wire.LOAN_HEAD.size + length
     if len(line.loans) >= MAX_LOANS:
         line.loans.clear()
     methods = frozenset(portable.loads(body[wire.LOAN_HEAD.size : end]))
-    line.loans[route.resource] = Loan(endpoint.worker(pid), number, methods)
+    line.loans[route.resource] = Loan(endpoint.worker(pid), number, seal, methods)
     return body[end:]
 
 

@@ -68,6 +68,7 @@ class Hold:
     Attributes:
         lease: the lease's id within its pool.
         worker_id, worker_pid: the worker.
+        seal: what proves to the worker that the lease is one of its own.
         check_first: the worker was idle for long; passed on with the first call.
         home: keeps the connection open by which the lease was got: its end would be the lease's end.
         pool_pid: the pool's process; a restarted pool counts leases anew, and must not hear of this one.
@@ -81,7 +82,7 @@ class Hold:
     """
 
     __slots__ = ("__weakref__", "_give_back", "check_first", "generation", "home", "lease", "line", "open", "pool_pid",
-                 "promised", "rested", "stands", "turn", "used", "worker_id", "worker_pid")  # fmt: skip
+                 "promised", "rested", "seal", "stands", "turn", "used", "worker_id", "worker_pid")  # fmt: skip
 
     def __init__(
         self,
@@ -92,11 +93,13 @@ class Hold:
         home: Any = None,
         pool_pid: int = 0,
         flags: int = 0,
+        seal: int = 0,
     ) -> None:
         self.open = False  # until all is there that giving back needs
         self.lease = lease
         self.worker_id = worker_id
         self.worker_pid = worker_pid
+        self.seal = seal
         self.check_first = bool(flags & wire.CHECK_FIRST)
         self.turn = bool(flags & wire.TURN)
         self.stands = bool(flags & wire.STAY)

@@ -90,7 +90,7 @@ class WorkerHandler:
             self.resets += 1
 
     def call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
-        lease, flags, _timeout = wire.CALL_HEAD.unpack_from(body)
+        lease, flags, _seal = wire.CALL_HEAD.unpack_from(body)
         if lease < self.fence:
             peer.send(wire.NOT_STARTED, ref, portable.dumps(("expired", None)))
             return
@@ -218,7 +218,7 @@ class PoolHandler:
     def grant(self, peer: Peer, ref: int, worker: int) -> None:
         self.last_lease += 1
         self.leases[self.last_lease] = (peer, worker, ref)
-        peer.send(wire.GRANT, ref, wire.GRANT_BODY.pack(self.last_lease, worker, self.pids[worker], 0))
+        peer.send(wire.GRANT, ref, wire.GRANT_BODY.pack(self.last_lease, worker, self.pids[worker], 0, 0))
 
     def end(self, lease: int, abandoned: bool = False) -> None:
         _, worker, _ = self.leases.pop(lease, (None, None, None))

@@ -202,6 +202,7 @@ class Sent:
     def __init__(self) -> None:
         self.kinds: list[int] = []
         self.unsent = False
+        self.open = False
 
     def send(self, kind: int, *_: Any) -> None:
         self.kinds.append(kind)
@@ -212,10 +213,11 @@ def test_a_loan_that_is_over_stays_over_whatever_older_call_is_run_after_it() ->
     worker.employ(EchoWorker)
     assert worker.session is not None
     worker.session.open(0.0)
+    worker.pool = pool  # type: ignore[assignment]
     call = portable.dumps(("echo", (1,), {}))
 
     def lent(loan: int) -> int:
-        worker.on_frame(client, wire.CALL, 1, wire.CALL_HEAD.pack(loan, 0, 0.0) + call)  # type: ignore[arg-type]
+        worker.on_frame(client, wire.CALL, 1, wire.CALL_HEAD.pack(loan, 0, 0) + call)  # type: ignore[arg-type]
         return client.kinds[-1]
 
     assert lent(9) == wire.RESULT
