@@ -73,9 +73,18 @@ class AioLine(Connection):
         self._last = 0
         self.send(kind, ref, body)
 
-    def forget(self, ref: int) -> None:
-        """Nobody waits for that answer any more."""
+    def give_up(self, kind: int, ref: int) -> bool:
+        """Nobody waits for that answer any more; whether the request has left, in part at least. If not, it never does.
+
+        So whoever asks a process that reads nothing leaves nothing in our memory.
+        """
         self.waiting.pop(ref, None)
+        return not self.take_back(kind, ref)
+
+    def cancel(self, kind: int, ref: int) -> None:
+        """As `give_up`, and the other side is told."""
+        if self.give_up(kind, ref):
+            self.tell(wire.CANCEL, ref)
 
     def _answered(self, kind: int, ref: int, body: Any) -> None:
         future = self.waiting.pop(ref, None)
@@ -146,13 +155,18 @@ class LoopLines:
         known = self._open.get(path)
         if known is not None and known.open:
             return known
-        line = self._open[path] = await self._connected(path, deadline)
+        line = await self._connected(path, deadline)
+        known = self._open.get(path)
+        if known is not None and known.open:  # another task was quicker, while the lane's queue was full
+            line.close()
+            return known
+        self._open[path] = line
         self._trim()
         return line
 
-    async def own(self, path: str) -> AioLine:
-        """A line of the asker's alone, who hangs up when it is done; raises as `line`."""
-        line = await self._connected(path, None)
+    async def own(self, path: str, deadline: float | None = None) -> AioLine:
+        """A line of the asker's alone, who hangs up when it is done; takes and raises what `line` does."""
+        line = await self._connected(path, deadline)
         self._own.add(line)
         return line
 
@@ -162,7 +176,7 @@ class LoopLines:
             try:
                 return AioLine(loop, path)
             except BlockingIOError:
-                if deadline is not None and loop.time() > deadline:
+                if deadline is not None and loop.time() >= deadline:
                     raise TimedOut from None
                 await asyncio.sleep(0.001)
             except OSError as error:
@@ -212,7 +226,7 @@ async def answered(future: asyncio.Future[tuple[int, Any]], timeout: float | Non
     """Wait for an answer at most `timeout` seconds.
 
     Raises:
-        TimedOut: no answer; the ref is still to be forgotten.
+        TimedOut: no answer; the request is still to be given up.
         NotDelivered, Gone: the other side has ended.
     """
     if timeout is None:

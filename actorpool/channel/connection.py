@@ -15,6 +15,10 @@ from actorpool.channel import wire
 
 RECEIVE = 65536
 """Bytes asked for at once. The body of a longer frame is received into a buffer of its own, uncopied."""
+BEGINNING = 2 * RECEIVE
+"""Bytes of memory that a longer frame has from its first byte on."""
+PIECE = 4 * RECEIVE
+"""Bytes by which that grows, at most, each time as many have arrived."""
 JOIN = 65536
 """Bodies up to this are joined with their header for one plain send; longer ones go by `sendmsg`, uncopied."""
 HEAD = wire.HEADER.size
@@ -24,17 +28,91 @@ _unpack = wire.HEADER.unpack_from
 _CREDENTIALS = struct.Struct("3i")
 
 
-class _Long:
-    """The body of a frame that is longer than what is received at once; one that is refused has no buffer."""
+class Body:
+    """The body of a long frame while it arrives.
 
-    __slots__ = ("buffer", "filled", "kind", "length", "ref")
+    Its memory grows with what has arrived, whatever length was announced: the announcement may be anybody's nonsense.
 
-    def __init__(self, kind: int, ref: int, length: int, filled: int) -> None:
-        self.kind = kind
-        self.ref = ref
+    Args:
+        length: bytes, as announced.
+        first: what has come with the header.
+    """
+
+    __slots__ = ("_buffer", "filled", "length")
+
+    def __init__(self, length: int, first: bytes) -> None:
+        self.length = length
+        self.filled = len(first)
+        self._buffer = bytearray(min(length, BEGINNING))
+        self._buffer[: self.filled] = first
+
+    def receive(self, sock: socket.socket) -> int:
+        """Take more of it in; how many bytes, 0 at the end of the connection."""
+        buffer, filled = self._buffer, self.filled
+        if filled < len(buffer):
+            with memoryview(buffer) as whole, whole[filled:] as room:
+                count = sock.recv_into(room)
+        else:
+            data = sock.recv(min(PIECE, self.length - filled))
+            buffer += data
+            count = len(data)
+        self.filled += count
+        return count
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it is there."""
+        return self.filled == self.length
+
+    def take(self) -> memoryview:
+        """All of it, the taker's alone: once that is released, its memory is given back."""
+        view = memoryview(self._buffer)
+        self._buffer = bytearray()
+        return view
+
+
+class _Skipped:
+    """The body of a frame that was refused: it is received into nothing."""
+
+    __slots__ = ("filled", "length")
+
+    def __init__(self, length: int, filled: int) -> None:
         self.length = length
         self.filled = filled
-        self.buffer: memoryview | None = None
+
+    def receive(self, sock: socket.socket) -> int:
+        """Take more of it in."""
+        count = len(sock.recv(min(RECEIVE, self.length - self.filled)))
+        self.filled += count
+        return count
+
+    @property
+    def whole(self) -> bool:
+        """Whether all of it has gone by."""
+        return self.filled == self.length
+
+
+class _Long:
+    """A frame that is longer than what is received at once, and of which some has arrived."""
+
+    __slots__ = ("body", "kind", "ref")
+
+    def __init__(self, kind: int, ref: int, body: Body | _Skipped) -> None:
+        self.kind = kind
+        self.ref = ref
+        self.body = body
+
+
+class _Queued:
+    """A frame, or the rest of one, for which the socket has no room yet."""
+
+    __slots__ = ("begun", "kind", "parts", "ref")
+
+    def __init__(self, kind: int, ref: int, begun: bool, *parts: memoryview) -> None:
+        self.kind = kind
+        self.ref = ref
+        self.begun = begun
+        self.parts = [part for part in parts if len(part)]
 
 
 class Connection:
@@ -60,7 +138,7 @@ class Connection:
         self.refused = False
         self._deliver = deliver
         self._partial: bytes | _Long | None = None  # the beginning of a frame whose end has not come
-        self._out: deque[memoryview] = deque()
+        self._out: deque[_Queued] = deque()
 
     # -- out ----------------------------------------------------------------------------------------------
 
@@ -89,7 +167,7 @@ class Connection:
             self.refused = True
             return
         if sent < size + HEAD:
-            self._out.append(memoryview(data)[sent:])
+            self._out.append(_Queued(kind, ref, sent > 0, memoryview(data)[sent:]))
             self._await_room(True)
 
     def _send_long(self, kind: int, ref: int, body: bytes | memoryview, lead: bytes) -> None:
@@ -99,7 +177,7 @@ class Connection:
             body = wire.dump_error(wire.too_big(size, self.max_message, "the result would"))
             size = len(body)
         idle = not self._out
-        self._out.extend((memoryview(_pack(size, kind, ref) + lead), memoryview(body)))
+        self._out.append(_Queued(kind, ref, False, memoryview(_pack(size, kind, ref) + lead), memoryview(body)))
         if idle:
             self.flush()
             if self._out:
@@ -115,18 +193,35 @@ class Connection:
         out = self._out
         while out:
             try:
-                sent = self.sock.send(out[0])
+                self._flush(out[0])
             except BlockingIOError:
                 return
             except OSError:
                 self.refused = True
                 out.clear()
                 break
-            if sent < len(out[0]):
-                out[0] = out[0][sent:]
-            else:
-                out.popleft()
+            out.popleft()
         self._await_room(False)
+
+    def _flush(self, frame: _Queued) -> None:
+        parts = frame.parts
+        while parts:
+            sent = self.sock.send(parts[0])
+            frame.begun = True
+            if sent < len(parts[0]):
+                parts[0] = parts[0][sent:]
+            else:
+                del parts[0]
+
+    def take_back(self, kind: int, ref: int) -> bool:
+        """Do not send a frame after all; False: it has left already, or a part of it."""
+        for frame in self._out:
+            if frame.ref == ref and frame.kind == kind and not frame.begun:
+                self._out.remove(frame)
+                if not self._out:
+                    self._await_room(False)
+                return True
+        return False
 
     def _await_room(self, wanted: bool) -> None:
         """Have `flush` called when the socket is writable, or no longer."""
@@ -179,15 +274,17 @@ class Connection:
                 self._partial = data[at:]
 
     def _begin_long(self, kind: int, ref: int, length: int, first: bytes) -> None:
-        """Receive a long body into a buffer of its own; refuse one that is beyond the limit, and skip it."""
-        self._partial = long = _Long(kind, ref, length, len(first))
+        """Receive a long body into memory of its own; refuse one that is beyond the limit, and skip it."""
         try:
             if length > self.max_message:
                 raise MemoryError
-            long.buffer = memoryview(bytearray(length))
-            long.buffer[: len(first)] = first
+            self._partial = _Long(kind, ref, Body(length, first))
         except MemoryError:
-            self._refuse(kind, ref, length)
+            self._skip(kind, ref, length, len(first))
+
+    def _skip(self, kind: int, ref: int, length: int, filled: int) -> None:
+        self._partial = _Long(kind, ref, _Skipped(length, filled))
+        self._refuse(kind, ref, length)
 
     def _refuse(self, kind: int, ref: int, size: int) -> None:
         """A body is too long to be received: whoever waits for an answer gets an error, and the connection goes on."""
@@ -198,22 +295,20 @@ class Connection:
             self._deliver(wire.ERROR, ref, wire.dump_error(error))
 
     def _receive_long(self, long: _Long) -> bool:
-        body = long.buffer
+        body = long.body
         try:
-            if body is not None:
-                count = self.sock.recv_into(body[long.filled :])
-            else:
-                count = len(self.sock.recv(min(RECEIVE, long.length - long.filled)))
+            count = body.receive(self.sock)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        long.filled += count
-        if long.filled == long.length:
+        except MemoryError:
+            self._skip(long.kind, long.ref, body.length, body.filled)
+            return True
+        if body.whole:
             self._partial = None
-            if body is not None:
-                long.buffer = None  # the body is the handler's alone, who may give its memory back
-                self._deliver(long.kind, long.ref, body)
+            if isinstance(body, Body):
+                self._deliver(long.kind, long.ref, body.take())
         return count > 0
 
     # -- the end ------------------------------------------------------------------------------------------

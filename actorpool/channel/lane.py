@@ -24,6 +24,8 @@ from actorpool.channel.spin import look
 
 BACKLOG = 1024
 BUDGET = 0.005
+BREATH = 0.001
+"""Seconds to wait when a connection can be neither taken nor refused."""
 IDLE = 1.0
 """Seconds; an actor that waits here wakes up as soon as one that waits in Thespian, and is quicker to answer."""
 
@@ -145,8 +147,9 @@ class Lane:
             os.unlink(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener = listener
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        self._spare = _spare()
         listener.bind(path)
+        os.chmod(path, 0o600)  # whatever the umask: who may connect has the right to write
         self._inode = os.stat(path).st_ino
         listener.listen(BACKLOG)
         listener.setblocking(False)
@@ -254,7 +257,7 @@ class Lane:
                 if error.errno not in (errno.EMFILE, errno.ENFILE):
                     return  # the other side has gone while it waited
                 self._refuse_one()
-                continue
+                return
             pid, uid = credentials(sock)
             if uid == os.geteuid():
                 self._add(sock, pid)
@@ -262,12 +265,18 @@ class Lane:
                 sock.close()
 
     def _refuse_one(self) -> None:
-        """Out of descriptors: without this the waiting connection would keep the epoll ready, and us busy, for ever."""
-        os.close(self._spare)
-        with contextlib.suppress(OSError):
-            assert self._listener is not None
-            self._listener.accept()[0].close()
-        self._spare = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+        """Out of descriptors: without this the waiting connection would keep the epoll ready, and us busy, for ever.
+
+        Where the whole machine has none, others may take the spare one meanwhile; then the connection has to wait.
+        """
+        if self._spare < 0:
+            time.sleep(BREATH)
+        else:
+            os.close(self._spare)
+            with contextlib.suppress(OSError):
+                assert self._listener is not None
+                self._listener.accept()[0].close()
+        self._spare = _spare()
 
     def connect(self, path: str) -> Peer:
         """An outgoing connection, served like the others.
@@ -343,7 +352,16 @@ class Lane:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            os.close(self._spare)
+            if self._spare >= 0:
+                os.close(self._spare)
+
+
+def _spare() -> int:
+    """A descriptor to give away when there are no others; -1 if there is none at all."""
+    try:
+        return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return -1
 
 
 def _drop_inherited() -> None:

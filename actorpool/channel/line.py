@@ -2,8 +2,9 @@
 
 Rule of this file: a line that is in anybody's hands is in nobody else's. Taking and giving back are single operations
 of a list, so threads share the free lines without a lock, and a signal handler or a finalizer that breaks into a call
-simply gets another line. A line that was interrupted is not given back; its socket lives on as long as a lease that it
-got refers to it, because the end of the socket is the end of the lease.
+simply gets another line. A line whose request was given up, for whatever reason, is not given back: a part of a frame
+may be on it. Its socket lives on as long as a lease that it got refers to it, because the end of the socket is the end
+of the lease.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from contextlib import suppress
 from typing import Any
 
 from actorpool.channel import paths, wire
-from actorpool.channel.connection import HEAD, JOIN, RECEIVE, credentials
+from actorpool.channel.connection import HEAD, JOIN, RECEIVE, Body, credentials
 from actorpool.channel.spin import SPIN, look
 
 MAX_PATHS = 128
@@ -67,7 +68,9 @@ class Line:
         OSError: it is not allowed, or this process is out of descriptors.
     """
 
-    __slots__ = ("__weakref__", "_look", "_poll", "_refs", "_rest", "loans", "path", "pid", "sock", "spin")
+    __slots__ = (
+        "__weakref__", "_look", "_poll", "_refs", "_rest", "_unfinished", "loans", "path", "pid", "sock", "spin",
+    )  # fmt: skip
 
     def __init__(self, path: str, *, spin: float = SPIN, deadline: float | None = None) -> None:
         self.path = path
@@ -88,6 +91,7 @@ class Line:
         self._look = functools.partial(self._poll.poll, 0)
         self._refs = itertools.count(1)
         self._rest = b""  # what was received and not yet looked at
+        self._unfinished = False  # a frame is on its way whose end has not left
 
     def new_ref(self) -> int:
         """A number that no other request of this line carries."""
@@ -115,31 +119,58 @@ class Line:
         except OSError as error:
             raise NotDelivered(self.path) from error
         if sent != HEAD + size:
-            self._send_rest(memoryview(data)[sent:], deadline)
+            self._send_rest(deadline, memoryview(data)[sent:])
+
+    def tell(self, kind: int, ref: int, body: bytes = b"") -> bool:
+        """Send a short frame, and never wait for it.
+
+        Returns:
+            Whether it has left; if not, the line is of no more use.
+
+        Raises:
+            NotDelivered: the other side is gone.
+        """
+        try:
+            return self.sock.send(_pack(len(body), kind, ref) + body, _DONT_WAIT) == HEAD + len(body)
+        except BlockingIOError:
+            return False
+        except OSError as error:
+            raise NotDelivered(self.path) from error
+
+    def cancel(self, ref: int) -> None:
+        """Nobody waits for the answer to `ref` any more: tell the other side, without waiting, or hang up on it.
+
+        The line is not to be used again. Of a request whose end has not left nothing will come.
+        """
+        with suppress(NotDelivered):
+            if not self._unfinished and not self.tell(wire.CANCEL, ref):
+                self.hang_up()
 
     def _send_long(self, kind: int, ref: int, body: bytes, lead: bytes, deadline: float | None) -> None:
         size = len(lead) + len(body)
         if size > wire.LONGEST:
             raise wire.too_big(size, wire.LONGEST, "the arguments")
-        self._send_rest(memoryview(_pack(size, kind, ref) + lead), deadline)
-        self._send_rest(memoryview(body), deadline)
+        self._send_rest(deadline, memoryview(_pack(size, kind, ref) + lead), memoryview(body))
 
-    def _send_rest(self, data: memoryview, deadline: float | None) -> None:
+    def _send_rest(self, deadline: float | None, *parts: memoryview) -> None:
         room = select.poll()
         room.register(self.sock.fileno(), select.POLLOUT)
-        while data:
-            _await(room, deadline)
-            try:
-                data = data[self.sock.send(data, _DONT_WAIT) :]
-            except BlockingIOError:
-                continue
-            except OSError as error:
-                raise NotDelivered(self.path) from error
+        self._unfinished = True
+        for data in parts:
+            while data:
+                _await(room, deadline)
+                try:
+                    data = data[self.sock.send(data, _DONT_WAIT) :]
+                except BlockingIOError:
+                    continue
+                except OSError as error:
+                    raise NotDelivered(self.path) from error
+        self._unfinished = False
 
     # -- in -----------------------------------------------------------------------------------------------
 
     def receive(self, ref: int, deadline: float | None = None) -> tuple[int, bytes | memoryview]:
-        """Wait for the answer to `ref`; answers to requests that were given up are dropped.
+        """Wait for the answer to `ref`; what is no answer to it is dropped.
 
         Args:
             ref: of the request.
@@ -151,7 +182,7 @@ class Line:
         Raises:
             NotDelivered: the other side closed with our frame unread (the kernel says so).
             Gone: it closed; the frame may have been read.
-            TimedOut: no answer; the line stays in order.
+            TimedOut: no answer, or a part of one; the line is then of no more use.
         """
         while True:
             data = self._rest or self._take(deadline)
@@ -170,33 +201,28 @@ class Line:
     def _frame(self, data: bytes, deadline: float | None) -> tuple[int, int, bytes | memoryview]:
         """The next frame, when it is not exactly what was received at once."""
         while len(data) < HEAD:
-            self._rest = data
             data += self._take(deadline)
         length, kind, ref = _unpack(data)
         end = HEAD + length
         if length > RECEIVE and len(data) < end:
             return kind, ref, self._long(data[HEAD:], length, deadline)
         while len(data) < end:
-            self._rest = data
             data += self._take(deadline)
         self._rest = data[end:]
         return kind, ref, data[HEAD:end]
 
     def _long(self, first: bytes, length: int, deadline: float | None) -> memoryview:
-        body = memoryview(bytearray(length))
-        filled = len(first)
-        body[:filled] = first
+        body = Body(length, first)
         self._rest = b""
-        while filled < length:
+        while not body.whole:
             _await(self._poll, deadline)
             try:
-                count = self.sock.recv_into(body[filled:])
+                count = body.receive(self.sock)
             except ConnectionError as error:
                 raise Gone(self.path) from error
             if not count:
                 raise Gone(self.path)
-            filled += count
-        return body
+        return body.take()
 
     def _take(self, deadline: float | None) -> bytes:
         """Whatever has arrived; looks for the spin's time first, then blocks."""
@@ -231,7 +257,10 @@ class Line:
         """Close our end: leases that were got by this line end."""
         self.sock.close()
 
-    hang_up = close
+    def hang_up(self) -> None:
+        """End it from any thread, also while another one has it: leases that were got by this line end."""
+        with suppress(OSError):  # it has ended already
+            self.sock.shutdown(socket.SHUT_RDWR)
 
     def __del__(self) -> None:
         with suppress(AttributeError):  # there never was a socket: out of descriptors
@@ -262,7 +291,7 @@ def _connect(sock: socket.socket, path: str, deadline: float | None) -> None:
             sock.connect(path)
             break
         except BlockingIOError:
-            if deadline is not None and time.perf_counter() > deadline:
+            if deadline is not None and time.perf_counter() >= deadline:
                 raise TimedOut from None
             time.sleep(0.001)
         except OSError as error:

@@ -11,8 +11,8 @@ from actorpool import protocol
 from actorpool.client import faults, sandboxes
 from actorpool.client.aio_sandboxes import AnyAioLink, aio_link
 from actorpool.client.lease import transaction_options
-from actorpool.client.link import Link, pauses, stack_of_caller
-from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.client.link import LEARNING, Link, pauses, stack_of_caller
+from actorpool.client.work import Hold, NotStarted, Replaced, Work
 from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
@@ -105,7 +105,10 @@ class AsyncLease:
         former = self._hold
         for pause in pauses():
             self._link.checkin(self._hold)
-            self._hold = await self._link.another(deadline, pause, error)
+            try:
+                self._hold = await self._link.another(deadline, pause, error)
+            except Replaced:
+                raise faults.expired(self._link.pool, former) from None
             self._hold.promised = self._link.pool
             if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
                 self._link.checkin(self._hold)
@@ -221,10 +224,11 @@ class AsyncPool:
     def __reduce__(self) -> tuple[Any, ...]:
         return (AsyncPool, (self._pool,))
 
-    async def _facts(self) -> HandleFacts:
-        if self._pool._known is None:
-            self._pool._known = await self._link.ask(protocol.Facts())
-        return self._pool._known
+    async def _learn(self, timeout: float | None) -> tuple[HandleFacts, float]:
+        """As `Pool._learn`."""
+        began = self._link.now()
+        facts = self._pool._known = await self._link.facts(LEARNING if timeout is None else timeout)
+        return facts, self._link.now() - began
 
     # -- work ---------------------------------------------------------------------------------------------
 
@@ -260,14 +264,20 @@ class AsyncPool:
         return functools.partial(self.call, name)
 
     async def _run(self, work: Work, checkout_timeout: float | None) -> Any:
-        facts = self._pool._known or await self._facts()
-        if work.timeout is not None or checkout_timeout is not None:
-            check_request("call", call_timeout=work.timeout, checkout_timeout=checkout_timeout)
-        if work.timeout is None:
-            work.timeout = facts.call_timeout
-        if checkout_timeout is None:
-            checkout_timeout = facts.checkout_timeout
-        return await self._way().run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
+        limit = work.timeout
+        if limit is not None or checkout_timeout is not None:
+            check_request("call", call_timeout=limit, checkout_timeout=checkout_timeout)
+        while True:
+            facts, spent = self._pool._known, 0.0
+            if facts is None:
+                facts, spent = await self._learn(checkout_timeout)
+            work.timeout = facts.call_timeout if limit is None else limit
+            timeout = facts.checkout_timeout if checkout_timeout is None else checkout_timeout
+            stack = stack_of_caller() if facts.stacks else None
+            try:
+                return await self._way().run(work, max(timeout - spent, 0.0) if spent else timeout, stack)
+            except Replaced:
+                self._pool._known = None
 
     def _way(self) -> AnyAioLink:
         link = sandboxes.way(self._pool._link)
@@ -283,13 +293,22 @@ class AsyncPool:
         return _Checkout(functools.partial(self._lease, block, timeout, None))
 
     async def _lease(self, block: bool, timeout: float | None, call_timeout: float | None) -> AsyncLease:
-        facts = await self._facts()
-        timeout = facts.checkout_timeout if timeout is None else timeout
-        check_request("checkout", timeout=timeout)
-        link = self._way()
-        hold = await link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
-        sandboxes.entered(link.link, hold)
-        return AsyncLease(link, hold, timeout, facts.call_timeout if call_timeout is None else call_timeout)
+        if timeout is not None:
+            check_request("checkout", timeout=timeout)
+        while True:
+            facts, spent = self._pool._known, 0.0
+            if facts is None:
+                facts, spent = await self._learn(timeout)
+            longest = facts.checkout_timeout if timeout is None else timeout
+            link = self._way()
+            stack = stack_of_caller() if facts.stacks else None
+            try:
+                hold = await link.checkout(max(longest - spent, 0.0), block, stack)
+            except Replaced:
+                self._pool._known = None
+            else:
+                sandboxes.entered(link.link, hold)
+                return AsyncLease(link, hold, longest, facts.call_timeout if call_timeout is None else call_timeout)
 
     async def checkin(self, lease: AsyncLease) -> None:
         """Give a lease back.

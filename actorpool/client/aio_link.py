@@ -13,14 +13,15 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from actorpool import host, portable
+from actorpool import host, portable, protocol
 from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults, standing
 from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_head, checkout_body
 from actorpool.client.link import pauses
-from actorpool.client.work import Hold, NotStarted, Recalled, Work
+from actorpool.client.work import Hold, NotStarted, Recalled, Replaced, Work
+from actorpool.protocol import HandleFacts
 
 
 class AioAsker:
@@ -60,25 +61,32 @@ class AioAsker:
 
     async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask the pool something; as `Link.ask`."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        deadline = None if timeout is None else began + timeout
+        began = self.now()
+        try:
+            return (await self._asked(request, timeout))[0]
+        except TimedOut:
+            raise faults.pool_down(self.pool, "has not answered", self.now() - began) from None
+
+    async def _asked(self, request: Any, timeout: float | None, patience: float = 0.0) -> tuple[Any, int]:
+        """The answer's value, and the process that gave it; as `ChannelLink._asked`."""
+        began = self.now()
+        reach = None if timeout is None else began + timeout
         body = portable.dumps(request)
         for pause in pauses():
             try:
-                line = await self._line(pause, began, deadline)
+                line = await self._line(pause, began, reach)
                 ref, future = line.request(wire.ASK, body)
                 try:
-                    kind, data = await answered(future, None if deadline is None else deadline - loop.time())
-                finally:
-                    line.forget(ref)
+                    left = None if reach is None else reach + patience - self.now()
+                    kind, data = await answered(future, left)
+                except BaseException:
+                    line.give_up(wire.ASK, ref)
+                    raise
             except (NotDelivered, Gone):
                 continue
-            except TimedOut:
-                raise faults.pool_down(self.pool, "has not answered", loop.time() - began) from None
             if kind == wire.REPLY:
-                return faults.result(data)
-            raise wire.load_error(data)
+                return faults.result(data), line.pid
+            raise faults.for_a_loop(wire.load_error(data))
         raise AssertionError
 
 
@@ -92,6 +100,15 @@ class AioLink(AioAsker):
     def __init__(self, link: ChannelLink) -> None:
         super().__init__(link)
         self.link = link
+
+    async def facts(self, timeout: float) -> HandleFacts:
+        """As `Link.facts`."""
+        began = self.now()
+        try:
+            facts, self.link.expected = await self._asked(protocol.Facts(), timeout, faults.grace(timeout))
+        except TimedOut:
+            raise faults.checkout_timeout(self.pool, self.now() - began) from None
+        return facts  # type: ignore[no-any-return]
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -135,6 +152,8 @@ class AioLink(AioAsker):
         for pause in pauses():
             try:
                 line = await self._line(pause, began, deadline)
+                if self.link.expected is not None and line.pid != self.link.expected:
+                    raise Replaced
                 left = max(deadline - loop.time(), 0.0) if pause else timeout
                 body = checkout_body(left, block, stack, self.link.sandbox, stay)
                 return await self._ask_lease(line, body, left)
@@ -151,8 +170,7 @@ class AioLink(AioAsker):
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or cancelled, perhaps with the grant already here
-            line.forget(ref)
-            line.tell(wire.CANCEL, ref)
+            line.cancel(wire.CHECKOUT, ref)
             raise
         if kind != wire.GRANT:
             raise AtHome if kind == wire.AT_HOME else wire.load_error(answer)
@@ -227,7 +245,14 @@ class AioLink(AioAsker):
 
     async def call(self, hold: Hold, work: Work) -> Any:
         """Run work on the lease's worker and return its result."""
-        return self.link.value(await self.perform(hold, work))
+        return self._value(await self.perform(hold, work))
+
+    def _value(self, answer: tuple[int, Any]) -> Any:
+        """The value in an answer; raises what the work raised, or (see `faults.for_a_loop`) what stands for it."""
+        kind, body = answer
+        if kind == wire.RESULT:
+            return faults.result(body)
+        raise faults.for_a_loop(wire.load_error(body))
 
     async def _exchange(
         self, hold: Hold, head: bytes, payload: bytes, timeout: float | None
@@ -235,7 +260,8 @@ class AioLink(AioAsker):
         path = self._endpoint.worker(hold.worker_pid)
         here = self._here()
         known = hold.line
-        line = known or await (here.own(path) if hold.stands else here.line(path))
+        deadline = None if timeout is None else self.now() + timeout
+        line = known or await (here.own(path, deadline) if hold.stands else here.line(path, deadline))
         if hold.stands:
             hold.line = line  # whatever ends the lease from now on hangs up
         while True:
@@ -249,11 +275,12 @@ class AioLink(AioAsker):
                 if known is not None:
                     self._was_recalled(hold)
                 if ref > 1:  # perhaps to a predecessor of the same pid: once more, by a new line
-                    line = await here.line(path)
+                    line = await here.line(path, deadline)
                     continue
                 raise
-            finally:
-                line.forget(ref)
+            except BaseException:  # timed out or cancelled
+                line.give_up(wire.CALL, ref)
+                raise
 
     async def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
         """Checkout, call and checkin in one; as `Link.run`."""
@@ -273,7 +300,7 @@ class AioLink(AioAsker):
             finally:
                 self.finish(hold)
             hold = await self.hire(await self._left(deadline, pause, error), stack)
-        return self.link.value(answer)
+        return self._value(answer)
 
     async def another(self, deadline: float, pause: float, error: BaseException) -> Hold:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
@@ -309,7 +336,8 @@ class ThreadedLink:
         return asyncio.get_running_loop().time()
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *args))
+        call = functools.partial(faults.in_thread, function, *args)
+        return await asyncio.get_running_loop().run_in_executor(None, call)
 
     async def _for_holder(self, function: Any, *args: Any) -> Any:
         """For who holds a lease: those who wait for it may have all threads of the other kind."""
@@ -317,11 +345,15 @@ class ThreadedLink:
         threads = _holders.get(loop)
         if threads is None:
             threads = _holders[loop] = ThreadPoolExecutor(thread_name_prefix="actorpool")
-        return await loop.run_in_executor(threads, functools.partial(function, *args))
+        return await loop.run_in_executor(threads, functools.partial(faults.in_thread, function, *args))
 
     async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         """As `Link.ask`."""
         return await self._in_thread(self.link.ask, request, timeout)
+
+    async def facts(self, timeout: float) -> HandleFacts:
+        """As `Link.facts`."""
+        return await self._in_thread(self.link.facts, timeout)  # type: ignore[no-any-return]
 
     async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
         """As `Link.checkout`; a hold that comes too late is dropped, and so given back."""

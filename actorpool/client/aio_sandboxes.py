@@ -26,6 +26,7 @@ class AioNestedLink:
         self.base = base
         self.now = base.now
         self.ask = base.ask
+        self.facts = base.facts
         self.checkin = link.checkin
 
     async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:

@@ -11,14 +11,15 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from actorpool import host, portable
+from actorpool import host, portable, protocol
 from actorpool.channel import line as lines
 from actorpool.channel import wire
 from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.client import faults, standing
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
-from actorpool.client.work import Hold, Recalled, Work
+from actorpool.client.work import Hold, Recalled, Replaced, Work
+from actorpool.protocol import HandleFacts
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
 PATIENCE = 2e-3
@@ -72,22 +73,38 @@ class _Asker:
             Exception: the error that is the answer.
         """
         began = time.perf_counter()
-        deadline = None if timeout is None else began + timeout
+        try:
+            return self._asked(request, timeout)[0]
+        except TimedOut:
+            raise self._down("has not answered", time.perf_counter() - began) from None
+
+    def _asked(self, request: Any, timeout: float | None, patience: float = 0.0) -> tuple[Any, int]:
+        """The answer's value, and the process that gave it.
+
+        Args:
+            timeout: seconds to find somebody who serves; None waits for ever.
+            patience: seconds beyond them to wait for the answer.
+
+        Raises:
+            TimedOut: somebody serves, and does not answer.
+            Exception: as `ask` otherwise.
+        """
+        began = time.perf_counter()
+        reach = None if timeout is None else began + timeout
+        deadline = None if reach is None else reach + patience
         body = portable.dumps(request)
         for pause in pauses():
             try:
-                line = self._line(pause, began, deadline)
+                line = self._line(pause, began, reach)
                 ref = line.new_ref()
                 line.send(wire.ASK, ref, body, deadline=deadline)
                 kind, answer = line.receive(ref, deadline)
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
                 continue
-            except TimedOut:
-                raise self._down("has not answered", time.perf_counter() - began) from None
             lines.give(line)
             if kind == wire.REPLY:
-                return faults.result(answer)
+                return faults.result(answer), line.pid
             raise wire.load_error(answer)
         raise AssertionError
 
@@ -157,6 +174,15 @@ class PoolAsker(_Asker):
 class ChannelLink(PoolAsker, Link):
     """The way to one pool that lends workers."""
 
+    def facts(self, timeout: float) -> HandleFacts:
+        """What a handle has to know of the pool's settings; see `Link.facts`."""
+        began = time.perf_counter()
+        try:
+            facts, self.expected = self._asked(protocol.Facts(), timeout, faults.grace(timeout))
+        except TimedOut:
+            raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
+        return facts  # type: ignore[no-any-return]
+
     # -- leases -------------------------------------------------------------------------------------------
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
@@ -200,6 +226,9 @@ class ChannelLink(PoolAsker, Link):
         for pause in pauses():
             try:
                 line = self._line(pause, began, deadline)
+                if self.expected is not None and line.pid != self.expected:
+                    lines.give(line)
+                    raise Replaced
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
                 body = checkout_body(left, block, stack, self.sandbox, stay)
                 return self._ask_lease(line, body, deadline + faults.grace(timeout))
@@ -220,12 +249,8 @@ class ChannelLink(PoolAsker, Link):
                 hold = Hold(lease, worker, pid, self.checkin, line, line.pid, flags, seal)
         except _DELIVERY_FAILED:
             raise
-        except BaseException as interruption:
-            # Whatever ended the wait, the pool must know: a grant without a hold would be nobody's.
-            with suppress(NotDelivered, TimedOut):
-                line.send(wire.CANCEL, ref)
-            if isinstance(interruption, TimedOut):
-                lines.give(line)  # a late grant is told by its ref, and dropped
+        except BaseException:  # whatever ended the wait, the pool must know: a grant without a hold would be nobody's
+            line.cancel(ref)
             raise
         lines.give(line)
         if hold is None:
@@ -254,21 +279,25 @@ class ChannelLink(PoolAsker, Link):
             hold.end()
 
     def tell(self, hold: Hold, kind: int) -> bool:
-        """Tell the pool something about a lease; False when it is not there any more."""
-        return self._tell(self.path, hold.pool_pid, kind, hold.lease)
+        """Tell the pool something about a lease, without waiting; False when it is not there any more."""
+        told = self._tell(self.path, hold.pool_pid, kind, hold.lease)
+        if not told and hold.home is not None:  # a pool that is there and takes nothing is hung up on: it says the same
+            hold.home.hang_up()
+        return told
 
     def _tell(self, path: str, pid: int, kind: int, ref: int, body: bytes = b"") -> bool:
-        """Send a frame that is not answered to that very process; if it is gone, so is all that it knew."""
+        """Send a frame that is not answered to that very process, without waiting; whether it has left.
+
+        If the process is gone, so is all that it knew. If it does not read, a new line has room for a frame.
+        """
         for _ in range(2):
-            try:
+            with suppress(NotDelivered, TimedOut):
                 line = lines.take(path, self.endpoint.seconds, time.perf_counter())
-                there = line.pid == pid
-                if there:
-                    line.send(kind, ref, body)
-                lines.give(line)
-                return there
-            except (NotDelivered, TimedOut):
-                lines.forget(path)  # a line that was free may be to a predecessor: then once more
+                told = line.pid == pid and line.tell(kind, ref, body)
+                if told or line.pid != pid:
+                    lines.give(line)
+                    return told
+            lines.forget(path)  # a line that was free may be to a predecessor, or have no room: once more, by a new one
         return False
 
     # -- calls --------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from actorpool import portable
@@ -124,6 +125,34 @@ def result(body: bytes | memoryview) -> Any:
     except Exception as error:  # importing or rebuilding a user's class may fail in any way
         text = f"the result cannot be rebuilt in this process: {type(error).__name__}: {error}"
         raise RemoteError(text, type_name=type(error).__name__, cause=error) from error
+
+
+# -- errors that mean something else to an event loop ---------------------------------------------------------------
+
+
+def for_a_loop(error: BaseException) -> BaseException:
+    """An exception of a worker, as a task may raise it.
+
+    An exit, a Ctrl-C or a cancellation of the worker's code is none of the task's: it would end the loop, or count as a
+    cancellation of the task. So it becomes the cause of a `RemoteError`, as does `StopIteration`, which futures refuse.
+    """
+    if isinstance(error, Exception) and not isinstance(error, StopIteration):
+        return error
+    name = type(error).__name__
+    text = f"{name} in the worker: {error}; not raised as it is, for it would end or cancel more than this call"
+    remote = getattr(error, "remote_traceback", None)
+    return RemoteError(text, type_name=name, cause=error, remote_traceback=remote)
+
+
+def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+    """Call it for an event loop, in a thread of the loop's; raises as `for_a_loop`."""
+    try:
+        return function(*args)
+    except BaseException as error:
+        told = for_a_loop(error)
+        if told is error:
+            raise
+    raise told
 
 
 # -- a socket that is not served ----------------------------------------------------------------------------------

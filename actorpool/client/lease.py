@@ -10,7 +10,7 @@ from typing import Any
 
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
-from actorpool.client.work import Hold, NotStarted, Work
+from actorpool.client.work import Hold, NotStarted, Replaced, Work
 from actorpool.workers import sql
 
 
@@ -105,7 +105,10 @@ class Lease:
         former = self._hold
         for pause in pauses():
             self._link.checkin(self._hold)
-            self._hold = self._link.another(deadline, pause, error)
+            try:
+                self._hold = self._link.another(deadline, pause, error)
+            except Replaced:
+                raise faults.expired(self._link.pool, former) from None
             self._hold.promised = self._link.pool
             if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
                 self._link.checkin(self._hold)

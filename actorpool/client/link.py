@@ -11,8 +11,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
+from actorpool import protocol
+from actorpool.client import faults
 from actorpool.client.work import Hold, NotStarted, Recalled, Work
+from actorpool.protocol import HandleFacts
 
+LEARNING = 5.0
+"""Seconds to learn the pool's settings in a call that goes by its checkout timeout, which is one of them."""
 _OWN_CODE = os.path.dirname(__file__)
 _PAUSES = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 _LONGEST_PAUSE = 0.05
@@ -41,6 +46,8 @@ class Link(ABC):
     """The pool's name."""
     where: Any
     """What tells this pool from one of the same name elsewhere."""
+    expected: Any = None
+    """The process of the pool whose settings the handle goes by; another one is `Replaced`. None: whatever is there."""
     sandbox: str | None = None
     """The sandbox in which a turn is asked for; `turns.OUTSIDE` is a worker of one's own; None: as the pool knows."""
 
@@ -61,6 +68,7 @@ class Link(ABC):
 
         Raises:
             ActorPoolError: the pool's own refusal, or why the pool cannot be reached.
+            Replaced: see `expected`.
         """
 
     @abstractmethod
@@ -99,6 +107,13 @@ class Link(ABC):
     @abstractmethod
     def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask the pool something; the answer's value, or its error raised."""
+
+    def facts(self, timeout: float) -> HandleFacts:
+        """What a handle has to know of the pool's settings before it can check out a worker within `timeout` seconds.
+
+        From then on that process of the pool is `expected`. Raises as `checkout`.
+        """
+        return self.ask(protocol.Facts(), timeout + faults.grace(timeout))  # type: ignore[no-any-return]
 
     def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
         """Checkout, call and checkin in one. What was not started is taken to another worker within `timeout`."""

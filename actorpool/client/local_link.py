@@ -17,6 +17,7 @@ from typing import Any
 from actorpool import protocol, turns
 from actorpool.channel import wire
 from actorpool.client import faults
+from actorpool.client.at_fork import renewed
 from actorpool.client.link import Link
 from actorpool.client.local_sandbox import LocalLease, LocalSandbox, LocalTurnLink, LocalWay, OwnLeases
 from actorpool.client.work import Hold, Work
@@ -51,7 +52,7 @@ class LocalLink(OwnLeases):
         self._out: dict[int, LocalLease] = {}
         self._inherited: list[LocalLease] = []
         self._sandboxes: dict[str, LocalSandbox] = {}
-        self._changed = threading.Condition(threading.RLock())  # a lease may be dropped inside any of this
+        self._changed = renewed(self, "_changed", _condition)
         self._halted = ""
         self._closed = False
         self._since = time.monotonic()
@@ -85,7 +86,6 @@ class LocalLink(OwnLeases):
         self._inherited += self._out.values()
         self._out = {}
         self._sandboxes = {}
-        self._changed = threading.Condition(threading.RLock())  # it may have been held when this process was forked
 
     def inside(self, sandbox: str) -> Link:
         """As `Link.inside`."""
@@ -318,6 +318,10 @@ class LocalLink(OwnLeases):
 
     def _allow(self, _: turns.Allow) -> None:
         raise TypeError(f"pool {self.pool!r} is a LocalPool, which is in this process only: nobody else can come in")
+
+
+def _condition() -> threading.Condition:
+    return threading.Condition(threading.RLock())  # a lease may be dropped while its own thread has it
 
 
 _links: weakref.WeakSet[LocalLink] = weakref.WeakSet()

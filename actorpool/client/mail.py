@@ -15,6 +15,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from actorpool.channel import line
+from actorpool.client.at_fork import renewed
 
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
 """Seconds of silence after which somebody is asked whether an answer can still come; then longer, up to the second."""
@@ -67,7 +68,7 @@ class Mail:
     def __init__(self, site: Site) -> None:
         self.site = site
         self._here = threading.local()
-        self._turns = threading.RLock()
+        self._turns = renewed(self, "_turns", threading.RLock)
         self._later: deque[tuple[Any, Any]] = deque()
 
     def _context(self) -> _Context | _Shared:

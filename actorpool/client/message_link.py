@@ -14,10 +14,11 @@ from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
 from actorpool.client.mail import Mail, Site
-from actorpool.client.work import Hold, Work
+from actorpool.client.work import Hold, Replaced, Work
 from actorpool.errors import ActorPoolError, CallTimeout, LeaseExpired, PoolDown, WorkerDied
 from actorpool.messages import Call, Checkin, Checkout, Err, ListPools, Ok, WhereIs, WithConnection
 from actorpool.portable import Parcel
+from actorpool.protocol import HandleFacts
 
 MANAGER_PATIENCE = 5.0
 """Seconds for an answer of the manager; it never waits for anything itself."""
@@ -135,6 +136,12 @@ class MessageLink(PoolMail, Link):
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.site, self.pool, self.sandbox))
 
+    def facts(self, timeout: float) -> HandleFacts:
+        """What a handle has to know of the pool's settings; as `Link.facts`."""
+        facts = super().facts(timeout)
+        self.expected = self._address
+        return facts
+
     # -- leases -------------------------------------------------------------------------------------------
 
     def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
@@ -155,7 +162,12 @@ class MessageLink(PoolMail, Link):
                 self.mail.tell(manager, protocol.Cancel(self.pool, ref=request.ref, caller=request.caller))
         if hold is not None:
             self._address = hold.home.pool_address or self._address
-            return hold
+            if self.expected in (None, self._address):
+                return hold
+            self.checkin(hold)
+            raise Replaced
+        if self.expected is not None and self._moved() and self._address is not None:
+            raise Replaced
         if answer is None:
             self._pool_address(0.0)  # raises what is wrong with the pool itself
             raise faults.checkout_timeout(self.pool, timeout)

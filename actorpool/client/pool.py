@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +12,14 @@ from actorpool.client import faults, sandboxes
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.lease import Lease, Transaction, transaction_options
-from actorpool.client.link import Link, stack_of_caller
-from actorpool.client.work import Work
+from actorpool.client.link import LEARNING, Link, stack_of_caller
+from actorpool.client.work import Replaced, Work
 from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncPool
-
 
 class Pool:
     """A handle of a pool: thread-safe, fork-safe, picklable, cheap.
@@ -31,22 +31,29 @@ class Pool:
         endpoint: the system's channel (or the directory of it), or a link of another kind.
         name: the pool's name.
         facts: settings of the pool that the handle goes by; None has them asked for when first needed.
+        process: the process of the pool that has told them (see `Link.expected`); None: they hold for any.
     """
 
-    def __init__(self, endpoint: Endpoint | Link | str, name: str, facts: HandleFacts | None = None) -> None:
+    def __init__(
+        self, endpoint: Endpoint | Link | str, name: str, facts: HandleFacts | None = None, process: Any = None
+    ) -> None:
         self.name = name
         self._link = endpoint if isinstance(endpoint, Link) else ChannelLink(endpoint, name)
         self._known = facts
+        self._aio: AsyncPool | None = None
+        if process is not None:
+            self._link.expected = process
 
     def __reduce__(self) -> tuple[Any, ...]:
-        by_name = isinstance(self._link, ChannelLink) and self._link.sandbox is None
-        return (Pool, (self._link.endpoint if by_name else self._link, self.name, self._known))  # type: ignore[attr-defined]
+        link = self._link
+        by_name = isinstance(link, ChannelLink) and link.sandbox is None
+        return (Pool, (link.endpoint if by_name else link, self.name, self._known, link.expected))  # type: ignore[attr-defined]
 
-    @property
-    def _facts(self) -> HandleFacts:
-        if self._known is None:
-            self._known = self._link.ask(protocol.Facts())
-        return self._known
+    def _learn(self, timeout: float | None) -> tuple[HandleFacts, float]:
+        """Ask for the settings, as a part of a checkout; also how many seconds that took. Raises as `Link.facts`."""
+        began = time.perf_counter()
+        facts = self._known = self._link.facts(LEARNING if timeout is None else timeout)
+        return facts, time.perf_counter() - began
 
     # -- work ---------------------------------------------------------------------------------------------
 
@@ -99,14 +106,20 @@ class Pool:
         return functools.partial(self.call, name)
 
     def _run(self, work: Work, checkout_timeout: float | None) -> Any:
-        facts = self._known or self._facts
-        if work.timeout is not None or checkout_timeout is not None:
-            check_request("call", call_timeout=work.timeout, checkout_timeout=checkout_timeout)
-        if work.timeout is None:
-            work.timeout = facts.call_timeout
-        if checkout_timeout is None:
-            checkout_timeout = facts.checkout_timeout
-        return sandboxes.way(self._link).run(work, checkout_timeout, stack_of_caller() if facts.stacks else None)
+        limit = work.timeout
+        if limit is not None or checkout_timeout is not None:
+            check_request("call", call_timeout=limit, checkout_timeout=checkout_timeout)
+        while True:
+            facts, spent = self._known, 0.0
+            if facts is None:
+                facts, spent = self._learn(checkout_timeout)
+            work.timeout = facts.call_timeout if limit is None else limit
+            timeout = facts.checkout_timeout if checkout_timeout is None else checkout_timeout
+            stack = stack_of_caller() if facts.stacks else None
+            try:
+                return sandboxes.way(self._link).run(work, max(timeout - spent, 0.0) if spent else timeout, stack)
+            except Replaced:
+                self._known = None
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -120,13 +133,21 @@ class Pool:
         Raises:
             As `run`, and `PoolFull`.
         """
-        facts = self._facts
-        timeout = facts.checkout_timeout if timeout is None else timeout
-        check_request("checkout", timeout=timeout)
-        link = sandboxes.way(self._link)
-        hold = link.checkout(timeout, block, stack_of_caller() if facts.stacks else None)
-        sandboxes.entered(link, hold)
-        return Lease(link, hold, timeout, facts.call_timeout)
+        if timeout is not None:
+            check_request("checkout", timeout=timeout)
+        while True:
+            facts, spent = self._known, 0.0
+            if facts is None:
+                facts, spent = self._learn(timeout)
+            longest = facts.checkout_timeout if timeout is None else timeout
+            link = sandboxes.way(self._link)
+            try:
+                hold = link.checkout(max(longest - spent, 0.0), block, stack_of_caller() if facts.stacks else None)
+            except Replaced:
+                self._known = None
+            else:
+                sandboxes.entered(link, hold)
+                return Lease(link, hold, longest, facts.call_timeout)
 
     def checkin(self, lease: Lease) -> None:
         """Give a lease back; the same as `lease.checkin()`.
@@ -236,12 +257,14 @@ class Pool:
         """Have every worker forget its prepared statements before its next call."""
         self._link.ask(protocol.ClearCache())
 
-    @functools.cached_property
+    @property
     def aio(self) -> AsyncPool:
         """The same verbs as coroutines, on the running event loop."""
-        from actorpool.client.aio import AsyncPool  # not at the top: asyncio is loaded only where it is used
+        if self._aio is None:
+            from actorpool.client.aio import AsyncPool  # not at the top: asyncio is loaded only where it is used
 
-        return AsyncPool(self)
+            self._aio = AsyncPool(self)
+        return self._aio
 
     def __repr__(self) -> str:
         return f"<pool {self.name!r} by {self._link!r}>"

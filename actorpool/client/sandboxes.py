@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from actorpool.channel import wire
+from actorpool.client.at_fork import renewed
 from actorpool.client.link import Link
 from actorpool.client.work import Hold, Work
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
@@ -26,7 +27,8 @@ class Gate:
     """Lets one in at a time, first come, first served: threads that block, tasks that await."""
 
     def __init__(self) -> None:
-        self._lock = threading.RLock()  # a lease may be dropped by the garbage collector inside any of this
+        # Reentrant: a lease may be dropped by the garbage collector inside any of this.
+        self._lock = renewed(self, "_lock", threading.RLock)
         self._waiting: deque[Future[None]] = deque()
         self._taken = False
 

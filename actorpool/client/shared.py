@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Hashable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +29,7 @@ class SharedPool:
         if isinstance(endpoint, (Endpoint, str)):
             endpoint = SharedChannel(endpoint, name)
         self._link: SharedLink = endpoint
+        self._aio: AsyncSharedPool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         link = self._link
@@ -155,12 +155,14 @@ class SharedPool:
             sharing.CallAll(self.name, resource, method, args, kwargs, None, timeout)
         )
 
-    @functools.cached_property
+    @property
     def aio(self) -> AsyncSharedPool:
         """The same verbs as coroutines, on the running event loop."""
-        from actorpool.client.shared_aio import AsyncSharedPool  # not at the top: asyncio is loaded where it is used
+        if self._aio is None:
+            from actorpool.client.shared_aio import AsyncSharedPool  # not at the top: it loads asyncio
 
-        return AsyncSharedPool(self)
+            self._aio = AsyncSharedPool(self)
+        return self._aio
 
     def __repr__(self) -> str:
         return f"<shared pool {self.name!r} by {self._link!r}>"

@@ -29,14 +29,14 @@ class AioShared(AioAsker):
         answer = await self._lent(work) or await self._once(wire.SHARED, work.payload, work, method, timeout)
         if answer[0] == wire.RESULT:
             return faults.result(answer[1])
-        raise wire.load_error(answer[1])
+        raise faults.for_a_loop(wire.load_error(answer[1]))
 
     async def call_all(self, request: CallAll) -> Any:
         """As `SharedChannel.call_all`."""
         kind, body = await self._once(wire.ASK, portable.dumps(request), None, request.method, request.timeout)
         if kind == wire.REPLY:
             return faults.result(body)
-        raise wire.load_error(body)
+        raise faults.for_a_loop(wire.load_error(body))
 
     # -- by the pool ----------------------------------------------------------------------------------------
 
@@ -61,17 +61,16 @@ class AioShared(AioAsker):
     async def _exchange(self, line: AioLine, kind: int, body: bytes, work: Work | None, left: float | None) -> Answer:
         ref, future = line.request(kind, body, b"" if work is None else work.head(left))
         try:
-            kind, answer = await answered(future, None if left is None else left + faults.grace(left))
+            answered_by, answer = await answered(future, None if left is None else left + faults.grace(left))
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or cancelled: nobody waits for it any more
-            line.forget(ref)
-            line.tell(wire.CANCEL, ref)
+            line.cancel(kind, ref)
             raise
-        if kind == wire.LENT:
+        if answered_by == wire.LENT:
             assert work is not None
-            kind, answer = wire.RESULT, keep_loan(line, self._endpoint, work.route, answer)
-        return kind, answer
+            return wire.RESULT, keep_loan(line, self._endpoint, work.route, answer)
+        return answered_by, answer
 
     # -- straight to the worker -----------------------------------------------------------------------------
 
@@ -96,8 +95,9 @@ class AioShared(AioAsker):
             ref, future = worker.request(wire.CALL, work.payload, loan.head)
             try:
                 answer = await future
-            finally:
-                worker.forget(ref)
+            except BaseException:
+                worker.give_up(wire.CALL, ref)
+                raise
         except NotDelivered:  # it was not read: the pool finds another one
             return None
         except Gone:
@@ -124,7 +124,8 @@ class ThreadedShared:
         return await self._in_thread(self.link.call_all, request)
 
     async def _in_thread(self, function: Any, *values: Any) -> Any:
-        return await asyncio.get_running_loop().run_in_executor(None, functools.partial(function, *values))
+        call = functools.partial(faults.in_thread, function, *values)
+        return await asyncio.get_running_loop().run_in_executor(None, call)
 
 
 def aio_link(link: SharedChannel | SharedMail) -> AioShared | ThreadedShared:

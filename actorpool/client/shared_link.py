@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actorpool import portable
@@ -175,8 +174,7 @@ class SharedChannel(PoolAsker):
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or interrupted: nobody waits for it any more
-            with suppress(NotDelivered, TimedOut):
-                line.send(wire.CANCEL, ref)
+            line.cancel(ref)
             raise
         if kind == wire.LENT:
             assert work is not None

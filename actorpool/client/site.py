@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from actorpool import channel
 from actorpool.channel import line
 from actorpool.client import faults, standing
+from actorpool.client.at_fork import renewed
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.mail import Mail
@@ -75,7 +76,7 @@ class NodeSite:
         self._node = node
         self._closed = False
         self._systems: dict[int, Any] = {}  # by pid: what was attached before a fork is the parent's
-        self._lock = threading.Lock()
+        self._lock = renewed(self, "_lock", threading.Lock)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.name, None, self.endpoint.spin))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool import governing
 from actorpool.channel import paths, wire
+from actorpool.client.at_fork import renewed
 from actorpool.client.pool import Pool
 from actorpool.client.site import Site, node_site
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
@@ -141,7 +142,7 @@ class System:
     def __init__(self, site: Site) -> None:
         self._site = site
         self._local: dict[str, LocalPool] = {}  # pools that were started with enabled=False
-        self._lock = threading.Lock()
+        self._lock = renewed(self, "_lock", threading.Lock)
         self.name = site.name
         self.directory = site.directory
 

@@ -146,6 +146,10 @@ class Recalled(Exception):
     """The worker has left a standing lease before the call: nothing was run, and the pool is to say what comes next."""
 
 
+class Replaced(Exception):
+    """The pool is another process than the one whose settings the caller goes by. Nothing was asked of it yet."""
+
+
 class NotStarted(Exception):
     """The call was not run, and another worker may take it. `error` is for the user if none does."""
 

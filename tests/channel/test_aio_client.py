@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from actorpool import LocalPool, PoolConfig
 from actorpool.channel import aioline
 from actorpool.client.aio import AsyncPool
 from actorpool.client.pool import Pool
@@ -25,10 +26,12 @@ from actorpool.errors import (
     PoolDown,
     PoolFull,
     PoolNotFound,
+    RemoteError,
     SystemDown,
     WorkerDied,
 )
 from actorpool.protocol import HandleFacts
+from actorpool.workers import EchoWorker
 from tests.channel.standin import Standin, add
 
 Eventually = Callable[..., Any]
@@ -392,3 +395,35 @@ def test_a_forked_child_closes_what_the_loops_had_open(running: Standin) -> None
     asyncio.run(test())
 
 
+
+
+@pytest.mark.parametrize(
+    "error", [SystemExit(3), KeyboardInterrupt("stop"), asyncio.CancelledError("no"), GeneratorExit(), StopIteration(4)]
+)
+def test_what_would_end_a_loop_or_cancel_a_task_arrives_as_an_error_with_that_cause(
+    run: Callable[[Test], None], error: BaseException
+) -> None:
+    async def test(pool: AsyncPool) -> None:
+        tasks = [asyncio.ensure_future(pool.run(fail, error))]
+        async with pool.checkout() as lease:
+            tasks.append(asyncio.ensure_future(lease.run(fail, error)))
+            await asyncio.wait(tasks)
+        local = LocalPool(PoolConfig(worker=EchoWorker))
+        tasks.append(asyncio.ensure_future(local.aio.run(fail, error)))
+        await asyncio.wait(tasks)
+        local.close()
+        for task in tasks:
+            assert not task.cancelled()
+            told = task.exception()
+            assert isinstance(told, RemoteError)
+            assert told.type_name == type(error).__name__
+            assert type(told.cause) is type(told.__cause__) is type(error)
+            assert told.cause.args == error.args
+            assert told.type_name in str(told)
+
+    run(test)
+
+
+def fail(_connection: Any, error: BaseException) -> None:
+    """A function that raises what it is given."""
+    raise error

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import os
 import pickle
 import socket
+import stat
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -450,3 +453,67 @@ def test_a_body_that_the_handler_releases_gives_its_memory_back(path: str) -> No
         line = Line(path, spin=0.0)
         line.send(wire.CALL, 1, pickle.dumps(b"x" * 1_000_000, 5))
         assert line.receive(1)[1] == b"1000000"
+
+
+def test_memory_is_taken_for_what_has_arrived_and_not_for_what_is_announced(path: str) -> None:
+    with served(path, Echo()) as lane:
+        lines = [Line(path) for _ in range(20)]
+        tracemalloc.start()
+        for line in lines:
+            line.sock.sendall(wire.HEADER.pack(lane.max_message, wire.CALL, 1) + b"so much is to follow")
+        began = time.perf_counter()
+        other = Line(path)
+        other.send(wire.CALL, 1, b"x" * 1_000_000)
+        assert other.receive(1, began + 5) == (wire.RESULT, b"x" * 1_000_000)
+        assert time.perf_counter() - began < 1.0
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 20_000_000
+        for line in lines:
+            line.close()
+
+
+@pytest.mark.parametrize("size", [65_537, 131_072, 131_073, 3_000_000])
+def test_a_long_body_that_comes_in_pieces_is_put_together(path: str, size: int) -> None:
+    data = wire.frame(wire.CALL, 7, os.urandom(size))
+    with served(path, Echo()):
+        line = Line(path)
+        for at in range(0, len(data), 100_003):
+            line.sock.sendall(data[at : at + 100_003])
+            time.sleep(0.001)
+        assert line.receive(7, time.perf_counter() + 5) == (wire.RESULT, data[wire.HEADER.size :])
+
+
+def test_a_socket_can_be_reached_whatever_the_umask(path: str) -> None:
+    before = os.umask(0o777)
+    try:
+        lane = Lane(path, Echo(), spin=0.0)
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
+    lane.close()
+
+
+def test_where_the_whole_machine_is_out_of_descriptors_a_lane_goes_on(
+    path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lane = Lane(path, Echo(), spin=0.0)
+    known = Line(path)
+    lane.serve(idle=0.001)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENFILE, "too many open files in system")
+
+    listener = lane._listener
+    with monkeypatch.context() as patch:
+        patch.setattr(lane, "_listener", type("Full", (), {"accept": refuse, "close": lambda _: None})())
+        patch.setattr(os, "open", refuse)
+        late = Line(path)
+        for _ in range(3):
+            lane.serve(idle=0.001)
+    assert lane._listener is listener
+    for line in (known, late):
+        line.send(wire.CALL, 1, b"still there")
+    lane.serve(idle=0.01)
+    assert [line.receive(1)[1] for line in (known, late)] == [b"still there"] * 2
+    lane.close()

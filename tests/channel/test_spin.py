@@ -102,3 +102,10 @@ def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, enabled: bool, se
     if setting is not None:
         monkeypatch.setenv("ACTORPOOL_SPIN", setting)
     assert (spin.spin_seconds(enabled) > 0) is on
+
+
+def test_a_clock_that_stands_still_does_not_keep_it_looking(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "perf_counter", lambda: 1000.0)
+    looks: list[int] = []
+    assert look(lambda: looks.append(1), 50e-6, Account()) is None
+    assert len(looks) == spin.LOOKS

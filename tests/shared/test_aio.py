@@ -146,3 +146,21 @@ def test_without_a_channel_calls_are_made_in_threads() -> None:
 
     with actorpool.start(base="multiprocUDPBase") as system:
         asyncio.run(main(system.start_shared_pool("shared")))
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt("stop"), asyncio.CancelledError("no")])
+def test_what_would_end_a_loop_or_cancel_a_task_arrives_as_an_error_with_that_cause(
+    shared: SharedPool, error: BaseException
+) -> None:
+    async def main() -> None:
+        await shared.aio.add(Book)
+        for _ in range(2):  # by the pool, and straight to the worker
+            task = asyncio.ensure_future(shared.aio.call("book", "fail", error))
+            await asyncio.wait([task])
+            assert not task.cancelled()
+            told = task.exception()
+            assert isinstance(told, actorpool.RemoteError)
+            assert type(told.cause) is type(error)
+        assert await shared.aio.call("book", "write", 1) == 1
+
+    asyncio.run(main())
