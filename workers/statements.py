@@ -9,24 +9,33 @@ replaced. Neither sees what a trigger, a view or an operator does inside the ser
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Iterator
+from functools import wraps
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LONGEST = 20_000
 """Characters. Longer texts (bulk inserts with literals) are not read: cleaning is cheaper than reading them."""
 
+REMEMBERED = 4_096
+"""Answers that are remembered for each question."""
+
 POSTGRES_RESTORE = (
-    "SET SESSION AUTHORIZATION DEFAULT; CLOSE ALL; RESET ALL; UNLISTEN *; SELECT pg_advisory_unlock_all(); "
-    "DISCARD TEMP; DISCARD SEQUENCES"
+    "SET SESSION AUTHORIZATION DEFAULT; RESET ROLE; CLOSE ALL; RESET ALL; UNLISTEN *; "
+    "SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES"
 )
-"""What DISCARD ALL does, except that prepared statements stay (and that it may stand next to other statements)."""
+"""What DISCARD ALL does, except that prepared statements stay (and that it may stand next to other statements).
+
+Up to PostgreSQL 16 the first of them also takes away a role with which the session had begun; the second gives it back.
+"""
 
 _TOKENS = re.compile(
     r"""
-      (?P<literal>'(?:[^']|'')*' | \$(?P<tag>\w*)\$.*?\$(?P=tag)\$)
-    | (?P<comment>--[^\n]* | /\*.*?\*/)
+      (?P<literal>'(?:[^']|'')*' | \$(?P<tag>(?:[^\W\d]\w*)?)\$.*?\$(?P=tag)\$)
+    | (?P<comment>--[^\n\r]* | /\*.*?\*/)
     | (?P<name>"(?:[^"]|"")*")
-    | (?P<word>[^\W\d][\w$]*)
+    | (?P<word>[a-zA-Z_\x80-\U0010ffff][\w$\x80-\U0010ffff]*)
     | (?P<other>/\*|\S)
     """,
     re.VERBOSE | re.DOTALL,
@@ -79,6 +88,27 @@ _SETTERS = _words("set reset use attach detach pragma lock flush handler listen 
 _HOLDERS = re.compile(r"set_config|pg_(?:try_)?advisory_lock\w*|get_lock|sp_getapplock")
 
 
+def _remembering(read: Callable[[str], T]) -> Callable[[str], T]:
+    """Remember the answers, not the texts: reading costs 1 µs for each character, and keeping texts costs megabytes.
+
+    Two texts with the same hash, which is secret and has 64 bits, would be taken for one another.
+    """
+    answers: dict[int, T] = {}
+
+    @wraps(read)
+    def ask(query: str) -> T:
+        key = hash(query)
+        try:
+            return answers[key]
+        except KeyError:
+            if len(answers) >= REMEMBERED:
+                answers.clear()
+            answer = answers[key] = read(query)
+            return answer
+
+    return ask
+
+
 def is_harmless(query: str) -> bool:
     """Whether every statement of `query` is known to leave the session as it was (PostgreSQL's dialect).
 
@@ -87,7 +117,7 @@ def is_harmless(query: str) -> bool:
     return len(query) <= LONGEST and _is_harmless(query)
 
 
-@lru_cache(maxsize=2048)
+@_remembering
 def _is_harmless(query: str) -> bool:
     if "\\'" in query:  # an escaped quote in some dialects, the end of a literal in others
         return False
@@ -97,8 +127,10 @@ def _is_harmless(query: str) -> bool:
 
 def _harmless_at(tokens: list[str], index: int) -> bool:
     token = tokens[index]
-    if _SUSPECT.fullmatch(token) or token in ("'", '"', "/*"):  # the last three: not read to its end
+    if _SUSPECT.fullmatch(token.strip('"')) or token in ("'", '"', "/*"):  # the last three: not read to its end
         return False
+    if token[0] == '"' and tokens[index - 1 : index] == ["&"]:
+        return False  # U&"...", a name that hides behind escapes
     if (index == 0 or tokens[index - 1] == ";") and token != ";":
         return token in _PLAIN or token == "("
     return token != "(" or index == 0 or _harmless_call(tokens, index - 1)
@@ -148,7 +180,7 @@ def transaction_verb(query: str) -> str | None:
     return _transaction_verb(query[:LONGEST])
 
 
-@lru_cache(maxsize=2048)
+@_remembering
 def _transaction_verb(query: str) -> str | None:
     tokens = list(_significant(query))
     if not tokens or tokens[0] == "create":
@@ -173,7 +205,7 @@ def alters_session(query: str) -> bool:
     return len(query) <= LONGEST and _alters_session(query)
 
 
-@lru_cache(maxsize=2048)
+@_remembering
 def _alters_session(query: str) -> bool:
     tokens = list(_significant(query))
     for index, token in enumerate(tokens):
@@ -184,7 +216,7 @@ def _alters_session(query: str) -> bool:
             return True
         if token in ("temp", "temporary") and tokens[index - 1] in ("create", "replace", "into", "local", "global"):
             return True
-        if _HOLDERS.fullmatch(token) and tokens[index + 1 : index + 2] == ["("]:
+        if _HOLDERS.fullmatch(token.strip('"')) and tokens[index + 1 : index + 2] == ["("]:
             return True
         if token == "@" and (tokens[index - 1 : index] == ["into"] or tokens[index + 2 : index + 4] == [":", "="]):
             return True  # a variable of MySQL, which lives as long as the session

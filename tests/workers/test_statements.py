@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import pytest
 
-from actorpool.workers.statements import LONGEST, alters_session, is_harmless
+from actorpool.workers.statements import LONGEST, alters_session, is_harmless, transaction_verb
 
 HARMLESS = [
     "",
@@ -12,6 +14,7 @@ HARMLESS = [
     "SELECT count(*), lower(name) FROM t WHERE id IN (1, 2) ORDER BY 1 LIMIT 5",
     "insert into t (a, b) values (%s, %s) on conflict (a) do update set b = 2 returning id",
     'insert into "my schema"."t" (a) values (1)',
+    "select 1 -- f() \n, 2",
     "update t set name = 'set me; drop (this)' where id = 1",
     "delete from t using u where t.id = u.id",
     "with r(n) as (select 1 union all select n + 1 from r) select * from r",
@@ -54,6 +57,14 @@ HARMFUL = [
     "select 1;set x = 2",
     "select $a$ $b$ $a$, f()",
     "update pg_settings set setting = 'x'",
+    'update "pg_settings" set setting = 1',
+    'select 1 into "pg_temp".x',
+    'select 1 into U&"pg\\005ftemp".x',
+    'update u& "pg\\005fsettings" set setting = 1',
+    'select "Count"(1)',
+    "select 1 --\r, f()",
+    "select $1$, f(), $1$",
+    "select f\u00a0(1), count\u00a0(1)",
     "select 'never closed",
     "select 1 /* never closed",
     "select " + "1, " * LONGEST + "1",
@@ -109,3 +120,23 @@ def test_the_usual_ways_to_alter_a_session_are_known(query: str) -> None:
 )
 def test_ordinary_statements_alter_no_session(query: str) -> None:
     assert not alters_session(query)
+
+
+def test_what_was_read_is_remembered_without_its_text() -> None:
+    texts = ["insert into t values " + "(1, 2), " * 100 + str(number) for number in range(300)]
+    for ask in (is_harmless, alters_session, transaction_verb):
+        tracemalloc.start()
+        try:
+            for text in texts:
+                ask(text + ", (3)")
+            kept, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert kept < sum(map(len, texts)) / 2
+
+
+def test_a_thousand_other_statements_do_not_change_what_is_said_about_one() -> None:
+    for number in range(10_000):
+        assert is_harmless(f"select {number}")
+    assert not is_harmless("set x = 1")
+    assert is_harmless("select 1")
