@@ -27,6 +27,7 @@ from tests.places import SHORT
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "ACTORPOOL_TEST_RUN"
+INSTALLED_POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
 # Started by the standard library on first use and kept until the interpreter ends.
 STANDARD = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
@@ -194,6 +195,18 @@ def pg(pg_server: Any) -> Iterator[Any]:
     pg_server.query(clean)
     yield pg_server
     pg_server.query(clean)
+
+
+@pytest.fixture(scope="session", params=["embedded", *INSTALLED_POSTGRES], ids=lambda one: Path(one).parent.name or one)
+def any_pg(request: pytest.FixtureRequest) -> Iterator[Any]:
+    """Each PostgreSQL at hand: the one of `pg`, and those that the system has installed."""
+    from tests.workers.pgserver import serve_installed
+
+    if request.param == "embedded":
+        yield request.getfixturevalue("pg_server")
+    else:
+        with serve_installed(request.param) as server:
+            yield server
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.arguments import given_instead, misspelt
+from actorpool.workers.driver_settings import DriverSettings
 from actorpool.workers.refusals import refusal
 from actorpool.workers.sql import Result, SqlWorker
-from actorpool.workers.sqlite import clean_up, is_in_memory
+from actorpool.workers.sqlite_session import clean_up, is_in_memory, take_back
 from actorpool.workers.statements import POSTGRES_RESTORE
 
 if TYPE_CHECKING:
@@ -30,17 +33,18 @@ class SqlAlchemyWorker(SqlWorker):
     `execute(query, params)`: with a dict (or nothing) for `params` the query is SQLAlchemy's `text` with `:name`
     placeholders; with a list or tuple it goes to the driver as it is, in the driver's own style.
 
-    `reset` rolls back, and cleans or replaces a session that any statement, also one of `fn`, has altered. Streaming
+    `reset` rolls back, and cleans or replaces a session that any statement, also one of `fn`, has altered. After
+    `run(fn)` the next lease gets a new `Connection`, on the same connection of the driver. Streaming
     costs bounded memory in the worker where SQLAlchemy streams for the database: PostgreSQL, SQLite, MariaDB, MySQL.
 
     Args:
         url: the engine URL, such as `"postgresql+psycopg://..."`; never shown.
         session: have `run(fn)` get a `Session`.
-        configure: called with every new `Connection`.
+        configure: called with every new `Connection`, so also after each lease in which `fn` had the one before.
         **engine_args: for `create_engine`.
 
     Raises:
-        InvalidConfig: `url` is missing.
+        InvalidConfig: `url` is missing, or the name of an argument is misspelt.
     """
 
     def __init__(
@@ -52,8 +56,11 @@ class SqlAlchemyWorker(SqlWorker):
         **engine_args: Any,
     ) -> None:
         super().__init__(log_queries=log_queries)
+        problems = misspelt(SqlAlchemyWorker, engine_args)
         if not url:
-            raise InvalidConfig(type(self).__name__, {"url": "is required: an engine URL of SQLAlchemy"})
+            problems["url"] = "is required: an engine URL of SQLAlchemy" + given_instead(engine_args)
+        if problems:
+            raise InvalidConfig(type(self).__name__, problems)
         self._url = url
         self._engine_args = engine_args
         self.gives_session = session
@@ -61,6 +68,10 @@ class SqlAlchemyWorker(SqlWorker):
         self._engine: Engine | None = None
         self._conn: AutocommitConnection | None = None
         self._orm: Session | None = None
+        self._handed_out = False
+        self._engine_options: Any = None
+        self._settings: DriverSettings  # of the driver's connection, as it was made
+        self._info: dict[Any, Any] = {}  # what SQLAlchemy itself has noted about it
         self._below: dict[str, Any] = {}  # in a sandbox, by savepoint: what SQLAlchemy had begun before
 
     def __repr__(self) -> str:
@@ -76,7 +87,9 @@ class SqlAlchemyWorker(SqlWorker):
         Raises:
             PermanentError: SQLAlchemy or the driver is missing, the URL is wrong, or the server refuses the login.
         """
-        self._engine = self._engine or self._make_engine()
+        if self._engine is None:
+            self._engine = self._make_engine()
+            self._engine_options = self._engine.get_execution_options()
         from sqlalchemy.exc import DBAPIError
 
         from actorpool.workers.alchemy_session import AutocommitConnection
@@ -91,6 +104,8 @@ class SqlAlchemyWorker(SqlWorker):
         except TypeError as error:
             raise PermanentError(f"{self!r}: the driver refuses its arguments: {error}", cause=error) from error
         try:
+            self._settings = DriverSettings(self._conn.connection.dbapi_connection)
+            self._info = dict(self._conn.info)
             self._configure()
         except BaseException:
             self.close()
@@ -126,7 +141,7 @@ class SqlAlchemyWorker(SqlWorker):
             if self._live.in_real_transaction:
                 self._live.commit()
         self._live.settle()
-        self._live.dirty = False
+        self._live.dirty = self._handed_out = False
 
     def check(self) -> None:
         """Run `SELECT 1`."""
@@ -144,20 +159,43 @@ class SqlAlchemyWorker(SqlWorker):
         self._close_orm()
         self._forget_levels()
         conn.settle()
-        if conn.dirty:
-            self._restore(conn)
+        if conn.engine.get_execution_options() is not self._engine_options:
+            self._replace(new_engine=True)
+        elif not conn.dirty or self._clean(conn):
+            self._renew(conn)
+        else:
+            self._replace()
 
-    def _restore(self, conn: AutocommitConnection) -> None:
+    def _renew(self, conn: AutocommitConnection) -> None:
+        """Make the next lease find a `Connection` as new, where this one was altered or `fn` had it."""
+        if not conn.dirty and not self._handed_out:
+            return
+        if self._handed_out:
+            driver = conn.connection.dbapi_connection
+            if isinstance(driver, sqlite3.Connection):
+                take_back(driver)
+            self._settings.put_back(driver)
+            conn.info.clear()
+            conn.info.update(self._info)
+            self._conn = conn.renewed()
+        self._configure()
+
+    def _clean(self, conn: AutocommitConnection) -> bool:
+        """Undo what statements have altered; False where that takes another connection."""
         driver = conn.connection.dbapi_connection
         if conn.dialect.name == "postgresql":
             conn.exec_driver_sql(POSTGRES_RESTORE, execution_options={"no_parameters": True})
-        elif conn.dialect.name == "sqlite" and is_in_memory(driver):  # type: ignore[arg-type]
-            clean_up(driver)  # type: ignore[arg-type]
+        elif isinstance(driver, sqlite3.Connection) and is_in_memory(driver):
+            clean_up(driver)
         else:
-            self.close()
-            self.open()
-            return
-        self._configure()
+            return False
+        return True
+
+    def _replace(self, new_engine: bool = False) -> None:
+        self.close()
+        if new_engine:
+            self._engine = None
+        self.open()
 
     def close(self) -> None:
         """Disconnect."""
@@ -187,6 +225,7 @@ class SqlAlchemyWorker(SqlWorker):
     @property
     def connection(self) -> Any:
         """The `Connection`, or the `Session` of this lease."""
+        self._handed_out = True
         if not self.gives_session:
             return super().connection
         self._check_block()
@@ -239,7 +278,7 @@ class SqlAlchemyWorker(SqlWorker):
 
         if self._live.dialect.name == "postgresql" and not self.in_transaction:
             # SQLAlchemy's own cursor on the server would be gone before the first row.
-            return HeldCursor(self._execute, query, params, f"actorpool_{self._cursor_number}")
+            return HeldCursor(self._execute, query, params, self._cursor_name)
         return self._run(query, params, {"stream_results": True, "max_row_buffer": batch})
 
     def _begin(self, isolation: str | None, read_only: bool, **options: Any) -> None:

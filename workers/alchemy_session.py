@@ -8,8 +8,12 @@ from typing import Any
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.orm import Session
+from sqlalchemy.pool import PoolProxiedConnection
 
 from actorpool.workers.statements import alters_session, is_harmless
+
+UNKNOWN = "unknown"
+"""Whether the driver is in autocommit mode, or at which level, nobody can say after user code has had it."""
 
 
 class AutocommitConnection(Connection):
@@ -19,14 +23,27 @@ class AutocommitConnection(Connection):
     from one that was asked for by `begin()` (or `begin_nested()`, or an ORM `Session`).
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, connection: PoolProxiedConnection | None = None) -> None:
         self._in_statement = False
         self._asked_for = False
         self._mode: str | None = None
         self.dirty = False
         self.before_statement: Callable[[str], Any] | None = None  # in a sandbox: raises for those that would end it
-        super().__init__(engine)
+        super().__init__(engine, connection)
         event.listen(self, "before_cursor_execute", self._note)
+
+    def renewed(self) -> AutocommitConnection:
+        """A new object on the same connection of the driver; who has kept this one finds it closed.
+
+        Execution options, events and whatever else was put on this one are gone with it.
+        """
+        if "isolation_level" in self.get_execution_options():
+            self.dialect.reset_isolation_level(self.connection.dbapi_connection)  # type: ignore[arg-type]
+        fresh = AutocommitConnection(self.engine, self.connection)
+        fresh._mode = UNKNOWN
+        self._dbapi_connection = None  # which is not to be closed along
+        self.close()
+        return fresh
 
     @property
     def in_real_transaction(self) -> bool:

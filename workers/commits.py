@@ -82,7 +82,10 @@ class _ByStatement(Commits):
 
     def __init__(self, conn: sqlite3.Connection) -> None:
         super().__init__(conn)
-        conn.isolation_level = None
+        self.ended()
+
+    def ended(self) -> None:
+        self.conn.isolation_level = None
 
     def begin(self, isolation: str | None, read_only: bool) -> None:
         if read_only:

@@ -13,11 +13,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.arguments import given_instead, misspelt
 from actorpool.workers.commits import Commits, commits_of
+from actorpool.workers.driver_settings import DriverSettings
 from actorpool.workers.refusals import refusal, without_quoted
 from actorpool.workers.sandboxed import InSandbox
 from actorpool.workers.sql import Result, SqlWorker
-from actorpool.workers.sqlite import clean_up, is_in_memory
+from actorpool.workers.sqlite_session import clean_up, is_in_memory, take_back
 from actorpool.workers.statements import alters_session
 from actorpool.workers.streams import unbuffered_cursor
 
@@ -35,7 +37,9 @@ class DbapiWorker(SqlWorker):
     `begin` are standard SQL.
 
     `reset` rolls back, and replaces a session that was altered by a statement run through the worker (settings,
-    temporary tables, locks). What `fn` alters on the raw connection cannot be seen: give `on_reset` where it may.
+    temporary tables, locks). After `run(fn)` autocommit is switched on again, and what drivers keep as attributes
+    (factories, converters, limits) is put back; a SQLite file is opened anew. What `fn` alters in the server's session
+    by statements on the raw connection cannot be seen: give `on_reset` where it may.
     A call that is interrupted costs the connection: nobody knows how much of the answer was read.
 
     Args:
@@ -63,10 +67,11 @@ class DbapiWorker(SqlWorker):
         **connect_args: Any,
     ) -> None:
         super().__init__(log_queries=log_queries)
-        problems = {}
+        problems = misspelt(DbapiWorker, connect_args)
         named = isinstance(module_or_factory, str) and module_or_factory
         if not named and not callable(module_or_factory) and not hasattr(module_or_factory, "connect"):
-            problems["module_or_factory"] = "is required: a DB-API module, its name, or a callable that connects"
+            told = "is required: a DB-API module, its name, or a callable that connects"
+            problems["module_or_factory"] = told + given_instead(connect_args)
         if on_reset not in (None, "reconnect") and not callable(on_reset):
             problems["on_reset"] = f'must be a callable, "reconnect" or None, not {on_reset!r}'
         if problems:
@@ -79,6 +84,7 @@ class DbapiWorker(SqlWorker):
         self.stream_cursor = stream_cursor
         self._conn: Any = None
         self._commits: Commits | None = None
+        self._settings: DriverSettings  # as `configure` left them
         self._begun = self._altered = self._handed_out = False
         self._torn = False  # interrupted in the middle of a statement
 
@@ -113,6 +119,7 @@ class DbapiWorker(SqlWorker):
             if self.configure is not None:
                 self.configure(self._conn)
                 self._live.commit()
+            self._settings = DriverSettings(self._conn)
         except BaseException:
             self.close()
             raise
@@ -149,18 +156,28 @@ class DbapiWorker(SqlWorker):
         """
         if self._torn:
             raise ConnectionError(f"{self!r}: a statement was interrupted in the middle of its answer")
+        of_sqlite = isinstance(self._conn, sqlite3.Connection)
+        if self._handed_out and of_sqlite:
+            take_back(self._live)
         super().reset()
-        if self._handed_out:
-            self._live.rollback()  # nobody else can say whether `fn` has left something open
-        if self._altered and isinstance(self._conn, sqlite3.Connection) and is_in_memory(self._conn):
+        if of_sqlite and (self._altered or self._handed_out) and is_in_memory(self._conn):
             clean_up(self._conn)  # closing it would lose the database
-        elif self._altered or self.on_reset == "reconnect":
+            self._take_back()
+        elif self._altered or self.on_reset == "reconnect" or (of_sqlite and self._handed_out):
             self.close()
             self.open()
+        elif self._handed_out:
+            self._take_back()
         if callable(self.on_reset):
             self.on_reset(self._conn)
             self._live.commit()
         self._altered = self._handed_out = False
+
+    def _take_back(self) -> None:
+        """Put back what the driver lets be seen of what `fn` may have done on the raw connection."""
+        self._live.rollback()  # nobody else can say whether `fn` has left something open
+        self._settings.put_back(self._conn)
+        self._ended()
 
     def close(self) -> None:
         """Disconnect."""

@@ -2,6 +2,9 @@
 
 Everything that goes to the server passes `Connection.wait`. A statement run through our cursors is read first and
 vouched for; whatever else waits (another class of cursor, a setter, a two-phase commit) makes the session dirty.
+
+What psycopg itself keeps of a session is in the connection object. It is not put back piece by piece: the session goes
+on in a new object, see `Session.renewed`.
 """
 
 from __future__ import annotations
@@ -11,17 +14,22 @@ import select
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import get_ident
 from typing import Any
 
 import psycopg
 from psycopg import errors
-from psycopg._preparing import Prepare, PrepareManager  # not public; used to count and to clear, nothing else
+from psycopg.adapt import AdaptersMap
 from psycopg.pq import ConnStatus, ExecStatus, PipelineStatus, TransactionStatus
 from psycopg.pq.abc import PGresult
 from psycopg.rows import tuple_row
 from psycopg.sql import Composable
 
 from actorpool.workers.statements import POSTGRES_RESTORE, is_harmless
+
+if not (3, 2) <= tuple(map(int, psycopg.__version__.split(".")[:2])) < (3, 4):  # this module uses names not public
+    raise ImportError(f"psycopg {psycopg.__version__} is not among the versions 3.2 and 3.3 that are known to work")
+from psycopg._preparing import Prepare, PrepareManager  # to count and to clear, nothing else
 
 log = logging.getLogger("actorpool")
 
@@ -72,18 +80,61 @@ class Statements(PrepareManager):
         self._to_flush.clear()
 
 
+class _Closed:
+    """In the place of libpq's connection, for who has kept a connection object beyond its lease."""
+
+    status = ConnStatus.BAD
+
+    def __getattr__(self, name: str) -> Any:
+        raise psycopg.OperationalError("the connection is closed: it was of a lease that is over")
+
+
+_SETTINGS = (
+    "row_factory", "cursor_factory", "server_cursor_factory", "prepare_threshold", "prepared_max",
+    "_autocommit", "_isolation_level", "_read_only", "_deferrable",
+)  # fmt: skip
+
+
+class Settings:
+    """What a connection object is set to: a copy, which later changes of the object do not reach."""
+
+    def __init__(self, session: Session) -> None:
+        self._values = {name: getattr(session, name) for name in _SETTINGS}
+        self._values |= {name: value for name, value in vars(session).items() if name not in session.usual}
+        self._adapters = None if session._adapters is None else AdaptersMap(session._adapters)
+        self._notice_handlers = session._notice_handlers.copy()
+        self._notify_handlers = session._notify_handlers.copy()
+
+    def apply(self, session: Session) -> None:
+        """Set a new object to the same."""
+        for name, value in self._values.items():
+            setattr(session, name, value)
+        session._adapters = None if self._adapters is None else AdaptersMap(self._adapters)
+        session._notice_handlers = self._notice_handlers.copy()
+        session._notify_handlers = self._notify_handlers.copy()
+
+
 class Session(psycopg.Connection[Any]):
-    """A connection that knows whether anything may have changed its session, and counts its statements."""
+    """A connection that knows whether anything may have changed its session, and counts its statements.
+
+    Attributes:
+        dirty: something may have changed the session of the server.
+        vouched: the thread whose traffic was read before; 0: nobody's.
+        before_statement: in a sandbox; raises for statements that would end it.
+        usual: names of the attributes that a new object has.
+    """
 
     def __init__(self, pgconn: Any) -> None:
         super().__init__(pgconn)
         self._prepared = self.statements = Statements()
         self.cursor_factory = SessionCursor
         self.dirty = False
-        self.vouched = False
+        self.vouched = 0
+        self._plans_lost = False
         self._readable = select.poll()
         self._readable.register(pgconn.socket, select.POLLIN)
-        self.before_statement: Callable[[str], Any] | None = None  # in a sandbox: raises for those that would end it
+        self.before_statement: Callable[[str], Any] | None = None
+        self.usual = frozenset(vars(self)) | {"usual"}
 
     def __repr__(self) -> str:
         if self.closed:
@@ -103,18 +154,30 @@ class Session(psycopg.Connection[Any]):
 
     def wait(self, gen: Any, interval: float = LOOK_EVERY, *args: Any, **kwargs: Any) -> Any:
         """psycopg's own, through which all traffic goes."""
-        if not self.vouched and gen.__name__ not in _OWN:
+        if self.vouched != get_ident() and gen.__name__ not in _OWN:
             self.dirty = True
         return super().wait(gen, interval, *args, **kwargs)
 
-    def note(self, query: Any) -> None:
-        """Vouch for the traffic until `vouched` is taken back; what may change the session makes it dirty."""
+    def note(self, query: Any) -> Any:
+        """Read a statement, and vouch for this thread's traffic until `vouched` is taken back.
+
+        What may change the session makes it dirty.
+
+        Returns:
+            The statement to send: composed SQL is composed once, so that what is sent is what was read.
+        """
+        if isinstance(query, Composable):
+            query = query.as_bytes(self)
+        text = _text(query)
         if self.before_statement is not None:
-            self.before_statement(_text(query, self))
+            self.before_statement(text)
+        if self._plans_lost:
+            self.drop_plans()
         self.statements.counters.queries += 1
-        self.vouched = True
-        if not self.dirty and not is_harmless(_text(query, self)):
+        if not self.dirty and not is_harmless(text):
             self.dirty = True
+        self.vouched = get_ident()  # last: composing runs code of the user's, which may raise
+        return query
 
     @property
     def state(self) -> TransactionStatus:
@@ -167,13 +230,15 @@ class Session(psycopg.Connection[Any]):
             )
         self.commit()
 
-    def clear_statements(self, timeout: float) -> None:
-        """Forget all prepared statements, here and on the server."""
-        if self.state == TransactionStatus.INERROR:  # the server takes nothing now: psycopg does it at the next chance
-            self.statements.clear()
-            return
-        self.round_trip("DEALLOCATE ALL", timeout)
+    def drop_plans(self, timeout: float | None = None) -> None:
+        """Forget all prepared statements, here at once, and on the server as soon as it takes that.
+
+        Names are never used twice, so the server may keep some that are forgotten here for a while.
+        """
         self.statements.forget()
+        self._plans_lost = self.state == TransactionStatus.INERROR or self._pipeline is not None
+        if not self._plans_lost:
+            self.round_trip("DEALLOCATE ALL", timeout)
 
     def clean(self, timeout: float, settings: str) -> bool:
         """Undo what the last lease left: no round trip when there is nothing, one when there is.
@@ -187,6 +252,8 @@ class Session(psycopg.Connection[Any]):
         Raises:
             psycopg.OperationalError: the connection is closed, broken or still busy.
         """
+        if self.pgconn.pipeline_status != PipelineStatus.OFF:
+            raise psycopg.OperationalError("the connection was left in a pipeline")
         state = self.state
         if state == TransactionStatus.IDLE and not self.dirty:
             return False
@@ -200,11 +267,24 @@ class Session(psycopg.Connection[Any]):
         if was_dirty:
             commands += [POSTGRES_RESTORE, settings] if settings else [POSTGRES_RESTORE]
         self.round_trip("; ".join(commands), timeout)
-        if was_dirty:
-            self.autocommit = True
-            self.isolation_level = self.read_only = self.deferrable = None
-            self.dirty = False
+        while was_dirty and self.pgconn.notifies() is not None:
+            pass  # what was still heard before UNLISTEN
+        self.dirty = False
         return was_dirty
+
+    def renewed(self, settings: Settings) -> Session:
+        """The same session of the server in a new object, which is set to `settings`.
+
+        Whatever was put on this object (adapters, handlers, factories, notifications nobody has asked for) is gone
+        with it, and who has kept it finds it closed.
+        """
+        fresh = Session(self.pgconn)
+        fresh.pgconn.nonblocking = 1  # as psycopg leaves it when it has connected
+        fresh._prepared = fresh.statements = self.statements
+        fresh._plans_lost = self._plans_lost
+        settings.apply(fresh)
+        self.pgconn = _Closed()  # type: ignore[assignment]
+        return fresh
 
     def has_news(self) -> bool:
         """Whether the server has sent something since its last answer; looks, and asks nobody."""
@@ -219,7 +299,7 @@ class Session(psycopg.Connection[Any]):
             isinstance(error, errors.FeatureNotSupported) and self.statements.last_was_prepared
         )
         if lost:
-            self.statements.clear()  # has psycopg send DEALLOCATE ALL after the next statement
+            self.drop_plans()
         return lost and self.state == TransactionStatus.IDLE and self._pipeline is None
 
     def round_trip(self, command: str, timeout: float | None = None) -> list[PGresult]:
@@ -263,7 +343,7 @@ class SessionCursor(psycopg.Cursor[Any]):
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         session = self._session
-        session.note(query)
+        query = session.note(query)
         try:
             try:
                 return super().execute(query, params, **options)
@@ -275,27 +355,25 @@ class SessionCursor(psycopg.Cursor[Any]):
             session.statements.counters.errors += 1
             raise
         finally:
-            session.vouched = False
+            session.vouched = 0
 
     def executemany(self, query: Any, params_seq: Any, **options: Any) -> None:
         session = self._session
-        session.note(query)
+        query = session.note(query)
         try:
             super().executemany(query, params_seq, **options)
         except psycopg.Error:
             session.statements.counters.errors += 1
             raise
         finally:
-            session.vouched = False
+            session.vouched = 0
 
     @property
     def _session(self) -> Session:
         return self._conn  # type: ignore[return-value]
 
 
-def _text(query: Any, session: Session) -> str:
+def _text(query: Any) -> str:
     if isinstance(query, str):
         return query
-    if isinstance(query, Composable):
-        return query.as_string(session)
     return query.decode(errors="replace") if isinstance(query, bytes) else "of a kind that is not known"

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actorpool.errors import ActorPoolError, InvalidConfig, PermanentError
+from actorpool.workers.arguments import misspelt, nearest
 from actorpool.workers.base import method
 from actorpool.workers.refusals import refusal, without_quoted
 from actorpool.workers.sizing import pool_size
@@ -21,7 +22,7 @@ from actorpool.workers.sql import SqlWorker
 if TYPE_CHECKING:
     import psycopg
 
-    from actorpool.workers.pg_session import Session
+    from actorpool.workers.pg_session import Session, Settings
 
 log = logging.getLogger("actorpool")
 
@@ -76,7 +77,7 @@ class PostgresWorker(SqlWorker):
         **kwargs: Any,
     ) -> None:
         super().__init__(log_queries=log_queries)
-        problems = {name: text for name, text in _RESERVED.items() if name in kwargs}
+        problems = misspelt(PostgresWorker, kwargs) | {name: _RESERVED[name] for name in _RESERVED if name in kwargs}
         kinds: Any = (str, Mapping)
         if not isinstance(conninfo, kinds) and not callable(conninfo):
             problems["conninfo"] = "must be a string, a dict or a callable that gives one"
@@ -101,7 +102,9 @@ class PostgresWorker(SqlWorker):
         self.nodes = nodes
         self._session: Session | None = None
         self._counters: Any = None
-        self._defaults: dict[str, Any] = {}  # attributes of the connection as `configure` left them
+        self._made: Settings  # what the connection object was set to before `configure` ...
+        self._settled: Settings  # ... and after it
+        self._handed_out = False
 
     def __repr__(self) -> str:
         if self._session is None or self._session.closed:
@@ -120,6 +123,8 @@ class PostgresWorker(SqlWorker):
         """
         self._session = self._connect()
         try:
+            if self._timeout_setting():
+                self._session.round_trip(self._timeout_setting(), self.connect_timeout)
             self._configure()
         except BaseException:
             self.close()
@@ -130,10 +135,10 @@ class PostgresWorker(SqlWorker):
         try:
             import psycopg
 
-            from actorpool.workers.pg_session import Counters, Session
+            from actorpool.workers.pg_session import Counters, Session, Settings
         except ImportError as error:
             raise PermanentError(
-                f"{type(self).__name__} needs psycopg 3 with libpq ({error}): pip install 'psycopg[binary]'",
+                f"{type(self).__name__} needs psycopg 3 with libpq ({error}): pip install 'psycopg[binary]>=3.2,<3.4'",
                 cause=error,
             ) from error
         text = self._connection_string()
@@ -143,11 +148,13 @@ class PostgresWorker(SqlWorker):
             raise self._refused(error) or error from None
         self._counters = session.statements.counters = self._counters or Counters()
         session.prepared_max = self.cache_size
+        self._made = Settings(session)
         return session
 
     def _connection_string(self) -> str:
         import psycopg
         from psycopg.conninfo import conninfo_to_dict, make_conninfo
+        from psycopg.pq import Conninfo
 
         given = self._conninfo() if callable(self._conninfo) else self._conninfo
         ours = {"fallback_application_name": "actorpool", "connect_timeout": max(math.ceil(self.connect_timeout), 1)}
@@ -157,8 +164,11 @@ class PostgresWorker(SqlWorker):
         except (psycopg.ProgrammingError, TypeError) as error:
             # libpq quotes what it cannot read, which may hold the password: neither its text nor the cause may travel.
             told = str(error).strip()
-            if "invalid connection option" not in told:
+            unknown = re.search(r'invalid connection option "(.*)"', told)
+            if unknown is None:
                 told = without_quoted(told)
+            elif near := nearest(unknown[1], (option.keyword.decode() for option in Conninfo.get_defaults())):
+                told = f"{told} (did you mean {near!r}?)"
             raise PermanentError(
                 f"{type(self).__name__}: bad connection parameters: {told}; "
                 'give conninfo="postgresql://user@host:5432/dbname" or "host=... dbname=...", or keywords of libpq'
@@ -172,14 +182,13 @@ class PostgresWorker(SqlWorker):
         return PermanentError(text, cause=error)
 
     def _configure(self) -> None:
+        from actorpool.workers.pg_session import Settings
+
         session = self._live
-        if self._timeout_setting():
-            session.round_trip(self._timeout_setting(), self.connect_timeout)
         if self.configure is not None:
             self.configure(session)
-        names = ("row_factory", "cursor_factory", "server_cursor_factory", "prepare_threshold", "prepared_max")
-        self._defaults = {name: getattr(session, name) for name in names}
-        session.dirty = False
+        self._settled = Settings(session)
+        self._handed_out = session.dirty = False
 
     def _timeout_setting(self) -> str:
         if self.statement_timeout is None:
@@ -204,11 +213,12 @@ class PostgresWorker(SqlWorker):
         self._drop_cursors()
         self._forget_levels()
         settings_lost = session.clean(self.connect_timeout, self._timeout_setting())
-        for name, value in self._defaults.items():
-            setattr(session, name, value)
-        if settings_lost and self.configure is not None:
-            self.configure(session)
-            session.dirty = False
+        if settings_lost:
+            self._session = session.renewed(self._made)
+            self._configure()
+        elif self._handed_out:
+            self._session = session.renewed(self._settled)
+            self._handed_out = False
 
     def close(self) -> None:
         """Disconnect; the server rolls back what is open."""
@@ -216,6 +226,12 @@ class PostgresWorker(SqlWorker):
         self._cursors.clear()
         if session is not None:
             session.close()
+
+    @property
+    def connection(self) -> Any:
+        """The `psycopg.Connection` of this lease; the next one finds a new object."""
+        self._handed_out = True
+        return super().connection
 
     @property
     def _live(self) -> Session:
@@ -241,14 +257,14 @@ class PostgresWorker(SqlWorker):
         try:
             worker.open()
             settings = {name: int(value) for name, value in worker.execute(_LIMITS) if value.isdigit()}
+            most = settings.pop("max_connections")  # poolers and what else speaks the protocol may not show it
         except PermanentError:
             raise
         except Exception as error:
-            log.warning('size="auto": the server cannot be asked (%s); taking 100 connections, 20 reserved', error)
+            log.warning('size="auto": the server does not say (%r); taking 100 connections, 20 reserved', error)
             return pool_size(nodes=worker.nodes)
         finally:
             worker.close()
-        most = settings.pop("max_connections")
         return pool_size(most, sum(settings.values()), worker.nodes)
 
     # -- the driver ---------------------------------------------------------------------------------------
@@ -260,7 +276,7 @@ class PostgresWorker(SqlWorker):
         return self._live.many(query, rows)
 
     def _stream(self, query: str, params: Any, batch: int) -> Any:
-        return self._live.stream(query, params, f"actorpool_{self._cursor_number}")
+        return self._live.stream(query, params, self._cursor_name)
 
     def _begin(self, isolation: str | None, read_only: bool, deferrable: bool = False, **options: Any) -> None:
         if options:
@@ -293,7 +309,7 @@ class PostgresWorker(SqlWorker):
     @method
     def clear_cache(self) -> None:
         """Forget all prepared statements, here and on the server (DEALLOCATE ALL)."""
-        self._live.clear_statements(self.connect_timeout)
+        self._live.drop_plans(self.connect_timeout)
 
     @method
     def stats(self) -> dict[str, Any]:

@@ -7,6 +7,7 @@ savepoint in it; `commit` and `rollback` end the innermost. What a lease leaves 
 from __future__ import annotations
 
 import logging
+import secrets
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
@@ -81,6 +82,7 @@ class SqlWorker(Sandboxed):
         self.log_queries = log_queries
         self._cursors: dict[int, tuple[Any, int]] = {}  # id → (cursor, rows in a batch)
         self._cursor_number = 0
+        self._cursors_prefix = f"actorpool_{secrets.token_hex(4)}"
         self._queries = 0
         self._errors = 0
         self._connections = 0
@@ -188,6 +190,11 @@ class SqlWorker(Sandboxed):
         cursor, _ = self._cursors.pop(cursor_id, (None, 0))
         if cursor is not None:
             cursor.close()
+
+    @property
+    def _cursor_name(self) -> str:
+        """A name for the next cursor on the server; unique, since a pooler may have workers share a session."""
+        return f"{self._cursors_prefix}_{self._cursor_number}"
 
     def _free_connection(self) -> None:
         """To be called before the connection is used, where a stream may occupy it: the rest of that is read first."""

@@ -1,20 +1,26 @@
 """SQLite in a worker: one connection, autocommit, interruptible statements.
 
 `":memory:"` gives each worker a database of its own, gone with the connection; a file is shared by all workers.
+
+Much of a connection cannot be asked for, let alone put back: functions, collations, handlers, limits. So what user code
+had in its hands is not put back piece by piece: the next lease gets a new connection to the same database.
 """
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from actorpool.errors import InvalidConfig, PermanentError
+from actorpool.workers.arguments import given_instead, misspelt
 from actorpool.workers.base import method
 from actorpool.workers.sql import SqlWorker
+from actorpool.workers.sqlite_session import Connection, file_of, is_same, is_shared_wal, status, take_back
 
 STEPS = 10_000
 """Instructions of SQLite's machine between two looks at Python's signals: so an interrupt meets a running statement.
@@ -23,10 +29,13 @@ Measured with counts, sums and recursion over 10^5 rows: a look every 0.07 ms, a
 would be 3 %).
 """
 
+_OPTIONS = ("detect_types", "isolation_level", "check_same_thread", "factory", "uri", "autocommit")
 MODES = ("deferred", "immediate", "exclusive")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ASKS = re.compile(r"(table|index|foreign_key)_x?(info|list|check)|(integrity|quick)_check|wal_checkpoint|optimize")
 """Pragmas whose argument is part of a question, not a setting."""
+_IN_MEMORY = re.compile(r":memory:|file:(:memory:.*|.*[?&]mode=memory\b.*)")
+_numbers = itertools.count(1)
 _SESSION_ONLY = (
     sqlite3.SQLITE_CREATE_TEMP_TABLE,
     sqlite3.SQLITE_CREATE_TEMP_INDEX,
@@ -35,35 +44,6 @@ _SESSION_ONLY = (
     sqlite3.SQLITE_ATTACH,
     sqlite3.SQLITE_DETACH,
 )
-
-
-class Connection(sqlite3.Connection):
-    """A `sqlite3.Connection` that can be told to leave its transaction alone, as in autocommit mode."""
-
-    sandboxed = False
-
-    def commit(self) -> None:
-        if not self.sandboxed:
-            super().commit()
-
-    def rollback(self) -> None:
-        if not self.sandboxed:
-            super().rollback()
-
-    def __exit__(self, *error: Any) -> Literal[False]:
-        return False if self.sandboxed else super().__exit__(*error)
-
-    def executescript(self, sql_script: str, /) -> sqlite3.Cursor:
-        if not self.sandboxed:
-            return super().executescript(sql_script)
-        cursor = self.cursor()  # the original would commit first
-        statement = ""
-        for part in sql_script.split(";"):
-            statement += part + ";"
-            if sqlite3.complete_statement(statement):
-                cursor.execute(statement)
-                statement = ""
-        return cursor
 
 
 class SqliteWorker(SqlWorker):
@@ -99,9 +79,10 @@ class SqliteWorker(SqlWorker):
     ) -> None:
         super().__init__(log_queries=log_queries)
         pragmas = dict(pragmas or {})
-        problems = {}
+        problems = misspelt(SqliteWorker, options, _OPTIONS)
         if not isinstance(database, (str, os.PathLike)) or not os.fspath(database):
-            problems["database"] = f'is required: a path, a file: URI or ":memory:", not {database!r}'
+            told = given_instead(options)
+            problems["database"] = f'is required: a path, a file: URI or ":memory:", not {database!r}{told}'
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout >= 0:
             problems["timeout"] = f"must be a number of at least 0, not {timeout!r}"
         if begin_mode not in MODES:
@@ -124,9 +105,10 @@ class SqliteWorker(SqlWorker):
         self.cached_statements = cached_statements
         self.options = options
         self._conn: sqlite3.Connection | None = None
-        self._row_factory: Any = None
-        self._in_memory = False
+        self._source = self.database  # what is connected to
+        self._file: tuple[str, os.stat_result | None] = ("", None)  # its path, and which file that was when opened
         self._altered = False  # something of the session is no longer as `open` left it
+        self._handed_out = False  # `fn` has had the connection
         self._read_only = False
         self._statements: OrderedDict[str, None] = OrderedDict()  # what the driver's own cache of this size holds
         self._hits = self._misses = 0
@@ -145,6 +127,9 @@ class SqliteWorker(SqlWorker):
         folder = os.path.dirname(self.database)
         if folder and not self.database.startswith("file:") and not os.path.isdir(folder):
             raise PermanentError(f"{self!r}: there is no directory {folder!r}; create it")
+        in_memory = _IN_MEMORY.fullmatch(self.database) and "cache=shared" not in self.database
+        # A database in memory needs a name, or no second connection could take it over from the first.
+        self._source = f"file:actorpool-{next(_numbers)}?mode=memory&cache=shared" if in_memory else self.database
         try:
             self._connect()
         except sqlite3.DatabaseError as error:
@@ -163,23 +148,23 @@ class SqliteWorker(SqlWorker):
 
     def _connect(self) -> None:
         self._conn = conn = sqlite3.connect(
-            self.database,
+            self._source,
             timeout=self.timeout,
             isolation_level=None,
             check_same_thread=False,
             cached_statements=self.cached_statements,
-            **{"uri": self.database.startswith("file:"), "factory": Connection, **self.options},
+            **{"uri": self._source.startswith("file:"), "factory": Connection, **self.options},
         )
         conn.set_progress_handler(_look_at_signals, STEPS)
-        self._in_memory = is_in_memory(conn)
+        path = file_of(conn)
+        self._file = (path, status(path))
         conn.execute("PRAGMA schema_version").fetchone()  # SQLite opens lazily: have it read the file now
         for name, value in self.pragmas.items():
             conn.execute(f"PRAGMA {name} = {_pragma_value(value)}").close()
         if self.configure is not None:
             self.configure(conn)
         conn.set_authorizer(self._note)
-        self._row_factory = conn.row_factory
-        self._altered = self._read_only = False
+        self._altered = self._handed_out = self._read_only = False
         self._statements.clear()
         self._connected()
 
@@ -196,30 +181,32 @@ class SqliteWorker(SqlWorker):
         return sqlite3.SQLITE_OK
 
     def reset(self) -> None:
-        """Roll back; where the session was altered, undo that.
+        """Roll back; a new connection where the session was altered, or user code has had the old one.
 
-        A file is opened anew (0.2 ms). A database in memory would be lost by that: its temporary tables are dropped,
-        attached databases detached, `pragmas` and `configure` applied again, and other pragmas stay.
+        That takes 0.1 ms, `pragmas` and `configure` not counted.
         """
+        if self._handed_out:
+            take_back(self._live)
         super().reset()
-        self._set_read_only(False)
-        self._live.row_factory = self._row_factory
-        if not self._altered:
-            return
-        if self._in_memory:
-            clean_up(self._live)
-            self._apply_again()
+        if self._altered or self._handed_out:
+            self._renew()
         else:
-            self.close()
-            self._connect()
+            self._set_read_only(False)
 
-    def _apply_again(self) -> None:
-        self.clear_cache()  # a cached pragma would be run without asking the authorizer
-        for name, value in self.pragmas.items():
-            self._live.execute(f"PRAGMA {name} = {_pragma_value(value)}").close()
-        if self.configure is not None:
-            self.configure(self._live)
-        self._altered = False
+    def _renew(self) -> None:
+        """Connect to the same database anew; where that may overlap, before the old connection is closed.
+
+        The last connection to close takes a database in memory along. It also works off a write-ahead log, which may
+        take long.
+        """
+        old, self._conn = self._live, None
+        self._cursors.clear()
+        try:
+            if self._file[0] and not is_shared_wal(old):
+                old.close()
+            self._connect()
+        finally:
+            old.close()
 
     def close(self) -> None:
         """Disconnect; an open transaction is rolled back by SQLite."""
@@ -234,20 +221,37 @@ class SqliteWorker(SqlWorker):
             raise sqlite3.ProgrammingError("the connection is closed")
         return self._conn
 
+    @property
+    def connection(self) -> Any:
+        """The `sqlite3.Connection` of this lease; the next one finds another."""
+        self._handed_out = True
+        return super().connection
+
+    def needs_check(self) -> bool:
+        """The file was deleted, or another one put in its place."""
+        path, opened = self._file
+        return opened is not None and not is_same(opened, status(path))
+
+    def check(self) -> None:
+        """`SELECT 1`. Raises `sqlite3.OperationalError` also where the file is not the one that was opened."""
+        if self.needs_check():
+            raise sqlite3.OperationalError(f"{self._file[0]!r} was deleted or replaced since it was opened")
+        super().check()
+
     def is_disconnect(self, error: BaseException) -> bool:
-        """Only a connection that user code has closed: SQLite has no network to lose."""
-        if not isinstance(error, sqlite3.ProgrammingError):
+        """A connection that user code has closed, or whose file is another one now (SQLite then refuses to write)."""
+        if not isinstance(error, sqlite3.Error):
             return False
         try:
             self._live.total_changes  # noqa: B018 (asks whether it is closed)
         except sqlite3.ProgrammingError:
             return True
-        return False
+        return self.needs_check()
 
     # -- the driver ---------------------------------------------------------------------------------------
 
     def _execute(self, query: str, params: Any) -> sqlite3.Cursor:
-        cursor = self._live.cursor()
+        cursor = sqlite3.Cursor(self._live)
         cursor.row_factory = None  # rows travel as tuples, whatever `configure` made of them
         cursor.execute(query, () if params is None else params)
         self._remember(query)
@@ -338,23 +342,3 @@ def _pragma_value(value: Any) -> str:
     if isinstance(value, (int, float)):
         return repr(value)
     return "'" + str(value).replace("'", "''") + "'"
-
-
-def is_in_memory(conn: sqlite3.Connection) -> bool:
-    """Whether the database is gone when the connection is closed."""
-    return not conn.execute("PRAGMA database_list").fetchone()[2]
-
-
-def clean_up(conn: sqlite3.Connection) -> None:
-    """Drop what a session has left in a connection that must not be closed: temporary things, attached databases."""
-    kinds = ("trigger", "view", "index", "table")  # what depends on tables first
-    left = conn.execute("SELECT type, name FROM sqlite_temp_master WHERE name NOT LIKE 'sqlite_%'").fetchall()
-    for kind in kinds:
-        for found, name in left:
-            if found == kind:
-                quoted = name.replace('"', '""')
-                conn.execute(f'DROP {kind} IF EXISTS temp."{quoted}"').close()
-    for _, name, _ in conn.execute("PRAGMA database_list").fetchall():
-        if name not in ("main", "temp"):
-            quoted = name.replace('"', '""')
-            conn.execute(f'DETACH DATABASE "{quoted}"').close()

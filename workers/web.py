@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
 from actorpool.errors import CallTimeout, InvalidConfig, MethodNotFound, PermanentError
+from actorpool.workers.arguments import given_instead, misspelt
 from actorpool.workers.base import Worker, method
 
 if TYPE_CHECKING:
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
 
     from actorpool.workers.web_client import Client
 
-_SECRET = re.compile(r"auth|cookie|key|token|secret|password|signature", re.IGNORECASE)
+_SECRET = re.compile(
+    r"auth|cookie|credential|csrf|jwt|key|passwd|password|secret|session|signature|token|xsrf", re.IGNORECASE
+)
+"""Names of headers whose values are not shown, and not sent to another host."""
 _CHUNK = 1 << 16
+_OPTIONS = (
+    "verify", "cert", "trust_env", "http1", "proxy", "mounts", "cookies", "params", "limits", "event_hooks",
+    "transport", "default_encoding",
+)  # fmt: skip
 
 
 class Headers(dict[str, str]):
@@ -105,7 +113,9 @@ class HttpWorker(Worker):
         health_path: str | None = None,
         **options: Any,
     ) -> None:
-        problems = {"base_url": _bad_url(base_url)}
+        problems = {"base_url": _bad_url(base_url), **misspelt(HttpWorker, options, _OPTIONS)}
+        if base_url is None and options:
+            problems["base_url"] = f"{problems['base_url']}{given_instead(options)}"
         if isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not timeout > 0:
             problems["timeout"] = f"must be a number above 0, not {timeout!r}"
         if isinstance(max_redirects, bool) or not isinstance(max_redirects, int) or max_redirects < 0:
@@ -124,8 +134,8 @@ class HttpWorker(Worker):
         self.health_path = health_path
         self._auth = auth
         self._options = options
+        self._made: Client  # never used: what that of each lease is made from
         self._client: Client | None = None
-        self._defaults: Any = None  # of the client, as it was made
         self._opened_at: float | None = None
         self._requests = self._errors = 0
         self._last_request_at: float | None = None
@@ -146,11 +156,11 @@ class HttpWorker(Worker):
         except ImportError as error:
             raise PermanentError(f"{self!r}: {error}; pip install 'httpx'", cause=error) from error
         try:
-            self._client = Client(
+            self._made = Client(
                 self.base_url,
-                {name: value for name, value in self.headers.items() if _SECRET.search(name)},
+                _SECRET,
+                self.headers,
                 timeout=self.timeout,
-                headers=self.headers,
                 follow_redirects=self.max_redirects > 0,
                 max_redirects=self.max_redirects,
                 auth=self._auth,
@@ -163,7 +173,7 @@ class HttpWorker(Worker):
         except (TypeError, ValueError, InvalidURL) as error:
             told = re.sub(r"//[^/@]*@", "//***@", str(error))  # a proxy's URL may hold a password
             raise PermanentError(f"{self!r}: httpx.Client refuses an option: {told}; correct worker_args") from None
-        self._defaults = self._client.defaults()
+        self._client = self._made.renewed()
         self._opened_at = time.monotonic()
 
     def check(self) -> None:
@@ -174,8 +184,17 @@ class HttpWorker(Worker):
                 raise ConnectionError(f"{self!r}: {self.health_path} answered {answer.status_code}")
 
     def reset(self) -> None:
-        """Forget cookies, and whatever `fn` has changed on the client; connections stay open."""
-        self._live.restore(self._defaults)
+        """Close answers that were not read; a client as new, without cookies. Connections stay open.
+
+        A client that `fn` has closed is made anew, with its connections.
+        """
+        client = self._live
+        client.end_streams()
+        if client.is_closed:
+            self.close()
+            self.open()
+        else:
+            self._client = self._made.renewed()
 
     def close(self) -> None:
         """Close the client and its connections."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, TypeVar
+import copy
+import re
+from collections.abc import Mapping
+from typing import Any, TypeVar
 
 import httpx
 from httpx import InvalidURL, TimeoutException
@@ -11,61 +14,109 @@ __all__ = ["Client", "InvalidURL", "TimeoutException", "without_request"]
 
 E = TypeVar("E", bound=BaseException)
 
+_ASKED = "actorpool.asked"
 
-class Defaults(NamedTuple):
-    """What a client was made with."""
 
-    base_url: httpx.URL
-    headers: list[tuple[str, str]]
-    cookies: httpx.Cookies
-    params: httpx.QueryParams
-    auth: Any
-    timeout: httpx.Timeout
+class Guard:
+    """Called with each request before it is sent, redirects included: takes out what is a secret of another host.
+
+    httpx itself takes out `Authorization` and the cookies of a redirected request.
+
+    Args:
+        home: the URL that the worker's own secrets are for.
+        secret: matches names of headers that are secrets.
+        headers: those of the worker, with their values.
+    """
+
+    def __init__(self, home: httpx.URL, secret: re.Pattern[str], headers: Mapping[str, str]) -> None:
+        self._home = home
+        self._secret = secret
+        self._own = {name: value for name, value in headers.items() if secret.search(name)}
+
+    def __call__(self, request: httpx.Request) -> None:
+        asked = request.extensions.get(_ASKED)  # the URL of the first request, which redirects take along
+        if asked is None:
+            request.extensions = {**request.extensions, _ASKED: request.url}
+            if not _of_one_site(self._home, request.url):
+                for name, value in self._own.items():
+                    if request.headers.get(name) == value:
+                        del request.headers[name]
+        elif not _of_one_site(asked, request.url):
+            for name in {*request.headers}:
+                if self._secret.search(name) and name != "cookie":
+                    del request.headers[name]
+
+
+def _of_one_site(first: httpx.URL, url: httpx.URL) -> bool:
+    if first.host == url.host and (first.scheme, url.scheme) == ("http", "https"):
+        return True
+    return (first.scheme, first.host, first.port) == (url.scheme, url.host, url.port)
+
+
+_HOOKS: property = httpx.Client.event_hooks  # type: ignore[assignment]
 
 
 class Client(httpx.Client):
-    """A client that can be put back to how it was made, whose errors do not carry the request, and that keeps secrets.
+    """A client that keeps secrets, whose errors do not carry the request, and that can be had as new at any time.
 
     Args:
-        home: the URL that the secrets are for; a redirect to another host gets none of them.
-        secrets: headers with their values. (httpx itself holds back only `Authorization`.)
+        home: the URL that the secrets are for; another host gets none of them.
+        secret: matches names of headers that are secrets.
+        headers: sent with every request.
         **options: for `httpx.Client`.
     """
 
-    def __init__(self, home: str, secrets: dict[str, str], **options: Any) -> None:
-        super().__init__(base_url=home, **options)
-        self._home = httpx.URL(home)
-        self._secrets = secrets
-        hooks = self.event_hooks
-        self.event_hooks = {**hooks, "request": [self._keep_secrets, *hooks["request"]]}
+    def __init__(self, home: str, secret: re.Pattern[str], headers: Mapping[str, str], **options: Any) -> None:
+        super().__init__(base_url=home, headers=headers, **options)
+        self._streams: list[httpx.Response] = []
+        self._guard = Guard(httpx.URL(home), secret, headers)
+        self.event_hooks = self.event_hooks
+        self._bind_cookies()
 
-    def _keep_secrets(self, request: httpx.Request) -> None:
-        url, home = request.url, self._home
-        upgraded = url.host == home.host and url.scheme == "https"
-        if upgraded or (url.scheme, url.host, url.port) == (home.scheme, home.host, home.port):
-            return
-        for name, value in self._secrets.items():
-            if request.headers.get(name) == value:
-                del request.headers[name]
+    def _bind_cookies(self) -> None:
+        """Have cookies without a domain sent to the home host only, not to any."""
+        host = self.base_url.host if "." in self.base_url.host else f"{self.base_url.host}.local"
+        given, self.cookies = self.cookies, httpx.Cookies()
+        for cookie in given.jar:
+            cookie.domain = cookie.domain or host  # as `http.cookiejar` writes a host without dots
+            self.cookies.jar.set_cookie(cookie)
+
+    @property
+    def event_hooks(self) -> dict[str, list[Any]]:
+        """As httpx's own; the guard is always among them."""
+        return _HOOKS.fget(self)  # type: ignore[misc, no-any-return]
+
+    @event_hooks.setter
+    def event_hooks(self, hooks: Mapping[str, list[Any]]) -> None:
+        others = [hook for hook in hooks.get("request", ()) if hook is not self._guard]
+        _HOOKS.fset(self, {**hooks, "request": [self._guard, *others]})  # type: ignore[misc]
 
     def send(self, request: httpx.Request, **options: Any) -> httpx.Response:
         """As httpx's own, for every kind of request."""
         try:
-            return super().send(request, **options)
+            answer = super().send(request, **options)
         except httpx.RequestError as error:
             raise without_request(error)  # noqa: B904 (it is the same error)
+        if options.get("stream"):
+            self._streams = [stream for stream in self._streams if not stream.is_closed] + [answer]
+        return answer
 
-    def defaults(self) -> Defaults:
-        """What `restore` brings back."""
-        cookies = httpx.Cookies(self.cookies)
-        return Defaults(self.base_url, self.headers.multi_items(), cookies, self.params, self.auth, self.timeout)
+    def renewed(self) -> Client:
+        """Another client on the same connections, set as this one is: later changes of it are its own.
 
-    def restore(self, was: Defaults) -> None:
-        """Undo what calls have changed; connections stay open."""
-        self.base_url, self.params, self.auth, self.timeout = was.base_url, was.params, was.auth, was.timeout
-        if self.headers.multi_items() != was.headers:
-            self.headers = httpx.Headers(was.headers)
-        self.cookies = httpx.Cookies(was.cookies)
+        Called on one that was never used, so that each lease has a client as new without connecting anew.
+        """
+        fresh = copy.copy(self)
+        fresh._streams = []
+        fresh.headers, fresh.cookies, fresh.timeout = self.headers, self.cookies, self.timeout
+        fresh.event_hooks = self.event_hooks
+        return fresh
+
+    def end_streams(self) -> None:
+        """Close answers that nobody has read to their end; each holds a connection."""
+        for stream in self._streams:
+            stream.close()
+        self._streams.clear()
 
 
 def without_request(error: E, asked: str = "") -> E:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import subprocess
 import tempfile
 import time
 import warnings
@@ -109,4 +110,30 @@ def serve() -> Iterator[PgServer]:
         yield PgServer(dsn, server)
     finally:
         server.cleanup()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def serve_installed(programs: str) -> Iterator[PgServer]:
+    """A server from the directory of another installation's programs; it cannot be stopped by tests."""
+    user = None if os.getuid() else "nobody"  # a server refuses to run as root
+    directory = Path(tempfile.mkdtemp(prefix="actorpool-pg-"))
+    if user:
+        shutil.chown(directory, user)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [f"{programs}/{program}", "-D", str(directory / "data"), *arguments]
+        with without_run_token(), (directory / "log").open("a") as log:
+            done = subprocess.run(command, user=user, cwd="/", stdout=log, stderr=log, check=False)
+        if done.returncode:
+            pytest.skip(f"{program} fails here: {(directory / 'log').read_text()[-500:]}")
+
+    try:
+        run("initdb", "-U", "postgres", "-A", "trust")
+        run("pg_ctl", "-w", "start", "-o", f"-c listen_addresses='' -c fsync=off -k {directory}")
+        try:
+            yield PgServer(psycopg.conninfo.make_conninfo(host=str(directory), user="postgres", dbname="postgres"))
+        finally:
+            run("pg_ctl", "-m", "immediate", "stop")
+    finally:
         shutil.rmtree(directory, ignore_errors=True)

@@ -106,7 +106,7 @@ def test_an_unreachable_host_is_not_now(free_port: int) -> None:
 
 def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
-    with pytest.raises(PermanentError, match=r"pip install 'psycopg\[binary\]'"):
+    with pytest.raises(PermanentError, match=r"pip install 'psycopg\[binary\]>=3.2,<3.4'"):
         PostgresWorker("").open()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -194,6 +196,61 @@ def test_a_closed_connection_is_a_disconnect_and_other_misuse_is_not(open_worker
     with pytest.raises(sqlite3.ProgrammingError) as closed:
         worker.execute("SELECT 1")
     assert worker.is_disconnect(closed.value)
+
+
+def put_back(file: str, label: str) -> None:
+    """Put another database into the place of that file, as a restored backup."""
+    with closing(sqlite3.connect(f"{file}.new")) as conn:
+        conn.execute("CREATE TABLE t (x)")
+        conn.execute("INSERT INTO t VALUES (?)", [label])
+        conn.commit()
+    os.replace(f"{file}.new", file)
+
+
+@pytest.mark.parametrize("journal_mode", ["delete", "wal"])
+def test_a_file_that_was_replaced_is_noticed_before_the_next_lease(
+    open_worker: Any, file: str, journal_mode: str
+) -> None:
+    put_back(file, "old")
+    worker = open_worker(pragmas={"journal_mode": journal_mode})
+    assert worker.execute("SELECT x FROM t").scalar() == "old"
+    assert not worker.needs_check()
+    put_back(file, "new")
+    assert worker.needs_check()
+    with pytest.raises(sqlite3.OperationalError, match="was deleted or replaced"):
+        worker.check()
+    worker.close()
+    worker.open()
+    worker.check()
+    assert worker.execute("SELECT x FROM t").scalar() == "new"
+
+
+def test_a_statement_that_meets_a_deleted_file_counts_as_a_lost_connection(open_worker: Any, file: str) -> None:
+    worker = open_worker()
+    worker.execute("CREATE TABLE t (x UNIQUE)")
+    worker.execute("INSERT INTO t VALUES (1)")
+    with pytest.raises(sqlite3.IntegrityError) as statement:
+        worker.execute("INSERT INTO t VALUES (1)")
+    assert not worker.is_disconnect(statement.value)
+    os.unlink(file)
+    with pytest.raises(sqlite3.OperationalError, match="readonly") as gone:
+        worker.execute("INSERT INTO t VALUES (2)")
+    assert worker.is_disconnect(gone.value)
+    assert not worker.is_disconnect(ValueError("of the caller's own"))
+
+
+def test_a_pool_goes_on_with_a_file_that_was_replaced_or_deleted(file: str, system: Any) -> None:
+    put_back(file, "old")
+    db = system.start_pool("files", worker=SqliteWorker, worker_args={"database": file}, size=2, max_overflow=0)
+    for label in ("first", "second"):
+        assert db.execute("SELECT count(*) FROM t").scalar() == 1
+        put_back(file, label)
+        for _ in range(4):
+            assert db.execute("SELECT x FROM t").scalar() == label
+            db.execute("UPDATE t SET x = x")
+    os.unlink(file)
+    db.execute("CREATE TABLE anew (x)")
+    assert db.execute("SELECT count(*) FROM anew").scalar() == 0
 
 
 def test_a_missing_directory_is_said_for_good(tmp_path: Path) -> None:

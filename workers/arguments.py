@@ -1,0 +1,36 @@
+"""Arguments of workers that were given under a wrong name. What a worker does not know goes to its driver, unread."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+from collections.abc import Iterable
+
+_ALIKE = 0.75
+"""How much of two names is the same at least, for one to be a slip of the other (`difflib`'s ratio)."""
+
+
+def misspelt(worker: type, given: Iterable[str], drivers: Iterable[str] = ()) -> dict[str, str]:
+    """A problem, by name, for each argument whose name is nearly one of the worker's or its driver's.
+
+    Args:
+        worker: the class whose `__init__` names the arguments.
+        given: names that the worker does not know.
+        drivers: names that its driver knows.
+    """
+    own = [name for name, one in inspect.signature(worker).parameters.items() if one.kind is not one.VAR_KEYWORD]
+    names = [*own, *drivers]
+    meant = {name: nearest(name, names) for name in given if name not in names}
+    no_such = f"is no argument of {worker.__name__}"
+    return {name: f"{no_such}: did you mean {near!r}?" for name, near in meant.items() if near}
+
+
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that is nearly `name`; None where there is none."""
+    return next(iter(difflib.get_close_matches(name.lower(), list(names), 1, _ALIKE)), None)
+
+
+def given_instead(given: Iterable[str]) -> str:
+    """To be added to "is required": what was given."""
+    names = ", ".join(map(repr, given))
+    return f"; given: {names}" if names else ""
