@@ -33,7 +33,7 @@ from thespian.actors import (
 from thespian.system.transport import ReceiveEnvelope, TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
-from actorpool import host
+from actorpool import host, offspring
 from actorpool.errors import MessageTooBig
 from actorpool.sending import share_sending
 
@@ -135,6 +135,7 @@ class Shell(Actor):  # type: ignore[misc]
             self._entered = True
             if self.is_process:
                 host.link_to_parent()
+                host.adopt_orphans()
                 host.die_of_faults()
                 _tell_every_death(self._myRef)
                 share_sending(self._myRef)
@@ -236,14 +237,20 @@ class Shell(Actor):  # type: ignore[misc]
         """End the process now, once what was sent has left it.
 
         Thespian's own farewell waits for the parent to take it, and a parent that is ending its children does not; it
-        learns of the death by SIGCHLD. Whatever children are left die with this process.
+        learns of the death by SIGCHLD. Whatever was started here, and is left, ends before this process does.
         """
         if self.is_process:
-            signal.signal(signal.SIGALRM, lambda *_: os._exit(0))
+            signal.signal(signal.SIGALRM, lambda *_: _end_process())
             signal.setitimer(signal.ITIMER_REAL, 2 * FAREWELL)  # a transport that is in a transmission keeps no time
             self._myRef.transport.run(TransmitOnly, timedelta(seconds=FAREWELL))
+            signal.setitimer(signal.ITIMER_REAL, 0)
             logging.shutdown()
-            os._exit(0)
+            _end_process()
+
+    def end_orphans(self) -> None:
+        """End what dead children of this actor have left running. For actors that start nothing but actors."""
+        if self.is_process:
+            offspring.end_strangers(_processes_of(self._myRef))
 
     def end_child(self, address: ActorAddress) -> None:
         """Ask a child to end (its exit hook runs)."""
@@ -282,6 +289,16 @@ class Shell(Actor):  # type: ignore[misc]
         return None
 
 
+def _end_process() -> None:
+    offspring.end_all()
+    os._exit(0)
+
+
+def _processes_of(manager: Any) -> set[int]:
+    """The children that are actors, those included whose death was not told yet."""
+    return {child.childProc.pid for child in getattr(manager, "_child_procs", ())}
+
+
 def _tell_every_death(manager: Any) -> None:
     """Mend Thespian 4.0.1, which loses three kinds of deaths among an actor's children.
 
@@ -303,6 +320,7 @@ def _tell_every_death(manager: Any) -> None:
                 manager._retryPendingChildOperations(child.childAddr.addressDetails.addressInstanceNum, None)
             else:
                 manager._receiveQueue.append(ReceiveEnvelope(manager.myAddress, ChildActorExited(address)))
+        offspring.bury(_processes_of(manager))
         return True
 
     manager.childDied = child_died

@@ -155,7 +155,7 @@ def prefer_for_oom() -> None:
 is_copy = False
 """Whether this process was forked by code that an actor runs, and is not an actor itself."""
 _linking: int | None = None
-_handlers: dict[int, Any] | None = None  # of the actor whose process this is
+_is_actor = False
 _PLAIN: dict[int, Any] = {
     signal.SIGINT: signal.default_int_handler,
     signal.SIGPIPE: signal.SIG_IGN,
@@ -167,14 +167,13 @@ def become_actor() -> None:
     """From now on this is the process of an actor: whatever its code forks is an ordinary process.
 
     A fork finds the signal handlers of a fresh interpreter instead of the actor's, and no signal is blocked in either.
-    (Handlers that user code sets later are inherited as anywhere.) Should it leave the code that forked it, it ends
+    (Handlers that user code has set are inherited as anywhere.) Should it leave the code that forked it, it ends
     where that returns to the actor: see `end_copy`.
 
-    Runs in: every actor process, before its first message is looked at, with its signal handlers in place.
+    Runs in: every actor process, before its first message is looked at.
     """
-    global is_copy, _handlers
-    is_copy = False
-    _handlers = {number: signal.getsignal(number) for number in signal.valid_signals()}
+    global is_copy, _is_actor
+    is_copy, _is_actor = False, True
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
@@ -204,15 +203,16 @@ def _text(error: BaseException) -> str:
 
 
 def _after_fork() -> None:
-    global is_copy, _handlers, _linking
+    global is_copy, _is_actor, _linking
     parent, _linking = _linking, None  # what is forked from here is another process's affair
-    handlers, _handlers = _handlers, None
+    was_actor, _is_actor = _is_actor, False
     if parent is not None:
         link_to_parent(parent)
-    elif handlers is not None:
+    elif was_actor:
         is_copy = True
-        for number, handler in handlers.items():
-            if callable(handler) and signal.getsignal(number) == handler:
+        for number in signal.valid_signals():
+            handler = signal.getsignal(number)
+            if callable(handler) and str(getattr(handler, "__module__", "")).startswith(("thespian.", "actorpool.")):
                 signal.signal(number, _PLAIN.get(number, signal.SIG_DFL))
 
 
@@ -233,7 +233,7 @@ def linked_forks() -> Iterator[None]:
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies, instead of init; they must then be reaped here.
 
-    Runs in: the node. On platforms without `prctl` it does nothing.
+    Runs in: the node, every actor process. On platforms without `prctl` it does nothing.
     """
     if _libc is not None:
         _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)

@@ -175,7 +175,7 @@ class Crew:
         return next((hand.id for hand in self._hands.values() if hand.address == address), None)
 
     def forget(self, id: int) -> None:
-        """The worker's process is gone: let go of its connection, watch and socket file."""
+        """The worker's process is gone: let go of its connection, watch and socket file, end what it has left."""
         hand = self._hands.pop(id, None)
         if hand is None:
             return
@@ -187,6 +187,7 @@ class Crew:
         if self._directory is not None and hand.pid is not None:
             with contextlib.suppress(OSError):
                 os.unlink(paths.worker(self._directory, hand.pid))
+        self._actor.end_orphans()
 
     def end_all(self, timeout: float) -> None:
         """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""

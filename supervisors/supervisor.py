@@ -74,7 +74,8 @@ class Supervisor(Supervised, Shell):
             self._step(payload)
 
     def on_child_exit(self, address: ActorAddress) -> None:
-        """A child's process is gone."""
+        """A child's process is gone, and what it has left running goes."""
+        self.end_orphans()
         token = next((token for token, (known, _) in self._processes.items() if known == address), None)
         if token is not None and not self._over:
             del self._processes[token]
@@ -163,6 +164,7 @@ class Supervisor(Supervised, Shell):
             for address, pid in processes:
                 if pid is None:
                     self.end_child(address)
+        self.end_orphans()
 
 
 def _is_address(value: Any) -> bool:

@@ -68,7 +68,7 @@ class WorkerActor(Shell):
 
     def employ(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:
         """Without a pool: create the worker, which connects at its first call. Raises what its class raises."""
-        self.session = Session(load_worker(worker)(**(worker_args or {})), CHECK_AFTER)
+        self.session = Session(load_worker(worker)(**(worker_args or {})), CHECK_AFTER, self.is_process)
 
     # -- messages of the pool and of embedding actors -------------------------------------------------------
 
@@ -95,7 +95,7 @@ class WorkerActor(Shell):
         self.parent = init.parent or sender
         try:
             worker = load_worker(init.worker)(**init.worker_args.open())
-            self.session = Session(worker, init.check_on_checkout)
+            self.session = Session(worker, init.check_on_checkout, self.is_process)
             if init.directory is not None and self.can_watch:
                 path = paths.worker(init.directory, os.getpid())
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
@@ -280,8 +280,7 @@ class WorkerActor(Shell):
         Interrupts wait until `run` calls `breakable`: what rebuilds arguments may import modules, and one that is
         broken into would stay half loaded.
         """
-        if self.observed:
-            self._began = time.monotonic()
+        self._began = time.monotonic()
         self.fired, self._alarmed = 0, False
         try:
             try:
@@ -297,6 +296,8 @@ class WorkerActor(Shell):
             return value, None
         except BaseException as error:  # user code may raise anything, SystemExit included: it is the caller's
             host.end_copy(error)
+            if self.fired and self.session is not None:
+                self.session.end_started(self._began)
             self.note_loss(error)
             return None, self._verdict(error, timeout)
 
@@ -352,6 +353,8 @@ class WorkerActor(Shell):
 
     def _break_in(self, number: int) -> None:
         self._running, self.fired = False, number
+        if self.session is not None:
+            self.session.end_started(self._began)  # now, or the call might go on waiting for it
         raise Interrupted(number)
 
     # -- telling the pool ---------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import functools
 import logging
 from typing import Any, NoReturn
 
-from actorpool import host
+from actorpool import host, offspring
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, methods_of
 
@@ -42,12 +42,18 @@ class Session:
     Args:
         worker: the instance.
         check_after: seconds of idleness after which the connection is checked before a call; None is never.
+        own_process: nothing else runs in this process.
+
+    Attributes:
+        lasting: the processes that run since it was opened, and belong to no call.
     """
 
-    def __init__(self, worker: Worker, check_after: float | None) -> None:
+    def __init__(self, worker: Worker, check_after: float | None, own_process: bool = False) -> None:
         self.worker = worker
         self.methods = {name: getattr(worker, name) for name in methods_of(type(worker))}
         self.check_after = check_after
+        self.own_process = own_process
+        self.lasting: dict[int, float] = {}
         self.connected = False
         self.lost: Exception | None = None
         self.reopened = False  # connected at its own will, which its pool is still to hear of
@@ -66,6 +72,13 @@ class Session:
         self.worker.open()
         host.end_copy()
         self.connected, self.lost, self.used = True, None, now
+        if self.own_process:
+            self.lasting = offspring.births()
+
+    def end_started(self, moment: float) -> None:
+        """End the processes that were started since, monotonic seconds: an interrupted call leaves nothing running."""
+        if self.own_process:
+            offspring.end_since(moment, self.lasting)
 
     def rest(self) -> None:
         """Disconnect until the next call. Not under a lease: its first call may have overtaken this order."""

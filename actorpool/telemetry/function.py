@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
+from actorpool import offspring
 from actorpool.messages import Event
 
 log = logging.getLogger("actorpool")
@@ -116,6 +117,7 @@ class ProcessOutlet:
             command = [sys.executable, "-m", "actorpool.telemetry.runner"]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry or "." for entry in sys.path)}
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment)
+            offspring.kept.add(self._process.pid)
         self._socket.setblocking(False)
         self._backlog.append(frame_of((self._target, os.getpid())))
 
@@ -159,6 +161,7 @@ class ProcessOutlet:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        offspring.kept.discard(self._process.pid)
         self._socket = self._process = None
         self._backlog.clear()
 
