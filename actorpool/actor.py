@@ -30,10 +30,10 @@ from thespian.actors import (
     WakeupMessage,
     WatchMessage,
 )
-from thespian.system.transport import ReceiveEnvelope, TransmitOnly
+from thespian.system.transport import TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
-from actorpool import host, offspring
+from actorpool import host, mends, offspring
 from actorpool.errors import MessageTooBig
 from actorpool.sending import share_sending
 
@@ -108,6 +108,8 @@ class Shell(Actor):  # type: ignore[misc]
     parent: ActorAddress | None = None
     exit_status: int | None = None
     """In `on_child_exit`: the exit status of the child's process, or minus the signal that ended it, if it had one."""
+    start_error: str | None = None
+    """In `on_child_exit`: why no process could be started for the child, if it never had one."""
     _entered = False
     _ended = False
 
@@ -137,7 +139,9 @@ class Shell(Actor):  # type: ignore[misc]
                 host.link_to_parent()
                 host.adopt_orphans()
                 host.die_of_faults()
-                _tell_every_death(self._myRef)
+                mends.keep_loggers()
+                mends.tell_every_death(self._myRef)
+                mends.keep_start_errors(self._myRef)
                 share_sending(self._myRef)
                 self.on_process()
                 host.become_actor()
@@ -167,7 +171,8 @@ class Shell(Actor):  # type: ignore[misc]
         index = next((index for index, (living, _) in enumerate(self._living) if living == address), None)
         if index is not None:
             _, process = self._living.pop(index)
-            self.exit_status = process.exitcode if process is not None else None
+            self.start_error = process if isinstance(process, str) else None
+            self.exit_status = getattr(process, "exitcode", None)
             self.on_child_exit(address)
 
     def _crash(self, error: Exception, message: Any) -> None:
@@ -213,8 +218,17 @@ class Shell(Actor):  # type: ignore[misc]
         started = getattr(self._myRef, "_child_procs", None)
         newest = started[-1] if started else None
         process = newest.childProc if newest is not None and newest.childAddr == address else None
-        self._living.append((address, process))
+        error = mends.start_error(self._myRef) if process is None else None
+        if error is not None:
+            log.error("a child of %s pid %d: %s", type(self).__name__, os.getpid(), error)
+        self._living.append((address, process if error is None else error))
         return address, process.pid if process is not None else None
+
+    def ending(self, status: int | None) -> str:
+        """How the child of `on_child_exit` has ended, in words."""
+        if self.start_error is not None and status is None:
+            return self.start_error
+        return "unknown" if status is None else host.ending(status)
 
     def embody(self, actor: Any) -> Any:
         """An object of an actor class that stands in this actor's place: with its address, children and process."""
@@ -250,7 +264,7 @@ class Shell(Actor):  # type: ignore[misc]
     def end_orphans(self) -> None:
         """End what dead children of this actor have left running. For actors that start nothing but actors."""
         if self.is_process:
-            offspring.end_strangers(_processes_of(self._myRef))
+            offspring.end_strangers(mends.processes_of(self._myRef))
 
     def end_child(self, address: ActorAddress) -> None:
         """Ask a child to end (its exit hook runs)."""
@@ -292,45 +306,3 @@ class Shell(Actor):  # type: ignore[misc]
 def _end_process() -> None:
     offspring.end_all()
     os._exit(0)
-
-
-def _processes_of(manager: Any) -> set[int]:
-    """The children that are actors, those included whose death was not told yet."""
-    return {child.childProc.pid for child in getattr(manager, "_child_procs", ())}
-
-
-def _tell_every_death(manager: Any) -> None:
-    """Mend Thespian 4.0.1, which loses three kinds of deaths among an actor's children.
-
-    After each death that it tells, it drops whoever else is dead without telling (`_childExited`), so of several
-    that are killed together some are never heard of; SIGCHLD would have found them. It cannot tell the death of a
-    child that had not connected yet, because that has no address. And over UDP it mutes SIGCHLD after ten in a row.
-    """
-
-    if "childDied" in vars(manager):
-        return  # done by whoever hosts this actor
-
-    def child_died() -> bool:
-        children = getattr(manager, "_child_procs", [])
-        dead = [child for child in children if not child.childProc.is_alive()]
-        manager._child_procs = [child for child in children if child not in dead]
-        for child in dead:
-            address = getattr(child, "childRealAddr", None)
-            if address is None:
-                manager._retryPendingChildOperations(child.childAddr.addressDetails.addressInstanceNum, None)
-            else:
-                manager._receiveQueue.append(ReceiveEnvelope(manager.myAddress, ChildActorExited(address)))
-        offspring.bury(_processes_of(manager))
-        return True
-
-    manager.childDied = child_died
-    manager._childExited = lambda address: None
-    transport = manager.transport
-    if hasattr(transport, "_checkChildren") and not hasattr(transport, "set_watch"):
-        interrupt = transport.interrupt_wait
-
-        def interrupt_always(**why: bool) -> None:
-            transport._interruptWaitCounter = 0
-            interrupt(**why)
-
-        transport.interrupt_wait = interrupt_always

@@ -255,7 +255,7 @@ class PoolActor(Serving):
         if id not in self.core.fleet:
             return
         status = host.exit_status(self.crew.pid(id)) if status is None else status
-        reason = "unknown" if status is None else host.ending(status)
+        reason = self.ending(status)
         expected = self.core.fleet.workers[id].state is STOPPING
         level = logging.DEBUG if expected else logging.WARNING
         log.log(level, "pool %s: worker %s (pid %s) is gone: %s", self.name, id, self.crew.pid(id), reason)

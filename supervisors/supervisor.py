@@ -79,7 +79,11 @@ class Supervisor(Supervised, Shell):
         token = next((token for token, (known, _) in self._processes.items() if known == address), None)
         if token is not None and not self._over:
             del self._processes[token]
-            self._step(signals.Exited(token, _shown(self.exit_status)))
+            self._step(signals.Exited(token, self._shown()))
+
+    def _shown(self) -> End | None:
+        """What is known of the end of a child's process; nothing if it ended in good order."""
+        return End(self.ending(self.exit_status)) if self.exit_status or self.start_error else None
 
     def on_undelivered(self, message: Any, why: str) -> None:
         """A child cannot be told what it is (over UDP a message has 64 KiB at most): it will not start."""
@@ -177,11 +181,6 @@ def _is_report(effect: signals.Effect) -> bool:
 
 def _packed(args: Any) -> Parcel:
     return args if isinstance(args, Parcel) else Parcel.of(dict(args))
-
-
-def _shown(status: int | None) -> End | None:
-    """What an exit status says about an end; nothing if the process ended in good order."""
-    return End(host.ending(status)) if status else None
 
 
 def _unpacked(end: End, elsewhere: bool) -> End:

@@ -22,7 +22,14 @@ VALUES = {f"actorpool.{name}" for name in _VALUES}
 LAYERS = [
     VALUES,
     {"actorpool.core"},
-    {"actorpool.actor", "actorpool.sending", "actorpool.channel", "actorpool.telemetry"},
+    {
+        "actorpool.actor",
+        "actorpool.mends",
+        "actorpool.sending",
+        "actorpool.versions",
+        "actorpool.channel",
+        "actorpool.telemetry",
+    },
     {"actorpool.workers"},
     {"actorpool.supervisors"},
     {"actorpool.node", "actorpool.client", "actorpool.testing"},

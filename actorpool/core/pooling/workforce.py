@@ -101,21 +101,21 @@ class Workforce(Ledger):
         if worker.state is not STOPPING:
             self._emit("worker.died", metadata={"worker": id, "reason": reason})
             self._left(worker, now)
-            self._crashed(worker, now)
+            self._crashed(worker, now, reason)
         self._recycle_next(now)
         self._check_drained()
         self._check_started()
         if self.stopping and not len(self.fleet):
             self._do(Stopped())
 
-    def _crashed(self, worker: Worker, now: float) -> None:
+    def _crashed(self, worker: Worker, now: float, reason: str) -> None:
         if self.intensity.add(now):
             self._replace(worker, now)
             return
         limit, period = self.config.max_restarts, self.config.restart_period
         self._fail(
             RestartIntensityExceeded(
-                f"pool {self.name!r}: more than {limit} worker crashes within {period:g} s; "
+                f"pool {self.name!r}: more than {limit} worker crashes within {period:g} s, the last: {reason}; "
                 "find out why workers die (node.log says how each ended) or raise max_restarts",
                 pool=self.name,
             )
