@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import socket
 import sys
 
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
@@ -12,6 +13,7 @@ LONGEST_NAME = 40
 """Letters of a pool's name that go into a file name as they are: `LONGEST_PATH` bytes are all there is."""
 _KEPT = 24
 _WORKER = ".w"
+_ACTOR = "@"
 
 
 def manager(directory: str) -> str:
@@ -39,3 +41,26 @@ def fits(path: str) -> bool:
 def is_worker(path: str) -> bool:
     """Whether it is a worker's: there are more and more of them as processes come and go."""
     return path.endswith(_WORKER)
+
+
+def actor(directory: str, token: str) -> str:
+    """The socket by which an actor, or a process outside, gets Thespian's messages: no token is used twice."""
+    return f"{directory}/{_ACTOR}{token}"
+
+
+def is_actor(name: str) -> bool:
+    """Whether a file of that name is such a socket."""
+    return name.startswith(_ACTOR)
+
+
+def is_served(path: str) -> bool:
+    """Whether a process listens at that socket."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.setblocking(False)
+        try:
+            probe.connect(path)
+        except BlockingIOError:
+            return True  # so many wait for it that there is no room for more
+        except OSError:
+            return False
+    return True

@@ -103,7 +103,7 @@ class NodeSite:
         with self._lock:
             system = self._systems.get(os.getpid())
             if system is None or system._systemBase is None:  # the user may have shut it down
-                system = base.attach(self.facts.base, self.facts.admin_port, self._cookie)
+                system = base.attach(self.facts.base, self.facts.admin, self._cookie)
                 self._systems[os.getpid()] = system
         return system
 
@@ -182,7 +182,7 @@ class MessageSite(NodeSite):
         """The manager's present address; the root supervisor, which never moves, knows it."""
         from actorpool.node import base  # not at the top: Thespian is loaded only where it is used
 
-        root = base.address_at(self.facts.base, self.facts.root_port)
+        root = base.address_at(self.facts.root)
         deadline = time.monotonic() + MANAGER_TIMEOUT
         while time.monotonic() < deadline:
             self.check()

@@ -32,36 +32,40 @@ ATTACH_WITHIN = 15.0
 class _Carrier:
     """What Thespian's base reads its capabilities from."""
 
-    def __init__(self, port: int) -> None:
-        self.capabilities: dict[str, Any] = {"Admin Port": port, "Process Startup Method": "fork"}
+    def __init__(self) -> None:
+        self.capabilities: dict[str, Any] = {"Process Startup Method": "fork"}
 
 
 class _AttachOnly:
     """Mixed into the base of every process but the node's: stock Thespian would fork an admin of its own."""
 
     def _startAdmin(self, address: Any, *_: Any) -> None:  # noqa: N802
-        raise SystemDown(f"nobody listens at {address}: the node has ended; start a new one")
+        raise _ended(address)
 
 
-def host_system(base: str, port: int, cookie: bytes, log_definitions: dict[str, Any]) -> Any:
-    """Start an actor system whose admin listens on `port` of loopback.
+def _ended(place: Any) -> SystemDown:
+    return SystemDown(f"nobody listens at {place}: the node has ended; start a new one")
+
+
+def host_system(base: str, place: str | int, cookie: bytes, log_definitions: dict[str, Any]) -> Any:
+    """Start an actor system whose admin listens at `place`.
 
     Runs in: the node, which must have one thread only, because every actor is forked from here.
 
     Args:
         base: "multiprocTCPBase" or "multiprocUDPBase".
-        port: a free port.
+        place: a free one, see `transport.free_place`.
         cookie: the key every message is signed with.
         log_definitions: `logging.config.dictConfig` for Thespian's own logger process.
 
     Raises:
-        thespian.actors.ActorSystemException: it did not start (the port was taken meanwhile).
+        thespian.actors.ActorSystemException: it did not start (a port was taken meanwhile).
     """
     host.adopt_orphans()  # the admin among them, see `transport`
     if find_spec("setproctitle") is None:
         sys.modules["setproctitle"] = None  # type: ignore[assignment]  # each actor would look for it along the path
-    cls = type("HardenedBase", (_BASES[base],), {"transportType": transport_for(base, cookie)})
-    return ActorSystem(cls(_Carrier(port), logDefs=log_definitions))
+    cls = type("HardenedBase", (_BASES[base],), {"transportType": transport_for(base, place, cookie)})
+    return ActorSystem(cls(_Carrier(), logDefs=log_definitions))
 
 
 def inside_system() -> Any:
@@ -80,22 +84,24 @@ def _taken() -> bool:
     return getattr(ActorSystem, "systemBase", None) is not None
 
 
-def attach(base: str, port: int, cookie: bytes) -> Any:
-    """Thespian's `ActorSystem` of a running node; never starts one.
+def attach(base: str, place: str | int, cookie: bytes) -> Any:
+    """Thespian's `ActorSystem` of a running node whose admin listens at `place`; never starts one.
 
     Raises:
         SystemDown: nobody listens there, or it does not answer to this cookie.
     """
-    cls = type("AttachedBase", (_AttachOnly, _BASES[base]), {"transportType": transport_for(base, cookie)})
+    cls = type("AttachedBase", (_AttachOnly, _BASES[base]), {"transportType": transport_for(base, place, cookie)})
     deadline = time.monotonic() + ATTACH_WITHIN
     while time.monotonic() < deadline:
         try:
-            ours = cls(_Carrier(port))
+            ours = cls(_Carrier())
         except InvalidActorAddress:
             time.sleep(random.uniform(0.05, 0.5))
+        except FileNotFoundError as error:
+            raise _ended(place) from error
         else:
             return ActorSystem(ours, transientUnique=_taken())
-    raise SystemDown(f"port {port} did not answer for {ATTACH_WITHIN} s: the node is ending, or the machine overloaded")
+    raise SystemDown(f"{place} did not answer for {ATTACH_WITHIN} s: the node is ending, or the machine overloaded")
 
 
 def detach(system: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import signal
 import site
@@ -13,7 +14,6 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-import actorpool
 from actorpool import host
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import runtime
@@ -21,10 +21,12 @@ from actorpool.node.order import Failed, Order, Ready, Stop
 from actorpool.portable import Parcel
 
 START_TIMEOUT = 30.0
-"""Seconds for a node to serve; it takes about 0.1 on an idle machine."""
+"""Seconds for a node to serve; docs/performance.md says how long it takes."""
 STOP_MARGIN = 2.0
 """Seconds a node may need beyond the timeout of its orderly end before it is killed."""
 _POLL = 0.02
+_NEEDED = ("actorpool", "thespian", "cloudpickle", "psutil")
+"""What a node imports before it is told the path of its owner."""
 
 
 class _Process(subprocess.Popen):  # type: ignore[type-arg]
@@ -100,6 +102,7 @@ def launch(
         InvalidConfig: the name is bad or taken.
         SystemDown: it did not come up; the text says why.
     """
+    _open_standard_descriptors()
     ours, theirs = Pipe()
     environment, restore = _environment()
     with theirs:
@@ -134,13 +137,35 @@ def launch(
     raise answer.error if answer else SystemDown(f"the node did not serve within {START_TIMEOUT} s: it was killed")
 
 
+def _open_standard_descriptors() -> None:
+    """Open /dev/null at those of 0 to 2 that are closed, as daemons leave them.
+
+    Otherwise a pipe of ours or a socket of somebody else's would be what the node, and each worker, prints to.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+
+
 def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
-    """The environment that finds this very actorpool, and what to set back once it is found."""
-    package = os.path.dirname(os.path.dirname(os.path.abspath(actorpool.__file__)))
+    """The environment that finds what this process found, and what to set back once it is found."""
+    known = {*site.getsitepackages(), site.getusersitepackages()}
+    homes = [home for home in dict.fromkeys(map(_home, _NEEDED)) if home and home not in known]
     added = {}
-    if package not in (*site.getsitepackages(), site.getusersitepackages()):
-        added["PYTHONPATH"] = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    if homes:
+        order = {entry: place for place, entry in enumerate(map(os.path.abspath, sys.path))}
+        homes.sort(key=lambda home: order.get(home, -1))
+        added["PYTHONPATH"] = os.pathsep.join(filter(None, [*homes, os.environ.get("PYTHONPATH")]))
     return {**os.environ, **added}, {variable: os.environ.get(variable) for variable in added}
+
+
+def _home(package: str) -> str | None:
+    """The directory of `sys.path` (or whatever stands for one) in which a package was found."""
+    module = sys.modules.get(package)
+    spec = module.__spec__ if module is not None else importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return os.path.dirname(os.path.abspath(next(iter(spec.submodule_search_locations))))
 
 
 def _directory() -> str | None:

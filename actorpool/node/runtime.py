@@ -1,8 +1,10 @@
 """The runtime directory: what names a node, keeps its cookie and holds its sockets.
 
 `${ACTORPOOL_RUNTIME_DIR:-$XDG_RUNTIME_DIR or /tmp}/actorpool-<uid>/<name>/`, 0700, with `cookie` (0600), `node.json`,
-`node.log`, `manager` and the pools' and workers' sockets. A node holds a lock on `lock` while it lives, so a directory
-without a holder is what a killed node left, whatever its files say.
+`node.log`, and sockets: `manager`, those of the pools and workers, and one of each actor for Thespian's messages.
+A node holds a lock on its directory while it lives, so one without a holder is what a killed node left, whatever its
+files say. A cleaner of old files passes by what is locked (systemd-tmpfiles does); what another one takes,
+`RuntimeDirectory.tend` puts back.
 """
 
 from __future__ import annotations
@@ -11,32 +13,50 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 import re
 import secrets
 import shutil
 import stat
+import time
 from dataclasses import asdict, dataclass, fields
 
 from actorpool import __version__, host
 from actorpool.channel import paths
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
 
+log = logging.getLogger("actorpool")
+
 NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 ANONYMOUS = "_"
 """First letter of the names made up for nodes that were given none; a given name cannot begin with it."""
 _MADE_UP = re.compile(ANONYMOUS + r"[0-9a-f]{8}\Z")
-PROTOCOL = 1
+PROTOCOL = 2
 """Raised when the two sides of the channel or the internal messages no longer understand each other."""
 KEPT = "node.log"
 MANAGER = "manager"
 """The manager's id below the root supervisor."""
 _COOKIE_BYTES = 32
+PATIENCE = 2.0
+"""Seconds to wait for the files of a node that lives: it is about to serve, or somebody has removed them."""
+_LOOK_EVERY = 0.02
+TEND_EVERY = 1.0
+TOUCH_EVERY = 600.0
+"""Seconds; the shortest age at which cleaners of files begin is an hour."""
+SWEEP_EVERY = 60.0
+_YOUNG = 10.0
+"""Seconds in which a socket may have been bound and not served yet."""
+_PRIVATE = 0o600
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What `node.json` says about a serving node. `started` as in `host.start_time`; ports are of loopback."""
+    """What `node.json` says about a serving node.
+
+    `started` is as in `host.start_time`; `admin` and `root` are where these two actors listen: the path of a socket, or
+    a port of loopback.
+    """
 
     name: str
     pid: int
@@ -44,8 +64,8 @@ class NodeFacts:
     version: str
     protocol: int
     base: str = ""
-    admin_port: int = 0
-    root_port: int = 0
+    admin: str | int = 0
+    root: str | int = 0
     fingerprint: str = ""
 
     def alive(self) -> bool:
@@ -68,14 +88,19 @@ def root() -> str:
 
     Raises:
         AuthenticationFailed: it is a link, or somebody else's.
+        SystemDown: it cannot be made.
     """
     base = os.environ.get("ACTORPOOL_RUNTIME_DIR")
     if not base:
         session = os.environ.get("XDG_RUNTIME_DIR", "")
         base = session if os.path.isdir(session) and os.access(session, os.W_OK) else "/tmp"
     path = os.path.join(os.path.abspath(base), f"actorpool-{os.geteuid()}")
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    _private_directory(path)
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        _private_directory(path)
+    except OSError as error:
+        advice = "set ACTORPOOL_RUNTIME_DIR to a directory that you may write to"
+        raise SystemDown(f"no nodes can be kept in {path}: {error}; {advice}", cause=error) from error
     return path
 
 
@@ -106,6 +131,9 @@ class RuntimeDirectory:
         self.path = path
         self.name = os.path.basename(path)
         self.lock = lock
+        self._texts: dict[str, str] = {}
+        self._touch_at = self._sweep_at = 0.0
+        self._gone = False
         self._clear()
         self.cookie = secrets.token_bytes(_COOKIE_BYTES)
         self._write("cookie", self.cookie.hex())
@@ -121,6 +149,7 @@ class RuntimeDirectory:
         check_node_name(name)
         top = root()
         sweep()
+        looks = 3
         while True:
             path = os.path.join(top, name or ANONYMOUS + secrets.token_hex(4))
             if not paths.fits(paths.manager(path)):
@@ -133,54 +162,120 @@ class RuntimeDirectory:
                 continue  # somebody who was just ending, or sweeping, has removed it meanwhile
             if lock is not None:
                 return cls(path, lock)
-            if name is not None:
+            if name is not None and not looks:
                 raise InvalidConfig("system", {"name": f"a node named {name!r} is running: connect to it, or stop it"})
+            looks -= 1  # it may just have been looked at by `_is_held`
+            time.sleep(_LOOK_EVERY / 4)
 
     def publish(self, facts: NodeFacts) -> None:
         """Let other processes find this node."""
         self._write("node.json", json.dumps(asdict(facts)))
+
+    def tend(self, now: float) -> None:
+        """Put back what was removed, keep everything young, and remove the sockets of processes that are gone.
+
+        Runs in: the node, every `TEND_EVERY` seconds. Never raises.
+
+        Args:
+            now: monotonic seconds.
+        """
+        try:
+            for name, text in self._texts.items():
+                if not os.path.lexists(os.path.join(self.path, name)):
+                    self._write(name, text)
+                    log.warning("%s was removed from %s and is put back", name, self.path)
+            if now >= self._touch_at:
+                self._touch_at = now + TOUCH_EVERY
+                self._touch()
+            if now >= self._sweep_at:
+                self._sweep_at = now + SWEEP_EVERY
+                self._sweep()
+        except OSError as error:
+            if not self._gone:
+                self._gone = True
+                log.error("%s: nobody can connect to this node any more, stop it and start it anew", error)
+
+    def _touch(self) -> None:
+        os.utime(self.path)
+        for entry in os.scandir(self.path):
+            with contextlib.suppress(FileNotFoundError):
+                os.utime(entry.path, follow_symlinks=False)
+
+    def _sweep(self) -> None:
+        for entry in os.scandir(self.path):
+            with contextlib.suppress(FileNotFoundError):
+                aged = time.time() - entry.stat(follow_symlinks=False).st_mtime > _YOUNG
+                if aged and paths.is_actor(entry.name) and not paths.is_served(entry.path):
+                    os.unlink(entry.path)
 
     def release(self) -> None:
         """Remove it all; a node with a name leaves its log."""
         self._clear()
         if self.name.startswith(ANONYMOUS):
             shutil.rmtree(self.path, ignore_errors=True)
-        else:
-            with contextlib.suppress(OSError):
-                os.unlink(os.path.join(self.path, "lock"))
         os.close(self.lock)
 
     def _clear(self) -> None:
         with contextlib.suppress(FileNotFoundError):  # somebody has removed it all
             for entry in os.scandir(self.path):
-                if entry.name not in (KEPT, "lock"):
+                if entry.name != KEPT:
                     with contextlib.suppress(OSError):
                         os.unlink(entry.path)
 
     def _write(self, name: str, text: str) -> None:
-        """Put a file there at once, whole, readable by this user only."""
+        """Put a file there at once, whole, readable by this user only; `tend` keeps it there."""
         draft = os.path.join(self.path, f".{name}")
         with contextlib.suppress(FileNotFoundError):
             os.unlink(draft)
-        with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600), "w") as file:
+        with open(private_file(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW), "w") as file:
             file.write(text)
         os.rename(draft, os.path.join(self.path, name))
+        self._texts[name] = text
+
+
+def private_file(path: str, flags: int) -> int:
+    """Open a file; one that is made by it is this user's alone, whatever the umask says."""
+    flags |= os.O_CLOEXEC
+    if not flags & os.O_CREAT:
+        return os.open(path, flags)
+    try:
+        descriptor = os.open(path, flags | os.O_EXCL, _PRIVATE)
+    except FileExistsError:
+        if flags & os.O_EXCL:
+            raise
+        return os.open(path, flags)
+    os.fchmod(descriptor, _PRIVATE)
+    return descriptor
 
 
 def _lock(path: str) -> int | None:
     """Lock a directory for this process; None if somebody else has it."""
-    file = os.path.join(path, "lock")
-    descriptor = os.open(file, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_ino != os.stat(file).st_ino:
-            raise FileNotFoundError(file)  # its holder ended and removed it between our open and our lock
+        if os.fstat(descriptor).st_ino != os.stat(path).st_ino:
+            raise FileNotFoundError(path)  # its holder ended and removed it between our open and our lock
     except BaseException as error:
         os.close(descriptor)
         if isinstance(error, BlockingIOError):
             return None
         raise
     return descriptor
+
+
+def _is_held(path: str) -> bool:
+    """Whether a node that lives has locked its directory."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def sweep() -> None:
@@ -203,17 +298,18 @@ def fingerprint(cookie: bytes) -> str:
 def serves(directory: str) -> bool:
     """Whether the node of a runtime directory is there (its actors may be busy restarting)."""
     facts = _facts(directory)
-    return facts is not None and facts.alive()
+    return facts.alive() if facts is not None else _is_held(directory)
 
 
 def running() -> list[str]:
     """The names of this user's serving nodes, sorted; those without a given name begin with `_`."""
     top = root()
-    return sorted(name for name in os.listdir(top) if serves(os.path.join(top, name)))
+    found = ((name, _facts(os.path.join(top, name))) for name in os.listdir(top))
+    return sorted(name for name, facts in found if facts is not None and facts.alive())
 
 
 def find(name: str) -> tuple[str, NodeFacts, bytes]:
-    """The directory, the facts and the cookie of a running node.
+    """The directory, the facts and the cookie of a running node; waits `PATIENCE` for one that is about to serve.
 
     Raises:
         SystemDown: no such node runs, or it is of a version this process cannot talk to.
@@ -222,6 +318,9 @@ def find(name: str) -> tuple[str, NodeFacts, bytes]:
     if not (isinstance(name, str) and _MADE_UP.match(name)):
         check_node_name(name)
     path = os.path.join(root(), name)
+    deadline = time.monotonic() + PATIENCE
+    while not _is_complete(path) and _is_held(path) and time.monotonic() < deadline:
+        time.sleep(_LOOK_EVERY)
     facts = _facts(path)
     if facts is None or not facts.alive():
         known = ", ".join(running()) or "none"
@@ -235,6 +334,10 @@ def find(name: str) -> tuple[str, NodeFacts, bytes]:
             f"(protocol {PROTOCOL}): use one version on both sides, or restart the node"
         )
     return path, facts, _cookie(path, facts)
+
+
+def _is_complete(path: str) -> bool:
+    return all(os.path.exists(os.path.join(path, file)) for file in ("node.json", "cookie"))
 
 
 def _facts(path: str) -> NodeFacts | None:

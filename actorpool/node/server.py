@@ -7,12 +7,12 @@ and each actor with its parent; in an orderly end it also ends what those proces
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import logging
 import os
 import resource
 import signal
-import socket
 import sys
 import time
 import traceback
@@ -21,18 +21,20 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from thespian.actors import ActorSystemException
-from thespian.system import multiprocCommon, systemCommon
+from thespian.system import multiprocCommon, systemCommon, utilis
 
 from actorpool import __version__, host
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import base, runtime, transport
 from actorpool.node.order import Failed, Order, Ready
+from actorpool.node.runtime import private_file
 from actorpool.node.tree import start_tree
 from actorpool.node.watch import Watch, reap
 
 log = logging.getLogger("actorpool")
 
 START_TRIES = 3
+LEAST_FILES = 64
 SWEEP = 0.25
 """Seconds to wait for killed processes to be gone."""
 _UNTHROTTLED = 10**12
@@ -56,7 +58,12 @@ def main(descriptor: int) -> None:
 
 
 def _settle(order: Order) -> None:
-    """Make this interpreter like the owner's as far as user code can tell."""
+    """Make this interpreter like the owner's as far as user code can tell.
+
+    Signals that a thread of the owner has blocked, to wait for them, or that it ignores, are no affair of the node's.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.path[:] = order.path
     if order.directory is not None:
         with contextlib.suppress(OSError):  # removed by now
@@ -68,7 +75,10 @@ def _settle(order: Order) -> None:
             os.environ[name] = value
     os.environ["THESPIAN_BASE_IPADDR"] = transport.LOOPBACK  # what user code asks Thespian for stays local, too
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # a pool needs three descriptors for each worker
+    if hard != resource.RLIM_INFINITY and hard < LEAST_FILES:
+        need = f"a node needs {LEAST_FILES} at least, and three more for each worker of its largest pool"
+        raise SystemDown(f"this process may have {hard} files open (ulimit -Hn): {need}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
         signal.signal(ignored, signal.SIG_IGN)
 
@@ -77,14 +87,14 @@ def _serve(order: Order, owner: Connection) -> int:
     directory = runtime.RuntimeDirectory.claim(order.name)
     try:
         _log_to(order.log_file or os.path.join(directory.path, runtime.KEPT), order.log_level)
-        os.environ["THESPLOG_FILE"] = os.path.join(directory.path, "thespian.log")
+        _thespian_log_to(os.path.join(directory.path, "thespian.log"))
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
-        system, port = _start_system(order.base, directory.cookie)
+        system, place = _start_system(order.base, directory)
         root, welcome = start_tree(system, directory.path, order.options.open())
         assert welcome.supervisor_pid is not None  # every actor of these bases is a process
-        watch = Watch(order, owner, welcome.supervisor_pid)
-        directory.publish(_facts(order, directory, port, root))
-        log.info("node %s serves (pid %d, admin port %d)", directory.name, os.getpid(), port)
+        watch = Watch(order, owner, welcome.supervisor_pid, directory.tend)
+        directory.publish(_facts(order, directory, place, root))
+        log.info("node %s serves (pid %d, admin at %s)", directory.name, os.getpid(), place)
         _tell(owner, Ready(directory.name, directory.path))
         failed = watch.wait()
         host.send_signal(welcome.supervisor_pid, signal.SIGTERM)  # Thespian's exit request; sending it cannot block
@@ -109,7 +119,7 @@ def _explained(error: BaseException) -> BaseException:
     return SystemDown(f"the node failed to start: {''.join(traceback.format_exception(error))}")
 
 
-def _facts(order: Order, directory: runtime.RuntimeDirectory, port: int, root: Any) -> runtime.NodeFacts:
+def _facts(order: Order, directory: runtime.RuntimeDirectory, place: str | int, root: Any) -> runtime.NodeFacts:
     return runtime.NodeFacts(
         name=directory.name,
         pid=os.getpid(),
@@ -117,13 +127,13 @@ def _facts(order: Order, directory: runtime.RuntimeDirectory, port: int, root: A
         version=__version__,
         protocol=runtime.PROTOCOL,
         base=order.base,
-        admin_port=port,
-        root_port=transport.port_of(root),
+        admin=place,
+        root=transport.place_of(root),
         fingerprint=runtime.fingerprint(directory.cookie),
     )
 
 
-def _start_system(kind: str, cookie: bytes) -> tuple[Any, int]:
+def _start_system(kind: str, directory: runtime.RuntimeDirectory) -> tuple[Any, str | int]:
     # Thespian's own settings, inherited by every actor; this process is ours alone.
     quiet = {"version": 1, "disable_existing_loggers": False, "root": {"level": "CRITICAL"}}
     systemCommon.RATE_THROTTLE = _UNTHROTTLED
@@ -131,18 +141,50 @@ def _start_system(kind: str, cookie: bytes) -> tuple[Any, int]:
     gc.collect()
     gc.freeze()  # what is loaded by now is shared with every actor, and stays shared
     for attempt in range(1, START_TRIES + 1):
-        port = _free_port(kind)
+        place = transport.free_place(kind, directory.path)
         try:
-            return base.host_system(kind, port, cookie, quiet), port
+            return base.host_system(kind, place, directory.cookie, quiet), place
         except ActorSystemException as error:
-            log.warning("attempt %d of %d to start an admin at port %d failed: %s", attempt, START_TRIES, port, error)
+            log.warning("attempt %d of %d to start an admin at %s failed: %s", attempt, START_TRIES, place, error)
     raise SystemDown(f"Thespian's admin did not start in {START_TRIES} attempts; the log says more")
 
 
-def _free_port(kind: str) -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM if "TCP" in kind else socket.SOCK_DGRAM) as probe:
-        probe.bind((transport.LOOPBACK, 0))
-        return int(probe.getsockname()[1])
+class LogFile(logging.FileHandler):
+    """A log for this user alone; each process opens it anew once somebody has moved or removed it.
+
+    (The standard library's `WatchedFileHandler` does the latter, at the cost of a tenth of a node's start.)
+    """
+
+    def __init__(self, file: str) -> None:
+        super().__init__(file, encoding="utf-8", errors="backslashreplace")
+
+    def _open(self) -> Any:
+        descriptor = private_file(self.baseFilename, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
+        self._opened = os.fstat(descriptor)
+        return os.fdopen(descriptor, self.mode, encoding=self.encoding, errors=self.errors)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line; one that cannot be written is lost."""
+        try:
+            if self.stream is not None and not self._is_there():
+                self.stream.close()
+                self.stream = None  # opened by `FileHandler`
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
+
+    def _is_there(self) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.baseFilename), self._opened)
+        except FileNotFoundError:
+            return False
+
+
+def _thespian_log_to(file: str) -> None:
+    """Where Thespian's own remarks go, which it would put into a directory for temporary files."""
+    os.environ["THESPLOG_FILE"] = file
+    utilis._thesplog_file, utilis._thesplog_old_file = file, f"{file}.old"
+    utilis.open = functools.partial(open, opener=private_file)
 
 
 def _log_to(file: str, level: str) -> None:
@@ -151,7 +193,7 @@ def _log_to(file: str, level: str) -> None:
     screen = logging.StreamHandler()
     screen.setLevel(shown)
     logging.raiseExceptions = False  # the owner's terminal may be gone
-    handlers: list[logging.Handler] = [logging.FileHandler(file), screen]
+    handlers: list[logging.Handler] = [LogFile(file), screen]
     for handler in handlers:
         handler.addFilter(lambda record: record.levelno >= logging.WARNING or "thespian" not in record.pathname)
     logging.basicConfig(format=_FORMAT, level=min(logging.WARNING, shown), handlers=handlers, force=True)
@@ -183,5 +225,3 @@ def _end_everything() -> None:
                 process.kill()
         reap()
         time.sleep(0.001)
-
-

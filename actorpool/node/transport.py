@@ -1,4 +1,4 @@
-"""Thespian's transports, hardened: loopback only, every message signed, every process tied to its parent.
+"""Thespian's transports, hardened: this user only, every message signed, every process tied to its parent.
 
 Nothing of Thespian is patched: a class is made for each cookie, so two nodes in one process never share a key.
 A message that was not signed with the cookie is never unpickled, is answered by nothing, and is counted.
@@ -6,19 +6,16 @@ A message that was not signed with the cookie is never unpickled, is answered by
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import logging
 import os
-import pickle
 import socket
 import time
 from datetime import timedelta
 from typing import Any
 
 from thespian.actors import ActorAddress
-from thespian.system.transport import ExternalInterfaceTransportInit, ReceiveEnvelope
-from thespian.system.transport.IPBase import TCPv4ActorAddress, UDPv4ActorAddress
+from thespian.system.transport import ReceiveEnvelope
+from thespian.system.transport.IPBase import UDPv4ActorAddress
 from thespian.system.transport.streamBuffer import ReceiveBuffer, ackDataErrPacket, ackPacket, isControlMessage
 from thespian.system.transport.TCPTransport import (
     ExternalTransportCopy,
@@ -30,13 +27,14 @@ from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UD
 
 from actorpool import host
 from actorpool.actor import UDP_ADVICE
+from actorpool.channel import paths
 from actorpool.errors import MessageTooBig
+from actorpool.node import unix
+from actorpool.node.seal import SIGNATURE, ForgedMessageError, Seal
 
 log = logging.getLogger("actorpool")
 
 LOOPBACK = "127.0.0.1"
-SIGNATURE = 32
-"""Bytes of a signature (BLAKE2b with the cookie as its key, RFC 7693)."""
 LONGEST_SIZE = 11
 """Digits of the length before a message; more is not a message of ours."""
 LONGEST_DATAGRAM = 65_507 - SIGNATURE
@@ -50,56 +48,11 @@ LARGEST = 2**30
 """Bytes a message may announce; what is larger is not received at all."""
 
 
-class ForgedMessageError(ValueError):
-    """The signature is not the cookie's."""
-
-
-class Seal:
-    """Signs and verifies with one cookie; counts what it refused in this process."""
-
-    def __init__(self, cookie: bytes) -> None:
-        self._cookie = cookie
-        self.refused = 0
-
-    def close(self, value: Any) -> bytes:
-        """Pickle a value and sign it."""
-        data = pickle.dumps(value, 5)
-        return self._signature(data) + data
-
-    def open(self, data: bytes) -> Any:
-        """Verify and unpickle.
-
-        Raises:
-            ForgedMessageError: the signature is wrong; nothing was unpickled.
-            Exception: whatever unpickling a message of ours raises (a class that cannot be imported here).
-        """
-        return pickle.loads(self.verified(data))
-
-    def verified(self, data: bytes) -> memoryview:
-        """What was signed, without its signature."""
-        body = memoryview(data)[SIGNATURE:]
-        if not hmac.compare_digest(self._signature(body), data[:SIGNATURE]):
-            raise ForgedMessageError
-        return body
-
-    def signed(self, data: bytes) -> bytes:
-        """A signature and the data."""
-        return self._signature(data) + data
-
-    def _signature(self, data: bytes | memoryview) -> bytes:
-        return hashlib.blake2b(data, key=self._cookie, digest_size=SIGNATURE).digest()
-
-    def refuse(self, why: str) -> None:
-        """Count a message that is not ours; logged at 1, 10, 100, ... so that a flood cannot fill the disk."""
-        self.refused += 1
-        if str(self.refused).strip("0") == "1":
-            log.warning("dropped %d message(s) that were not signed with this node's cookie (%s)", self.refused, why)
-
-
 class _Hardened:
     """What both transports share. Made into a class of its own for each cookie by `transport_for`."""
 
     seal: Seal
+    place: Any
     logging_tree: tuple[Any, Any]
 
     def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
@@ -129,28 +82,57 @@ def _tie(endpoint: Any) -> None:
     host.link_to_parent(parent)
 
 
-class SignedTCP(_Hardened, TCPTransport):  # type: ignore[misc]
-    """TCP on loopback; a connection that brings a forged message is closed without an answer."""
+class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
+    """Unix sockets of one directory; a connection that brings a forged message is closed without an answer."""
+
+    directory: str
 
     def __init__(self, init: Any, *args: Any) -> None:
+        super(TCPTransport, self).__init__()  # Thespian's own makes a TCP socket; all else it does is below
+        path = None
         if isinstance(init, TCPEndpoint):
             _tie(init)
-            number, address, parent, admin, routing, tx_only = init.args
+            _number, address, self._parentAddr, self._adminAddr, _routing, _tx_only = init.args
+            path = address.addressDetails.path if address is not None else None
         else:
-            admin = self.getAdminAddr(args[0]) if isinstance(init, ExternalInterfaceTransportInit) else args[0]
-            number = address = parent = None
-            routing = tx_only = False
-        # An address that is not "external" in Thespian's sense is bound as it is, not on every interface.
-        super().__init__(TCPEndpoint(number, address or _tcp(0), parent, admin, routing, tx_only))
+            self._parentAddr, self._adminAddr = None, self.getAdminAddr()
+        self.txOnly = False
+        self.socket, self._path = unix.listen(self.directory, path)
+        self._owner = os.getpid()
+        self.myAddress = unix.address_of(self._path)
+        self._transmitIntents: dict[int, Any] = {}
+        self._waitingTransmits: list[Any] = []
+        self._incomingSockets: dict[int, Any] = {}
+        self._incomingEnvelopes: list[Any] = []
+        self._finished_intents: list[Any] = []
+        self._watches: list[int] = []
+        self._openSockets: dict[Any, Any] = {}
+        self._checkChildren = self._shutdownSignalled = False
+
+    @classmethod
+    def getAdminAddr(cls, _capabilities: Any = None) -> Any:  # noqa: N802
+        """Where the admin listens."""
+        return unix.address_of(cls.place)
 
     @staticmethod
-    def getAdminAddr(capabilities: dict[str, Any]) -> Any:  # noqa: N802
-        """Where the admin listens."""
-        return _tcp(capabilities["Admin Port"])
+    def probeAdmin(address: Any) -> bool:  # noqa: N802
+        """Whether somebody listens there."""
+        return paths.is_served(address.addressDetails.path)
 
     def external_transport_clone(self) -> Any:
         """A private endpoint of the same node (`ActorSystem.private()`)."""
-        return type(self)(ExternalTransportCopy(), self._adminAddr)
+        return type(self)(ExternalTransportCopy())
+
+    def new_socket(self, op: Any, *args: Any) -> Any:
+        """Thespian's way to make a socket, which finds room for its descriptor."""
+        return super().new_socket(unix.UnixSocket if op is socket.socket else op, *args)
+
+    def deadAddress(self, manager: Any, child: Any) -> None:  # noqa: N802
+        """A child is gone, and its socket is nobody's any more."""
+        super().deadAddress(manager, child)
+        details = (manager.exportAddr(child) or child).addressDetails
+        if isinstance(details, unix.UnixAddress):
+            unix.remove(details.path)
 
     def close(self) -> None:
         """Close every socket; Thespian leaves that to the garbage collector, which complains."""
@@ -158,10 +140,12 @@ class SignedTCP(_Hardened, TCPTransport):  # type: ignore[misc]
         sockets += [idle.socket for idle in getattr(self, "_openSockets", {}).values()]
         sockets += [getattr(intent, "socket", None) for intent in getattr(self, "_transmitIntents", {}).values()]
         super().close()
-        self._openSockets: dict[Any, Any] = {}
+        self._openSockets = {}
         for sock in sockets:
             if sock is not None:
                 sock.close()
+        if getattr(self, "_owner", None) == os.getpid():  # in a forked process it is somebody else's
+            unix.remove(self._path)
 
     def _scheduleTransmitActual(self, intent: Any, has_exclusive_flag: bool = False) -> None:  # noqa: N802
         """Thespian tries again after 35 s what a dying receiver has not taken; the second try says that it is dead."""
@@ -269,7 +253,7 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
             _tie(init)
             number, address, parent, admin = init.args
         else:
-            admin = self.getAdminAddr(args[0]) if isinstance(init, ExternalInterfaceTransportInit) else args[0]
+            admin = self.getAdminAddr()
             number = address = parent = None
         super().__init__(UDPEndpoint(number, address or _udp(0), parent, admin))
         # Thespian's own socket may share its port: to sockets that are bound with SO_REUSEADDR the kernel hands out
@@ -281,14 +265,14 @@ class SignedUDP(_Hardened, UDPTransport):  # type: ignore[misc]
         self.socket: socket.socket = _SignedDatagrams(self.seal, port, longest)
         self.myAddress = _udp(self.socket.getsockname()[1])
 
-    @staticmethod
-    def getAdminAddr(capabilities: dict[str, Any]) -> Any:  # noqa: N802
+    @classmethod
+    def getAdminAddr(cls, _capabilities: Any = None) -> Any:  # noqa: N802
         """Where the admin listens."""
-        return _udp(capabilities["Admin Port"])
+        return _udp(cls.place)
 
     def external_transport_clone(self) -> Any:
         """A private endpoint of the same node (`ActorSystem.private()`)."""
-        return type(self)(UDPTransportCopy(), self._adminAddr)
+        return type(self)(UDPTransportCopy())
 
     def __del__(self) -> None:
         self.close()  # as the TCP transport does: Thespian closes no private context that an exception ends
@@ -328,28 +312,48 @@ class _SignedDatagrams(socket.socket):
             return b"", sender
 
 
-def _tcp(port: int) -> Any:
-    return ActorAddress(TCPv4ActorAddress(LOOPBACK, port))
-
-
-def _udp(port: int) -> Any:
+def _udp(port: Any) -> Any:
     return ActorAddress(UDPv4ActorAddress(LOOPBACK, port))
 
 
-_TRANSPORTS = {"multiprocTCPBase": (SignedTCP, _tcp), "multiprocUDPBase": (SignedUDP, _udp)}
+_TRANSPORTS = {"multiprocTCPBase": SignedStream, "multiprocUDPBase": SignedUDP}
 
 
-def transport_for(base: str, cookie: bytes) -> type:
-    """A transport class of its own for one cookie; `base` is Thespian's name of the system base."""
-    cls = _TRANSPORTS[base][0]
-    return type(cls.__name__, (cls,), {"seal": Seal(cookie), "logging_tree": (logging.root, logging.Logger.manager)})
+def free_place(base: str, directory: str) -> str | int:
+    """Where an admin can listen: a socket's path for the TCP base, a port of loopback for the UDP base.
+
+    Args:
+        base: Thespian's name of the system base.
+        directory: the runtime directory of the node.
+    """
+    if base == "multiprocTCPBase":
+        return unix.free_path(directory)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.bind((LOOPBACK, 0))
+        return int(probe.getsockname()[1])
 
 
-def address_at(base: str, port: int) -> Any:
-    """The `ActorAddress` of the actor that listens on a port of loopback."""
-    return _TRANSPORTS[base][1](port)
+def transport_for(base: str, place: str | int, cookie: bytes) -> type:
+    """A transport class of its own for one node.
+
+    Args:
+        base: Thespian's name of the system base.
+        place: where its admin listens, as of `free_place`.
+        cookie: the key its messages are signed with.
+    """
+    cls = _TRANSPORTS[base]
+    values = {"seal": Seal(cookie), "place": place, "logging_tree": (logging.root, logging.Logger.manager)}
+    if isinstance(place, str):
+        values["directory"] = os.path.dirname(place)
+    return type(cls.__name__, (cls,), values)
 
 
-def port_of(address: Any) -> int:
-    """The port an actor listens on."""
-    return int(address.addressDetails.sockname[1])
+def address_at(place: str | int) -> Any:
+    """The `ActorAddress` of the actor that listens there."""
+    return unix.address_of(place) if isinstance(place, str) else _udp(place)
+
+
+def place_of(address: Any) -> str | int:
+    """Where an actor listens: the path of its socket, or its port of loopback."""
+    details = address.addressDetails
+    return details.path if isinstance(details, unix.UnixAddress) else int(details.sockname[1])

@@ -8,11 +8,13 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
 
 from actorpool import host
 from actorpool.host import Caller
 from actorpool.node.order import Order, Stop
+from actorpool.node.runtime import TEND_EVERY
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
 
 log = logging.getLogger("actorpool")
@@ -30,10 +32,13 @@ class Watch:
         order: who the owner is, and the grace of an orderly end.
         owner: the pipe to it.
         root: pid of the root supervisor.
+        tend: called with monotonic seconds every `runtime.TEND_EVERY` seconds.
     """
 
-    def __init__(self, order: Order, owner: Connection, root: int) -> None:
+    def __init__(self, order: Order, owner: Connection, root: int, tend: Callable[[float], None]) -> None:
         self._order = order
+        self._tend = tend
+        self._tend_at = time.monotonic()
         self._owner: Connection | None = owner
         self._root = Caller(host.HOST, root, host.start_time(root) or 0.0)
         self._deaths = DeathWatch()
@@ -71,9 +76,14 @@ class Watch:
             self._step()
 
     def _step(self) -> None:
-        left = self._deadline - time.monotonic()
-        limit = min(left, POLL_EVERY) if self._deaths.polled else left
-        for descriptor, _ in self._poll.poll(None if limit == float("inf") else max(limit, 0) * 1000):
+        now = time.monotonic()
+        if now >= self._tend_at:
+            self._tend(now)
+            self._tend_at = now + TEND_EVERY
+        limit = min(self._deadline, self._tend_at) - now
+        if self._deaths.polled:
+            limit = min(limit, POLL_EVERY)
+        for descriptor, _ in self._poll.poll(max(limit, 0) * 1000):
             if descriptor == self._signals:
                 self._on_signal()
             elif self._owner is not None and descriptor == self._owner.fileno():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, NoReturn
 
 from thespian.actors import Actor, ActorExitRequest
 
+from actorpool.actor import Shell
 from actorpool.supervisors.monitor import monitor
 
 
@@ -96,3 +98,23 @@ class Monitoring(Actor):  # type: ignore[misc]
             self.send(sender, os.getpid())
         else:
             self.heard.append(message)
+
+
+class Crowded(Shell):
+    """An actor that the system refuses another process; answers how it is told of its child's end."""
+
+    asker: Any = None
+
+    def on_message(self, message: Any, sender: Any) -> None:
+        self.asker = sender
+        os.fork = _refuse  # in this process only
+        address, pid = self.spawn(Plain)
+        self.send(address, "never read")
+        assert pid is None
+
+    def on_child_exit(self, address: Any) -> None:
+        self.send(self.asker, (self.exit_status, self.ending(self.exit_status)))
+
+
+def _refuse() -> NoReturn:
+    raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))

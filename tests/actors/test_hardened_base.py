@@ -1,13 +1,18 @@
-"""The hardened base: loopback only, nothing unsigned is read, and nothing of Thespian's is missing."""
+"""The hardened base: this user only, nothing unsigned is read, and nothing of Thespian's is missing."""
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import pickle
 import random
+import shutil
 import signal
 import socket
+import stat
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,13 +21,15 @@ from typing import Any
 
 import psutil
 import pytest
-from thespian.actors import ActorSystem, ActorSystemException
+from thespian.actors import ActorExitRequest, ActorSystem, ActorSystemException
 
 from actorpool import host
+from actorpool.channel import paths
 from actorpool.errors import SystemDown
-from actorpool.node import base, launch, runtime
+from actorpool.node import base, launch, runtime, unix
 from actorpool.node.runtime import NodeFacts
-from actorpool.node.transport import ForgedMessageError, Seal, port_of
+from actorpool.node.seal import ForgedMessageError, Seal
+from actorpool.node.transport import place_of
 from tests.actors.node_actors import Plain
 
 Eventually = Callable[..., Any]
@@ -36,7 +43,7 @@ class Started:
         self.node = launch.launch(None, kind)
         self.facts: NodeFacts
         self.directory, self.facts, self.cookie = runtime.find(self.node.name)
-        self.system = base.attach(kind, self.facts.admin_port, self.cookie)
+        self.system = base.attach(kind, self.facts.admin, self.cookie)
         self.actor = self.system.createActor(Plain)
 
     def ask(self, word: str, value: Any = None, timeout: float = 5.0) -> Any:
@@ -81,16 +88,16 @@ class Exploit:
         return (os.mkdir, (self.path,))
 
 
-def send_raw(port: int, data: bytes) -> bytes:
-    """Send bytes to a TCP port as a stranger; everything that comes back until the other side closes."""
-    with socket.create_connection(("127.0.0.1", port), timeout=5) as connection:
-        connection.sendall(data)
+def send_raw(path: str | int, data: bytes) -> bytes:
+    """Send bytes to an actor's socket without its node's cookie; what comes back until the other side closes."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(5)
+        connection.connect(str(path))
         answer = b""
-        try:
+        with contextlib.suppress(ConnectionResetError, BrokenPipeError):
+            connection.sendall(data)
             while part := connection.recv(4096):
                 answer += part
-        except ConnectionResetError:
-            pass
     return answer
 
 
@@ -98,25 +105,41 @@ def framed(data: bytes) -> bytes:
     return b"%d>" % len(data) + data
 
 
-def test_nothing_listens_on_anything_but_loopback(started: Started) -> None:
-    started.ask("child")
+def addresses(started: Started) -> list[str]:
+    """What the processes of a node listen at on the network."""
     family = [psutil.Process(started.node.pid), *psutil.Process(started.node.pid).children(recursive=True)]
-    bound = {
-        connection.laddr.ip for process in family for connection in process.net_connections("inet") if connection.laddr
-    }
-    assert bound == {"127.0.0.1"}
     assert len(family) >= 5
+    return [c.laddr.ip for process in family for c in process.net_connections("inet") if c.laddr]
 
 
-def test_a_forged_packet_to_any_port_is_not_unpickled_not_answered_and_counted(
+def test_a_node_has_no_port_that_others_of_the_machine_could_reach(tcp: Started) -> None:
+    tcp.ask("child")
+    assert addresses(tcp) == []
+
+
+def test_over_udp_nothing_listens_on_anything_but_loopback(udp: Started) -> None:
+    udp.ask("child")
+    assert set(addresses(udp)) == {"127.0.0.1"}
+
+
+def test_every_socket_of_a_node_is_this_users_alone(tcp: Started) -> None:
+    tcp.ask("child")
+    found = [entry for entry in os.scandir(tcp.directory) if stat.S_ISSOCK(entry.stat(follow_symlinks=False).st_mode)]
+    assert len([entry for entry in found if entry.name.startswith("@")]) >= 6
+    for entry in found:
+        if entry.name.startswith("@"):
+            assert stat.S_IMODE(entry.stat().st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(tcp.directory).st_mode) == 0o700
+
+
+def test_a_forged_packet_to_any_socket_is_not_unpickled_not_answered_and_counted(
     tcp: Started, tmp_path: Path, eventually: Eventually
 ) -> None:
     stock = pickle.dumps((None, Exploit(tmp_path / "taken")))
     wrongly_signed = Seal(b"w" * 32).close((None, Exploit(tmp_path / "taken")))
-    ports = [tcp.facts.admin_port, tcp.facts.root_port, port_of(tcp.actor)]
-    for port in ports:
+    for path in (tcp.facts.admin, tcp.facts.root, place_of(tcp.actor)):
         for data in (stock, wrongly_signed):
-            assert send_raw(port, framed(data)) == b""
+            assert send_raw(path, framed(data)) == b""
     assert not (tmp_path / "taken").exists()
     assert tcp.ask("echo", "still there") == "still there"
     eventually(lambda: tcp.log().count("dropped 1 message(s) that were not signed with this node's cookie") == 3)
@@ -128,18 +151,20 @@ def test_a_forged_packet_to_any_port_is_not_unpickled_not_answered_and_counted(
     ids=["endless", "giant", "unfinished", "empty", "negative", "no number", "noise"],
 )
 def test_what_is_no_message_at_all_harms_nothing(tcp: Started, data: bytes) -> None:
-    for port in (tcp.facts.admin_port, port_of(tcp.actor)):
+    for path in (tcp.facts.admin, place_of(tcp.actor)):
         if data == b"5>":  # may still become one: only the connection stays
-            socket.create_connection(("127.0.0.1", port)).close()
+            with socket.socket(socket.AF_UNIX) as connection:
+                connection.connect(str(path))
+                connection.send(data)
         else:
-            assert send_raw(port, data) == b""
+            assert send_raw(path, data) == b""
     assert tcp.ask("echo", 1) == 1
     assert tcp.ask("child")[1] > 0
 
 
 def test_a_replayed_acknowledgement_word_is_no_message(tcp: Started) -> None:
     data = Seal(tcp.cookie).close("ACK")
-    answer = send_raw(port_of(tcp.actor), framed(data))
+    answer = send_raw(place_of(tcp.actor), framed(data))
     assert answer != b""  # signed by us, so it is told that it made no sense, as Thespian does
     assert tcp.ask("echo", 1) == 1
 
@@ -148,7 +173,7 @@ def test_forged_datagrams_are_as_if_they_had_never_come(udp: Started, tmp_path: 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
         stranger.bind(("127.0.0.1", 0))
         stranger.settimeout(0.2)
-        for port in (udp.facts.admin_port, port_of(udp.actor)):
+        for port in (udp.facts.admin, place_of(udp.actor)):
             for data in (pickle.dumps(Exploit(tmp_path / "taken")), b"BuMP", b"", os.urandom(200)):
                 stranger.sendto(data, ("127.0.0.1", port))
         with pytest.raises(TimeoutError):
@@ -158,15 +183,76 @@ def test_forged_datagrams_are_as_if_they_had_never_come(udp: Started, tmp_path: 
     eventually(lambda: udp.log().count("dropped 1 message(s)") == 2)
 
 
-def test_nobody_else_can_have_the_port_of_an_actor_or_an_endpoint(started: Started) -> None:
-    kind = socket.SOCK_DGRAM if started.facts.base == UDP else socket.SOCK_STREAM
-    with started.system.private() as context:
+def test_nobody_else_can_have_the_port_of_an_actor_or_an_endpoint(udp: Started) -> None:
+    with udp.system.private() as context:
         endpoint = context._systemBase.transport.myAddress
-        for address in (started.actor, endpoint, base.address_at(started.facts.base, started.facts.admin_port)):
-            with socket.socket(socket.AF_INET, kind) as other:
+        for address in (udp.actor, endpoint, base.address_at(udp.facts.admin)):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
                 other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 with pytest.raises(OSError, match="in use"):
-                    other.bind(("127.0.0.1", port_of(address)))
+                    other.bind(("127.0.0.1", int(place_of(address))))
+
+
+def test_connections_of_another_user_are_closed_before_anything_is_read(tmp_path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can be another user for a while")
+    place = tempfile.mkdtemp(prefix="apt-")
+    try:
+        os.chmod(place, 0o755)  # as if the directory had been opened by mistake
+        listener, path = unix.listen(place, None)
+        os.chmod(path, 0o666)
+        with listener, socket.socket(socket.AF_UNIX) as stranger:
+            os.seteuid(65534)
+            try:
+                stranger.connect(path)
+            finally:
+                os.seteuid(0)
+            with pytest.raises(PermissionError, match="a connection of uid 65534 was refused"):
+                listener.accept()
+            stranger.settimeout(5)
+            assert stranger.recv(1) == b""
+    finally:
+        shutil.rmtree(place)
+
+
+def test_a_full_queue_of_connections_is_waited_for_and_a_missing_actor_is_a_refusal(tmp_path: Path) -> None:
+    place = tempfile.mkdtemp(prefix="apt-")
+    try:
+        with contextlib.ExitStack() as waiting:
+            listener = waiting.enter_context(unix.UnixSocket(*unix.UnixAddress.socketArgs))
+            listener.bind(path := f"{place}/full")
+            listener.listen(0)
+
+            def connection() -> unix.UnixSocket:
+                sock = waiting.enter_context(unix.UnixSocket(*unix.UnixAddress.socketArgs))
+                sock.setblocking(False)
+                return sock
+
+            connection().connect(path)
+            late, never = connection(), connection()
+            for sock in (late, never):
+                with pytest.raises(BlockingIOError) as raised:
+                    sock.connect(path)
+                assert raised.value.errno == errno.EINPROGRESS
+            with pytest.raises(BlockingIOError):
+                late.send(b"hello")
+            assert paths.is_served(path)
+            waiting.enter_context(listener.accept()[0])
+            assert late.send(b"hello") == 5
+            accepted = waiting.enter_context(listener.accept()[0])
+            assert accepted.recv(9) == b"hello"
+            accepted.close()
+            with pytest.raises(ConnectionResetError):  # Thespian makes the connection again
+                late.send(b"again")
+            listener.close()
+            with pytest.raises(ConnectionRefusedError):
+                never.send(b"hello")
+            os.unlink(path)
+            with pytest.raises(ConnectionRefusedError):
+                never.send(b"hello")
+            assert not paths.is_served(path)
+    finally:
+        shutil.rmtree(place)
 
 
 def test_every_message_is_signed_with_this_nodes_cookie(tcp: Started) -> None:
@@ -268,27 +354,57 @@ def test_a_plain_actor_dies_with_its_parent(started: Started, eventually: Eventu
 def test_an_actor_holds_no_socket_or_pipe_of_the_node(tcp: Started) -> None:
     child, _ = tcp.ask("child")
     held = tcp.system.ask(child, ("descriptors", None), 5)
-    assert not [name for name in held if "lock" in name]
-    listening = [c for c in psutil.Process(tcp.node.pid).net_connections("inet") if c.status == psutil.CONN_LISTEN]
+    assert not [name for name in held if name.startswith(tcp.directory) and not name.endswith("node.log")]
     pid = tcp.system.ask(child, ("pid", None), 5)
-    ports = {c.laddr.port for c in psutil.Process(pid).net_connections("inet") if c.status == psutil.CONN_LISTEN}
-    assert ports == {port_of(child)}
-    assert listening
+    bound = {c.laddr for c in psutil.Process(pid).net_connections("unix") if c.laddr.startswith(tcp.directory)}
+    assert place_of(child) in bound
+    assert tcp.facts.admin not in bound
+    assert place_of(tcp.actor) not in bound
 
 
 def test_attaching_to_a_node_that_has_ended_starts_none(tcp: Started) -> None:
     other = Started(TCP)
     other.close()
     with pytest.raises(SystemDown, match="the node has ended"):
-        base.attach(TCP, other.facts.admin_port, other.cookie)
+        base.attach(TCP, other.facts.admin, other.cookie)
 
 
 def test_an_endpoint_leaves_no_descriptor(tcp: Started, open_descriptors: Callable[[], dict[int, str]]) -> None:
     before = set(open_descriptors())
     for _ in range(5):
-        system = base.attach(TCP, tcp.facts.admin_port, tcp.cookie)
+        system = base.attach(TCP, tcp.facts.admin, tcp.cookie)
         with system.private() as context:
             assert context.ask(tcp.actor, ("echo", 1), 5) == 1
         assert system.ask(tcp.actor, ("echo", 2), 5) == 2
         base.detach(system)
     assert set(open_descriptors()) <= before
+
+
+def test_the_socket_of_an_actor_or_an_endpoint_goes_with_it(tcp: Started, eventually: Eventually) -> None:
+    def sockets() -> set[str]:
+        return {name for name in os.listdir(tcp.directory) if name.startswith("@")}
+
+    before = sockets()
+    with tcp.system.private() as context:
+        endpoint = context._systemBase.transport.myAddress
+        assert os.path.basename(str(place_of(endpoint))) in sockets()
+    assert sockets() == before
+    child, pid = tcp.ask("child")
+    assert sockets() == before | {os.path.basename(str(place_of(child)))}
+    os.kill(pid, signal.SIGKILL)
+    eventually(lambda: sockets() == before)
+    _, pid = tcp.ask("child")
+    tcp.system.tell(tcp.actor, ActorExitRequest())
+    eventually(lambda: not host.alive(pid))
+    eventually(lambda: sockets() < before)
+
+
+def test_an_address_is_good_in_every_process_and_names_no_other_actor_later(tcp: Started) -> None:
+    address = pickle.loads(pickle.dumps(tcp.actor))
+    assert address == tcp.actor
+    assert hash(address.addressDetails) == hash(tcp.actor.addressDetails)
+    assert tcp.system.ask(address, ("echo", 1), 5) == 1
+    child, pid = tcp.ask("child")
+    os.kill(pid, signal.SIGKILL)
+    assert tcp.system.ask(child, ("echo", 1), 5) is None
+    assert tcp.ask("child")[0] != child

@@ -155,7 +155,7 @@ class Stage:
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     node = launch.launch(None, request.param)
     _, facts, cookie = runtime.find(node.name)
-    system = base.attach(request.param, facts.admin_port, cookie)
+    system = base.attach(request.param, facts.admin, cookie)
     yield Stage(system)
     base.detach(system)
     node.stop(5.0)
@@ -254,7 +254,7 @@ def test_an_actors_own_watch_and_its_monitors_do_not_disturb_each_other(
 ) -> None:
     node = launch.launch(None, "multiprocTCPBase")
     _, facts, cookie = runtime.find(node.name)
-    system = base.attach("multiprocTCPBase", facts.admin_port, cookie)
+    system = base.attach("multiprocTCPBase", facts.admin, cookie)
     try:
         actor = system.createActor("tests.actors.test_monitor.Piping")
         system.ask(actor, ("start", process.pid), 5)

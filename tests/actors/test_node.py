@@ -217,7 +217,7 @@ def test_an_orderly_end_leaves_no_process_at_once(node: launch.Node) -> None:
 
 def test_what_an_actor_left_running_ends_with_the_node(node: launch.Node) -> None:
     _, facts, cookie = runtime.find(node.name)
-    system = base.attach(TCP, facts.admin_port, cookie)
+    system = base.attach(TCP, facts.admin, cookie)
     actor = system.createActor(Plain)
     orphan = system.ask(actor, ("orphan", None), 5)
     assert host.alive(orphan)
@@ -261,16 +261,17 @@ def test_a_node_serves_soon_and_says_where(node: launch.Node) -> None:
     second = launch.launch(None, TCP)
     took = time.perf_counter() - begun
     print(f"a node serves {took * 1000:.0f} ms after its start")
-    assert took < 2.0
+    assert took < 10.0  # where everything else wants the processors, too
     facts = json.loads(Path(second.directory, "node.json").read_text())
     assert (facts["pid"], facts["base"]) == (second.pid, TCP)
-    assert facts["admin_port"] not in (1900, 1029)
+    assert os.path.dirname(facts["admin"]) == os.path.dirname(facts["root"]) == second.directory
     second.stop(5.0)
 
 
-def test_every_node_has_a_port_of_its_own() -> None:
-    nodes = [launch.launch(None, TCP) for _ in range(3)]
-    assert len({runtime.find(node.name)[1].admin_port for node in nodes}) == 3
+@pytest.mark.parametrize("kind", [TCP, UDP])
+def test_every_node_has_an_admin_of_its_own(kind: str) -> None:
+    nodes = [launch.launch(None, kind) for _ in range(3)]
+    assert len({runtime.find(node.name)[1].admin for node in nodes}) == 3
     for node in nodes:
         node.stop(5.0)
 
@@ -330,7 +331,7 @@ def test_an_actor_sees_the_owners_path_directory_and_environment(
     monkeypatch.setenv("SHOP", "open")
     node = launch.launch(None, TCP)
     _, facts, cookie = runtime.find(node.name)
-    system = base.attach(TCP, facts.admin_port, cookie)
+    system = base.attach(TCP, facts.admin, cookie)
     try:
         path, directory, environment = system.ask(system.createActor(Plain), ("surroundings", None), 5)
     finally:
@@ -343,8 +344,7 @@ def test_an_actor_sees_the_owners_path_directory_and_environment(
 
 
 def test_starting_asks_no_other_host(node: launch.Node) -> None:
-    connections = [c for pid in family(node.pid) for c in psutil.Process(pid).net_connections("inet")]
-    assert {c.laddr.ip for c in connections} | {c.raddr.ip for c in connections if c.raddr} == {"127.0.0.1"}
+    assert [c for pid in family(node.pid) for c in psutil.Process(pid).net_connections("inet")] == []
 
 
 # -- its log ---------------------------------------------------------------------------------------------------------
@@ -369,7 +369,7 @@ def test_the_log_gets_all_of_ours_and_the_terminal_what_was_asked_for(level: str
     node.stop(5.0)
     node = launch.launch(None, {TCP!r}, log_level={level!r})
     _, facts, cookie = runtime.find(node.name)
-    system = base.attach({TCP!r}, facts.admin_port, cookie)
+    system = base.attach({TCP!r}, facts.admin, cookie)
     actor = system.createActor(Plain)
     for line in [("actorpool", logging.INFO, "ours: quiet"), ("actorpool.pool", logging.WARNING, "ours: loud"),
                  ("shop", logging.INFO, "theirs: quiet"), ("shop", logging.ERROR, "theirs: loud")]:

@@ -34,8 +34,8 @@ def facts(directory: RuntimeDirectory, **changes: object) -> NodeFacts:
         "version": __version__,
         "protocol": runtime.PROTOCOL,
         "base": "multiprocTCPBase",
-        "admin_port": 1,
-        "root_port": 2,
+        "admin": "/somewhere",
+        "root": 2,
         "fingerprint": runtime.fingerprint(directory.cookie),
     }
     return NodeFacts(**{**values, **changes})  # type: ignore[arg-type]
@@ -173,7 +173,7 @@ def test_what_killed_nodes_left_is_removed_by_the_next_one(top: Path) -> None:
     RuntimeDirectory.claim("other").release()
     assert not os.path.exists(unnamed)
     directory = RuntimeDirectory.claim("shop")
-    assert sorted(os.listdir(named)) == ["cookie", "lock", "node.log"]
+    assert sorted(os.listdir(named)) == ["cookie", "node.log"]
     directory.release()
 
 

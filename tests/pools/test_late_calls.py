@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import socket
-import struct
 import threading
 import time
 from collections.abc import Callable
@@ -40,11 +40,13 @@ def test_an_actor_that_calls_a_dead_worker_is_told_so(
 def test_a_message_to_a_process_that_dies_while_it_takes_it_holds_its_sender_up_for_a_moment_only(
     node: actorpool.System,
 ) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path := f"{node.directory}/dying")
+        listener.listen()
         dying = threading.Thread(target=reset_once, args=(listener,))
         dying.start()
         began = time.monotonic()
-        assert node.actor_system.ask(address_at("multiprocTCPBase", listener.getsockname()[1]), "hello", 5) is None
+        assert node.actor_system.ask(address_at(path), "hello", 5) is None
         assert time.monotonic() - began < 2.0
         dying.join()
 
@@ -52,8 +54,9 @@ def test_a_message_to_a_process_that_dies_while_it_takes_it_holds_its_sender_up_
 def reset_once(listener: socket.socket) -> None:
     """As the kernel does for a process that is killed with a message unread."""
     connection, _ = listener.accept()
+    select.select([connection], [], [])
+    os.unlink(listener.getsockname())
     listener.close()
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     connection.close()
 
 
