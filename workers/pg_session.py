@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from threading import get_ident
-from typing import Any
+from typing import Any, ClassVar
 
 import psycopg
 from psycopg import errors
@@ -100,7 +100,7 @@ class Settings:
 
     def __init__(self, session: Session) -> None:
         self._values = {name: getattr(session, name) for name in _SETTINGS}
-        self._values |= {name: value for name, value in vars(session).items() if name not in session.usual}
+        self._values |= {name: value for name, value in vars(session).items() if name not in session.attributes}
         self._adapters = None if session._adapters is None else AdaptersMap(session._adapters)
         self._notice_handlers = session._notice_handlers.copy()
         self._notify_handlers = session._notify_handlers.copy()
@@ -121,8 +121,10 @@ class Session(psycopg.Connection[Any]):
         dirty: something may have changed the session of the server.
         vouched: the thread whose traffic was read before; 0: nobody's.
         before_statement: in a sandbox; raises for statements that would end it.
-        usual: names of the attributes that a new object has.
     """
+
+    attributes: ClassVar[frozenset[str]] = frozenset()
+    """Names of those that a new object has."""
 
     def __init__(self, pgconn: Any) -> None:
         super().__init__(pgconn)
@@ -134,7 +136,8 @@ class Session(psycopg.Connection[Any]):
         self._readable = select.poll()
         self._readable.register(pgconn.socket, select.POLLIN)
         self.before_statement: Callable[[str], Any] | None = None
-        self.usual = frozenset(vars(self)) | {"usual"}
+        if not Session.attributes:
+            Session.attributes = frozenset(vars(self))
 
     def __repr__(self) -> str:
         if self.closed:

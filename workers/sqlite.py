@@ -20,7 +20,7 @@ from actorpool.errors import InvalidConfig, PermanentError
 from actorpool.workers.arguments import given_instead, misspelt
 from actorpool.workers.base import method
 from actorpool.workers.sql import SqlWorker
-from actorpool.workers.sqlite_session import Connection, file_of, is_same, is_shared_wal, status, take_back
+from actorpool.workers.sqlite_session import Connection, file_of, identity_of, is_shared_wal, take_back
 
 STEPS = 10_000
 """Instructions of SQLite's machine between two looks at Python's signals: so an interrupt meets a running statement.
@@ -106,7 +106,8 @@ class SqliteWorker(SqlWorker):
         self.options = options
         self._conn: sqlite3.Connection | None = None
         self._source = self.database  # what is connected to
-        self._file: tuple[str, os.stat_result | None] = ("", None)  # its path, and which file that was when opened
+        self._path = ""  # of the file; none in memory
+        self._identity: tuple[int, int] | None = None  # which file that was when it was opened
         self._altered = False  # something of the session is no longer as `open` left it
         self._handed_out = False  # `fn` has had the connection
         self._read_only = False
@@ -156,8 +157,8 @@ class SqliteWorker(SqlWorker):
             **{"uri": self._source.startswith("file:"), "factory": Connection, **self.options},
         )
         conn.set_progress_handler(_look_at_signals, STEPS)
-        path = file_of(conn)
-        self._file = (path, status(path))
+        self._path = file_of(conn)
+        self._identity = identity_of(self._path)
         conn.execute("PRAGMA schema_version").fetchone()  # SQLite opens lazily: have it read the file now
         for name, value in self.pragmas.items():
             conn.execute(f"PRAGMA {name} = {_pragma_value(value)}").close()
@@ -202,7 +203,7 @@ class SqliteWorker(SqlWorker):
         old, self._conn = self._live, None
         self._cursors.clear()
         try:
-            if self._file[0] and not is_shared_wal(old):
+            if self._path and not is_shared_wal(old):
                 old.close()
             self._connect()
         finally:
@@ -229,13 +230,12 @@ class SqliteWorker(SqlWorker):
 
     def needs_check(self) -> bool:
         """The file was deleted, or another one put in its place."""
-        path, opened = self._file
-        return opened is not None and not is_same(opened, status(path))
+        return self._identity is not None and self._identity != identity_of(self._path)
 
     def check(self) -> None:
         """`SELECT 1`. Raises `sqlite3.OperationalError` also where the file is not the one that was opened."""
         if self.needs_check():
-            raise sqlite3.OperationalError(f"{self._file[0]!r} was deleted or replaced since it was opened")
+            raise sqlite3.OperationalError(f"{self._path!r} was deleted or replaced since it was opened")
         super().check()
 
     def is_disconnect(self, error: BaseException) -> bool:

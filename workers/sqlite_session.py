@@ -104,14 +104,10 @@ def clean_up(conn: sqlite3.Connection) -> None:
             conn.execute(f'DETACH DATABASE "{quoted}"').close()
 
 
-def status(path: str) -> os.stat_result | None:
-    """Which file is there; None when there is none, or no path."""
+def identity_of(path: str) -> tuple[int, int] | None:
+    """Which file is there: device and number; None when there is none, or no path."""
     try:
-        return os.stat(path) if path else None
+        found = os.stat(path)
     except OSError:
         return None
-
-
-def is_same(opened: os.stat_result, now: os.stat_result | None) -> bool:
-    """Whether that is the file that was opened."""
-    return now is not None and os.path.samestat(opened, now)
+    return found.st_dev, found.st_ino

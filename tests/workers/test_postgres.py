@@ -203,3 +203,14 @@ def test_a_million_rows_cost_bounded_memory(worker: PostgresWorker, inside: bool
     worker.reset()
     assert total == 500_000_500_000
     assert peak - before < 64 << 20
+
+
+def test_cursors_of_workers_that_a_pooler_puts_on_one_session_have_names_of_their_own(open_postgres: Open) -> None:
+    workers = [open_postgres() for _ in range(2)]
+    names = []
+    for worker in workers:
+        for _ in range(2):
+            worker.open_cursor("SELECT 1")
+        names += [name for (name,) in worker.execute("SELECT name FROM pg_cursors WHERE name <> ''")]
+        worker.reset()
+    assert len(set(names)) == 4

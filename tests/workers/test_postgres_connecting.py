@@ -183,3 +183,20 @@ def test_sessions_are_counted_and_unknown_is_an_error_not_zero(worker: PostgresW
     worker.close()
     with pytest.raises(psycopg.OperationalError):
         worker.session_count()
+
+
+def test_auto_size_of_a_server_that_does_not_show_its_limits_falls_back(
+    pg: PgServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actorpool.workers.postgres._LIMITS", "SELECT 'superuser_reserved_connections', '3'")
+    assert PostgresWorker.auto_size(conninfo=pg.dsn, nodes=2) == 40
+
+
+@pytest.mark.parametrize("version", ["3.1.20", "3.4.0.dev1", "4.0"])
+def test_a_psycopg_whose_private_names_are_not_known_is_refused_with_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, version: str
+) -> None:
+    monkeypatch.delitem(sys.modules, "actorpool.workers.pg_session", raising=False)
+    monkeypatch.setattr("psycopg.__version__", version)
+    with pytest.raises(PermanentError, match=rf"psycopg {version} is not among .*pip install .*>=3.2,<3.4"):
+        PostgresWorker("host=nowhere.invalid").open()
