@@ -162,7 +162,7 @@ class Shell(Actor):  # type: ignore[misc]
         elif isinstance(message, PoisonMessage):
             self.on_undelivered(message.poisonMessage, message.details)
         elif isinstance(message, DeadEnvelope):
-            self.on_undelivered(message.deadMessage, "its receiver is gone")
+            self.on_dead_letter(message.deadMessage, message.deadAddress)
         elif not isinstance(message, ActorSystemMessage):
             self.on_message(message, sender)
 
@@ -206,6 +206,16 @@ class Shell(Actor):  # type: ignore[misc]
     def messages(self) -> Messages | None:
         """Thespian's messages, for the lane of an actor that `can_watch`."""
         return Messages(self) if self.can_watch else None
+
+    @property
+    def sends_together(self) -> bool:
+        """Whether one message can hold several for its receiver: the node's transport unfolds it."""
+        return getattr(getattr(self._myRef, "transport", None), "unfolds", False)
+
+    def waits_for(self, address: ActorAddress) -> bool:
+        """Whether messages wait here until their receiver has taken what was sent before."""
+        shares = getattr(self._myRef, "shares", None)
+        return shares is not None and shares.waits_for(address.addressDetails)
 
     @property
     def _living(self) -> list[tuple[ActorAddress, Any]]:
@@ -290,6 +300,10 @@ class Shell(Actor):  # type: ignore[misc]
     def on_undelivered(self, message: Any, why: str) -> None:
         """A message of this actor did not arrive, or its receiver failed on it."""
         log.debug("undelivered: %s: %s", type(message).__name__, why)
+
+    def on_dead_letter(self, message: Any, address: ActorAddress) -> None:
+        """A message of anybody's, in a system whose dead letters this actor handles: its receiver is gone."""
+        self.on_undelivered(message, "its receiver is gone")
 
     def on_exit(self) -> None:
         """The actor ends after this; may block for a bounded time."""

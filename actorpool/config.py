@@ -212,6 +212,22 @@ def _backoff_problems(given: Mapping[str, Any]) -> dict[str, str]:
     return {"backoff_max": f"must be at least backoff_min ({low}), not {high!r}"} if high < low else {}
 
 
+def config_problems(config: PoolConfig | SharedPoolConfig) -> dict[str, str]:
+    """What is wrong with a config that has come from elsewhere, where no constructor has looked at it."""
+    state = dict(vars(config))
+    problems = {}
+    for name in ("worker", "worker_args"):
+        given = state.get(name)
+        if isinstance(given, portable.Parcel):  # opened by nobody but the pool's process
+            del state[name]
+            if not isinstance(getattr(given, "data", None), bytes):
+                problems[name] = "is an empty parcel"
+    missing = {item.name for item in fields(config)} - vars(config).keys()
+    problems |= dict.fromkeys(missing, "is missing")
+    problems |= {name: text for name, value in state.items() if (text := _POOL[name](value))}
+    return problems or _backoff_problems(state)
+
+
 def check_connection(worker: Any, worker_args: Any) -> None:
     """Refuse what cannot be a connection of a shared pool.
 

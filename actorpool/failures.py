@@ -21,7 +21,7 @@ def dump_error(error: BaseException, pool: str | None = None) -> bytes:
         packed, name, message, text, known = portable.loads(error.data)
         return portable.dumps((packed, name, message, text, known or pool))
     text = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else error_text(error)
-    name, message = _name(error), _message(error)
+    name, message = _name(error), message_of(error)
     packed = _pack(error) or portable.dumps(RemoteError(f"{name}: {message}", type_name=name, pool=pool))
     return portable.dumps((packed, name, message, text, pool))
 
@@ -124,7 +124,7 @@ def _without_cause(error: BaseException) -> Any:
     """Our own error around a cause that does not travel: the cause as a `RemoteError`."""
     if not isinstance(error, ActorPoolError) or error.cause is None:
         raise TypeError("no cause to leave out")
-    cause = RemoteError(f"{_name(error.cause)}: {_message(error.cause)}", type_name=_name(error.cause))
+    cause = RemoteError(f"{_name(error.cause)}: {message_of(error.cause)}", type_name=_name(error.cause))
     return (type(error), error.args, {**vars(error), "cause": cause})
 
 
@@ -142,7 +142,8 @@ def _name(error: BaseException) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-def _message(error: BaseException) -> str:
+def message_of(error: BaseException) -> str:
+    """The text of an exception, whatever its class makes of that."""
     try:
         return str(error)
     except BaseException:  # a user's __str__ may fail in any way

@@ -46,10 +46,18 @@ class Retire(Request):
 
 @dataclass(frozen=True)
 class Listen(Request):
-    """Manager → pool: send events that match `pattern` to `address` from now on."""
+    """Manager → pool: from now on these are all the (pattern, address) pairs of who gets events."""
 
-    pattern: str = "*"
-    address: Any = None
+    subscriptions: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Supervisor → whoever is above it, up to the manager: an event of telemetry, for the sinks."""
+
+    name: str
+    measurements: dict[str, Any]
+    metadata: dict[str, Any]
 
 
 @dataclass(frozen=True)

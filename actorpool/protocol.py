@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actorpool.config import check_request
-from actorpool.messages import Request
+from actorpool.messages import Event, Request
 from actorpool.portable import Parcel
 
 # -- pool → worker ------------------------------------------------------------------------------------------
@@ -113,7 +113,9 @@ class Broadcast:
 
 @dataclass(frozen=True)
 class Observe:
-    """Tell every call by `Called` from now on. Not answered."""
+    """Tell every call by `Called` from now on, or no longer. Not answered."""
+
+    on: bool = True
 
 
 @dataclass(frozen=True)
@@ -348,6 +350,16 @@ class GatherStats(Request):
     """`dict[worker id, parcel of stats()]` of all workers that answer within `timeout` seconds."""
 
     timeout: float = 1.0
+
+
+# -- pool or manager → subscriber ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Events:
+    """What happened in a moment, in order. The transport of a node hands each on as the `Event` that it is."""
+
+    events: tuple[Event, ...]
 
 
 # -- the message way of a client --------------------------------------------------------------------------------

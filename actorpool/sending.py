@@ -29,7 +29,8 @@ def share_sending(manager: Any) -> None:
     """
     if "_send_intent_to_transport" in vars(manager):
         return  # done by whoever hosts this actor
-    manager._send_intent_to_transport = _Shares(manager._send_intent_to_transport).send
+    manager.shares = _Shares(manager._send_intent_to_transport)
+    manager._send_intent_to_transport = manager.shares.send
     transport = manager.transport
     transport._canSendNow = lambda: transport._aTB_numPendingTransmits < IN_ALL
 
@@ -42,6 +43,10 @@ class _Shares:
         self._under_way: defaultdict[Any, int] = defaultdict(int)
         self._waiting: dict[Any, deque[Any]] = {}
         self._passing: set[Any] = set()
+
+    def waits_for(self, receiver: Any) -> bool:
+        """Whether something waits for that receiver to take what is under way to it."""
+        return isinstance(receiver, Hashable) and receiver in self._waiting
 
     def send(self, intent: Any) -> None:
         """Instead of `_send_intent_to_transport`; with the same intent again once a child in it has its address."""

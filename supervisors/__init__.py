@@ -14,7 +14,7 @@ from actorpool.messages import (
     WhichChildren,
 )
 from actorpool.status import ChildInfo, Counts
-from actorpool.supervisors.monitor import monitor
+from actorpool.supervisors.monitor import demonitor, monitor
 from actorpool.supervisors.root import start_supervisor
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, pool_child_spec
 from actorpool.supervisors.supervised import IGNORE, Supervised
@@ -39,6 +39,7 @@ __all__ = [
     "TerminateChild",
     "WhereIs",
     "WhichChildren",
+    "demonitor",
     "monitor",
     "pool_child_spec",
     "start_supervisor",

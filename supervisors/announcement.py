@@ -16,24 +16,25 @@ PATIENCE = 1.0
 
 
 class Announcement:
-    """One subscription on its way to all pools.
+    """A new list of subscriptions on its way to all pools.
 
     Args:
         manager: who tells them; its questions and timers are used.
-        asker: who is answered, by None: from then on it gets every event.
+        asker: who is answered, by None: from then on it gets every event. None: nobody asks.
     """
 
-    def __init__(self, manager: ConnectionManager, asker: Asker) -> None:
+    def __init__(self, manager: ConnectionManager, asker: Asker | None = None) -> None:
         self._manager = manager
-        self._asker: Asker | None = asker
+        self._asker = asker
         self._open = 1
 
-    def begin(self, pattern: str, address: Any, pools: Iterable[Any]) -> None:
-        """Tell the pools at these addresses that `address` is to get the events that match `pattern`."""
+    def begin(self, subscriptions: tuple[tuple[str, Any], ...], pools: Iterable[Any]) -> None:
+        """Tell the pools at these addresses who is to get which events, and nobody else."""
         for pool in pools:
             self._open += 1
-            self._manager.ask(pool, governing.Listen(pattern, address), self._told)
-        self._manager.set_timer(PATIENCE, self)
+            self._manager.ask(pool, governing.Listen(subscriptions), self._told)
+        if self._asker is not None:
+            self._manager.set_timer(PATIENCE, self.finish)
         self._told()
 
     def _told(self, _answer: Any = None) -> None:

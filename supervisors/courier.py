@@ -28,6 +28,12 @@ class Courier:
         self._directory = directory or ""
         self._peers: dict[str, Peer] = {}
 
+    def forget(self, pool: str) -> None:
+        """There is no pool of that name any more."""
+        peer = self._peers.pop(pool, None)
+        if peer is not None:
+            peer.close()
+
     def take(self, pool: str, address: Any, message: governing.Routed) -> None:
         """Send a message to the pool of that name and address; one that cannot be sent is answered in its place."""
         peer = self._peer(pool)

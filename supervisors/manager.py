@@ -6,6 +6,7 @@ its own. It never runs user code and never waits: a request for a pool is passed
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import time
@@ -14,12 +15,12 @@ from typing import Any
 
 from actorpool import governing, portable, protocol, sharing
 from actorpool.actor import log
+from actorpool.arriving import problems_of, ref_of
 from actorpool.channel import paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import State
-from actorpool.core.supervising.signals import Remembered
 from actorpool.errors import ActorPoolError, InvalidConfig, LeaseExpired
 from actorpool.failures import name_of
 from actorpool.messages import (
@@ -44,20 +45,21 @@ from actorpool.portable import Parcel
 from actorpool.supervisors.announcement import Announcement
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
 from actorpool.supervisors.courier import Courier
+from actorpool.supervisors.heritage import Heritage
 from actorpool.supervisors.nest import POOL
+from actorpool.supervisors.post import Post
 from actorpool.supervisors.private import private_directory
+from actorpool.supervisors.questions import Questions
 from actorpool.supervisors.register import Register, cause_of
+from actorpool.supervisors.routing import Routing
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, load_class, pool_child_spec
+from actorpool.supervisors.subscribers import Subscriber, Subscribers
 from actorpool.supervisors.supervisor import Supervisor
 from actorpool.supervisors.survey import Survey
 from actorpool.telemetry import Hub
 
 POOLS = SupervisorSpec(max_restarts=20, max_seconds=60, backoff=Backoff(0.01, 1.0))
 """Each pool may fail this often before it is left alone, in state "failed"; it stays registered until it is stopped."""
-KEEP = 5.0
-"""Seconds for which a request without a timeout of its own waits for its pool to be back."""
-RELAY_LIFETIME = 60.0
-"""Seconds after which the answer to a relayed question is waited for no more."""
 
 
 class ConnectionManager(Supervisor):
@@ -73,6 +75,8 @@ class ConnectionManager(Supervisor):
         pools: dict[str, PoolConfig | SharedPoolConfig] | None = None,
         memories: dict[str, Parcel] | None = None,
         others: tuple[ChildSpec, ...] = (),
+        stopped: tuple[Any, ...] = (),
+        subscribers: tuple[Subscriber, ...] = (),
     ) -> Any:
         """Serve.
 
@@ -83,27 +87,35 @@ class ConnectionManager(Supervisor):
             pools: the pools of a predecessor that died, started again.
             memories: what those of them that are shared wanted to be told then.
             others: what a predecessor was given to `supervise`.
+            stopped: the ids of those among all these that did not run: they were terminated, or had done their work.
+            subscribers: who got events as messages.
         """
         self._options = dict(options or {})
         self._own_directory: str | None = None
         self._directory = directory
         self._hub = Hub(self._options.get("sinks", ()), here=not self.is_process)
-        self._register = Register(POOLS)
-        self._others: dict[Any, ChildSpec] = {}
-        self._kept: list[tuple[str, Any, Asker, float]] = []
-        self._relayed: dict[Any, tuple[Callable[[Any], None], float]] = {}
+        self.register = Register(POOLS)
+        self._heritage = Heritage(self)
+        self._questions = Questions(self)
+        self._post = Post(self)
         if self.can_watch:
             self._open_lane()
+        self.subscribers = Subscribers(self, self._lane)
+        self.subscribers.add(subscribers)
+        self._hub.listen(self.subscribers.pairs())
         self._courier = Courier(self, self._lane, self._directory)
+        self._routing = Routing(self, self._courier)
         if self._options.get("dead_letters"):
             self.handleDeadLetters()
-        if self.is_process:
-            self.set_timer(0.0, "prepare")
+        if self.is_process:  # forked from here, pools need not load their modules (30 ms) themselves
+            self.set_timer(0.0, lambda: load_class(POOL))
         outcome = super().init(POOLS)
         for name, config in (pools or {}).items():
-            self._restore(name, config, (memories or {}).get(name))
+            self.register.configs[name] = config
+            self._restore(self._pool_spec(name, config, (memories or {}).get(name)), name not in stopped)
         for spec in others:
-            self._supervise(spec, lambda _value: None)
+            self._restore(spec, spec.id not in stopped)
+        self._heritage.begin()
         return outcome
 
     def _open_lane(self) -> None:
@@ -131,7 +143,13 @@ class ConnectionManager(Supervisor):
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A request of a client of this host."""
         if kind == wire.ASK:
-            self._request(portable.loads(body), ChannelAsker(peer, ref))
+            asker = ChannelAsker(peer, ref)
+            try:
+                request = portable.loads(body)
+            except Exception as error:  # it is no pickle, or one of a class that cannot be rebuilt here
+                asker.answer(error)
+            else:
+                self._request(request, asker)
 
     def on_gone(self, peer: Peer) -> None:
         """A client has let go; what it asked for goes on."""
@@ -141,32 +159,19 @@ class ConnectionManager(Supervisor):
         if not hasattr(self, "machine"):
             self.init()  # a plain createActor, without a supervisor above
         super().on_message(message, sender)
-        if isinstance(message, Remembered):
-            self._remember()
-        self._deliver_kept()
 
     def on_other(self, message: Any, sender: Any) -> None:
         """What is no administration of children."""
-        if isinstance(message, (Ok, Err)) and message.ref in self._relayed:
-            then, _ = self._relayed.pop(message.ref)
-            then(message.value if isinstance(message, Ok) else message.error)
-        elif isinstance(message, (Checkin, protocol.Cancel, protocol.Abandon, sharing.CancelCall)):
+        if isinstance(message, (Ok, Err)):
+            self._questions.answered(message, ref_of(message), sender)
+        elif isinstance(message, _UNANSWERED):
             self._pass_on(message, sender)
-        elif isinstance(message, (WithConnection, Checkout, sharing.SharedRequest)):
-            self._route(message.pool, message, MessageAsker(self, sender, message.ref))
-        elif isinstance(message, Request):
-            self._request(message, MessageAsker(self, sender, message.ref))
-        elif not isinstance(message, (Ok, Err)):
-            self._not_ours(message, sender)
-
-    def _not_ours(self, message: Any, sender: Any) -> None:
-        text = f"the manager does not understand {type(message).__name__}"
-        log.warning("%s", text)
-        self.send(sender, Err(TypeError(text), getattr(message, "ref", None)))
+        else:
+            self._request(message, MessageAsker(self, sender, ref_of(message)))
 
     def on_undelivered(self, message: Any, why: str) -> None:
         """Answer a call in the place of a worker that had died before it was sent."""
-        grant = message.grant if isinstance(message, Call) else None
+        grant = message.grant if isinstance(message, Call) and not problems_of(message) else None
         if grant is None or grant.asker is None:
             super().on_undelivered(message, why)
             return
@@ -174,14 +179,20 @@ class ConnectionManager(Supervisor):
         self.send(grant.asker, Err(LeaseExpired(text, pool=grant.pool), message.ref))
 
     def _request(self, request: Any, asker: Asker) -> None:
-        """Answer a request of either way."""
+        """Answer a request of either way, once it is what it should be."""
         verb = _VERBS.get(type(request))
-        try:
-            if verb is None:
-                raise TypeError(f"the manager does not understand {type(request).__name__}")
+        if verb is None and isinstance(request, _ROUTED) and isinstance(asker, MessageAsker):
+            verb = ConnectionManager._route
+        if verb is None:
+            text = f"the manager does not understand {type(request).__name__}"
+            log.warning("%s", text)
+            asker.answer(TypeError(text))
+            return
+        problems = problems_of(request)
+        if problems:
+            asker.answer(InvalidConfig(type(request).__name__, problems))
+        else:
             verb(self, request, asker)
-        except (ActorPoolError, TypeError) as error:
-            asker.answer(error)
 
     # -- requests -------------------------------------------------------------------------------------------
 
@@ -190,17 +201,17 @@ class ConnectionManager(Supervisor):
         asker.answer(governing.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
 
     def _start_pool(self, request: StartPool, asker: Asker) -> None:
-        name = check_pool_name(request.name)
-        if not isinstance(request.config, (PoolConfig, SharedPoolConfig)):
-            text = f"must be a PoolConfig or a SharedPoolConfig, not {type(request.config).__name__}"
-            raise InvalidConfig("pool", {"config": text})
-        self._register.begin(name)
+        try:
+            name = check_pool_name(request.name)
+            self.register.begin(name)
+        except ActorPoolError as error:
+            asker.answer(error)
+            return
 
         def then(address: Any, error: Exception | None) -> None:
-            self._register.starting.discard(name)
+            self.register.starting.discard(name)
             if error is None:
-                self._register.configs[name] = request.config
-                self._remember()
+                self.register.configs[name] = request.config
                 asker.answer(address)
             else:
                 cause = cause_of(error, name)
@@ -215,171 +226,154 @@ class ConnectionManager(Supervisor):
             "spin": spin.spin_seconds(self._options.get("spin", True)),
             "max_message": self._options.get("max_message", wire.MAX_MESSAGE),
             "sinks": self._options.get("sinks", ()),
-            "subscriptions": tuple(self._hub.subscriptions),
             "metrics_interval": self._options.get("metrics_interval", 10.0),
         }
-        if memory is not None:
-            args |= memory.open()
-        return pool_child_spec(name, config, args=args)
+        return pool_child_spec(name, config, args=args if memory is None else args | memory.open())
 
-    def _restore(self, name: str, config: PoolConfig | SharedPoolConfig, memory: Parcel | None) -> None:
-        """Start a pool of a predecessor; one that does not start is remembered as failed."""
+    def _more_args(self, spec: Any) -> tuple[Parcel, ...]:
+        """A pool begins with those who listen now, however old its spec is."""
+        return (Parcel.of({"subscriptions": self.subscribers.pairs()}),) if spec.kind == "pool" else ()
+
+    def _restore(self, spec: ChildSpec, runs: bool) -> None:
+        """Take over a child of a predecessor; a pool that does not start is remembered as failed."""
+        self._heritage.adopt(spec.id)
+        if not runs:
+            self.machine.register(spec)
+            return
         load_class(POOL)
+        pool = spec.id in self.register
 
         def then(_address: Any, error: Exception | None) -> None:
             if error is not None:
-                cause = self._register.failed[name] = cause_of(error, name)
-                log.error("Failed to start pool %s again: %s: %s", name, name_of(cause), cause)
-                del self._register.configs[name]
+                cause = cause_of(error, str(spec.id))
+                log.error("Failed to start %s %s again: %s: %s", spec.kind, spec.id, name_of(cause), cause)
+                if pool:
+                    self.register.failed[str(spec.id)] = cause
 
-        self._register.configs[name] = config
-        self.administer(StartChild(self._pool_spec(name, config, memory)), then)
+        self.administer(StartChild(spec), then)
 
     def _stop_pool(self, request: StopPool, asker: Asker) -> None:
         name = request.name
-        if self._register.failed.pop(name, None) is not None:
+        if self.register.failed.pop(name, None) is not None:
             asker.answer(None)
             return
-        config = self._register.retire(name, asker)
+        try:
+            config = self.register.retire(name, asker)
+        except ActorPoolError as error:
+            asker.answer(error)
+            return
         child = self.machine.children.get(name)
         if child is not None and child.state is State.RUNNING:
             self.ask(child.address, governing.Retire(request.timeout), lambda _: self._remove(name, asker))
-            self.set_timer(request.timeout + config.kill_after + 1.0, ("remove", name, asker))
+            self.set_timer(request.timeout + config.kill_after + 1.0, lambda: self._remove(name, asker))
         else:
             self._remove(name, asker)
 
     def _remove(self, name: str, asker: Asker) -> None:
         """End the pool's process and forget the pool; once, whoever says so first, and only for the present stop."""
-        if self._register.stopping.get(name) is not asker or self._register.configs.pop(name, None) is None:
+        if self.register.stopping.get(name) is not asker or self.register.configs.pop(name, None) is None:
             return
-        self._remember()
+        self._courier.forget(name)
 
         def forget(_value: Any, _error: Exception | None) -> None:
             self.administer(DeleteChild(name), done)
 
         def done(_value: Any, _error: Exception | None) -> None:
-            del self._register.stopping[name]
+            del self.register.stopping[name]
             asker.answer(None)
 
         self.administer(TerminateChild(name), forget)
 
-    def _subscribe(self, request: Subscribe, asker: Asker) -> None:
-        if not isinstance(asker, MessageAsker):
-            raise TypeError("only an actor can subscribe: events are messages")
-        self._hub.subscribe(request.pattern, asker.address)
-        pools = [address for name in self._register.configs if (address := self._serving(name)) is not None]
-        Announcement(self, asker).begin(request.pattern, asker.address, pools)
+    def _kind(self, request: sharing.FindPool, asker: Asker) -> None:
+        try:
+            asker.answer(self.register.kind(request.name))
+        except ActorPoolError as error:
+            asker.answer(error)
 
-    def _serving(self, name: str | None) -> Any:
+    def _subscribe(self, request: Subscribe, asker: Asker) -> None:
+        if isinstance(asker, MessageAsker):
+            self.subscribers.add([Subscriber(request.pattern, asker.address, request.caller)])
+            self.listeners_changed(asker)
+        else:
+            asker.answer(TypeError("only an actor can subscribe: events are messages"))
+
+    def listeners_changed(self, asker: Asker | None = None) -> None:
+        """Tell all pools who listens now; `asker` hears when they know."""
+        pairs = self.subscribers.pairs()
+        self._hub.listen(pairs)
+        self._post.forget(address for _, address in pairs)
+        self._heritage.tell(always=True)
+        pools = [address for name in self.register.configs if (address := self.serving(name)) is not None]
+        Announcement(self, asker).begin(pairs, pools)
+
+    def serving(self, name: str | None) -> Any:
+        """The address of the pool of that name; None while it does not run."""
         child = self.machine.children.get(name)
         return child.address if child is not None and child.state is State.RUNNING else None
 
-    def _supervise_request(self, request: governing.Supervise, asker: Asker) -> None:
+    def _supervise(self, request: governing.Supervise, asker: Asker) -> None:
         spec = request.spec
         if isinstance(spec, SupervisorSpec):
-            spec = ChildSpec(f"supervisor-{len(self._others) + 1}", spec)
-        if not isinstance(spec, ChildSpec):
-            raise TypeError(f"supervise() takes a SupervisorSpec or a ChildSpec, not {type(request.spec).__name__}")
-        self._supervise(spec, asker.answer)
-
-    def _supervise(self, spec: ChildSpec, answer: Callable[[Any], None]) -> None:
-        def then(address: Any, error: Exception | None) -> None:
-            if error is None:
-                self._others[spec.id] = spec
-                self._remember()
-            answer(address if error is None else error)
-
-        self.administer(StartChild(spec), then)
-
-    def _tree(self, _: governing.Tree, asker: Asker) -> None:
-        Survey(self, asker).begin()
-
-    def _status(self, request: GetPoolStatus, asker: Asker) -> None:
-        self._route(request.name, request, asker)
-
-    def _remember(self) -> None:
-        """Have a successor start the same pools, should this process be killed."""
-        children = self.machine.children
-        memories = {name: children[name].memory for name in self._register.configs if name in children}
-        self.remember(
-            pools=dict(self._register.configs),
-            memories={name: memory for name, memory in memories.items() if memory is not None},
-            others=tuple(self._others.values()),
-        )
-
-    # -- finding pools ----------------------------------------------------------------------------------------
-
-    def _route(self, name: str, request: Any, asker: Asker, deadline: float | None = None) -> None:
-        """Pass a request on to its pool; while the pool is being restarted, keep it within its timeout."""
-        try:
-            child = self._register.serving(name, self.machine.children)
-        except ActorPoolError as error:
-            if deadline is None:
-                timeout = getattr(request, "timeout", None)
-                deadline = time.monotonic() + (KEEP if timeout is None else timeout)
-            if getattr(error, "temporary", False) and time.monotonic() < deadline:
-                self._kept.append((name, request, asker, deadline))
-                self.set_timer(deadline - time.monotonic(), "kept")
-            else:
-                asker.answer(error)
+            names = (f"supervisor-{number}" for number in itertools.count(1))
+            spec = ChildSpec(next(name for name in names if name not in self.machine.children), spec)
+        if isinstance(spec, ChildSpec):
+            self.administer(StartChild(spec), lambda address, error: asker.answer(error or address))
         else:
-            if isinstance(asker, MessageAsker):
-                self._courier.take(name, child.address, governing.Routed(request, asker.address))
-            else:
-                self.ask(child.address, request, asker.answer)
+            text = f"supervise() takes a SupervisorSpec or a ChildSpec, not {type(spec).__name__}"
+            asker.answer(TypeError(text))
 
-    def _deliver_kept(self) -> None:
-        kept, self._kept = self._kept, []
-        for name, request, asker, deadline in kept:
-            self._route(name, request, asker, deadline)
+    def _route(self, request: Any, asker: Asker) -> None:
+        self._routing.route(request.pool, request, asker)
 
     def _pass_on(self, message: Any, sender: Any) -> None:
-        """A message without an answer: for a pool that is not there it means nothing any more."""
+        problems = problems_of(message)
+        if problems:
+            log.warning("dropped a %s: %s", type(message).__name__, problems)
+            return
         name = message.grant.pool if isinstance(message, Checkin) else message.pool
-        address = self._serving(name)
-        if address is not None:
-            self._courier.take(name, address, governing.Routed(message, sender))
+        self._routing.pass_on(name, message, sender)
+
+    def on_change(self) -> None:
+        """A child was started, has ended, or was administered: whoever waits for that hears of it."""
+        self.register.keep_only(self.machine.children)
+        self._heritage.tell()
+        self._routing.deliver()
+
+    # -- asking others ----------------------------------------------------------------------------------------
 
     def ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
         """Ask another actor; `then` gets its answer (an error as a value), or is never called."""
-        now = time.monotonic()
-        self._relayed = {ref: entry for ref, entry in self._relayed.items() if entry[1] > now}
-        self._relayed[request.ref] = (then, now + RELAY_LIFETIME)
-        self.send(address, request)
+        self._questions.ask(address, request, then)
 
     # -- time, events, the end ----------------------------------------------------------------------------------
 
     def on_timer(self, payload: Any) -> None:
-        """A deadline of a kept request, of a pool that stops, of an answer by several; or the supervisor's own."""
-        if payload == "kept":
-            self._deliver_kept()
-        elif payload == "prepare":  # pools are forked from here, and need not load their modules (30 ms) themselves
-            load_class(POOL)
-        elif isinstance(payload, tuple) and payload[0] == "remove":
-            self._remove(payload[1], payload[2])
-        elif isinstance(payload, (Survey, Announcement)):
-            payload.finish()
+        """Something that was put off; or a deadline of the supervisor's own."""
+        if callable(payload):
+            payload()
         else:
             super().on_timer(payload)
-            self._deliver_kept()
 
-    def on_child_exit(self, address: Any) -> None:
-        """A pool's process is gone; its restart may already have begun."""
-        super().on_child_exit(address)
-        self._deliver_kept()
+    def on_dead_letter(self, message: Any, address: Any) -> None:
+        """Events that nobody reads any more: whoever was there is gone, though its process lives."""
+        if isinstance(message, (Event, protocol.Events)):
+            self.subscribers.forget(address)
+        else:
+            super().on_dead_letter(message, address)
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Pass an event of the supervisor on."""
-        pool = metadata.get("child") if metadata.get("child") in self._register.configs else None
-        for address, event in self._hub.emit(Event(name, pool, time.time(), measurements, metadata)):
-            self.send(address, event)
-        if name == "supervisor.restarted" and (address := self._serving(pool)) is not None:
-            for pattern, subscriber in self._hub.subscriptions:
-                self.send(address, governing.Listen(pattern, subscriber))
+        """Tell an event of this supervisor, or of one above or below it."""
+        child = metadata.get("child") if metadata.get("supervisor") == self.child_id else None
+        pool = child if isinstance(child, str) and child in self.register.configs else None
+        self._post.add(self._hub.emit(Event(name, pool, time.time(), measurements, metadata)))
+        if name == "supervisor.restarted" and (address := self.serving(pool)) is not None:
+            Announcement(self).begin(self.subscribers.pairs(), [address])  # there may be others than when it began
 
     def on_exit(self) -> None:
         """End all pools, side by side with nothing left behind."""
         super().on_exit()
+        self._post.deliver()
+        self.subscribers.close()
         if self._lane is not None:
             self._lane.close()
         self._hub.close()
@@ -387,14 +381,19 @@ class ConnectionManager(Supervisor):
             shutil.rmtree(self._own_directory, ignore_errors=True)
 
 
+_UNANSWERED = (Checkin, protocol.Cancel, protocol.Abandon, sharing.CancelCall)
+"""What the manager passes on, and nobody answers."""
+_ROUTED = (WithConnection, Checkout, sharing.SharedRequest)
+"""What the manager passes on, with who is to be answered."""
+
 _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     governing.Hello: ConnectionManager._hello,
-    governing.Tree: ConnectionManager._tree,
-    governing.Supervise: ConnectionManager._supervise_request,
-    ListPools: lambda manager, _, asker: asker.answer(manager._register.names()),
-    sharing.FindPool: lambda manager, request, asker: asker.answer(manager._register.kind(request.name)),
+    governing.Tree: lambda manager, _, asker: Survey(manager, asker).begin(),
+    governing.Supervise: ConnectionManager._supervise,
+    ListPools: lambda manager, _, asker: asker.answer(manager.register.names()),
+    sharing.FindPool: ConnectionManager._kind,
     StartPool: ConnectionManager._start_pool,
     StopPool: ConnectionManager._stop_pool,
     Subscribe: ConnectionManager._subscribe,
-    GetPoolStatus: ConnectionManager._status,
+    GetPoolStatus: lambda manager, request, asker: manager._routing.route(request.name, request, asker),
 }

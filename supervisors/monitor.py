@@ -134,6 +134,22 @@ def monitor(actor: Any, pid_or_caller: int | Caller, *, polling: bool | None = N
     return ref
 
 
+def demonitor(actor: Any, ref: Any) -> bool:
+    """End a monitor: its `Down` is not sent any more (Erlang's `demonitor`).
+
+    Who monitors long-lived processes again and again must end what it no longer needs, or they add up.
+
+    Args:
+        actor: `self`, as for `monitor`.
+        ref: what `monitor` returned.
+
+    Returns:
+        Whether it was still there; if not, its `Down` was sent.
+    """
+    monitors = actor.__dict__.get("_actorpool_monitors")
+    return monitors is not None and monitors.remove(ref)
+
+
 @dataclass(frozen=True)
 class _Look:
     """An actor's word to itself: set the watch, look at the polled."""
@@ -146,7 +162,8 @@ class _Monitors:
         self._actor = actor
         self._receive = actor.receiveMessage
         self._watch = DeathWatch(polling)
-        self._refs: dict[Caller, list[Any]] = {}
+        self._refs: dict[Caller, dict[Any, None]] = {}
+        self._callers: dict[Any, Caller] = {}
         self._own_watches: list[int] = []  # what the actor itself asked to have watched
         self._looks = False  # whether a timer is set
         actor.receiveMessage = self.receive
@@ -157,11 +174,23 @@ class _Monitors:
         except ProcessLookupError:
             self._send(Down(ref, caller.pid, NO_PROCESS))
             return
-        self._refs.setdefault(caller, []).append(ref)
+        self._refs.setdefault(caller, {})[ref] = None
+        self._callers[ref] = caller
         if self._watch.polled:
             self._look_later()
         else:
             self._send(_Look())  # its answer to Thespian is what sets the watch
+
+    def remove(self, ref: Any) -> bool:
+        caller = self._callers.pop(ref, None)
+        if caller is None:
+            return False
+        del self._refs[caller][ref]
+        if not self._refs[caller]:
+            del self._refs[caller]
+            self._watch.forget(caller)
+            self._send(_Look())
+        return True
 
     def receive(self, message: Any, sender: Any) -> Any:
         """Thespian's entry point of the actor from now on."""
@@ -200,6 +229,7 @@ class _Monitors:
 
     def _report(self, caller: Caller) -> None:
         for ref in self._refs.pop(caller):
+            del self._callers[ref]
             self._send(Down(ref, caller.pid, EXITED))
 
     def _look_later(self) -> None:

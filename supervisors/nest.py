@@ -66,6 +66,7 @@ class Nest(Shell):
     _hosted: Any = None
     _over = False
     _ending = False
+    _initialised = False
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,7 +83,7 @@ class Nest(Shell):
         return watching
 
     def _take_in(self, message: Any, sender: Any) -> Any:
-        if isinstance(message, Begin):
+        if isinstance(message, Begin) and not hasattr(self, "_begin"):  # only the first is the supervisor's
             self.enter()
             self._begin, self._starter = message, sender
             return self._start()
@@ -100,6 +101,7 @@ class Nest(Shell):
         except Exception as error:
             self.report(Refused(begin.token, end_of(error)))
             return None
+        self._initialised = outcome is not IGNORE
         if outcome is IGNORE:
             self.report(Ignored(begin.token))
         elif outcome is not LATER:
@@ -163,7 +165,7 @@ class Nest(Shell):
 
     def _deliver_exit(self, request: Any, sender: Any) -> None:
         try:
-            if self._hosted is not None:
+            if self._initialised:  # else there is nothing to end: the user's code never got hold of it, as in OTP
                 self._hosted.receiveMessage(request, sender)
         except Exception:
             log.exception("%s raised while it ended", type(self._hosted).__name__)

@@ -94,8 +94,8 @@ def kill(pool: PoolActor, effect: fx.Kill) -> None:
 
 def emit(pool: PoolActor, effect: fx.Emit) -> None:
     """Tell an event."""
-    if effect.name == "pool.leak":
-        log.warning("pool %s: leak: %s %s", pool.name, effect.metadata, effect.measurements)
+    if effect.name in _LEAKS:
+        log.warning("pool %s: %s: %s %s", pool.name, _LEAKS[effect.name], effect.metadata, effect.measurements)
     pool.telling.event(effect.name, effect.measurements, effect.metadata)
 
 
@@ -134,6 +134,8 @@ def keep(pool: PoolActor, effect: fx.Keep) -> None:
     """Have a successor begin as this pool is now, should this process be killed."""
     pool.remember(kept=effect)
 
+
+_LEAKS = {"pool.leak": "leak", "pool.leak_returned": "a leak came back"}
 
 EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
     fx.Granted: granted,

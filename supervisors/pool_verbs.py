@@ -119,8 +119,8 @@ def close_sandbox(pool: PoolActor, request: turns.CloseSandbox, asker: Asker) ->
 
 
 def listen(pool: PoolActor, request: governing.Listen, _asker: Asker) -> None:
-    """Send events to a subscriber from now on."""
-    pool.telling.subscribe(request.pattern, request.address)
+    """Send events to these subscribers and no others from now on."""
+    pool.telling.listen(request.subscriptions)
 
 
 VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {

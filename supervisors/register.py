@@ -32,6 +32,10 @@ class Register:
         self.stopping: dict[str, Any] = {}
         self.failed: dict[str, Exception] = {}
 
+    def __contains__(self, name: Any) -> bool:
+        """Whether that is a pool that was started, or is being started."""
+        return name in self.configs or name in self.starting
+
     def names(self) -> list[str]:
         """All pools, those that failed included, sorted."""
         return sorted(name for name in (*self.configs, *self.failed) if name not in self.stopping)
@@ -92,7 +96,25 @@ class Register:
                 pool=name,
                 cause=end.error if end and isinstance(end.error, BaseException) else None,
             )
+        if child is not None and child.state is State.STOPPED:
+            advice = f"RestartChild({name!r}) starts it again, stop_pool({name!r}) makes room for another"
+            raise PoolDown(f"pool {name!r} was terminated: {advice}", pool=name)
         raise PoolDown(f"pool {name!r} is being restarted", pool=name, temporary=True)
+
+    def restarting(self, name: str, children: Mapping[Any, Any]) -> bool:
+        """Whether the pool of that name is only not there yet."""
+        try:
+            self.serving(name, children)
+        except PoolDown as down:
+            return bool(getattr(down, "temporary", False))
+        except PoolNotFound:
+            return False
+        return False
+
+    def keep_only(self, children: Mapping[Any, Any]) -> None:
+        """Forget pools that are no children any more: somebody has deleted them."""
+        for name in [name for name in self.configs if name not in children]:
+            del self.configs[name]
 
     def _not_found(self, name: str) -> PoolNotFound:
         known = ", ".join(self.names()) or "none"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import reprlib
 from typing import Any
 
 from actorpool.actor import log as _log
 from actorpool.core.supervising.signals import Report
+from actorpool.supervisors.supervised import plain
 
 _TEXTS = {
     "terminated": (logging.WARNING, "ended"),
@@ -32,12 +34,17 @@ def log(supervisor: Any, report: Report) -> Telling | None:
     """
     level, what = _TEXTS[report.kind]
     process = "" if report.pid is None else f" (pid {report.pid})"
-    text = f"supervisor {supervisor!r}: child {report.id!r}{process} {what}: {report.end.reason}"
+    text = f"supervisor {supervisor!r}: child {reprlib.repr(report.id)}{process} {what}: {report.end.reason}"
     window = f"; {report.window} restart(s) of at most {report.limit} within {report.period:g} s"
     trace = f"\n{report.end.traceback.rstrip()}" if report.end.traceback and level > logging.INFO else ""
     _log.log(level, "%s%s%s", text, window, trace)
     name = _EVENTS.get(report.kind)
     if name is None:
         return None
-    metadata = {"supervisor": supervisor, "child": report.id, "pid": report.pid, "reason": str(report.end.reason)}
+    metadata = {
+        "supervisor": supervisor,
+        "child": plain(report.id),
+        "pid": report.pid,
+        "reason": str(report.end.reason),
+    }
     return name, {"restarts": report.window}, metadata

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from actorpool import host
@@ -9,20 +10,25 @@ from actorpool.actor import Actor, ActorAddress
 from actorpool.errors import SupervisorError
 from actorpool.messages import Err, Ok, new_ref
 from actorpool.portable import Parcel
-from actorpool.supervisors.nest import Begin, Beginning, Nest
+from actorpool.supervisors.nest import SUPERVISOR, Begin, Beginning, Nest
 from actorpool.supervisors.specs import SupervisorSpec
 
 LOOK_AFTER = 0.5
 """Seconds of silence after which a process that is starting is checked for life."""
+FIRST_WORD = 30.0
+"""Seconds for that process to say that it is there."""
 
 
-def start_supervisor(actor_system_or_actor: Any, spec: SupervisorSpec, name: str = "supervisor") -> ActorAddress:
+def start_supervisor(
+    actor_system_or_actor: Any, spec: SupervisorSpec, name: str = "supervisor", *, actor: Any = None
+) -> ActorAddress:
     """Start a supervisor and its children.
 
     Args:
         actor_system_or_actor: a Thespian `ActorSystem`, or `self` inside an actor, whose child it becomes.
         spec: its children and strategy.
         name: how its log records call it.
+        actor: its class, a subclass of `Supervisor`, or `"module:Class"`; None is `Supervisor` itself.
 
     Returns:
         Its address. From an `ActorSystem` all children have started by then. Inside an actor, which cannot wait for
@@ -31,11 +37,12 @@ def start_supervisor(actor_system_or_actor: Any, spec: SupervisorSpec, name: str
 
     Raises:
         SupervisorError: from an `ActorSystem`: a child did not start (its id and its reason are in the text), and those
-            before it were stopped again.
+            before it were stopped again; or its process died, or said nothing for 30 s.
     """
+    what = (Parcel.of(SUPERVISOR if actor is None else actor), (Parcel.of({"spec": spec}),))
     if isinstance(actor_system_or_actor, Actor):
-        return _start_below(actor_system_or_actor, Begin(0, name, Parcel.of(spec), ref=new_ref(), awaited=False))
-    begin = Begin(0, name, Parcel.of(spec), ref=new_ref())
+        return _start_below(actor_system_or_actor, Begin(0, name, *what, ref=new_ref(), awaited=False))
+    begin = Begin(0, name, *what, ref=new_ref())
     address = actor_system_or_actor.createActor(Nest)
     if _has_processes(actor_system_or_actor):
         with actor_system_or_actor.private() as context:  # nobody else's late answers arrive here
@@ -59,6 +66,7 @@ def _has_processes(system: Any) -> bool:
 def _wait(context: Any, address: ActorAddress, begin: Begin) -> None:
     """Have it begin, and wait for the end of the start: for as long as that takes, if its process lives."""
     pid: int | None = None
+    deadline = time.monotonic() + FIRST_WORD
     reply = context.ask(address, begin, LOOK_AFTER)
     while True:
         if isinstance(reply, Beginning) and reply.ref == begin.ref:
@@ -68,4 +76,9 @@ def _wait(context: Any, address: ActorAddress, begin: Begin) -> None:
             return
         elif reply is None and pid is not None and not host.alive(pid):
             raise SupervisorError(("shutdown", "killed"), f"the supervisor's process (pid {pid}) died while it started")
+        elif pid is None and time.monotonic() >= deadline:
+            text = (
+                f"the supervisor's process has said nothing for {FIRST_WORD:g} s: it has died, or the machine is stuck"
+            )
+            raise SupervisorError(("shutdown", "timeout"), text)
         reply = context.listen(LOOK_AFTER)

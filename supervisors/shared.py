@@ -24,6 +24,7 @@ from actorpool.portable import Parcel
 from actorpool.status import Sample
 from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, MessageAsker, MessageCaller
 from actorpool.supervisors.pool_verbs import LATER_ANSWER
+from actorpool.supervisors.post import Post
 from actorpool.supervisors.serving import Serving
 from actorpool.supervisors.shared_callers import ChannelCall, MessageCall
 from actorpool.supervisors.shared_effects import EFFECTS
@@ -70,8 +71,8 @@ class SharedPoolActor(Serving):
         """
         self.config, self._interval = config, metrics_interval
         self.hub = Hub(sinks, name, here=not self.is_process)
-        for pattern, address in subscriptions:
-            self.hub.subscribe(pattern, address)
+        self.hub.listen(subscriptions)
+        self.post = Post(self)
         self.samples = Samples()
         self.began = now = time.monotonic()
         self._begin_serving(name, directory, spin, max_message)
@@ -230,6 +231,8 @@ class SharedPoolActor(Serving):
         """A moment of the core, a sample, or a look at callers that cannot be watched."""
         if payload == "sample":
             self._sample()
+        elif callable(payload):
+            payload()
         else:
             self._armed = None
             self._clientele.poll(time.monotonic())
@@ -253,7 +256,7 @@ class SharedPoolActor(Serving):
         now = status(self)
         self.samples.add(Sample(time.time(), now.monitors, now.waiting, now.total, 0.0, 0.0))
         self.emit("pool.sample", {"leases": now.monitors, "waiting": now.waiting, "total": now.total}, {})
-        self.hub.flush(time.time())
+        self.hub.flush()
         self.set_timer(self._interval, "sample")
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
@@ -269,8 +272,12 @@ class SharedPoolActor(Serving):
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event to whoever listens."""
         if self.hub.wants(name):
-            for address, event in self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)):
-                self.send(address, event)
+            self.post.add(self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)))
+
+    def listen(self, subscriptions: tuple[tuple[str, Any], ...]) -> None:
+        """From now on send events to these actors and to no other."""
+        self.hub.listen(subscriptions)
+        self.post.forget(address for _, address in self.hub.subscriptions)
 
     def observe(self, asker: Asker | None = None) -> None:
         """Have the core speak of every call only while somebody listens; `asker` hears when none goes past it."""
@@ -286,6 +293,7 @@ class SharedPoolActor(Serving):
             if isinstance(ref, (ChannelCall, MessageCall)):
                 ref.answer(PoolStopped(f"shared pool {self.name!r} ended meanwhile", pool=self.name))
         self._end_serving(self.config.kill_after)
+        self.post.deliver()
         self.hub.close()
 
 

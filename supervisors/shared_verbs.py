@@ -94,8 +94,8 @@ def retire(pool: SharedPoolActor, request: governing.Retire, asker: Asker) -> An
 
 
 def listen(pool: SharedPoolActor, request: governing.Listen, asker: Asker) -> Any:
-    """Send events to a subscriber; answered once that includes whatever is called from now on."""
-    pool.hub.subscribe(request.pattern, request.address)
+    """Send events to these subscribers and no others; answered once that includes whatever is called from now on."""
+    pool.listen(request.subscriptions)
     pool.observe(asker)
     return LATER_ANSWER
 

@@ -15,6 +15,7 @@ from actorpool import portable
 from actorpool.actor import Actor
 from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings, check_pool_name
 from actorpool.core.backoff import Backoff
+from actorpool.core.supervising.children import is_key
 from actorpool.errors import InvalidConfig, SupervisorError
 from actorpool.portable import Parcel
 from actorpool.workers.base import Worker
@@ -88,6 +89,18 @@ class ChildSpec:
         """What it is in a tree: `"supervisor"`, `"pool"`, `"worker"` or `"actor"`."""
         return self.__dict__.get("_kind") or _kind(self.actor)
 
+    def problems(self) -> dict[str, str]:
+        """What is wrong with a spec that has come from elsewhere, where no constructor has looked at it."""
+        given = {item.name: self.__dict__[item.name] for item in fields(self) if item.name in self.__dict__}
+        packed = self.__dict__.get("_parcels")
+        if packed is not None:
+            if not (len(packed) == len(_CARRIED) and all(isinstance(getattr(one, "data", 0), bytes) for one in packed)):
+                return {"actor": "is no parcel"}
+            given |= dict(zip(_CARRIED, packed, strict=True))
+        if not isinstance(self.__dict__.get("_kind", ""), str):
+            return {"actor": "is of no kind"}
+        return _settings(type(self), given, _CHILD)
+
     def parcels(self) -> tuple[Parcel, Parcel]:
         """The actor and its args, packed; nothing of the user's is opened."""
         packed = self.__dict__.get("_parcels")
@@ -158,10 +171,13 @@ class SupervisorSpec:
             SupervisorError: `("invalid_child_spec", ...)` or `("bad_combination", ...)`.
         """
         if self.strategy == "simple_one_for_one":
-            if not (given is None or isinstance(given, (Mapping, Parcel))):
-                raise _invalid(given, "a dict of args, to go over those of the template")
+            problem = None if given is None else _check_args(given)
+            if problem:
+                raise _invalid(given, f"a dict of args, to go over those of the template: it {problem}")
         elif not isinstance(given, ChildSpec):
             raise _invalid(given, "a ChildSpec")
+        elif problems := given.problems():
+            raise _invalid(given, "a ChildSpec: " + "; ".join(f"{name} {text}" for name, text in problems.items()))
         elif given.significant and self.auto_shutdown == "never":
             reason = ("bad_combination", (("auto_shutdown", "never"), ("significant", True)))
             text = (
@@ -200,9 +216,7 @@ def _kind(actor: Any) -> str:
 
 
 def _check_id(value: Any) -> str | None:
-    return (
-        None if value is not None and isinstance(value, Hashable) else f"must be hashable and not None, not {value!r}"
-    )
+    return None if value is not None and is_key(value) else f"must be hashable and not None, not {value!r}"
 
 
 def _check_actor(value: Any) -> str | None:
@@ -221,7 +235,7 @@ def _check_actor(value: Any) -> str | None:
 
 def _check_args(value: Any) -> str | None:
     if isinstance(value, Parcel):
-        return None
+        return None if isinstance(getattr(value, "data", None), bytes) else "is an empty parcel"
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return f"must be a dict of keyword arguments, not {type(value).__name__}"
     try:

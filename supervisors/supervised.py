@@ -6,16 +6,17 @@ Mixed in before the actor class: `class Planner(Supervised, Actor)`. Works with 
 
 from __future__ import annotations
 
+import reprlib
 import traceback
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.actor import ActorExitRequest
+from actorpool.actor import ActorAddress, ActorExitRequest
 from actorpool.channel import wire
 from actorpool.core.supervising.children import NORMAL, End
 from actorpool.core.supervising.signals import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
-from actorpool.failures import name_of
+from actorpool.failures import message_of, name_of
 from actorpool.portable import Parcel
 
 
@@ -85,11 +86,11 @@ class Supervised:
             reason: `"normal"` and `"shutdown"` are ordinary ends; with any other, which may be an exception, the
                 supervisor restarts a transient child, too.
         """
-        self._leave(end_of(reason) if isinstance(reason, BaseException) else End(reason))
+        self._leave(end_of(reason) if isinstance(reason, BaseException) else End(plain(reason)))
 
     def exit_with(self, reason: Any, text: str = "") -> None:
         """As `stop`, with a traceback as text."""
-        self._leave(End(reason, text))
+        self._leave(End(plain(reason), text))
 
     def remember(self, **args: Any) -> None:
         """Have `init` called with these over the arguments of the spec whenever this child is restarted.
@@ -127,5 +128,17 @@ def end_of(error: BaseException) -> End:
 def reason_of(error: BaseException) -> Any:
     """The reason that an exception stands for."""
     if isinstance(error, SupervisorError):
-        return error.reason
-    return f"{name_of(error)}: {error}".removesuffix(": ")
+        return plain(error.reason)
+    return f"{name_of(error)}: {message_of(error)}".removesuffix(": ")
+
+
+def plain(reason: Any) -> Any:
+    """A reason as it can be told everywhere: words, numbers and addresses, tuples of them, the rest as text.
+
+    A supervisor compares reasons and writes them down; an object of a user's class may do anything then.
+    """
+    if reason is None or type(reason) in (str, int, float, bool) or isinstance(reason, ActorAddress):
+        return reason
+    if type(reason) is tuple:
+        return tuple(map(plain, reason))
+    return reprlib.repr(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import random
 import time
@@ -9,11 +10,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import host
+from actorpool import governing, host
 from actorpool.actor import ActorAddress, Shell
+from actorpool.arriving import problems_of, ref_of
 from actorpool.core.supervising import signals
 from actorpool.core.supervising.administration import REQUESTS
-from actorpool.core.supervising.children import End
+from actorpool.core.supervising.children import DIED, End
 from actorpool.core.supervising.supervision import Supervision
 from actorpool.errors import SupervisorError
 from actorpool.failures import Foreign, foreign
@@ -23,7 +25,7 @@ from actorpool.supervisors import reports
 from actorpool.supervisors.ending import end_processes
 from actorpool.supervisors.nest import Begin, Nest
 from actorpool.supervisors.specs import SupervisorSpec
-from actorpool.supervisors.supervised import LATER, Supervised
+from actorpool.supervisors.supervised import LATER, Supervised, plain
 
 _OWN_ERROR = f"{SupervisorError.__module__}.{SupervisorError.__qualname__}"
 Then = Callable[[Any, "SupervisorError | None"], None]
@@ -58,15 +60,31 @@ class Supervisor(Supervised, Shell):
     def on_message(self, message: Any, sender: Any) -> None:
         """A request, or a child's word about itself."""
         if type(message) in REQUESTS:
-            self.administer(message, lambda value, error: self._reply(sender, message.ref, value, error))
-        elif isinstance(message, signals.Began) and message.token in self._processes:
-            self._step(message._replace(address=sender, pid=self._processes[message.token][1]))
-        elif isinstance(message, (signals.Refused, signals.Leaving)):
-            self._step(message._replace(end=_unpacked(message.end, self.is_process)))
-        elif isinstance(message, (signals.Ignored, signals.Remembered)):
-            self._step(message)
+            ref = ref_of(message)
+            self.administer(message, lambda value, error: self._reply(sender, ref, value, error))
+        elif type(message) in _WORDS:
+            if self._is_of(message.token, sender):
+                self._hear(message, sender)
+        elif isinstance(message, governing.Happened):
+            if not problems_of(message):
+                self.emit(message.name, message.measurements, message.metadata)
         else:
             self.on_other(message, sender)
+
+    def _is_of(self, token: Any, sender: Any) -> bool:
+        """Whether the incarnation of that number says so itself: anybody can send its words, and it may be gone."""
+        known = self._processes.get(token) if isinstance(token, int) else None
+        return known is not None and known[0] == sender
+
+    def _hear(self, word: Any, sender: Any) -> None:
+        if isinstance(word, signals.Began):
+            word = word._replace(address=sender, pid=self._processes[word.token][1])
+        elif isinstance(word, (signals.Refused, signals.Leaving)):
+            word = word._replace(end=_unpacked(word.end, self.is_process))
+        self._step(word)
+
+    def on_change(self) -> None:
+        """Something was taken in, so that children may be in other states now. Override it to act on that."""
 
     def on_timer(self, payload: Any) -> None:
         """A deadline of the machine."""
@@ -87,14 +105,21 @@ class Supervisor(Supervised, Shell):
 
     def on_undelivered(self, message: Any, why: str) -> None:
         """A child cannot be told what it is (over UDP a message has 64 KiB at most): it will not start."""
-        if isinstance(message, Begin):
+        token = getattr(message, "token", None)
+        if isinstance(message, Begin) and isinstance(token, int) and token in self._processes:
             reason = f"its first message could not be sent: {why.strip().splitlines()[-1]}"
-            self._step(signals.Refused(message.token, End(reason, why)))
+            self._step(signals.Refused(token, End(reason, why)))
+
+    def on_dead_letter(self, message: Any, address: ActorAddress) -> None:
+        """The first message to a child of this supervisor, or of another one."""
+        if not isinstance(message, Begin) or self._is_of(getattr(message, "token", None), address):
+            super().on_dead_letter(message, address)
 
     def on_other(self, message: Any, sender: Any) -> None:
         """A message that is none of a supervisor's. Requests are refused, the rest is dropped."""
         if isinstance(message, Request):
-            self._reply(sender, message.ref, None, SupervisorError(("unknown_request", type(message).__name__)))
+            what = type(message).__name__
+            self._reply(sender, ref_of(message), None, SupervisorError(("unknown_request", what)))
 
     def administer(self, request: Request, then: Then) -> None:
         """Put a request to the machine; `then(value, error)` is called once, now or later."""
@@ -107,11 +132,17 @@ class Supervisor(Supervised, Shell):
         self._events.append(event)
         if len(self._events) > 1:
             return
-        while self._events:
-            effects = self.machine.handle(self._events[0], time.monotonic(), random.random())
-            for effect in sorted(effects, key=_is_report):  # a replacement is not kept waiting by what is to be told
-                _EFFECTS[type(effect)](self, effect)
-            self._events.popleft()
+        try:
+            while self._events:
+                effects = self.machine.handle(self._events[0], time.monotonic(), random.random())
+                self.on_change()  # first of all: what is to be remembered is, before anybody is answered
+                for effect in sorted(
+                    effects, key=_is_report
+                ):  # a replacement is not kept waiting by what is to be told
+                    _EFFECTS[type(effect)](self, effect)
+                self._events.popleft()
+        finally:  # what is raised here is an error of our own, by which this actor ends; it must be able to
+            self._events.clear()
 
     # -- out --------------------------------------------------------------------------------------------------------
 
@@ -121,7 +152,11 @@ class Supervisor(Supervised, Shell):
         spec: Any = effect.spec
         actor, args = spec.parcels()
         more = (_packed(args) for args in (effect.extra, effect.memory) if args is not None)
-        self.send(address, Begin(effect.token, spec.id, actor, (args, *more)))
+        self.send(address, Begin(effect.token, spec.id, actor, (args, *more, *self._more_args(spec))))
+
+    def _more_args(self, spec: Any) -> tuple[Parcel, ...]:
+        """What a child is told over all else when it is started. Override it to tell something."""
+        return ()
 
     def _terminate(self, effect: signals.Terminate) -> None:
         self.end_child(self._processes[effect.token][0])
@@ -155,7 +190,9 @@ class Supervisor(Supervised, Shell):
             self.emit(*event)
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Something happened: `supervisor.restarted` or `supervisor.gave_up`. Override it to pass it on."""
+        """Something happened, `supervisor.restarted` or `supervisor.gave_up`: tell who is above, up to the sinks."""
+        if self.parent is not None:
+            self.send(self.parent, governing.Happened(name, measurements, metadata))
 
     def on_exit(self) -> None:
         """End the children in reverse order, each within its `shutdown`. Blocks for as long."""
@@ -163,7 +200,7 @@ class Supervisor(Supervised, Shell):
             return
         self._over = True
         for together in self.machine.last_stand():
-            processes = [self._processes[child.token] for child in together]
+            processes = [self._processes[child.token] for child in together if child.token in self._processes]
             end_processes([pid for _, pid in processes if pid is not None], together[0].spec.shutdown)
             for address, pid in processes:
                 if pid is None:
@@ -185,13 +222,18 @@ def _packed(args: Any) -> Parcel:
 
 def _unpacked(end: End, elsewhere: bool) -> End:
     """The end with its error; one of a user's class stays closed if it comes from another process."""
-    if end.error is None:
-        return end
-    error = foreign(end.error, elsewhere)
-    if isinstance(error, Foreign) and error.type_name == _OWN_ERROR:
-        error = foreign(end.error, False)
-    return end._replace(error=error)
+    if not isinstance(end, End):  # a child's own code has said so
+        return End(DIED)
+    error = None
+    with contextlib.suppress(Exception):  # of a class that fails when it is opened
+        error = None if end.error is None else foreign(end.error, elsewhere)
+        if isinstance(error, Foreign) and error.type_name == _OWN_ERROR:
+            error = foreign(end.error, False)
+    return End(plain(end.reason), end.traceback if isinstance(end.traceback, str) else "", error)
 
+
+_WORDS = frozenset({signals.Began, signals.Ignored, signals.Refused, signals.Leaving, signals.Remembered})
+"""What a child says of itself."""
 
 _EFFECTS: dict[type, Callable[[Supervisor, Any], None]] = {
     signals.Start: Supervisor._start,

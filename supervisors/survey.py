@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool import protocol
 from actorpool.messages import WhichChildren
 from actorpool.status import TreeNode
+from actorpool.supervisors.supervised import plain
 
 if TYPE_CHECKING:
     from actorpool.supervisors.callers import Asker
@@ -53,11 +54,11 @@ class Survey:
         for child in self._manager.machine.children.values():
             info = child.info()
             self._visit(self._top, info, child.spec.kind)  # type: ignore[attr-defined]
-        self._manager.set_timer(PATIENCE, self)
+        self._manager.set_timer(PATIENCE, self.finish)
         self._told()
 
     def _visit(self, above: _Sketch, info: Any, kind: str) -> None:
-        sketch = _Sketch(str(info.id), kind, info.pid, info.state, info.restarts)
+        sketch = _Sketch(str(plain(info.id)), kind, info.pid, info.state, info.restarts)
         above.children.append(sketch)
         if info.address is None:
             return

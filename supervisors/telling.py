@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool import protocol
 from actorpool.messages import Event
 from actorpool.status import Sample
+from actorpool.supervisors.post import Post
 from actorpool.telemetry import Hub, Samples
 
 if TYPE_CHECKING:
@@ -35,8 +36,8 @@ class Telling:
         self._interval = interval
         self._flushed = 0.0
         self.hub = Hub(sinks, pool.name, here=not pool.is_process)
-        for pattern, address in subscriptions:
-            self.hub.subscribe(pattern, address)
+        self.hub.listen(subscriptions)
+        self.post = Post(pool)
         self.samples = Samples()
 
     def begin(self) -> None:
@@ -47,12 +48,12 @@ class Telling:
     def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event to whoever listens."""
         if self.hub.wants(name):
-            for address, event in self.hub.emit(Event(name, self._pool.name, time.time(), measurements, metadata)):
-                self._pool.send(address, event)
+            self.post.add(self.hub.emit(Event(name, self._pool.name, time.time(), measurements, metadata)))
 
-    def subscribe(self, pattern: str, address: Any) -> None:
-        """Send events to an actor from now on."""
-        self.hub.subscribe(pattern, address)
+    def listen(self, subscriptions: Iterable[tuple[str, Any]]) -> None:
+        """From now on send events to these actors and to no other."""
+        self.hub.listen(subscriptions)
+        self.post.forget(address for _, address in self.hub.subscriptions)
         self.observe()
 
     def observe(self) -> None:
@@ -60,9 +61,9 @@ class Telling:
         pool = self._pool
         observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
         pool.carry_out(pool.core.observe(time.monotonic(), observed))
-        if self.hub.wants("call.done"):
-            for hand in pool.crew:
-                pool.crew.tell(hand.id, protocol.Observe())
+        order = protocol.Observe(self.hub.wants("call.done"))
+        for hand in pool.crew:
+            pool.crew.tell(hand.id, order)
 
     def sample(self) -> None:
         """Take a sample, and let the autoscaler judge by the last ones."""
@@ -90,8 +91,9 @@ class Telling:
 
     def _flush(self, now: float) -> None:
         self._flushed = now
-        self.hub.flush(time.time())
+        self.hub.flush()
 
     def close(self) -> None:
         """Send what was gathered and let go of the sinks."""
+        self.post.deliver()
         self.hub.close()

@@ -85,9 +85,9 @@ def broadcast(actor: WorkerActor, session: Session, order: protocol.Broadcast) -
             actor.note_loss(error)
 
 
-def observe(actor: WorkerActor, _session: Session, _order: protocol.Observe) -> None:
+def observe(actor: WorkerActor, _session: Session, order: protocol.Observe) -> None:
     """Tell every call from now on."""
-    actor.observed = True
+    actor.observed = order.on
 
 
 def gather(actor: WorkerActor, session: Session, order: protocol.Gather) -> None:

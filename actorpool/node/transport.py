@@ -31,6 +31,7 @@ from actorpool.channel import paths
 from actorpool.errors import MessageTooBig
 from actorpool.node import unix
 from actorpool.node.seal import SIGNATURE, ForgedMessageError, Seal
+from actorpool.protocol import Events
 
 log = logging.getLogger("actorpool")
 
@@ -133,6 +134,17 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
         details = (manager.exportAddr(child) or child).addressDetails
         if isinstance(details, unix.UnixAddress):
             unix.remove(details.path)
+
+    unfolds = True
+
+    def _processReceivedEnvelope(self, envelope: Any, has_exclusive_flag: bool = False) -> Any:  # noqa: N802
+        """Events travel together and arrive one by one."""
+        events = getattr(envelope.message, "events", None) if isinstance(envelope.message, Events) else None
+        if not isinstance(events, tuple):
+            return super()._processReceivedEnvelope(envelope, has_exclusive_flag=has_exclusive_flag)
+        for event in events:
+            super()._processReceivedEnvelope(ReceiveEnvelope(envelope.sender, event), has_exclusive_flag)
+        return None
 
     def close(self) -> None:
         """Close every socket; Thespian leaves that to the garbage collector, which complains."""

@@ -29,7 +29,8 @@ def start_tree(system: Any, directory: str | None, options: dict[str, Any]) -> t
     """
     args = {"directory": directory, "options": {**options, "dead_letters": True}}
     manager = ChildSpec(MANAGER, "actorpool.supervisors.manager:ConnectionManager", args=args, type="supervisor")
-    root = start_supervisor(system, SupervisorSpec([manager], max_restarts=10, max_seconds=60), "root")
+    spec = SupervisorSpec([manager], max_restarts=10, max_seconds=60)
+    root = start_supervisor(system, spec, "root", actor="actorpool.node.topmost:Topmost")
     return root, find_manager(system, root)
 
 

@@ -15,6 +15,7 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from typing import Any
 
 from actorpool import offspring
 from actorpool.messages import Event
+from actorpool.telemetry.complaints import QUIET
 
 log = logging.getLogger("actorpool")
 
@@ -88,30 +90,41 @@ class DirectOutlet:
 
 
 class ProcessOutlet:
-    """Feeds the function's process; started by the first event. Never blocks: beyond the backlog events are dropped."""
+    """Feeds the function's process; started by the first event. Never blocks: beyond the backlog events are dropped.
 
-    def __init__(self, target: str) -> None:
+    A process that has ended is started again, once in `QUIET` seconds at most; what happens meanwhile waits.
+
+    Args:
+        target: the function.
+        clock: monotonic seconds.
+    """
+
+    def __init__(self, target: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._target = target
+        self._clock = clock
         self._backlog: deque[bytes] = deque()
+        self._begun = False  # a part of the first frame of the backlog was sent
         self._socket: socket.socket | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        self._starts = float("-inf")
         self._dropping = False
 
     def wants(self, name: str) -> bool:
         return True
 
     def emit(self, event: Event) -> None:
-        if self._socket is None:
-            self._start()
         if len(self._backlog) < BACKLOG:
             self._dropping = False
             self._backlog.append(frame_of(event))
         elif not self._dropping:
             self._dropping = True
             log.warning("telemetry function %s is %d events behind: dropping", self._target, BACKLOG)
+        if self._socket is None and self._clock() >= self._starts:
+            self._start()
         self.flush()
 
     def _start(self) -> None:
+        self._starts = self._clock() + QUIET
         self._socket, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-m", "actorpool.telemetry.runner"]
@@ -119,7 +132,7 @@ class ProcessOutlet:
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment)
             offspring.kept.add(self._process.pid)
         self._socket.setblocking(False)
-        self._backlog.append(frame_of((self._target, os.getpid())))
+        self._backlog.appendleft(frame_of((self._target, os.getpid())))
 
     def flush(self) -> None:
         if self._socket is None:
@@ -128,22 +141,41 @@ class ProcessOutlet:
             while self._backlog:
                 frame = self._backlog[0]
                 sent = self._socket.send(frame)
-                if sent < len(frame):
+                self._begun = sent < len(frame)
+                if self._begun:
                     self._backlog[0] = frame[sent:]
                 else:
                     self._backlog.popleft()
         except BlockingIOError:
             pass  # the rest goes with the next event
-        self._hear(self._socket)
+        except OSError:
+            self._ended()
+        self._hear()
 
-    def _hear(self, connection: socket.socket) -> None:
+    def _hear(self) -> None:
         try:
-            complaint = connection.recv(65536)
+            complaint = self._socket.recv(65536) if self._socket is not None else None
         except BlockingIOError:
             return
-        if not complaint:
-            raise ConnectionResetError(f"the process of {self._target} has ended")
-        log.error("telemetry function %s failed and is left alone for a while: %s", self._target, complaint.decode())
+        except OSError:
+            complaint = b""
+        if complaint == b"":
+            self._ended()
+        elif complaint:
+            log.error("telemetry function %s failed: %s", self._target, complaint.decode(errors="replace"))
+
+    def _ended(self) -> None:
+        """The process is gone, and with it what it had taken; the rest is its successor's."""
+        assert self._socket is not None
+        assert self._process is not None
+        self._socket.close()
+        self._process.kill()  # it may have closed its end only
+        self._process.wait()
+        self._socket = self._process = None
+        if self._begun:
+            self._backlog.popleft()
+            self._begun = False
+        raise ConnectionResetError(f"the process of {self._target} has ended")
 
     def close(self) -> None:
         """Hand over the backlog and let the process finish it, for a second at most."""

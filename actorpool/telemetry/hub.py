@@ -1,54 +1,57 @@
-"""What an actor holds to emit events: its sinks, opened here, and who subscribed. Knows no clock: events carry it."""
+"""What an actor holds to emit events: its sinks, opened here, and who subscribed."""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from actorpool.messages import Event
+from actorpool.telemetry.complaints import QUIET, Complaints
 from actorpool.telemetry.events import matcher
 from actorpool.telemetry.sinks import Outlet, Sink
 
 log = logging.getLogger("actorpool")
 
-PAUSE = 60.0  # seconds for which a sink that failed is left alone
+Clock = Callable[[], float]
 
 
 class _Guarded:
-    """One sink, opened when it is first needed. It is foreign code: whatever it raises ends here, logged once for each
-    row of failures."""
+    """One sink, opened when it is first needed. It is foreign code: whatever it raises ends here, and is logged now and
+    then. It gets the later events all the same; one that cannot be opened is opened again after a while."""
 
-    def __init__(self, sink: Sink, owner: str, here: bool) -> None:
+    def __init__(self, sink: Sink, owner: str, here: bool, clock: Clock) -> None:
         self._sink = sink
         self._owner = owner
         self._open: Callable[[], Outlet] = getattr(sink, "open_here", sink.open) if here else sink.open
+        self._clock = clock
         self._outlet: Outlet | None = None
-        self._failing = False
-        self._asleep_until = float("-inf")
+        self._opens = float("-inf")
+        self._complaints = Complaints(clock)
 
     def wants(self, name: str) -> bool:
         try:
-            return bool(self._opened().wants(name))
+            outlet = self._opened()
+            return outlet is None or bool(outlet.wants(name))
         except Exception as error:
-            self._failed(error, float("-inf"))
-            return True  # unknown until it works again
+            self._failed(error)
+            return True  # unknown until it works
 
     def emit(self, event: Event) -> None:
-        if event.time < self._asleep_until:
-            return
         try:
-            self._opened().emit(event)
-            self._failing = False
+            outlet = self._opened()
+            if outlet is not None:
+                outlet.emit(event)
         except Exception as error:
-            self._failed(error, event.time)
+            self._failed(error)
 
-    def flush(self, now: float) -> None:
+    def flush(self) -> None:
         try:
             if self._outlet is not None:
                 self._outlet.flush()
         except Exception as error:
-            self._failed(error, now)
+            self._failed(error)
 
     def close(self) -> None:
         outlet, self._outlet = self._outlet, None
@@ -58,17 +61,16 @@ class _Guarded:
         except Exception as error:
             log.debug("%s: closing %r: %r", self._owner, self._sink, error)
 
-    def _opened(self) -> Outlet:
-        if self._outlet is None:
+    def _opened(self) -> Outlet | None:
+        """The live sink; None for a while after it could not be opened."""
+        if self._outlet is None and self._clock() >= self._opens:
+            self._opens = self._clock() + QUIET
             self._outlet = self._open()
         return self._outlet
 
-    def _failed(self, error: Exception, now: float) -> None:
-        self._asleep_until = now + PAUSE
-        if not self._failing:
-            self._failing = True
-            log.error("%s: telemetry sink %r is left alone for %.0f s: %r", self._owner, self._sink, PAUSE, error)
-        self.close()  # and opened anew after the pause
+    def _failed(self, error: Exception) -> None:
+        if self._complaints.due(error):
+            log.error("%s: telemetry sink %r failed: %r", self._owner, self._sink, error)
 
 
 class Hub:
@@ -78,6 +80,7 @@ class Hub:
         sinks: settings, as of `sinks_of`; each is opened in this process when it is first needed.
         pool: the pool's name, for the log.
         here: the actor shares its process with the user (simpleSystemBase): functions are called directly.
+        clock: monotonic seconds.
 
     Attributes:
         gathered: sinks got events since the last `flush`.
@@ -85,9 +88,11 @@ class Hub:
 
     gathered = False
 
-    def __init__(self, sinks: Iterable[Sink] = (), pool: str | None = None, *, here: bool = False) -> None:
+    def __init__(
+        self, sinks: Iterable[Sink] = (), pool: str | None = None, *, here: bool = False, clock: Clock = time.monotonic
+    ) -> None:
         owner = f"pool {pool}" if pool else "actorpool"
-        self._sinks = [_Guarded(sink, owner, here) for sink in sinks]
+        self._sinks = [_Guarded(sink, owner, here, clock) for sink in sinks]
         self._subscriptions: list[tuple[str, Any, Callable[[str], object]]] = []
         self._wanted: dict[str, tuple[list[_Guarded], list[Any]]] = {}
 
@@ -104,15 +109,11 @@ class Hub:
             self.gathered = True
         return [(address, event) for address in addresses]
 
-    def flush(self, now: float) -> None:
-        """Send what sinks have gathered. Call it once a second or so, and before the actor sleeps for long.
-
-        Args:
-            now: Unix time in seconds, as in `Event.time`.
-        """
+    def flush(self) -> None:
+        """Send what sinks have gathered. Call it once a second or so, and before the actor sleeps for long."""
         self.gathered = False
         for sink in self._sinks:
-            sink.flush(now)
+            sink.flush()
 
     def close(self) -> None:
         """Send what was gathered and close all sinks; takes two seconds at most for each function."""
@@ -130,10 +131,14 @@ class Hub:
             self._subscriptions.append((pattern, address, matcher(pattern)))
             self._wanted.clear()
 
+    def listen(self, subscriptions: Iterable[tuple[str, Any]]) -> None:
+        """From now on these are all subscriptions, each pair once."""
+        self._subscriptions = [(pattern, address, matcher(pattern)) for pattern, address in subscriptions]
+        self._wanted.clear()
+
     def unsubscribe(self, address: Any) -> None:
         """Forget every subscription of `address` (it is gone)."""
-        self._subscriptions = [item for item in self._subscriptions if item[1] != address]
-        self._wanted.clear()
+        self.listen([item for item in self.subscriptions if item[1] != address])
 
     def _listeners(self, name: str) -> tuple[list[_Guarded], list[Any]]:
         addresses: list[Any] = []

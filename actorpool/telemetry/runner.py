@@ -15,14 +15,14 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 
 from actorpool import host
+from actorpool.failures import message_of, name_of
 from actorpool.messages import Event
+from actorpool.telemetry.complaints import Complaints
 from actorpool.telemetry.function import LENGTH, resolve
-
-PAUSE = 60.0  # seconds for which a function that raised is left alone
 
 
 class Runner:
-    """Calls the function, and keeps its failures to one complaint for each row of them.
+    """Calls the function with every event; complains of its failures now and then.
 
     Args:
         function: called with each event.
@@ -38,21 +38,14 @@ class Runner:
     ) -> None:
         self._function = function
         self._complain = complain
-        self._clock = clock
-        self._asleep_until = float("-inf")
-        self._failing = False
+        self._complaints = Complaints(clock)
 
     def __call__(self, event: Event) -> None:
-        if self._clock() < self._asleep_until:
-            return
         try:
             self._function(event)
-            self._failing = False
         except Exception as error:
-            self._asleep_until = self._clock() + PAUSE
-            if not self._failing:
-                self._failing = True
-                self._complain(f"{type(error).__name__}: {error}")
+            if self._complaints.due(error):
+                self._complain(f"{name_of(error)}: {message_of(error)}")
 
 
 def _read(stream: BinaryIO) -> Any:

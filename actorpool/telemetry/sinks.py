@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,7 +20,7 @@ from actorpool.telemetry.function import FunctionSink, resolve
 
 
 class Outlet(Protocol):
-    """A live sink in one process. What it raises is logged once, and it is then left alone for a while."""
+    """A live sink in one process. What it raises is logged, at most once in a while; it gets the later events."""
 
     def wants(self, name: str) -> bool:
         """Whether events of that name are of use; asked once for each name."""
@@ -46,9 +47,10 @@ class Sink(Protocol):
 class StatsdSink:
     """Sends counters, timings and gauges to a statsd server over UDP.
 
-    Names are `<prefix>.<pool>.<event>`, with the event's `pool.` left out: each event counts
-    (`actorpool.db.checkout`), its milliseconds are a timing (`actorpool.db.checkout_time`, `actorpool.db.hold_time`);
-    what a sample or a resize measures are gauges (`actorpool.db.leases`). Nothing but names and numbers is ever sent.
+    Names are `<prefix>.<pool>.<event>`, with `_` for a dot in the pool's name and the event's `pool.` left out: each
+    event counts (`actorpool.db.checkout`), its milliseconds are a timing (`actorpool.db.checkout_time`,
+    `actorpool.db.hold_time`); what a sample or a resize measures are gauges (`actorpool.db.leases`). Nothing but names
+    and numbers is ever sent.
 
     Args:
         host: resolved here and now, so that no actor ever waits for a name server.
@@ -89,7 +91,7 @@ class _Statsd:
     BATCH = 30  # figures of about 45 bytes each: one datagram
     PATIENCE = 0.05  # seconds between two sendings while events keep coming
 
-    def __init__(self, sink: StatsdSink) -> None:
+    def __init__(self, sink: StatsdSink, clock: Callable[[], float] = time.monotonic) -> None:
         import statsd  # here, because only processes that emit need it
 
         self._client = statsd.StatsClient(
@@ -98,13 +100,14 @@ class _Statsd:
         self._client._sock.setblocking(False)  # a full buffer drops a figure instead of stopping the pool
         self._pipe = self._client.pipeline()
         self._gathered = 0
-        self._sent = 0.0
+        self._clock = clock
+        self._sent = float("-inf")
 
     def wants(self, name: str) -> bool:
         return True
 
     def emit(self, event: Event) -> None:
-        scope = f"{event.pool}." if event.pool else ""
+        scope = f"{event.pool.replace('.', '_')}." if event.pool else ""  # a dot would be another level of names
         name = event.name.removeprefix("pool.")
         if event.name != "pool.sample":
             self._pipe.incr(scope + name)
@@ -116,8 +119,8 @@ class _Statsd:
             elif key.endswith("ms"):
                 self._pipe.timing(f"{scope}{'hold' if key == 'hold_ms' else name}_time", value)
         self._gathered += 1 + len(event.measurements)
-        if event.name not in FREQUENT or self._gathered >= self.BATCH or event.time - self._sent > self.PATIENCE:
-            self._sent = event.time
+        if event.name not in FREQUENT or self._gathered >= self.BATCH or self._clock() > self._sent + self.PATIENCE:
+            self._sent = self._clock()
             self.flush()
 
     def flush(self) -> None:

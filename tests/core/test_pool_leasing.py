@@ -390,15 +390,15 @@ def test_a_lease_older_than_max_lease_is_taken_back():
     assert kit.checkout("next").open
 
 
-def test_a_leak_is_told_once_with_the_borrowers_stack_and_again_when_it_comes_back():
+def test_a_leak_is_told_once_with_the_borrowers_stack_and_its_return_by_another_name():
     kit = Kit(1, leak_threshold=5.0)
     lease = kit.checkout(stack="File app.py, line 7")
     kit.later(60.0)
     kit.checkin(lease)
-    leaks = [event for event in kit.told if event.name == "pool.leak"]
-    assert [(event.metadata.get("stack"), event.metadata.get("returned")) for event in leaks] == [
-        ("File app.py, line 7", None),
-        (None, True),
+    leaks = [event for event in kit.told if event.name.startswith("pool.leak")]
+    assert [(event.name, event.metadata.get("stack")) for event in leaks] == [
+        ("pool.leak", "File app.py, line 7"),
+        ("pool.leak_returned", None),
     ]
     assert leaks[0].measurements["age"] == pytest.approx(5.0)
     assert leaks[1].measurements["age"] == pytest.approx(60.0)

@@ -24,6 +24,7 @@ LAYERS = [
     {"actorpool.core"},
     {
         "actorpool.actor",
+        "actorpool.arriving",
         "actorpool.mends",
         "actorpool.sending",
         "actorpool.versions",

@@ -14,8 +14,8 @@ from actorpool.errors import InvalidConfig
 from actorpool.messages import Event
 from actorpool.status import PoolMetrics, Sample
 from actorpool.telemetry import EVENTS, FREQUENT, FunctionSink, Hub, LoggingSink, Samples, StatsdSink, sinks_of
+from actorpool.telemetry.complaints import KINDS, QUIET, Complaints
 from actorpool.telemetry.events import matcher
-from actorpool.telemetry.hub import PAUSE
 
 
 def event(name: str = "pool.checkout", time: float = 100.0, **measurements: float) -> Event:
@@ -116,25 +116,66 @@ def test_a_new_subscription_is_heard_although_the_name_was_unwanted_before():
     assert hub.wants("pool.leak")
 
 
-def test_a_sink_that_raises_is_logged_once_left_alone_and_tried_again(caplog):
+def test_a_sink_that_raises_gets_the_later_events_and_is_logged_at_most_once_in_ten_seconds(caplog):
+    now = 0.0
     broken, sound = Recorder(broken=True), Recorder()
-    hub = Hub([broken, sound], "db")
+    hub = Hub([broken, sound], "db", clock=lambda: now)
     with caplog.at_level(logging.ERROR, "actorpool"):
-        for second in range(10):
-            hub.emit(event(time=100.0 + second))
-        hub.emit(event(time=101.0 + PAUSE))
-    assert [record.getMessage() for record in caplog.records] == [
-        f"pool db: telemetry sink {Recorder(broken=True)!r} is left alone for 60 s: "
-        "RuntimeError('no disk')"
-    ]
-    assert len(sound.seen) == 11
+        for now in (0.0, 1.0, QUIET - 0.1):  # noqa: B007
+            hub.emit(event())
+        assert [record.getMessage() for record in caplog.records] == [
+            f"pool db: telemetry sink {Recorder(broken=True)!r} failed: RuntimeError('no disk')"
+        ]
+        now = QUIET
+        hub.emit(event())
+    assert len(caplog.records) == 2
+    assert len(sound.seen) == 4
     broken.broken = False
-    hub.emit(event(time=102.0 + 2 * PAUSE))
-    assert broken.seen[-1] == "pool.checkout"
-    broken.broken = True
-    with caplog.at_level(logging.ERROR, "actorpool"):
-        hub.emit(event(time=103.0 + 2 * PAUSE))
-    assert len(caplog.records) == 2, "a new row of failures is told again"
+    hub.emit(event())
+    assert broken.seen == ["pool.checkout"]
+    assert broken.opened == 1
+
+
+def test_a_sink_that_cannot_be_opened_is_opened_again_after_a_while(caplog):
+    now, opened = 0.0, []
+
+    class Late(Recorder):
+        def open(self):
+            opened.append(now)
+            if now < QUIET:
+                raise OSError("not there yet")
+            return self
+
+    sink = Late()
+    hub = Hub([sink], clock=lambda: now)
+    for now in (0.0, 1.0, QUIET, QUIET + 1):  # noqa: B007
+        hub.emit(event())
+    assert opened == [0.0, QUIET]
+    assert sink.seen == ["pool.checkout"] * 2
+    assert len(caplog.records) == 1
+
+
+def test_each_kind_of_error_is_told_once_in_a_while_whatever_the_wall_clock_does():
+    now = 100.0
+    complaints = Complaints(lambda: now)
+    assert complaints.due(ValueError("a"))
+    assert not complaints.due(ValueError("b"))
+    assert complaints.due(KeyError("a"))
+    now += QUIET
+    assert complaints.due(ValueError("c"))
+    for number in range(10 * KINDS):
+        assert complaints.due(type(f"Error{number}", (Exception,), {})())
+    assert len(complaints._told) <= KINDS
+
+
+def test_a_hub_that_is_told_all_its_listeners_knows_no_others():
+    hub = Hub()
+    hub.subscribe("pool.*", ALICE)
+    assert hub.wants("pool.started")
+    hub.listen([("worker.*", BOB)])
+    assert hub.subscriptions == [("worker.*", BOB)]
+    assert not hub.wants("pool.started")
+    assert hub.wants("worker.died")
 
 
 def test_a_sink_that_cannot_be_opened_breaks_nothing(caplog):
@@ -161,9 +202,9 @@ def test_in_the_users_own_process_a_function_is_called_directly():
 def test_flush_and_close_reach_sinks_that_were_opened():
     used, unused = Recorder(), Recorder()
     hub = Hub([used])
-    Hub([unused]).flush(1.0)
+    Hub([unused]).flush()
     hub.emit(event())
-    hub.flush(101.0)
+    hub.flush()
     hub.close()
     assert used.seen == ["pool.checkout", "flush", "close"]
     assert unused.opened == 0

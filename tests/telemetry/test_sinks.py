@@ -13,8 +13,9 @@ import pytest
 
 from actorpool.messages import Event
 from actorpool.telemetry import FunctionSink, Hub, StatsdSink
+from actorpool.telemetry.complaints import QUIET
 from actorpool.telemetry.function import ProcessOutlet
-from actorpool.telemetry.runner import PAUSE, Runner
+from actorpool.telemetry.runner import Runner
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_frequent_events_travel_in_full_datagrams_and_the_rest_with_a_flush(serv
     now = time.time()
     for _ in range(1000):
         statsd.emit(Event("pool.checkout", "db", now, {"wait_ms": 0.01}))
-    statsd.flush(now)
+    statsd.flush()
     datagrams = []
     while sum(line.endswith("|c") for datagram in datagrams for line in datagram) < 1000:
         datagrams.append(received(server))
@@ -94,6 +95,12 @@ def note(event): print(os.getpid(), event.name, event.measurements.get("n"), fil
 def slow(event): note(event); time.sleep(60)
 def fails(event): raise RuntimeError("never works")
 def dies(event): os._exit(3)
+def fatal(event):
+    note(event)
+    if event.measurements["n"] == "fatal": os._exit(3)
+def sometimes(event):
+    note(event)
+    if event.measurements["n"] % 2: raise ValueError("odd")
 '''
 
 
@@ -166,19 +173,25 @@ def test_a_function_that_does_not_work_is_logged_once(notes, eventually, caplog,
     assert said in caplog.text
 
 
-def test_a_function_that_ends_its_process_is_started_again_after_a_pause(notes, eventually, caplog):
-    hub = Hub([FunctionSink("user_functions:dies")])
+def test_a_function_that_ends_its_process_is_started_again_and_gets_the_later_events(notes, eventually):
+    now = 0.0
+    outlet = ProcessOutlet("user_functions:fatal", clock=lambda: now)
 
-    def noticed() -> bool:
-        hub.emit(Event("call.done", "db", 1.0))
-        return bool(caplog.records)
+    def gone() -> bool:
+        try:
+            outlet.flush()
+        except ConnectionResetError:
+            return True
+        return False
 
-    eventually(noticed, timeout=20)
-    caplog.clear()
-    hub.emit(Event("call.done", "db", 30.0))
-    assert not caplog.records
-    hub.emit(Event("call.done", "db", 70.0))
-    hub.close()
+    outlet.emit(Event("call.done", "db", 1.0, {"n": "fatal"}))
+    eventually(gone, timeout=20)
+    outlet.emit(Event("call.done", "db", 1.0, {"n": "early"}))  # not yet: it would start a process for each event
+    assert outlet._process is None
+    now = QUIET
+    outlet.emit(Event("call.done", "db", 1.0, {"n": "late"}))
+    eventually(lambda: notes.read_text().split()[2::3] == ["fatal", "early", "late"], timeout=20)
+    outlet.close()
 
 
 def test_the_functions_process_dies_with_its_actor(notes, eventually):
@@ -201,22 +214,37 @@ def test_nothing_is_started_before_the_first_event():
     outlet.close()
 
 
-def test_a_failing_function_is_left_alone_and_complains_once_for_each_row_of_failures():
-    now, works, calls, complaints = 0.0, False, [], []
+def test_a_function_that_raises_is_called_with_every_later_event_and_complains_once_in_a_while():
+    now, calls, complaints = 0.0, [], []
 
     def function(event: Event) -> None:
-        calls.append(now)
-        if not works:
-            raise ValueError("no")
+        calls.append(event.measurements["n"])
+        raise (ValueError if event.measurements["n"] != 3 else KeyError)("no")
 
     run = Runner(function, complaints.append, clock=lambda: now)
-    event = Event("call.done", "db", 1.0)
-    for now in (0.0, 1.0, PAUSE - 1, PAUSE, PAUSE + 1):  # noqa: B007
-        run(event)
-    assert calls == [0.0, PAUSE]
-    assert complaints == ["ValueError: no"]
-    works, now = True, 3 * PAUSE
-    run(event)
-    works = False
-    run(event)
-    assert complaints == ["ValueError: no"] * 2
+    for number in range(6):
+        run(Event("call.done", "db", 1.0, {"n": number}))
+    assert calls == [0, 1, 2, 3, 4, 5]
+    assert complaints == ["ValueError: no", "KeyError: 'no'"]
+    now = QUIET
+    run(Event("call.done", "db", 1.0, {"n": 6}))
+    assert complaints[2:] == ["ValueError: no"]
+
+
+def test_a_function_that_raises_now_and_then_gets_every_event(notes, eventually, caplog):
+    hub = Hub([FunctionSink("user_functions:sometimes")])
+    for number in range(100):
+        hub.emit(Event("call.done", "db", 1.0, {"n": number}))
+
+    def heard() -> bool:
+        hub.flush()
+        return notes.exists() and [int(n) for n in notes.read_text().split()[2::3]] == list(range(100))
+
+    eventually(heard, timeout=20)
+    hub.close()
+    assert len([record for record in caplog.records if "odd" in record.getMessage()]) <= 1
+
+
+def test_a_dot_in_the_name_of_a_pool_makes_no_further_level_of_names(server, statsd):
+    statsd.emit(Event("pool.timeout", "db.eu.west", 1e9, {"timeout": 5.0}))
+    assert received(server) == ["actorpool.db_eu_west.timeout:1|c"]

@@ -288,7 +288,7 @@ class Leasing(Limits):
             hold = (now - lease.since) * 1e3
             self._emit("pool.checkin", metadata={"worker": lease.worker.id, "lease": id}, hold_ms=hold)
         if lease.leaked:
-            self._emit("pool.leak", metadata={"lease": id, "returned": True}, age=now - lease.since)
+            self._emit("pool.leak_returned", metadata={"lease": id}, age=now - lease.since)
         self._available(lease.worker, now)
         self._check_drained()
 

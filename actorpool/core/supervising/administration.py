@@ -1,14 +1,17 @@
 """What a supervisor answers to those who administer it: OTP's eight calls, with OTP's answers.
 
-What only reads is answered at once; what changes something is a plan and waits for its turn.
+A request comes from anywhere, with anything in it: it is looked at once, as it comes in. What only reads is answered at
+once; what changes something is a plan and waits for its turn.
 """
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import fields
 from typing import Any
 
-from actorpool.core.supervising.children import Child, End, Spec, State
+from actorpool.core.supervising.children import Child, End, Spec, State, is_key
 from actorpool.core.supervising.nursery import Nursery
 from actorpool.core.supervising.plans import Steps
 from actorpool.errors import SupervisorError
@@ -35,7 +38,8 @@ def start_error(child: Child, end: End, *, within: str | None = None) -> Supervi
 
 
 def _unknown(id: Any) -> SupervisorError:
-    return SupervisorError("not_found", f"no child {id!r} is registered here; WhichChildren() lists those that are")
+    text = f"no child {reprlib.repr(id)} is registered here; WhichChildren() lists those that are"
+    return SupervisorError("not_found", text)
 
 
 def _wrong_state(child: Child, word: str, advice: str) -> SupervisorError:
@@ -72,6 +76,24 @@ class Administration:
         self._admit = admit
         self._is_address = is_address
 
+    def problem(self, request: Any) -> SupervisorError | None:
+        """Why a request cannot be handled; None if it can.
+
+        The one step in which it fails for what is in it. What its plan raises later is an error of our own.
+        """
+        try:
+            if isinstance(request, StartChild):
+                self._admit(request.spec)
+            if "id" in (item.name for item in fields(request)):
+                is_key(request.id)
+                self._find(request.id)
+            return None
+        except SupervisorError as error:
+            return error
+        except Exception as error:  # there is no such field, or its value raises when it is looked at
+            what, why = type(request).__name__, type(error).__name__
+            return SupervisorError(("badarg", what), f"{what}: its fields cannot be used: {why}")
+
     def reads(self, request: Any) -> bool:
         """Whether a request changes nothing."""
         return type(request) in _READS
@@ -91,7 +113,7 @@ class Administration:
         else:
             child = self._find(request.id)
             given = child.key if child is not None else request.id
-        return given if given is not None and isinstance(given, Hashable) else self._nursery.new_number()
+        return given if given is not None and is_key(given) else self._nursery.new_number()
 
     # -- requests that read ---------------------------------------------------------------------------------------
 
@@ -107,7 +129,7 @@ class Administration:
 
     def _get_spec(self, request: GetChildSpec) -> Spec:
         if self._dynamic and not self._is_address(request.id):
-            if request.id == self._initial[0].id:
+            if is_key(request.id) and request.id in {self._initial[0].id}:
                 return self._initial[0]
             raise _unknown(request.id)
         child = self._at(request.id) if self._is_address(request.id) else self._find(request.id)
@@ -124,7 +146,6 @@ class Administration:
     # -- requests that change -------------------------------------------------------------------------------------
 
     def _start(self, request: StartChild) -> Steps[Any]:
-        self._admit(request.spec)
         if self._dynamic:
             child = self._nursery.register(self._nursery.new_number(), self._initial[0], request.spec)
         else:
@@ -189,8 +210,8 @@ class Administration:
     def _find(self, id: Any) -> Child | None:
         """By id; children that have none by address."""
         if self._dynamic:
-            return self._at(id)
-        return self._nursery.children.get(id) if isinstance(id, Hashable) else None
+            return self._at(id) if self._is_address(id) else None
+        return self._nursery.children.get(id) if is_key(id) else None
 
     def _at(self, address: Any) -> Child | None:
         """By the present address, or by the last one while it is restarted."""

@@ -124,9 +124,25 @@ class Child:
         )
 
 
+def is_key(value: Any) -> bool:
+    """Whether something can be the id of a child: it has a hash.
+
+    Raises:
+        Exception: what its hash or its comparison raises, other than that there is no hash.
+    """
+    try:
+        hash(value)
+    except TypeError:  # as of a tuple with a list in it, which `isinstance(value, Hashable)` lets pass
+        return False
+    bool(value == value)
+    return True
+
+
 def is_ordinary(reason: Any) -> bool:
     """Whether an end with that reason is no failure: `"normal"`, `"shutdown"` or `("shutdown", ...)`."""
-    return reason in (NORMAL, SHUTDOWN) or (isinstance(reason, tuple) and reason[:1] == (SHUTDOWN,))
+    if isinstance(reason, tuple) and reason:
+        return isinstance(reason[0], str) and reason[0] == SHUTDOWN
+    return isinstance(reason, str) and reason in (NORMAL, SHUTDOWN)
 
 
 def restarts(restart: str, reason: Any) -> bool:
@@ -137,6 +153,6 @@ def restarts(restart: str, reason: Any) -> bool:
 def ended_as_asked(child: Child) -> bool:
     """Whether a child that was told to stop did so in an expected way (OTP reports any other)."""
     reason = child.end.reason if child.end else SHUTDOWN
-    if reason == SHUTDOWN or (reason == KILLED and child.spec.shutdown == "brutal_kill"):
+    if isinstance(reason, str) and (reason == SHUTDOWN or (reason == KILLED and child.spec.shutdown == "brutal_kill")):
         return True
     return child.spec.restart != "permanent" and is_ordinary(reason)

@@ -88,6 +88,10 @@ class Supervision:
         """All registered children, in order of start."""
         return self._nursery.children
 
+    def register(self, spec: Spec) -> None:
+        """Add a child that does not run, as if it had been terminated."""
+        self._nursery.register(spec.id, spec)
+
     def handle(self, event: Event, now: float, random: float = 0.5) -> list[Effect]:
         """Take in one event.
 
@@ -125,8 +129,11 @@ class Supervision:
             self._plans.add(self._scope(child.key), self._after_exit(child, event.token))
 
     def _on_asked(self, asked: Asked) -> None:
+        problem = self._administration.problem(asked.request)
         if self.ending is not None:
             self._answer(asked.ref, error=_ended(self.ending))
+        elif problem is not None:
+            self._answer(asked.ref, error=problem)
         elif not self._administration.reads(asked.request):
             steps = self._answered(asked.ref, self._administration.change(asked.request))
             self._plans.add(self._scope(self._administration.key_of(asked.request)), steps, asked.ref)

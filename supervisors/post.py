@@ -1,0 +1,91 @@
+"""Events on their way from one actor to its subscribers: what is frequent is gathered, and sent together.
+
+A Thespian message costs as much as several calls, and a busy pool has three events for each call. So these go to a
+subscriber every `EVERY` seconds, in one message, which the transport of a node hands on as one `Event` after the other.
+(Where there is no such transport, each event is a message, as late.) Rare events go at once, with all before them;
+where many come at once, they wait, too.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from actorpool.actor import Shell, log
+from actorpool.messages import Event
+from actorpool.protocol import Events
+from actorpool.telemetry import FREQUENT
+
+EVERY = 0.05
+"""Seconds between two messages to a subscriber, when there is much to tell."""
+AT_ONCE = 10
+"""Rare events that go at once in such a time."""
+TOGETHER = 500
+"""Events in one message at most."""
+KEPT = 10_000
+"""Events kept for a subscriber that does not read; then they are dropped."""
+
+
+class Post:
+    """What one actor has to tell its subscribers.
+
+    Args:
+        actor: who sends; its timers call `deliver`.
+    """
+
+    def __init__(self, actor: Shell) -> None:
+        self._actor = actor
+        self._boxes: dict[int, tuple[Any, list[Event]]] = {}  # by identity: an actor's address has no hash
+        self._armed = False
+        self._since = float("-inf")
+        self._at_once = 0
+
+    def add(self, mail: Iterable[tuple[Any, Event]]) -> None:
+        """Take what a `Hub` says is to be sent, to whom."""
+        rare = False
+        for address, event in mail:
+            box = self._boxes.get(id(address))
+            if box is None:
+                box = self._boxes[id(address)] = (address, [])
+            if len(box[1]) < KEPT:
+                box[1].append(event)
+                if len(box[1]) == KEPT:
+                    log.warning("a subscriber is %d events behind: dropping what follows", KEPT)
+            rare = event.name not in FREQUENT
+        if rare and self._may_go():
+            self._send()
+        if self._boxes and not self._armed:
+            self._armed = True
+            self._actor.set_timer(EVERY, self.deliver)
+
+    def _may_go(self) -> bool:
+        now = time.monotonic()
+        if now >= self._since + EVERY:
+            self._since, self._at_once = now, 0
+        self._at_once += 1
+        return self._at_once <= AT_ONCE
+
+    def deliver(self) -> None:
+        """Send what was gathered, now."""
+        self._armed = False
+        self._send()
+        self.add(())
+
+    def _send(self) -> None:
+        """Who has not taken what was sent before gets more later."""
+        boxes, self._boxes = self._boxes, {}
+        for key, (address, events) in boxes.items():
+            if self._actor.waits_for(address):
+                self._boxes[key] = (address, events)
+            elif self._actor.sends_together and len(events) > 1:
+                for start in range(0, len(events), TOGETHER):
+                    self._actor.send(address, Events(tuple(events[start : start + TOGETHER])))
+            else:
+                for event in events:
+                    self._actor.send(address, event)
+
+    def forget(self, wanted: Iterable[Any]) -> None:
+        """Drop what was gathered for anybody but these."""
+        known = {id(address) for address in wanted}
+        self._boxes = {key: box for key, box in self._boxes.items() if key in known}

@@ -1,0 +1,86 @@
+"""Who gets events as messages: remembered while their process lives, and told to every pool."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from actorpool.host import Caller
+from actorpool.supervisors.clientele import Clientele
+
+if TYPE_CHECKING:
+    from actorpool.channel.lane import Lane
+    from actorpool.supervisors.manager import ConnectionManager
+
+LOOK = 0.5
+"""Seconds between two looks at processes that the kernel tells nothing about."""
+
+
+@dataclass(frozen=True)
+class Subscriber:
+    """One subscription; it ends when its process does."""
+
+    pattern: str
+    address: Any = field(hash=False)
+    caller: Caller
+
+
+class Subscribers:
+    """All subscriptions of a system.
+
+    Args:
+        manager: told by `listeners_changed` when somebody is gone; its timers are used.
+        lane: where deaths of processes are seen; None: they are looked at.
+    """
+
+    def __init__(self, manager: ConnectionManager, lane: Lane | None) -> None:
+        self._manager = manager
+        self._clientele: Any = Clientele(lane, self._gone)
+        self._all: list[Subscriber] = []
+        self._looking = False
+
+    def add(self, subscribers: Iterable[Subscriber]) -> None:
+        """Remember them; not those whose process is gone, nor the same one twice."""
+        for one in subscribers:
+            if one not in self._all and self._clientele.add(one):
+                self._all.append(one)
+        self._look_later()
+
+    def __iter__(self) -> Any:
+        return iter(self._all)
+
+    def pairs(self) -> tuple[tuple[str, Any], ...]:
+        """(pattern, address) of each, as hubs want them."""
+        return tuple((one.pattern, one.address) for one in self._all)
+
+    def forget(self, address: Any) -> None:
+        """Nobody reads what is sent to that address."""
+        gone = [one for one in self._all if one.address == address]
+        for one in gone:
+            self._clientele.remove(one)
+        self._drop(gone)
+
+    def _gone(self, subscriber: Any) -> None:
+        self._drop([subscriber])
+
+    def _drop(self, gone: list[Subscriber]) -> None:
+        left = [one for one in self._all if one not in gone]
+        if len(left) < len(self._all):
+            self._all = left
+            self._manager.listeners_changed()
+
+    def _look_later(self) -> None:
+        if not self._looking and self._clientele.deadline() is not None:
+            self._looking = True
+            self._manager.set_timer(LOOK, self._look)
+
+    def _look(self) -> None:
+        self._looking = False
+        self._clientele.poll(time.monotonic())
+        self._look_later()
+
+    def close(self) -> None:
+        """Let go of all descriptors."""
+        self._clientele.close()
