@@ -16,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from actorpool.actor import ActorAddress
-from actorpool.config import _REQUEST, PoolConfig, SharedPoolConfig, config_problems
+from actorpool.config import PoolConfig, SharedPoolConfig, config_problems, request_check
 from actorpool.core.supervising.children import is_key
 from actorpool.messages import Grant
 from actorpool.portable import Parcel
@@ -73,7 +73,7 @@ def _check_of(cls: type, name: str, hint: Any) -> Check:
         return lambda _value: None
     optional = type(None) in kinds
     allowed = tuple(typing.get_origin(kind) or kind for kind in kinds)
-    more = _REQUEST.get(name)
+    more = request_check(name)
 
     def check(value: Any) -> str | None:
         if value is None and optional:

@@ -351,6 +351,11 @@ _REQUEST: dict[str, Check] = {
 }
 
 
+def request_check(name: str) -> Check | None:
+    """What a field of that name must be in any request; None: that is for its class to say."""
+    return _REQUEST.get(name)
+
+
 def check_pool_name(name: Any) -> str:
     """Return `name` if it can name a pool (it becomes a file name and a metric's segment).
 

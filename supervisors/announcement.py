@@ -9,7 +9,7 @@ from actorpool import governing
 
 if TYPE_CHECKING:
     from actorpool.supervisors.callers import Asker
-    from actorpool.supervisors.manager import ConnectionManager
+    from actorpool.supervisors.governor import Governor
 
 PATIENCE = 1.0
 """Seconds for every pool to answer; one that has died meanwhile is told when it is started again."""
@@ -23,7 +23,7 @@ class Announcement:
         asker: who is answered, by None: from then on it gets every event. None: nobody asks.
     """
 
-    def __init__(self, manager: ConnectionManager, asker: Asker | None = None) -> None:
+    def __init__(self, manager: Governor, asker: Asker | None = None) -> None:
         self._manager = manager
         self._asker = asker
         self._open = 1

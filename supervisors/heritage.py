@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool.core.supervising.children import State
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.manager import ConnectionManager
+    from actorpool.supervisors.governor import Governor
 
 
 class Heritage:
@@ -19,7 +19,7 @@ class Heritage:
         manager: whose; it calls `tell` whenever something may have changed, and before anybody is answered.
     """
 
-    def __init__(self, manager: ConnectionManager) -> None:
+    def __init__(self, manager: Governor) -> None:
         self._manager = manager
         self._counted: set[Any] = set()
         self._told: list[tuple[Any, Any, bool]] = []

@@ -13,7 +13,7 @@ from actorpool.supervisors.courier import Courier
 from actorpool.supervisors.kept import Kept
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.manager import ConnectionManager
+    from actorpool.supervisors.governor import Governor
 
 KEEP = 5.0
 """Seconds for which a request without a timeout of its own waits for its pool to be back."""
@@ -27,7 +27,7 @@ class Routing:
         courier: takes messages.
     """
 
-    def __init__(self, manager: ConnectionManager, courier: Courier) -> None:
+    def __init__(self, manager: Governor, courier: Courier) -> None:
         self._manager = manager
         self._courier = courier
         self._kept = Kept()

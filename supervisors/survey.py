@@ -12,7 +12,7 @@ from actorpool.supervisors.supervised import plain
 
 if TYPE_CHECKING:
     from actorpool.supervisors.callers import Asker
-    from actorpool.supervisors.manager import ConnectionManager
+    from actorpool.supervisors.governor import Governor
 
 PATIENCE = 1.0
 """Seconds for everybody to answer; who has not by then is drawn without what is below it."""
@@ -39,7 +39,7 @@ class Survey:
         asker: who gets the `TreeNode`.
     """
 
-    def __init__(self, manager: ConnectionManager, asker: Asker) -> None:
+    def __init__(self, manager: Governor, asker: Asker) -> None:
         self._manager = manager
         self._asker = asker
         self._open = 1

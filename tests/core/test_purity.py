@@ -56,7 +56,6 @@ TANGLED = [
             "callers", "clientele", "gatherings", "pool", "pool_effects", "pool_verbs", "serving", "telling",
         )
     },
-    {f"actorpool.supervisors.{name}" for name in ("announcement", "manager", "survey")},
     {f"actorpool.supervisors.{name}" for name in ("shared", "shared_effects", "shared_reports", "shared_verbs")},
 ]  # fmt: skip
 

@@ -1,0 +1,47 @@
+"""What the manager's parts need of it. Each is given the manager, and none of them knows its class."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
+
+from actorpool.core.supervising.supervision import Supervision
+from actorpool.messages import Request
+from actorpool.supervisors.register import Register
+
+
+class Governor(Protocol):
+    """The manager, as its parts see it.
+
+    Attributes:
+        machine: decides about its children.
+        register: knows its pools by name.
+        parent: the supervisor's address.
+    """
+
+    machine: Supervision
+    register: Register
+    parent: Any
+
+    @property
+    def is_process(self) -> bool:
+        """Whether it has a process of its own."""
+
+    @property
+    def subscribers(self) -> Iterable[Any]:
+        """Who gets events as messages."""
+
+    def serving(self, name: str | None) -> Any:
+        """The address of the pool of that name; None while it does not run."""
+
+    def ask(self, address: Any, request: Request, then: Callable[[Any], None]) -> None:
+        """Ask another actor; `then` gets its answer (an error as a value), or is never called."""
+
+    def set_timer(self, seconds: float, payload: Any = None) -> None:
+        """Have `payload` called after `seconds`."""
+
+    def remember(self, **args: Any) -> None:
+        """Have a successor begin with these."""
+
+    def listeners_changed(self) -> None:
+        """Tell all pools who listens now."""
