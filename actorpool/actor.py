@@ -8,10 +8,12 @@ with its parent.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import os
 import signal
+import sys
 import time
 import traceback
 from dataclasses import dataclass
@@ -319,4 +321,7 @@ class Shell(Actor):  # type: ignore[misc]
 
 def _end_process() -> None:
     offspring.end_all()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # closed, or nobody reads it
+            stream.flush()
     os._exit(0)

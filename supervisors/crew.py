@@ -13,10 +13,11 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from actorpool import host, portable
-from actorpool.actor import Shell, let_go
+from actorpool import host, output, portable
+from actorpool.actor import Shell, let_go, log
 from actorpool.channel import paths, seals, wire
 from actorpool.channel.lane import Lane, Peer
+from actorpool.output import Output
 from actorpool.protocol import Init
 from actorpool.supervisors.ending import end_processes
 from actorpool.workers.actor import INTERRUPT, WorkerActor
@@ -29,7 +30,7 @@ class Hand:
     `called`: a call was sent. `mixed`: something was ordered after it, so what is unread need not be the call.
     """
 
-    __slots__ = ("address", "called", "fd", "id", "key", "mixed", "peer", "pid")
+    __slots__ = ("address", "called", "fd", "id", "key", "mixed", "output", "peer", "pid")
 
     def __init__(self, id: int, address: Any, pid: int | None) -> None:
         self.id = id
@@ -37,6 +38,7 @@ class Hand:
         self.pid = pid
         self.peer: Peer | None = None
         self.fd: int | None = None
+        self.output: Output | None = None
         self.key = seals.new_key()
         self.called = self.mixed = False
 
@@ -90,10 +92,23 @@ class Crew:
 
     def start(self, id: int, init: Init, requirements: Any) -> None:
         """Create the worker's process and send it its first message, with a key of its own."""
-        address, pid = self._actor.spawn(self._kind, requirements)
+        heard = self._listen(id)
+        with heard.of_forks() if heard is not None else contextlib.nullcontext():
+            address, pid = self._actor.spawn(self._kind, requirements)
         hand = self._hands[id] = Hand(id, address, pid)
+        hand.output = heard
         self._watch(hand)
         self._actor.send(address, dataclasses.replace(init, key=hand.key))
+
+    def _listen(self, id: int) -> Output | None:
+        """What is to hear the next worker's output; None: it goes where that of this process goes."""
+        lane = self._lane
+        if output.mode != "log" or lane is None:
+            return None
+        name = getattr(self._actor, "name", "?")
+        heard = Output(lambda line: log.info("worker %s of pool %s: %s", id, name, line))
+        lane.watch(heard.reader, lambda reader: None if heard.read() else lane.unwatch(reader))
+        return heard
 
     def _watch(self, hand: Hand) -> None:
         if self._lane is None or hand.pid is None:
@@ -188,6 +203,9 @@ class Crew:
             with contextlib.suppress(OSError):
                 os.unlink(paths.worker(self._directory, hand.pid))
         self._actor.end_orphans()
+        if hand.output is not None and self._lane is not None:
+            self._lane.unwatch(hand.output.reader)
+            hand.output.close()
 
     def end_all(self, timeout: float) -> None:
         """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""

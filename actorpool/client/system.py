@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from actorpool import governing
+from actorpool import output as outputs
 from actorpool.channel import paths, wire
 from actorpool.client.at_fork import renewed
 from actorpool.client.pool import Pool
@@ -42,6 +43,7 @@ def start(
     metrics_interval: float = 10.0,
     log_level: str | int = "WARNING",
     log_file: str | os.PathLike[str] | None = None,
+    output: str = "inherit",
     spin: bool = True,
     max_message: int = wire.MAX_MESSAGE,
     **options: Any,
@@ -59,6 +61,9 @@ def start(
         metrics_interval: seconds between two samples of each pool.
         log_level: from which level on the node's lines go to this process's standard error as well.
         log_file: where the node writes its log; None: `node.log` in its runtime directory.
+        output: where what workers write to their standard output and error goes: "inherit", to those of this process;
+            "log", line by line with the worker's id into the log; "stderr", to this process's standard error, never
+            to its output, which may be a protocol's.
         spin: whether the two ends of the channel look for an answer for some microseconds before they sleep.
         max_message: bytes the arguments or the result of one call may have; more is an error of that call only.
 
@@ -72,6 +77,8 @@ def start(
     problems |= _problems(base, metrics_interval, log_level, log_file, spin)
     if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= wire.LONGEST:
         problems["max_message"] = f"must be a whole number from 1024 to {wire.LONGEST}, not {max_message!r}"
+    if output not in outputs.CHOICES:
+        problems["output"] = f"must be one of {', '.join(outputs.CHOICES)}, not {output!r}"
     runtime.check_node_name(name)
     if problems:
         raise InvalidConfig("start", problems)
@@ -90,6 +97,7 @@ def start(
         base,
         log_level=_level_name(log_level),
         log_file=None if log_file is None else os.path.abspath(log_file),
+        output=output,
         options=settings,
     )
     return System(node_site(node.name, node, spin))

@@ -103,6 +103,8 @@ def launch(
         SystemDown: it did not come up; the text says why.
     """
     _open_standard_descriptors()
+    if daemon:
+        settings.setdefault("output", "log")
     ours, theirs = Pipe()
     environment, restore = _environment()
     with theirs:

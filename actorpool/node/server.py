@@ -23,7 +23,7 @@ from typing import Any
 from thespian.actors import ActorSystemException
 from thespian.system import multiprocCommon, systemCommon, utilis
 
-from actorpool import __version__, host
+from actorpool import __version__, host, output
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import base, runtime, transport
 from actorpool.node.order import Failed, Order, Ready
@@ -86,7 +86,9 @@ def _settle(order: Order) -> None:
 def _serve(order: Order, owner: Connection) -> int:
     directory = runtime.RuntimeDirectory.claim(order.name)
     try:
-        _log_to(order.log_file or os.path.join(directory.path, runtime.KEPT), order.log_level)
+        file = order.log_file or os.path.join(directory.path, runtime.KEPT)
+        _log_to(file, order.log_level)
+        _write_to(order.output, file)
         _thespian_log_to(os.path.join(directory.path, "thespian.log"))
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
         system, place = _start_system(order.base, directory)
@@ -198,6 +200,17 @@ def _log_to(file: str, level: str) -> None:
         handler.addFilter(lambda record: record.levelno >= logging.WARNING or "thespian" not in record.pathname)
     logging.basicConfig(format=_FORMAT, level=min(logging.WARNING, shown), handlers=handlers, force=True)
     log.setLevel(min(logging.INFO, shown))
+
+
+def _write_to(mode: str, file: str) -> None:
+    """Where the standard output of this process and all actors goes, but for workers that are heard by their pool."""
+    output.mode = mode
+    if mode == "inherit":
+        return
+    target = os.open(file, os.O_WRONLY | os.O_APPEND) if mode == "log" else os.dup(2)
+    os.dup2(target, 1)
+    os.close(target)
+    output.write_lines()
 
 
 def _close_when_forked(*closers: Callable[[], None]) -> None:

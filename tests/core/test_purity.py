@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "actorpool"
 
 _VALUES = (
-    "config", "errors", "failures", "functions", "host", "messages", "offspring", "portable",
+    "config", "errors", "failures", "functions", "host", "messages", "offspring", "output", "portable",
     "governing", "protocol", "sharing", "status", "turns",
 )  # fmt: skip
 VALUES = {f"actorpool.{name}" for name in _VALUES}
