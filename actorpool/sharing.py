@@ -36,13 +36,26 @@ class SharedRequest(Request):
 
     user: ClassVar[tuple[str, ...]] = ()
     """Fields that hold what a user gave."""
+    looked_at: ClassVar[tuple[str, ...]] = ("resource", "where", "extra", "value", "settings")
+    """Those of them that the pool itself looks at."""
 
     def __post_init__(self) -> None:
         check_request(type(self).__name__, pool=self.pool)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {**self.__dict__, **{name: Parcel.of(getattr(self, name)) for name in self.user}}
+        state = {name: Parcel.of(value) if name in self.user else value for name, value in vars(self).items()}
         return (_thaw, (type(self), state))
+
+    def unpack(self) -> None:
+        """Rebuild, in place, what the pool has to look at; raises what that raises. Once for a request."""
+        for name in self.looked_at:
+            if name in self.user:
+                object.__setattr__(self, name, self.opened(name))
+        where, settings = getattr(self, "where", None), getattr(self, "settings", {})
+        if not (where is None or isinstance(where, Mapping) or callable(where)):
+            raise InvalidConfig("call", {"where": f"must be a mapping, a function of ConnInfo or None, not {where!r}"})
+        if not isinstance(settings, Mapping) or not all(type(name) is str for name in settings):
+            raise InvalidConfig("connection", {"settings": f"must be a dict of names, not {type(settings).__name__}"})
 
     def opened(self, name: str) -> Any:
         """A field that holds what a user gave; raises what rebuilding it raises."""

@@ -54,10 +54,14 @@ class ChannelCaller:
 
 @dataclass(frozen=True)
 class MessageCaller:
-    """An actor or a plain `ask`, by message; its leases end when its process dies."""
+    """A checkout of an actor or a plain `ask`, by message; its lease ends when its process dies.
+
+    `ref`: of the request. Two of one request are equal: the same one again, or its cancellation.
+    """
 
     caller: Caller
     address: Any = field(hash=False)
+    ref: Any
 
     @property
     def pid(self) -> int:
@@ -79,13 +83,17 @@ class MessageCaller:
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
         """Answer `Err`."""
         pool.send(self.address, Err(refusal.error, refusal.ref))
+        pool.done(self)
 
     def ended(self, pool: PoolActor, end: Ended) -> None:
         """Nothing to say: the next call meets the worker's fence."""
+        pool.done(self)
 
 
 class RunCaller:
     """One `WithConnection`: the lease is the pool's own affair; its asker gets one reply, the first there is.
+
+    Two of one message are equal, as those of `MessageCaller`.
 
     `sandbox`: the one that its process is a guest of; it is run there, or not at all.
     """
@@ -101,6 +109,13 @@ class RunCaller:
         self.running = False
         self.began = 0.0
         self.done = False
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, RunCaller) and (self.caller, self.request.ref, self.address) == (
+            other.caller, other.request.ref, other.address)  # fmt: skip
+
+    def __hash__(self) -> int:
+        return hash((self.caller, self.request.ref))
 
     @property
     def pid(self) -> int:

@@ -77,6 +77,10 @@ class Crew:
         """The worker of that id; raises KeyError when it is gone."""
         return self._hands[id]
 
+    def find(self, id: Any) -> Hand | None:
+        """The worker of that id, whatever it is; None when there is none."""
+        return self._hands.get(id) if type(id) is int else None
+
     def pid(self, id: int) -> int | None:
         """The worker's pid, if it has one and is there."""
         hand = self._hands.get(id)

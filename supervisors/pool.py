@@ -6,36 +6,35 @@ effects `_carry_out` hands to the methods named after them.
 
 from __future__ import annotations
 
+import functools
 import logging
 import random
 import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import governing, host, portable, protocol
+from actorpool import host, portable, protocol, turns
 from actorpool.actor import FAREWELL, log
 from actorpool.channel import tally, wire
 from actorpool.channel.lane import Peer
-from actorpool.config import PoolConfig, load_worker
+from actorpool.config import PoolConfig, check_request, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
 from actorpool.core.pooling.fleet import STOPPING
 from actorpool.core.pooling.pool import PoolCore
+from actorpool.core.pooling.sandboxes import process_of
 from actorpool.errors import PoolStopped
 from actorpool.failures import foreign
-from actorpool.messages import Checkin, Checkout, Err, Request, WithConnection
+from actorpool.messages import Checkin, Checkout, WithConnection
 from actorpool.portable import Letter, Parcel
 from actorpool.supervisors.callers import (
-    Asker,
     Calls,
-    ChannelAsker,
-    ChannelCaller,
-    MessageAsker,
     MessageCaller,
     RunCaller,
 )
+from actorpool.supervisors.crew import Hand
 from actorpool.supervisors.gatherings import Gatherings
 from actorpool.supervisors.pool_effects import EFFECTS
-from actorpool.supervisors.pool_verbs import LATER_ANSWER, VERBS
+from actorpool.supervisors.pool_verbs import VERBS
 from actorpool.supervisors.serving import Serving
 from actorpool.supervisors.supervised import LATER
 from actorpool.supervisors.telling import Telling
@@ -48,6 +47,8 @@ class PoolActor(Serving):
     """Owns the workers of one pool. Started by a supervisor with `init`; counts as started once `Ready`."""
 
     effects = EFFECTS
+    verbs = VERBS
+    others = frozenset({WithConnection, Checkout, turns.CheckoutIn, Checkin, protocol.Cancel, protocol.Abandon})
     core: PoolCore
 
     def init(
@@ -98,87 +99,84 @@ class PoolActor(Serving):
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
-        core = self.core
-        if kind == wire.CHECKOUT:
-            holder = peer.state or self._welcome(peer)
-            self.carry_out(core.checkout(time.monotonic(), ref, holder, *portable.loads(body)))
+        core, holder = self.core, peer.state
+        if type(holder) is Hand:
+            if kind == wire.CONTROL:
+                self._on_report(portable.loads(body))
+        elif kind == wire.CHECKOUT:
+            holder = holder or self._welcome(peer)
+            try:
+                wanted = _wanted(bytes(body))
+            except BaseException as error:  # what a stranger has pickled may raise anything
+                peer.send(wire.ERROR, ref, wire.dump_error(ValueError(f"no request for a worker: {error!r}")))
+            else:
+                if holder is not None:
+                    self.carry_out(core.checkout(time.monotonic(), ref, holder, *wanted))
         elif kind == wire.CHECKIN:
-            self.carry_out(core.checkin(time.monotonic(), ref))
-        elif kind == wire.CONTROL:
-            self._on_worker(portable.loads(body))
+            if self._has(peer, ref):
+                self.carry_out(core.checkin(time.monotonic(), ref))
         elif kind == wire.CANCEL:
-            self.carry_out(core.cancel(time.monotonic(), ref, peer.state))
+            self.carry_out(core.cancel(time.monotonic(), ref, holder))
         elif kind == wire.ABANDON:
-            self.carry_out(core.abandon(time.monotonic(), ref))
+            if self._has(peer, ref):
+                self.carry_out(core.abandon(time.monotonic(), ref))
         elif kind == wire.ASK:
-            self._ask(portable.loads(body), ChannelAsker(peer, ref))
+            self._on_ask(peer, ref, body)
         elif kind == wire.ROUTED:
-            self.on_message(portable.loads(body), None)
+            self._on_routed(body)
 
-    def on_gone(self, peer: Peer) -> None:
-        """A client closed its end: its leases and waiters end. (A worker's end is told by its death.)"""
-        if isinstance(peer.state, ChannelCaller):
-            self._holder_gone(peer.state)
-            self._clientele.remove(peer.state)
+    def _has(self, peer: Peer, id: int) -> bool:
+        """Whether the process at the other end has that lease; it may have got it by another connection."""
+        lease = self.core.lease(id)
+        holder = peer.state or self._welcome(peer)
+        return lease is not None and holder is not None and process_of(lease.holder) == holder.caller
 
-    def _welcome(self, peer: Peer) -> ChannelCaller:
-        holder = peer.state = ChannelCaller(peer)
-        self._clientele.add(holder)
-        return holder
+    # -- incoming: messages ---------------------------------------------------------------------------------------
 
-    # -- incoming: Thespian messages ----------------------------------------------------------------------------
-
-    def on_message(self, message: Any, sender: Any) -> None:
-        """Anything that is no system message."""
-        if not hasattr(self, "core"):
-            return
-        if isinstance(message, governing.Routed):
-            message, sender = message.request, message.asker
+    def _other(self, message: Any, sender: Any) -> None:
+        """A message that is no question with one answer."""
+        now = time.monotonic()
         if isinstance(message, WithConnection):
             self._with_connection(message, sender)
         elif isinstance(message, Checkout):
-            holder = MessageCaller(message.caller, sender)
-            self._clientele.add(holder)
-            now, sandbox = time.monotonic(), getattr(message, "sandbox", None)
-            self.carry_out(self.core.checkout(now, message.ref, holder, message.timeout, message.block, None, sandbox))
+            holder = MessageCaller(message.caller, sender, message.ref)
+            if self._watches(holder):
+                sandbox = getattr(message, "sandbox", None)
+                wanted = message.timeout, message.block, None, sandbox
+                self.carry_out(self.core.checkout(now, message.ref, holder, *wanted))
         elif isinstance(message, Checkin):
             self._checkin(message)
         elif isinstance(message, protocol.Cancel):
-            self.carry_out(self.core.cancel(time.monotonic(), message.ref, MessageCaller(message.caller, sender)))
+            holder = MessageCaller(message.caller, sender, message.ref)
+            self.carry_out(self.core.cancel(now, message.ref, holder))
+            self.done(holder)
         elif isinstance(message, protocol.Abandon):
-            self.carry_out(self.core.abandon(time.monotonic(), message.lease))
-        elif type(message) in VERBS:
-            self._ask(message, MessageAsker(self, sender, message.ref))
-        elif not self._on_worker(message):
-            self._not_ours(message, sender)
-        self._arm()
+            lease = self.core.lease(message.lease)
+            if lease is not None and process_of(lease.holder) == message.caller:
+                self.carry_out(self.core.abandon(now, message.lease))
 
-    def _not_ours(self, message: Any, sender: Any) -> None:
-        text = f"pool {self.name!r} does not understand {type(message).__name__}"
-        log.warning("%s", text)
-        self.send(sender, Err(TypeError(text), getattr(message, "ref", None)))
+    def _watches(self, holder: MessageCaller | RunCaller) -> bool:
+        """Whether the holder's process is alive. What a dead one asked for before is not begun."""
+        if self._clientele.add(holder):
+            return True
+        log.debug("pool %s: pid %s has died before its request was handled", self.name, holder.pid)
+        return False
 
     def _with_connection(self, request: WithConnection, sender: Any) -> None:
         now = time.monotonic()
         holder = RunCaller(request, sender, now + request.timeout, self.core.sandbox_of(request.caller))
-        self._clientele.add(holder)
-        self.carry_out(self.core.checkout(now, request.ref, holder, request.timeout, sandbox=holder.sandbox))
+        if self._watches(holder):
+            self.carry_out(self.core.checkout(now, request.ref, holder, request.timeout, sandbox=holder.sandbox))
 
     def _checkin(self, message: Checkin) -> None:
-        lease = message.grant.lease
-        if self.core.lease(lease) is not None:
-            self.crew.tell(message.grant.worker_id, protocol.End(lease))
-            self.carry_out(self.core.checkin(time.monotonic(), lease))
+        lease = self.core.lease(message.grant.lease)
+        hand = self.crew.find(lease.worker.id) if lease is not None else None
+        if lease is not None and hand is not None and hand.seal(lease.id) == message.grant.seal:
+            self.crew.tell(hand.id, protocol.End(lease.id))
+            self.carry_out(self.core.checkin(time.monotonic(), lease.id))
+            self.done(lease.holder)
 
     # -- incoming: workers, deaths, time --------------------------------------------------------------------------
-
-    def _on_worker(self, message: Any) -> bool:
-        """A worker's report, whichever way it came; False for anything else."""
-        handler = _REPORTS.get(type(message))
-        if handler is None:
-            return False
-        handler(self, message)
-        return True
 
     def _worker_started(self, message: protocol.Started) -> None:
         self.crew.attach(message.worker_id, message.pid)
@@ -288,17 +286,6 @@ class PoolActor(Serving):
         timed = (self.core, self.gatherings, self._clientele, self.telling)
         return min((moment for part in timed if (moment := part.deadline()) is not None), default=None)
 
-    # -- incoming: administration -----------------------------------------------------------------------------------
-
-    def _ask(self, request: Request, asker: Asker) -> None:
-        verb = VERBS.get(type(request))
-        if verb is None:
-            asker.answer(TypeError(f"pool {self.name!r} does not understand {type(request).__name__}"))
-            return
-        answer = verb(self, request, asker)
-        if answer is not LATER_ANSWER:
-            asker.answer(answer)
-
     # -- outgoing ---------------------------------------------------------------------------------------------------
 
     def run(self, holder: RunCaller, grant: Granted) -> None:
@@ -318,8 +305,9 @@ class PoolActor(Serving):
             then()
 
     def done(self, holder: Any) -> None:
-        """A call of the message way has its answer: its caller is watched no longer for its sake."""
-        self._clientele.remove(holder)
+        """A holder of the message way has given something back, or got nothing: it is forgotten if that was all."""
+        if not self.core.knows(holder):
+            self._clientele.remove(holder)
 
     def again(self, holder: RunCaller) -> None:
         """Take a call that was not started to another worker, within what is left of its time."""
@@ -342,7 +330,23 @@ class PoolActor(Serving):
         self.telling.close()
 
 
-_REPORTS: dict[type, Callable[[PoolActor, Any], None]] = {
+@functools.lru_cache(256)
+def _wanted(body: bytes) -> tuple[Any, ...]:
+    """What the body of a `CHECKOUT` frame asks for; most are like one before.
+
+    Raises:
+        Exception: nothing that can be asked for.
+    """
+    timeout, block, stack, *more = portable.loads(body)
+    sandbox, stay = (*more, None, False)[:2] if len(more) < 2 else more
+    texts = all(text is None or type(text) is str for text in (stack, sandbox))
+    if not texts or {type(block), type(stay)} != {bool}:
+        raise TypeError("it is not (seconds, bool, str or None, str or None, bool)")
+    check_request("checkout", timeout=timeout) if timeout is not None else None
+    return timeout, block, stack, sandbox, stay
+
+
+PoolActor.reports = {
     protocol.Started: PoolActor._worker_started,
     protocol.StartFailed: PoolActor._start_failed,
     protocol.Opened: PoolActor._opened,

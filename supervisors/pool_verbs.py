@@ -13,13 +13,10 @@ from typing import TYPE_CHECKING, Any
 from actorpool import governing, protocol, turns
 from actorpool.messages import GetPoolStatus
 from actorpool.supervisors.callers import Asker
+from actorpool.supervisors.serving import LATER_ANSWER
 
 if TYPE_CHECKING:
     from actorpool.supervisors.pool import PoolActor
-
-LATER_ANSWER = object()
-"""Returned by a verb whose answer comes with a later effect."""
-
 
 def facts(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`HandleFacts`."""

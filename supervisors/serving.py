@@ -7,14 +7,24 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from actorpool.actor import Shell
+from actorpool import governing, portable
+from actorpool.actor import Shell, log
+from actorpool.arriving import problems_of, ref_of
 from actorpool.channel import paths
-from actorpool.channel.lane import Lane
-from actorpool.supervisors.callers import Holder
+from actorpool.channel.lane import Lane, Peer
+from actorpool.errors import InvalidConfig
+from actorpool.messages import Err, Ok
+from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, Holder, MessageAsker
 from actorpool.supervisors.clientele import Clientele
 from actorpool.supervisors.crew import Crew
 from actorpool.supervisors.supervised import Supervised
 from actorpool.workers.actor import WorkerActor
+
+_OF_THE_MANAGER = frozenset({governing.Retire, governing.Listen})
+"""What nobody else may ask for."""
+
+LATER_ANSWER = object()
+"""Returned by a verb whose answer comes with a later effect."""
 
 
 class Serving(Supervised, Shell):
@@ -22,11 +32,18 @@ class Serving(Supervised, Shell):
 
     Attributes:
         effects: how each decision of the core is carried out.
+        reports: what its workers tell it, by type.
+        verbs: what it can be asked, by type.
+        others: types of messages that are no question with one answer.
         kind: the actor class of its workers.
     """
 
     effects: ClassVar[Mapping[type, Callable[[Any, Any], None]]]
+    reports: ClassVar[Mapping[type, Callable[[Any, Any], None]]]
+    verbs: ClassVar[Mapping[type, Callable[[Any, Any, Asker], Any]]]
+    others: ClassVar[frozenset[type]]
     kind: ClassVar[type[WorkerActor]] = WorkerActor
+    title: ClassVar[str] = "pool"
     core: Any
 
     def _begin_serving(self, name: str, directory: str | None, spin: float, max_message: int) -> None:
@@ -47,7 +64,104 @@ class Serving(Supervised, Shell):
             gc.collect()
             gc.freeze()
 
-    # -- incoming -------------------------------------------------------------------------------------------
+    # -- incoming: messages ---------------------------------------------------------------------------------
+
+    def on_message(self, message: Any, sender: Any) -> None:
+        """Anything that is no system message: a worker's report, or what others want.
+
+        The latter is looked at before anything is done with it, and that is the one step in which it can fail. What
+        is raised after it is an error of our own, and a crash.
+        """
+        if not hasattr(self, "core"):
+            return
+        if type(message) is governing.Routed:
+            if problems_of(message) or message.asker is None:
+                return
+            message, sender = message.request, message.asker
+        if type(message) in self.reports:
+            hand = self.crew.find(getattr(message, "worker_id", None))
+            if hand is not None and hand.address == sender:  # else it is a stranger's, or of one that is gone
+                self._on_report(message)
+        elif not isinstance(message, (Ok, Err)):  # to answer an answer would be the first step of a storm
+            asker = MessageAsker(self, sender, ref_of(message))
+            error = self._refusal(message, sender)
+            if error is not None:
+                asker.answer(error)
+            elif type(message) in self.verbs:
+                self._ask(message, asker)
+            else:
+                self._other(message, sender)
+        self._arm()
+
+    def _refusal(self, message: Any, sender: Any) -> Exception | None:
+        """What is wrong with a message, before anything is done with it; it has no `sender` if it came by channel."""
+        kind = type(message)
+        known = kind in self.verbs or (kind in self.others and sender is not None)
+        if not known or (kind in _OF_THE_MANAGER and (sender is None or self.parent not in (None, sender))):
+            text = f"{self.title} {self.name!r} does not understand {kind.__name__}"
+            log.warning("%s", text)
+            return TypeError(text)
+        problems = problems_of(message)
+        if problems:
+            return InvalidConfig(kind.__name__, problems)
+        return self._unpacked(message)
+
+    def _unpacked(self, _message: Any) -> Exception | None:
+        """Rebuild what the pool has to look at of what a user gave; what that raised."""
+        return None
+
+    def _ask(self, request: Any, asker: Asker) -> None:
+        answer = self.verbs[type(request)](self, request, asker)
+        if answer is not LATER_ANSWER:
+            asker.answer(answer)
+
+    def _other(self, message: Any, sender: Any) -> None:
+        raise NotImplementedError
+
+    def _on_report(self, message: Any) -> None:
+        self.reports[type(message)](self, message)
+
+    # -- incoming: the channel ------------------------------------------------------------------------------
+
+    def _on_ask(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+        """A request by channel, looked at as if it were a message."""
+        asker = ChannelAsker(peer, ref)
+        try:
+            request = portable.loads(body)
+            error = self._refusal(request, None)
+        except BaseException as raised:  # what a stranger has pickled may raise anything
+            error = raised if isinstance(raised, Exception) else ValueError(f"the request raised {raised!r}")
+        if error is not None:
+            asker.answer(error)
+        else:
+            self._ask(request, asker)
+
+    def _on_routed(self, body: bytes | memoryview) -> None:
+        """What the manager passes on."""
+        try:
+            routed = portable.loads(body)
+        except BaseException as error:  # the same
+            log.warning("%s %s: dropped what cannot be rebuilt here: %r", self.title, self.name, error)
+            return
+        if type(routed) is governing.Routed:
+            self.on_message(routed, None)
+
+    def _welcome(self, peer: Peer) -> ChannelCaller | None:
+        """Who is at the other end; None if that process has died: whatever it asked for has nobody to go to."""
+        holder = ChannelCaller(peer)
+        # A process of another pid namespace has the pid 0 here. The end of its connection tells of its death.
+        if not self._clientele.add(holder) and peer.pid:
+            return None
+        peer.state = holder
+        return holder
+
+    def on_gone(self, peer: Peer) -> None:
+        """A client closed its end: what it waited for or held is over. (A worker's end is told by its death.)"""
+        if isinstance(peer.state, ChannelCaller):
+            self._holder_gone(peer.state)
+            self._clientele.remove(peer.state)
+
+    # -- incoming: descriptors, deaths, time ------------------------------------------------------------------
 
     def watched(self) -> list[int]:
         """The one descriptor behind which all connections and death watches are."""

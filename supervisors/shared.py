@@ -10,7 +10,7 @@ import select
 import time
 from typing import Any
 
-from actorpool import governing, portable, sharing
+from actorpool import portable, sharing
 from actorpool.actor import log
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
@@ -19,11 +19,12 @@ from actorpool.core.backoff import Backoff
 from actorpool.core.sharing.connections import Loan
 from actorpool.core.sharing.dispatch import Dispatcher
 from actorpool.errors import PoolNotFound, PoolStopped
-from actorpool.messages import Checkout, Err, Event, Request, WithConnection
+from actorpool.messages import Checkout, Event, WithConnection
 from actorpool.portable import Parcel
 from actorpool.status import Sample
-from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, MessageAsker, MessageCaller
-from actorpool.supervisors.pool_verbs import LATER_ANSWER
+from actorpool.supervisors.callers import Asker, MessageCaller
+from actorpool.supervisors.crew import Hand
+from actorpool.supervisors.pool_verbs import VERBS as POOL_VERBS
 from actorpool.supervisors.post import Post
 from actorpool.supervisors.serving import Serving
 from actorpool.supervisors.shared_callers import ChannelCall, MessageCall
@@ -35,6 +36,8 @@ from actorpool.workers.shared import SharedWorkerActor
 
 _HEAD = wire.SHARED_HEAD.size
 _NO_LIMIT = float("inf")
+_OF_OTHER_POOLS = frozenset({*POOL_VERBS, WithConnection, Checkout}) - VERBS.keys()
+"""What is asked of pools that lend workers."""
 
 
 class SharedPoolActor(Serving):
@@ -42,6 +45,10 @@ class SharedPoolActor(Serving):
 
     effects = EFFECTS
     kind = SharedWorkerActor
+    title = "shared pool"
+    verbs = VERBS
+    reports = REPORTS
+    others = frozenset({sharing.SharedCall, sharing.CancelCall})
     core: Dispatcher
 
     def init(
@@ -94,37 +101,43 @@ class SharedPoolActor(Serving):
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
-        if kind == wire.SHARED:
+        hand = peer.state
+        if type(hand) is Hand:
+            if kind == wire.CONTROL:
+                self._on_report(portable.loads(body))
+            elif kind in FRAMES:
+                FRAMES[kind](self, hand.id, ref, body)
+        elif kind == wire.SHARED:
             self._call(peer, ref, body)
-        elif kind == wire.CONTROL:
-            self._on_worker(portable.loads(body))
-        elif kind in FRAMES:
-            FRAMES[kind](self, peer.state.id, ref, body)
         elif kind == wire.CANCEL:
             self.carry_out(self.core.cancel(time.monotonic(), ChannelCall(peer, ref)))
         elif kind == wire.ASK:
-            self._ask(portable.loads(body), ChannelAsker(peer, ref))
+            self._on_ask(peer, ref, body)
         elif kind == wire.ROUTED:
-            self.on_message(portable.loads(body), None)
+            self._on_routed(body)
         elif kind == wire.CHECKOUT:
             peer.send(wire.ERROR, ref, wire.dump_error(self._not_leased()))
 
     def _call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
-        timeout, routing, filtering = wire.SHARED_HEAD.unpack_from(body)
         call = ChannelCall(peer, ref)
-        start = _HEAD + routing
-        end = start + filtering
         try:
+            timeout, routing, filtering = wire.SHARED_HEAD.unpack_from(body)
+            start = _HEAD + routing
+            end = start + filtering
             resource, method = portable.loads(body[_HEAD:start])
             where = portable.loads(body[start:end]) if filtering else None
-        except Exception as error:  # a user's value that cannot be rebuilt here
+            sharing.check_call(method, where, None if timeout == _NO_LIMIT else timeout)
+        except BaseException as error:  # a user's value that cannot be rebuilt here may raise anything
             call.answer(error)
+            return
+        holder = peer.state or self._welcome(peer)
+        if holder is None:
             return
         self.carry_out(
             self.core.call(
                 time.monotonic(),
                 call,
-                peer.state or self._welcome(peer),
+                holder,
                 resource,
                 method,
                 body[end:],
@@ -134,65 +147,38 @@ class SharedPoolActor(Serving):
             )
         )
 
-    def on_gone(self, peer: Peer) -> None:
-        """A client closed its end: its waiting calls are removed. (A worker's end is told by its death.)"""
-        if isinstance(peer.state, ChannelCaller):
-            self._holder_gone(peer.state)
-            self._clientele.remove(peer.state)
+    # -- incoming: messages -------------------------------------------------------------------------------------
 
-    def _welcome(self, peer: Peer) -> ChannelCaller:
-        holder = peer.state = ChannelCaller(peer)
-        self._clientele.add(holder)
-        return holder
+    def _refusal(self, message: Any, sender: Any) -> Exception | None:
+        """As every pool; who has taken it for one of the other kind is told so."""
+        if type(message) in _OF_OTHER_POOLS:
+            return self._not_leased()
+        return super()._refusal(message, sender)
 
-    # -- incoming: Thespian messages ----------------------------------------------------------------------------
+    def _unpacked(self, message: Any) -> Exception | None:
+        if isinstance(message, sharing.SharedRequest):
+            try:
+                message.unpack()
+            except BaseException as error:  # a user's value that cannot be rebuilt here may raise anything
+                return error if isinstance(error, Exception) else ValueError(f"what it holds raised {error!r}")
+        return None
 
-    def on_message(self, message: Any, sender: Any) -> None:
-        """Anything that is no system message."""
-        if not hasattr(self, "core"):
+    def _other(self, message: Any, sender: Any) -> None:
+        """A message that is no question with one answer."""
+        call = MessageCall(self, sender, message.ref, message.caller)
+        if isinstance(message, sharing.CancelCall):
+            self.carry_out(self.core.cancel(time.monotonic(), call))
             return
-        if isinstance(message, governing.Routed):
-            message, sender = message.request, message.asker
-        if type(message) is sharing.SharedCall:
-            self._call_message(message, MessageCall(self, sender, message.ref))
-        elif isinstance(message, sharing.CancelCall):
-            self.carry_out(self.core.cancel(time.monotonic(), MessageCall(self, sender, message.ref)))
-        elif type(message) in VERBS:
-            self._ask(message, MessageAsker(self, sender, message.ref))
-        elif isinstance(message, (WithConnection, Checkout)):
-            self.send(sender, Err(self._not_leased(), message.ref))
-        elif not self._on_worker(message):
-            text = f"shared pool {self.name!r} does not understand {type(message).__name__}"
-            log.warning("%s", text)
-            self.send(sender, Err(TypeError(text), getattr(message, "ref", None)))
-        self._arm()
+        holder = MessageCaller(message.caller, None, None)  # of all calls of that process
+        if self._clientele.add(holder):
+            now, where, timeout = time.monotonic(), message.where, message.timeout
+            wanted = (message.resource, message.method, message.payload)
+            self.carry_out(self.core.call(now, call, holder, *wanted, where=where, timeout=timeout))
 
-    def _call_message(self, request: sharing.SharedCall, call: MessageCall) -> None:
-        try:
-            resource, where = request.opened("resource"), request.opened("where")
-        except Exception as error:  # a user's value that cannot be rebuilt here
-            call.answer(error)
-            return
-        holder = MessageCaller(request.caller, call.address)
-        self._clientele.add(holder)
-        now = time.monotonic()
-        method, payload, timeout = request.method, request.payload, request.timeout
-        self.carry_out(self.core.call(now, call, holder, resource, method, payload, where=where, timeout=timeout))
-
-    def _ask(self, request: Request, asker: Asker) -> None:
-        """Answer a request of either way."""
-        verb = VERBS.get(type(request))
-        if verb is None:
-            asker.answer(self._not_leased())  # it was taken for a pool of the other kind
-            return
+    def _ask(self, request: Any, asker: Asker) -> None:
         self._catch_up()
-        try:
-            self._changed = True
-            answer = verb(self, request, asker)
-        except Exception as error:  # a user's value that cannot be rebuilt here
-            answer = error
-        if answer is not LATER_ANSWER:
-            asker.answer(answer)
+        self._changed = True
+        super()._ask(request, asker)
 
     def _catch_up(self) -> None:
         """Hear what workers have said of connections that are lent: the asker may know it already."""
@@ -206,14 +192,9 @@ class SharedPoolActor(Serving):
 
     # -- incoming: workers, deaths, time --------------------------------------------------------------------------
 
-    def _on_worker(self, report: Any) -> bool:
-        """A worker's report, whichever way it came; False for anything else."""
-        handler = REPORTS.get(type(report))
-        if handler is None:
-            return False
+    def _on_report(self, message: Any) -> None:
         self._changed = True
-        handler(self, report)
-        return True
+        super()._on_report(message)
 
     def _worker_gone(self, id: int, _status: int | None = None) -> None:
         try:

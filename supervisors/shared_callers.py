@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
+from actorpool.host import Caller
 from actorpool.messages import Err
 from actorpool.sharing import Sealed, SealedReply
 
@@ -35,15 +36,16 @@ class ChannelCall(NamedTuple):
 class MessageCall:
     """Waits for an `Ok` or `Err` message of that ref."""
 
-    __slots__ = ("address", "pool", "ref")
+    __slots__ = ("address", "caller", "pool", "ref")
 
-    def __init__(self, pool: Any, address: Any, ref: Any) -> None:
+    def __init__(self, pool: Any, address: Any, ref: Any, caller: Caller) -> None:
         self.pool = pool
         self.address = address
         self.ref = ref
+        self.caller = caller
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, MessageCall) and other.ref == self.ref
+        return isinstance(other, MessageCall) and (other.ref, other.caller) == (self.ref, self.caller)
 
     def __hash__(self) -> int:
         return hash(self.ref)

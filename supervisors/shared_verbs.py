@@ -17,7 +17,7 @@ from actorpool.messages import GetPoolStatus
 from actorpool.portable import Parcel
 from actorpool.status import PoolStatus, WorkerInfo
 from actorpool.supervisors.callers import Asker
-from actorpool.supervisors.pool_verbs import LATER_ANSWER
+from actorpool.supervisors.serving import LATER_ANSWER
 
 if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor

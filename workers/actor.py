@@ -15,10 +15,11 @@ from typing import Any
 
 from actorpool import host, portable, protocol
 from actorpool.actor import Shell
+from actorpool.arriving import problems_of, ref_of
 from actorpool.channel import paths, seals, tally, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import load_worker
-from actorpool.errors import CallTimeout, LeaseExpired, WorkerUnavailable
+from actorpool.errors import CallTimeout, InvalidConfig, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
 from actorpool.portable import Parcel
 from actorpool.workers.orders import ORDERS
@@ -59,8 +60,8 @@ class WorkerActor(Shell):
     interrupted = False
     _alarmed = False
     fired = 0
-    _shown: tuple[int, int] = (0, 0)
-    """The lease that was shown last with a good seal, and that seal."""
+    _is_granted: Callable[[int, int], bool] = staticmethod(seals.anything)
+    """Whether the pool has granted a lease of this very worker, by its seal; without a pool none is asked for."""
     _unborn: Exception | None = None
     ordered: protocol.RunFor | None = None
     observed = False
@@ -81,17 +82,23 @@ class WorkerActor(Shell):
     def on_message(self, message: Any, sender: Any) -> None:
         """Whatever is no system message; what is none of ours is answered by an error."""
         if type(message) is Call:
-            self._on_call(message, sender)
+            problems = problems_of(message)
+            if problems:
+                self.send(sender, Err(InvalidConfig("Call", problems), ref_of(message)))
+            else:
+                self._on_call(message, sender)
         elif isinstance(message, (Ok, Err)):
             return  # an answer that nobody asked for: to answer it would be the first of a storm
         elif type(message) is protocol.Init and self._init is None:
             self._start(message, sender)
         elif sender != self.parent or not self._on_control(message):
             self.send(sender, Err(TypeError(f"a worker does not understand {type(message).__name__}"),
-                                  getattr(message, "ref", None)))  # fmt: skip
+                                  ref_of(message)))  # fmt: skip
 
     def _start(self, init: protocol.Init, sender: Any) -> None:
         self._init, self.observed = init, init.observed
+        if init.key is not None:
+            self._is_granted = seals.Granted(init.key)
         self.parent = init.parent or sender
         try:
             worker = load_worker(init.worker)(**init.worker_args.open())
@@ -171,16 +178,6 @@ class WorkerActor(Shell):
 
     def packed(self, error: BaseException) -> bytes:
         return wire.dump_error(error, self._init.pool if self._init is not None else None)
-
-    def _is_granted(self, lease: int, seal: int) -> bool:
-        """Whether the pool has granted that lease of this very worker. One that belongs to no pool asks for no seal."""
-        if (lease, seal) == self._shown:
-            return True
-        key = self._init.key if self._init is not None else None
-        if key is not None and seals.seal(key, lease) != seal:
-            return False
-        self._shown = lease, seal
-        return True
 
     # -- the channel ----------------------------------------------------------------------------------------
 

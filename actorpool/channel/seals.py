@@ -23,5 +23,26 @@ def new_key() -> bytes:
 
 
 def seal(key: bytes, lease: int) -> int:
-    """The seal of a lease (or of a loan) under a key: 64 bits of keyed BLAKE2b (RFC 7693)."""
-    return int.from_bytes(blake2b(lease.to_bytes(8, "big"), key=key, digest_size=8).digest(), "big")
+    """The seal of a lease (or of a loan) under a key: 63 bits of keyed BLAKE2b (RFC 7693)."""
+    return int.from_bytes(blake2b(lease.to_bytes(8, "big"), key=key, digest_size=8).digest(), "big") >> 1
+
+
+class Granted:
+    """Whether a lease, as it is shown, is one that was granted under a key. It is computed once for each lease."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+        self._shown = (POOL, seal(key, POOL))
+
+    def __call__(self, lease: int, shown: int) -> bool:
+        if (lease, shown) == self._shown:
+            return True
+        if seal(self._key, lease) != shown:
+            return False
+        self._shown = lease, shown
+        return True
+
+
+def anything(_lease: int, _shown: int) -> bool:
+    """For a worker that belongs to no pool."""
+    return True

@@ -45,7 +45,7 @@ IMPURE = {
 DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvicorn", "pebble", "loky", "h2"}
 LONGEST = 400
 # Private names that another package takes none the less.
-BORROWED = {"actorpool.config._number", "actorpool.config._one_of", "actorpool.config._settings"}
+BORROWED = {f"actorpool.config.{name}" for name in ("_number", "_one_of", "_settings")}
 # Loops of imports that are still there: in each a table of functions takes the object that reads the table.
 TANGLED = [
     {f"actorpool.core.pooling.{name}" for name in ("connecting", "ledger", "sandboxes", "workforce")},

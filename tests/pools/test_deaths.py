@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ import actorpool
 from actorpool import WorkerDied
 from actorpool.supervisors import ChildSpec, Supervised, SupervisorSpec, WhereIs
 from actorpool.workers import EchoWorker
+from tests.pools.conftest import StartPool
 
 
 def fault(_: Any) -> None:
@@ -79,3 +82,33 @@ def test_an_actor_that_faults_is_restarted(system: actorpool.System, eventually:
     pid = thespian.ask(frail(), "pid", 5)
     thespian.tell(frail(), "fault")
     eventually(lambda: (address := frail()) is not None and thespian.ask(address, "pid", 0.5) not in (pid, None))
+
+
+ASKS_AND_DIES = """
+import os, sys
+import actorpool
+system = actorpool.connect(sys.argv[1])
+system.actor_system.tell(system.manager, actorpool.Checkout(sys.argv[2]))
+system.actor_system.tell(system.manager, actorpool.WithConnection(sys.argv[2], repr))
+system.actor_system.ask(system.manager, actorpool.ListPools(), 10)
+os._exit(0)
+"""
+
+
+def test_a_caller_that_is_dead_when_its_request_is_handled_gets_no_worker(
+    node: actorpool.System, start: StartPool
+) -> None:
+    pool = start(EchoWorker, size=1)
+    nodes = [node.tree()]
+    for one in nodes:
+        nodes.extend(one.children)
+    (pid,) = (one.pid for one in nodes if one.id == pool.name)
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        subprocess.run([sys.executable, "-c", ASKS_AND_DIES, node.name, pool.name], check=True, timeout=60)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert pool.echo(1, checkout_timeout=20.0) == 1
+    assert not pool.leases()
+    assert pool.status().checkouts <= 2  # only ours

@@ -50,7 +50,7 @@ class Leasing(Limits):
 
         Args:
             now: monotonic seconds.
-            ref: names this request among the holder's.
+            ref: names this request among the holder's; the same one again while it waits is dropped.
             holder: whose lease it will be; `caller_down(holder)` takes it back.
             timeout: longest wait in seconds (None: the config's).
             block: False refuses at once when the pool is full.
@@ -58,6 +58,8 @@ class Leasing(Limits):
             sandbox: the sandbox that a turn is asked for in; None: the one that the caller is a guest of, if any.
             stay: the worker may stay with the holder after its first use (see `staying`).
         """
+        if len(self.queue) and (holder, ref) in self.queue:
+            return  # the same request once more
         timeout = self.config.checkout_timeout if timeout is None else timeout
         if sandbox is not None or self.guests:
             waiter = Waiter((holder, ref), holder, now, now + timeout, block, stack)
@@ -369,6 +371,13 @@ class Leasing(Limits):
             self._replace(lease.worker, now)
         else:
             self._take_back(lease, now, why)
+
+    def knows(self, holder: Hashable) -> bool:
+        """Whether the holder has a lease or a turn, or waits for one."""
+        if holder in self.held or self.queue.knows(holder):
+            return True
+        boxes = self.sandboxes.values()
+        return any(box.queue.knows(holder) or (box.turn and box.turn.holder == holder) for box in boxes)
 
     def _lease_of(self, holder: Hashable, ref: Any) -> Lease | None:
         """The lease that a checkout was answered with, if it is still out (a grant that crossed a cancel)."""

@@ -129,6 +129,8 @@ class Sandboxes(Connecting):
         if key == OUTSIDE or (key is None and process_of(waiter.caller) not in self.guests):
             return False
         sandbox = self.guests[process_of(waiter.caller)] if key is None else self.sandboxes.get(key)
+        if sandbox is not None and waiter.ref in sandbox.queue:
+            return True  # the same request once more
         refusal = self._sandbox_over() if sandbox is None else self._no_turn(sandbox, waiter, now)
         if refusal is not None:
             self._do(Refused(waiter.ref[1], waiter.caller, refusal))

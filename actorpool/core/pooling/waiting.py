@@ -76,6 +76,13 @@ class WaitingQueue:
     def __iter__(self) -> Iterator[Waiter]:
         return iter(self._order.values())
 
+    def __contains__(self, ref: Hashable) -> bool:
+        return ref in self._order
+
+    def knows(self, caller: Hashable) -> bool:
+        """Whether that caller waits."""
+        return caller in self._callers
+
     def __repr__(self) -> str:
         pace = f", slow (minimum wait {self._seen:.3f} s)" if self.slow else ""
         return f"<WaitingQueue of {len(self)}{pace}>"

@@ -90,6 +90,8 @@ class Routing(Choosing):
         if not live:
             self._do(Answer(ref, {}))
             return
+        if any((ref, connection.id) in self.calls for connection in live):
+            return  # the same request once more
         gather = Gather(ref, [connection.id for connection in live])
         deadline = None if timeout is None else now + timeout
         for connection in live:

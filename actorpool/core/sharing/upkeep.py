@@ -67,6 +67,8 @@ class Upkeep(Loans):
         except (InvalidConfig, PoolStopped) as error:
             self._do(Answer(ref, error))
             return
+        if any(one.adding is not None and one.adding == ref for one in self.connections.values()):
+            return  # the same request once more
         self.last_id += 1
         connection = self._admit(Kept(self.last_id, spec, resource, extra, ttl, revive))
         connection.adding = ref
