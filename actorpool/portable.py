@@ -137,10 +137,22 @@ def unsendable(problem: BaseException, text: str) -> BaseException:
     return type(problem)(f"{text} ({problem})")
 
 
+class Unsendable(TypeError):
+    """It cannot travel; the text says what to send instead."""
+
+
+_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
+
+
 class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, which also takes functions and classes of unimportable modules by value."""
+    """cloudpickle, which also takes functions and classes of unimportable modules by value, and changes no type."""
 
     def reducer_override(self, value: Any) -> Any:
+        if isinstance(value, _FILES):  # cloudpickle would make a StringIO of it
+            raise Unsendable("an open file cannot travel to another process: pass its path, or what is in it")
+        if type(value) is memoryview:  # cloudpickle would make bytes of it
+            data = value.tobytes()
+            return _view, (data if value.readonly else bytearray(data), value.format, value.shape)
         if isinstance(value, (type, FunctionType)):
             module = sys.modules.get(getattr(value, "__module__", None) or "")
             if isinstance(module, ModuleType) and module.__name__ != "__main__" and not _importable(module.__name__):
@@ -170,6 +182,12 @@ def _free() -> None:
 os.register_at_fork(after_in_child=_free)
 
 
+def _view(data: bytes | bytearray, format: str, shape: tuple[int, ...]) -> memoryview:
+    """A view like the one that was sent, of a copy."""
+    view = memoryview(data)
+    return view if (format, len(shape)) == ("B", 1) else view.cast(format, shape)  # type: ignore[call-overload]
+
+
 def _dumps_by_value(value: Any) -> bytes:
     buffer = io.BytesIO()
     _ValuePickler(buffer, PROTOCOL).dump(value)
@@ -177,6 +195,15 @@ def _dumps_by_value(value: Any) -> bytes:
 
 
 loads = pickle.loads
+
+
+def loads_sent(data: bytes | memoryview) -> Any:
+    """`loads` of what a caller has sent; the error for a module that is not found says where it was looked for."""
+    try:
+        return loads(data)
+    except ModuleNotFoundError as error:
+        text = "workers look along the sys.path that the program had when it called start(): extend it before"
+        raise ModuleNotFoundError(f"{error} ({text})", name=error.name, path=error.path) from None
 
 
 class Parcel:
@@ -194,7 +221,7 @@ class Parcel:
 
     def open(self) -> Any:
         """Unpickle the value; raises whatever importing or rebuilding it raises."""
-        return loads(self.data)
+        return loads_sent(self.data)
 
     def __eq__(self, other: object) -> bool:
         # A message that arrived holds parcels where the one that was sent holds values: the two are equal.

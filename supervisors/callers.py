@@ -14,7 +14,7 @@ from actorpool import host, portable, protocol
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
 from actorpool.core.effects import AtHome, Ended, Granted, Refused
-from actorpool.errors import CallTimeout, LeaseExpired, WorkerDied
+from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied
 from actorpool.host import Caller
 from actorpool.messages import Err, Grant, Ok, WithConnection
 
@@ -46,7 +46,11 @@ class ChannelCaller:
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
         """Tell the client why it gets none."""
-        self.peer.send(wire.ERROR, refusal.ref, wire.dump_error(refusal.error))
+        error = refusal.error
+        if isinstance(error, CheckoutTimeout) and self.peer.pid in pool.crew.pids.values():
+            text = "it was asked for by a worker of this very pool, which is busy with that: use the connection it has"
+            error.args = (f"{error}; {text}", *error.args[1:])
+        self.peer.send(wire.ERROR, refusal.ref, wire.dump_error(error))
 
     def ended(self, pool: PoolActor, end: Ended) -> None:
         """Nothing to say: the worker's own connection tells the client, or its fence does."""

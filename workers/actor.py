@@ -258,7 +258,7 @@ class WorkerActor(Shell):
             self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
 
     def _run_frame(self, session: Session, body: bytes | memoryview) -> Any:
-        target, args, kwargs = portable.loads(memoryview(body)[wire.CALL_HEAD.size :])
+        target, args, kwargs = portable.loads_sent(memoryview(body)[wire.CALL_HEAD.size :])
         self.breakable()
         return session.run(target, args, kwargs)
 

@@ -138,7 +138,7 @@ class SharedWorkerActor(WorkerActor):
         return Outcome(True, self.packed(error), took, cooldown, close)
 
     def _call(self, session: Session, body: bytes | memoryview) -> Any:
-        method, args, kwargs = portable.loads(body)
+        method, args, kwargs = portable.loads_sent(body)
         if isinstance(args, Parcel):  # the call came as a message
             args, kwargs = args.open(), kwargs.open()
         if method in session.methods:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from types import FunctionType
 from typing import Any
 
 from actorpool import portable
 from actorpool.channel import line, wire
+
+_ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 class Work:
@@ -24,6 +28,9 @@ class Work:
     def __init__(
         self, what: str | Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
     ) -> None:
+        if what.__class__ is FunctionType and what.__code__.co_flags & _ASYNCHRONOUS:
+            advice = "write it with `def`, or have a plain function call asyncio.run() in the worker"
+            raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
         self.what = what
         self.args = args
         self.kwargs = kwargs
