@@ -1,7 +1,7 @@
 """Unix sockets in the node's directory, in the place of the TCP sockets that Thespian's transport was written for.
 
 The directory is 0700 and the kernel says whose process is at the other end, so nobody else of the machine can open a
-connection, let alone have bytes of theirs kept. It also costs a third less than TCP on loopback.
+connection, let alone have bytes of theirs kept. A message also costs a fifth less than by TCP on loopback.
 """
 
 from __future__ import annotations
