@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import governing, portable, protocol, sharing
+from actorpool import governing, protocol, sharing
 from actorpool.actor import log
 from actorpool.arriving import problems_of, ref_of
-from actorpool.channel import paths, spin, wire
+from actorpool.channel import bodies, paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
@@ -145,7 +145,7 @@ class ConnectionManager(Supervisor):
         if kind == wire.ASK:
             asker = ChannelAsker(peer, ref)
             try:
-                request = portable.loads(body)
+                request = bodies.request(body)
             except Exception as error:  # it is no pickle, or one of a class that cannot be rebuilt here
                 asker.answer(error)
             else:

@@ -6,7 +6,6 @@ effects `_carry_out` hands to the methods named after them.
 
 from __future__ import annotations
 
-import functools
 import logging
 import random
 import time
@@ -15,9 +14,9 @@ from typing import Any
 
 from actorpool import host, portable, protocol, turns
 from actorpool.actor import FAREWELL, log
-from actorpool.channel import tally, wire
+from actorpool.channel import bodies, tally, wire
 from actorpool.channel.lane import Peer
-from actorpool.config import PoolConfig, check_request, load_worker
+from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
 from actorpool.core.pooling.fleet import STOPPING
 from actorpool.core.pooling.pool import PoolCore
@@ -104,14 +103,10 @@ class PoolActor(Serving):
             if kind == wire.CONTROL:
                 self._on_report(portable.loads(body))
         elif kind == wire.CHECKOUT:
+            wanted = bodies.checkout(body)
             holder = holder or self._welcome(peer)
-            try:
-                wanted = _wanted(bytes(body))
-            except BaseException as error:  # what a stranger has pickled may raise anything
-                peer.send(wire.ERROR, ref, wire.dump_error(ValueError(f"no request for a worker: {error!r}")))
-            else:
-                if holder is not None:
-                    self.carry_out(core.checkout(time.monotonic(), ref, holder, *wanted))
+            if holder is not None:
+                self.carry_out(core.checkout(time.monotonic(), ref, holder, *wanted))
         elif kind == wire.CHECKIN:
             if self._has(peer, ref):
                 self.carry_out(core.checkin(time.monotonic(), ref))
@@ -122,8 +117,8 @@ class PoolActor(Serving):
                 self.carry_out(core.abandon(time.monotonic(), ref))
         elif kind == wire.ASK:
             self._on_ask(peer, ref, body)
-        elif kind == wire.ROUTED:
-            self._on_routed(body)
+        else:
+            self._on_order(peer, kind, body)
 
     def _has(self, peer: Peer, id: int) -> bool:
         """Whether the process at the other end has that lease; it may have got it by another connection."""
@@ -328,22 +323,6 @@ class PoolActor(Serving):
             waiter.caller.refused(self, Refused(waiter.ref[1], waiter.caller, error))  # type: ignore[attr-defined]
         self._end_serving(self.config.kill_after)
         self.telling.close()
-
-
-@functools.lru_cache(256)
-def _wanted(body: bytes) -> tuple[Any, ...]:
-    """What the body of a `CHECKOUT` frame asks for; most are like one before.
-
-    Raises:
-        Exception: nothing that can be asked for.
-    """
-    timeout, block, stack, *more = portable.loads(body)
-    sandbox, stay = (*more, None, False)[:2] if len(more) < 2 else more
-    texts = all(text is None or type(text) is str for text in (stack, sandbox))
-    if not texts or {type(block), type(stay)} != {bool}:
-        raise TypeError("it is not (seconds, bool, str or None, str or None, bool)")
-    check_request("checkout", timeout=timeout) if timeout is not None else None
-    return timeout, block, stack, sandbox, stay
 
 
 PoolActor.reports = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -10,7 +11,7 @@ from typing import Any, ClassVar
 from actorpool import governing, portable
 from actorpool.actor import Shell, log
 from actorpool.arriving import problems_of, ref_of
-from actorpool.channel import paths
+from actorpool.channel import bodies, paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
@@ -127,7 +128,7 @@ class Serving(Supervised, Shell):
         """A request by channel, looked at as if it were a message."""
         asker = ChannelAsker(peer, ref)
         try:
-            request = portable.loads(body)
+            request = bodies.request(body)
             error = self._refusal(request, None)
         except BaseException as raised:  # what a stranger has pickled may raise anything
             error = raised if isinstance(raised, Exception) else ValueError(f"the request raised {raised!r}")
@@ -136,8 +137,10 @@ class Serving(Supervised, Shell):
         else:
             self._ask(request, asker)
 
-    def _on_routed(self, body: bytes | memoryview) -> None:
-        """What the manager passes on."""
+    def _on_order(self, peer: Peer, kind: int, body: bytes | memoryview) -> None:
+        """What the manager passes on; nobody else has anything to order."""
+        if kind != wire.ROUTED or peer.pid != os.getppid():
+            raise wire.BadFrame(f"a frame of kind {kind} is not for process {peer.pid} to send")
         try:
             routed = portable.loads(body)
         except BaseException as error:  # the same

@@ -12,7 +12,7 @@ from typing import Any
 
 from actorpool import portable, sharing
 from actorpool.actor import log
-from actorpool.channel import wire
+from actorpool.channel import bodies, wire
 from actorpool.channel.lane import Peer
 from actorpool.config import SharedPoolConfig
 from actorpool.core.backoff import Backoff
@@ -34,8 +34,6 @@ from actorpool.supervisors.shared_verbs import VERBS, status
 from actorpool.telemetry import Hub, Samples
 from actorpool.workers.shared import SharedWorkerActor
 
-_HEAD = wire.SHARED_HEAD.size
-_NO_LIMIT = float("inf")
 _OF_OTHER_POOLS = frozenset({*POOL_VERBS, WithConnection, Checkout}) - VERBS.keys()
 """What is asked of pools that lend workers."""
 
@@ -113,38 +111,27 @@ class SharedPoolActor(Serving):
             self.carry_out(self.core.cancel(time.monotonic(), ChannelCall(peer, ref)))
         elif kind == wire.ASK:
             self._on_ask(peer, ref, body)
-        elif kind == wire.ROUTED:
-            self._on_routed(body)
         elif kind == wire.CHECKOUT:
             peer.send(wire.ERROR, ref, wire.dump_error(self._not_leased()))
+        elif kind not in (wire.CHECKIN, wire.ABANDON):  # of a lease that a pool of this name had granted before
+            self._on_order(peer, kind, body)
 
     def _call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
         call = ChannelCall(peer, ref)
         try:
-            timeout, routing, filtering = wire.SHARED_HEAD.unpack_from(body)
-            start = _HEAD + routing
-            end = start + filtering
-            resource, method = portable.loads(body[_HEAD:start])
-            where = portable.loads(body[start:end]) if filtering else None
-            sharing.check_call(method, where, None if timeout == _NO_LIMIT else timeout)
+            asked = bodies.shared_call(body)
+            sharing.check_call(asked.method, asked.where, asked.timeout)
+        except wire.BadFrame:
+            raise
         except BaseException as error:  # a user's value that cannot be rebuilt here may raise anything
             call.answer(error)
             return
         holder = peer.state or self._welcome(peer)
         if holder is None:
             return
+        now, what = time.monotonic(), (asked.resource, asked.method, asked.payload)
         self.carry_out(
-            self.core.call(
-                time.monotonic(),
-                call,
-                holder,
-                resource,
-                method,
-                body[end:],
-                where=where,
-                timeout=None if timeout == _NO_LIMIT else timeout,
-                direct=True,
-            )
+            self.core.call(now, call, holder, *what, where=asked.where, timeout=asked.timeout, direct=True)
         )
 
     # -- incoming: messages -------------------------------------------------------------------------------------

@@ -206,7 +206,7 @@ class WorkerActor(Shell):
     def _meet(self, peer: Peer, seal: int) -> None:
         """A connection says that it is the pool's; the seal of no lease proves it. Others give no orders."""
         if self._is_granted(seals.POOL, seal):
-            self.pool = peer
+            self.pool, peer.heeded = peer, True
             if self.orders_first and self._lane is not None:
                 self._lane.first = peer.fd
 

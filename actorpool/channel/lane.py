@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 import select
 import socket
@@ -29,13 +30,18 @@ BREATH = 0.001
 IDLE = 1.0
 """Seconds; an actor that waits here wakes up as soon as one that waits in Thespian, and is quicker to answer."""
 
+log = logging.getLogger("actorpool")
+
 _READABLE = getattr(select, "EPOLLIN", 1)  # a name of the module: looked up for every event
 
 _lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
 
 
 class Handler(Protocol):
-    """What an actor does with what arrives. Called inside `Lane.serve`; what it raises comes out of `serve`."""
+    """What an actor does with what arrives. Called inside `Lane.serve`.
+
+    `BadFrame` is for what a peer must not send: that peer is closed. Whatever else is raised comes out of `serve`.
+    """
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A whole frame. A long body is a memoryview; release it to give its memory back before a long call."""
@@ -65,15 +71,18 @@ class Peer(Connection):
         state: free for the handler's use.
         when_sent: called once when what has no room yet is sent, or cannot be.
         open: whether the connection is still known to the lane.
+        heeded: read also what it sends while it does not read: a peer of our own, which may have to be heard first.
+            Others may ask for more than they fetch, and what they have not fetched is in our memory.
     """
 
-    __slots__ = ("_lane", "pid", "state", "when_sent")
+    __slots__ = ("_lane", "heeded", "pid", "state", "when_sent")
 
     def __init__(self, lane: Lane, sock: socket.socket, pid: int) -> None:
         super().__init__(sock, partial(lane.handler.on_frame, self), lane.max_message)
         self._lane = lane
         self.pid = pid
         self.state: Any = None
+        self.heeded = False
         self.when_sent: Callable[[], None] | None = None
 
     def close(self) -> None:
@@ -82,7 +91,8 @@ class Peer(Connection):
 
     def _await_room(self, wanted: bool) -> None:
         if self.open:
-            self._lane._epoll.modify(self.fd, select.EPOLLIN | select.EPOLLOUT if wanted else select.EPOLLIN)
+            heeded = select.EPOLLIN if self.heeded or not wanted else 0
+            self._lane._epoll.modify(self.fd, heeded | (select.EPOLLOUT if wanted else 0))
         then = self.when_sent
         if then is not None and not wanted:
             self.when_sent = None
@@ -227,13 +237,18 @@ class Lane:
                 callback = self._others.get(fd)
                 if callback is not None:
                     callback(fd)
-            elif events == _READABLE:
-                if not peer.receive():
-                    self._lost(peer)
             else:
-                if events & select.EPOLLOUT:
-                    peer.flush()
-                if events & ~select.EPOLLOUT and not peer.receive():
+                try:
+                    if events == _READABLE:
+                        if not peer.receive():
+                            self._lost(peer)
+                    else:
+                        if events & select.EPOLLOUT:
+                            peer.flush()
+                        if events & ~select.EPOLLOUT and not peer.receive():
+                            self._lost(peer)
+                except wire.BadFrame as problem:
+                    log.info("%r has sent a bad frame and is hung up on: %s", peer, problem)
                     self._lost(peer)
 
     def _is_later(self, event: tuple[int, int]) -> bool:
@@ -294,7 +309,9 @@ class Lane:
         except BaseException:
             sock.close()
             raise
-        return self._add(sock, pid)
+        peer = self._add(sock, pid)
+        peer.heeded = True
+        return peer
 
     def _add(self, sock: socket.socket, pid: int) -> Peer:
         sock.setblocking(False)

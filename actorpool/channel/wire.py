@@ -57,6 +57,10 @@ CLOSE = 2
 """Flag of an outcome: the connection is done."""
 
 
+class BadFrame(Exception):
+    """A frame is not what its kind says, or of nobody who may send it. The peer that sent it is hung up on."""
+
+
 def frame(kind: int, ref: int, body: bytes = b"") -> bytes:
     """A whole frame of a small body."""
     return HEADER.pack(len(body), kind, ref) + body
@@ -72,9 +76,46 @@ def too_big(size: int, limit: int, what: str) -> MessageTooBig:
 
 
 __all__ = [
-    "ABANDON", "AHEAD", "ASK", "AT_HOME", "AT_ONCE", "CALL", "CALL_HEAD", "CANCEL", "CHECKIN", "CHECKOUT",
-    "CHECK_FIRST", "CLOSE", "CONTROL", "END", "END_BODY", "ERROR", "FAILED", "FUNCTION", "GRANT", "GRANT_BODY",
-    "HEADER", "LAST", "LENT", "LOAN_HEAD", "LONGEST", "MAX_MESSAGE", "NOT_STARTED", "OUTCOME", "PERFORM", "PERFORMED",
-    "REPLY", "RESULT", "ROUTED", "SHARED", "SHARED_HEAD", "STAY", "TURN", "dump_error", "frame", "load_error",
+    "ABANDON",
+    "AHEAD",
+    "ASK",
+    "AT_HOME",
+    "AT_ONCE",
+    "CALL",
+    "CALL_HEAD",
+    "CANCEL",
+    "CHECKIN",
+    "CHECKOUT",
+    "CHECK_FIRST",
+    "CLOSE",
+    "CONTROL",
+    "END",
+    "END_BODY",
+    "ERROR",
+    "FAILED",
+    "FUNCTION",
+    "GRANT",
+    "GRANT_BODY",
+    "HEADER",
+    "LAST",
+    "LENT",
+    "LOAN_HEAD",
+    "LONGEST",
+    "MAX_MESSAGE",
+    "NOT_STARTED",
+    "OUTCOME",
+    "PERFORM",
+    "PERFORMED",
+    "REPLY",
+    "RESULT",
+    "ROUTED",
+    "SHARED",
+    "SHARED_HEAD",
+    "STAY",
+    "TURN",
+    "BadFrame",
+    "dump_error",
+    "frame",
+    "load_error",
     "too_big",
 ]  # fmt: skip

@@ -16,9 +16,10 @@ from typing import Any, NoReturn
 from actorpool import host, portable, protocol
 from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
+from actorpool.channel.bodies import pack_checkout
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults, standing
-from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_head, checkout_body
+from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_head
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Recalled, Replaced, Work
 from actorpool.protocol import HandleFacts
@@ -155,7 +156,7 @@ class AioLink(AioAsker):
                 if self.link.expected is not None and line.pid != self.link.expected:
                     raise Replaced
                 left = max(deadline - loop.time(), 0.0) if pause else timeout
-                body = checkout_body(left, block, stack, self.link.sandbox, stay)
+                body = pack_checkout(left, block, stack, self.link.sandbox, stay)
                 return await self._ask_lease(line, body, left)
             except (NotDelivered, Gone):
                 continue

@@ -6,7 +6,6 @@ nothing is under way on it any more.
 
 from __future__ import annotations
 
-import functools
 import time
 from contextlib import suppress
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ from typing import Any, NoReturn
 from actorpool import host, portable, protocol
 from actorpool.channel import line as lines
 from actorpool.channel import wire
+from actorpool.channel.bodies import pack_checkout
 from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.client import faults, standing
 from actorpool.client.endpoint import Endpoint
@@ -24,13 +24,6 @@ from actorpool.protocol import HandleFacts
 _DELIVERY_FAILED = (NotDelivered, Gone)
 PATIENCE = 2e-3
 """Seconds that a thread waits for what its own process has, before it joins the pool's queue."""
-
-
-@functools.lru_cache(maxsize=64)
-def checkout_body(timeout: float, block: bool, stack: str | None, sandbox: str | None, stay: bool = False) -> bytes:
-    """The body of a `CHECKOUT` frame; a program has but a few different ones."""
-    extra = (sandbox, stay) if stay else () if sandbox is None else (sandbox,)
-    return portable.dumps((timeout, block, stack, *extra))
 
 
 def call_head(hold: Hold, work: Work, last: bool) -> bytes:
@@ -230,7 +223,7 @@ class ChannelLink(PoolAsker, Link):
                     lines.give(line)
                     raise Replaced
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
-                body = checkout_body(left, block, stack, self.sandbox, stay)
+                body = pack_checkout(left, block, stack, self.sandbox, stay)
                 return self._ask_lease(line, body, deadline + faults.grace(timeout))
             except _DELIVERY_FAILED:
                 lines.forget(self.path)

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from actorpool import host, portable, protocol
-from actorpool.channel import line, spin, wire
+from actorpool.channel import bodies, line, spin, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.channel.line import Line, NotDelivered
 from actorpool.client.channel_link import ManagerLink
@@ -235,7 +235,7 @@ class PoolHandler:
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
         if kind == wire.CHECKOUT:
-            timeout, block, *_ = portable.loads(body)
+            timeout, block, *_ = bodies.checkout(body)
             if self.idle:
                 self.grant(peer, ref, self.idle.pop())
             elif not block:

@@ -517,3 +517,43 @@ def test_where_the_whole_machine_is_out_of_descriptors_a_lane_goes_on(
     lane.serve(idle=0.01)
     assert [line.receive(1)[1] for line in (known, late)] == [b"still there"] * 2
     lane.close()
+
+
+def test_a_peer_that_sends_a_bad_frame_is_hung_up_on_and_the_others_are_served(path: str) -> None:
+    class Strict(Echo):
+        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+            if kind == wire.CONTROL:
+                raise wire.BadFrame("not yours to send")
+            super().on_frame(peer, kind, ref, body)
+
+    handler = Strict()
+    with served(path, handler):
+        bad, good = Line(path), Line(path)
+        good.send(wire.CALL, 1, b"x")
+        assert good.receive(1, time.perf_counter() + 5)[1] == b"x"
+        bad.sock.sendall(wire.frame(wire.CONTROL, 1) + wire.frame(wire.CALL, 2, b"y"))
+        with pytest.raises((Gone, NotDelivered)):
+            bad.receive(2, time.perf_counter() + 5)
+        good.send(wire.CALL, 3, b"z")
+        assert good.receive(3, time.perf_counter() + 5)[1] == b"z"
+    assert len(handler.gone) == 1
+    assert (wire.CALL, 2, 1) not in handler.frames
+
+
+def test_who_does_not_fetch_answers_is_read_no_further_until_he_does(
+    path: str, eventually: Callable[..., Any]
+) -> None:
+    handler = Echo()
+    with served(path, handler) as lane:
+        line = Line(path)
+        line.sock.settimeout(0.3)
+        sent = 0
+        with pytest.raises(TimeoutError):
+            while True:
+                line.sock.sendall(wire.frame(wire.CALL, sent + 1, bytes(10_000)))
+                sent += 1
+        (peer,) = lane.peers
+        assert sum(len(part) for frame in peer._out for part in frame.parts) < 1_000_000
+        for ref in range(1, sent + 1):
+            assert len(line.receive(ref, time.perf_counter() + 5)[1]) == 10_000
+        eventually(lambda: not peer.unsent)
