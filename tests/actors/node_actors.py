@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from thespian.actors import Actor, ActorExitRequest
 
 from actorpool.actor import Shell
-from actorpool.supervisors.monitor import monitor
+from actorpool.supervisors.monitor import demonitor, monitor
 
 
 class Plain(Actor):  # type: ignore[misc]
@@ -90,6 +90,8 @@ class Monitoring(Actor):  # type: ignore[misc]
             self.send(sender, monitor(self, value))
         elif word == "poll":
             self.send(sender, monitor(self, value, polling=True))
+        elif word == "demonitor":
+            self.send(sender, demonitor(self, value))
         elif word == "heard":
             self.send(sender, self.heard)
         elif word == "raise":

@@ -175,6 +175,24 @@ def test_one_down_for_each_monitor(stage: Stage, process: subprocess.Popen[bytes
     assert len(stage.ask("heard")) == 3
 
 
+@pytest.mark.parametrize("way", ["monitor", "poll"])
+def test_a_monitor_that_is_ended_is_not_told_and_leaves_the_others(
+    stage: Stage, process: subprocess.Popen[bytes], way: str
+) -> None:
+    ended, kept = stage.ask(way, process.pid), stage.ask(way, process.pid)
+    assert stage.ask("demonitor", ended) is True
+    assert stage.ask("demonitor", ended) is False
+    process.kill()
+    assert stage.hears(1) == [Down(kept, process.pid, EXITED)]
+    assert stage.ask("demonitor", kept) is False
+    other = bystander()
+    assert stage.ask("demonitor", stage.ask(way, other.pid)) is True
+    other.kill()
+    other.wait()
+    time.sleep(3 * POLL_EVERY)
+    assert len(stage.ask("heard")) == 1
+
+
 def test_a_death_is_told_within_a_tenth_of_a_second(stage: Stage, process: subprocess.Popen[bytes]) -> None:
     stage.ask("monitor", process.pid)
     before = time.perf_counter()

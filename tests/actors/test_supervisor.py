@@ -67,8 +67,16 @@ def test_a_failed_start_tells_the_child_and_its_reason_and_stops_the_others(any_
     assert "no disk" in str(error)
     assert isinstance(error.cause, ValueError)
     assert "raise ValueError" in error.remote_traceback
-    eventually(lambda: [name for name, what in diary.story("exit") if name != "c"] == ["b", "a"])
+    eventually(lambda: [name for name, what in diary.story("exit")] == ["b", "a"])
     assert ("d", "init") not in diary.story()
+
+
+def test_a_child_whose_init_failed_or_asked_to_be_ignored_hears_of_no_exit(any_base, diary, child, eventually):
+    spec = SupervisorSpec([child("ignored", how="ignore"), child("a")])
+    supervisor = start_supervisor(any_base, spec)
+    assert refused(any_base, supervisor, StartChild(child("failed", how="raise"))).cause is not None
+    any_base.tell(supervisor, ActorExitRequest())
+    eventually(lambda: diary.story("exit") == [("a", "exit")])
 
 
 @pytest.mark.parametrize(

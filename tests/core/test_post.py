@@ -1,0 +1,116 @@
+"""Events on their way to subscribers: together, in order, and never without a limit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actorpool.messages import Event
+from actorpool.protocol import Events
+from actorpool.supervisors import post
+from actorpool.supervisors.post import AT_ONCE, EVERY, KEPT, TOGETHER, Post
+
+
+class Actor:
+    """Remembers what it is to do."""
+
+    def __init__(self, together: bool = True) -> None:
+        self.sends_together = together
+        self.sent: list[tuple[Any, Any]] = []
+        self.timers: list[float] = []
+        self.stuck: set[str] = set()
+
+    def send(self, address: Any, message: Any) -> None:
+        self.sent.append((address, message))
+
+    def set_timer(self, seconds: float, _then: Any) -> None:
+        self.timers.append(seconds)
+
+    def waits_for(self, address: Any) -> bool:
+        return address in self.stuck
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    now = [100.0]
+    monkeypatch.setattr(post.time, "monotonic", lambda: now[0])
+    return now
+
+
+def done(number: int) -> Event:
+    return Event("call.done", "db", 1.0, {"n": number})
+
+
+DIED = Event("worker.died", "db", 1.0)
+
+
+@pytest.mark.usefixtures("clock")
+def test_frequent_events_go_together_when_the_timer_runs_out():
+    actor = Actor()
+    mail = Post(actor)
+    for number in range(3):
+        mail.add([("alice", done(number))])
+    assert actor.sent == []
+    assert actor.timers == [EVERY]
+    mail.deliver()
+    assert actor.sent == [("alice", Events((done(0), done(1), done(2))))]
+    assert actor.timers == [EVERY], "nothing is left to be sent"
+
+
+@pytest.mark.usefixtures("clock")
+def test_a_rare_event_goes_at_once_after_all_that_happened_before():
+    actor = Actor()
+    mail = Post(actor)
+    mail.add([("alice", done(1))])
+    mail.add([("alice", DIED), ("bob", DIED)])
+    assert actor.sent == [("alice", Events((done(1), DIED))), ("bob", DIED)]
+
+
+def test_many_rare_events_in_a_moment_wait_like_frequent_ones(clock):
+    actor = Actor()
+    mail = Post(actor)
+    for _ in range(100):
+        mail.add([("alice", DIED)])
+    assert len(actor.sent) == AT_ONCE
+    mail.deliver()
+    assert sum(len(m.events) if isinstance(m, Events) else 1 for _, m in actor.sent) == 100
+    clock[0] += EVERY
+    mail.add([("alice", DIED)])
+    assert len(actor.sent) == AT_ONCE + 2
+
+
+@pytest.mark.usefixtures("clock")
+def test_who_does_not_read_is_sent_nothing_more_and_what_is_kept_has_a_limit(caplog):
+    actor = Actor()
+    mail = Post(actor)
+    actor.stuck.add("alice")
+    for number in range(KEPT + 50):
+        mail.add([("alice", done(number)), ("bob", done(number))] if number == 0 else [("alice", done(number))])
+    mail.deliver()
+    assert [address for address, _ in actor.sent] == ["bob"]
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    actor.stuck.clear()
+    actor.sent.clear()
+    mail.deliver()
+    assert [len(message.events) for _, message in actor.sent] == [TOGETHER] * (KEPT // TOGETHER)
+
+
+@pytest.mark.usefixtures("clock")
+def test_without_a_transport_that_unfolds_each_event_is_a_message():
+    actor = Actor(together=False)
+    mail = Post(actor)
+    mail.add([("alice", done(1))])
+    mail.add([("alice", DIED)])
+    assert actor.sent == [("alice", done(1)), ("alice", DIED)]
+
+
+@pytest.mark.usefixtures("clock")
+def test_what_was_gathered_for_somebody_who_is_gone_is_dropped():
+    actor = Actor()
+    mail = Post(actor)
+    alice, bob = "alice", "bob"
+    mail.add([(alice, done(1)), (bob, done(1))])
+    mail.forget([bob])
+    mail.deliver()
+    assert actor.sent == [("bob", done(1))]
