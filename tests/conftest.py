@@ -7,6 +7,7 @@ so several test runs on one machine do not see each other's.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import secrets
 import shutil
@@ -27,7 +28,9 @@ from tests.places import SHORT
 
 ROOT = Path(__file__).resolve().parent.parent
 TOKEN = "ACTORPOOL_TEST_RUN"
-INSTALLED_POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+OTHER_POSTGRES = sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+if (found := importlib.util.find_spec("pgserver")) is not None and found.origin is not None:
+    OTHER_POSTGRES.append(str(Path(found.origin).parent / "pginstall" / "bin"))
 # Started by the standard library on first use and kept until the interpreter ends.
 STANDARD = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
@@ -197,9 +200,9 @@ def pg(pg_server: Any) -> Iterator[Any]:
     pg_server.query(clean)
 
 
-@pytest.fixture(scope="session", params=["embedded", *INSTALLED_POSTGRES], ids=lambda one: Path(one).parent.name or one)
+@pytest.fixture(scope="session", params=["embedded", *OTHER_POSTGRES], ids=lambda one: Path(one).parent.name or one)
 def any_pg(request: pytest.FixtureRequest) -> Iterator[Any]:
-    """Each PostgreSQL at hand: the one of `pg`, and those that the system has installed."""
+    """Each PostgreSQL at hand: the one of `pg`, those that the system has installed, and 16.2 of another package."""
     from tests.workers.pgserver import serve_installed
 
     if request.param == "embedded":
