@@ -166,6 +166,8 @@ class PoolConfig:
         problems = _settings(cls, given, _POOL)
         if not {"backoff_min", "backoff_max"} & problems.keys():
             problems |= _backoff_problems(given)
+        if not {"worker", "size"} & problems.keys():
+            problems |= _size_problems(given)
         if problems:
             raise InvalidConfig("PoolConfig", problems)
         return super().__new__(cls)
@@ -209,7 +211,21 @@ class SharedPoolConfig:
 
 def _backoff_problems(given: Mapping[str, Any]) -> dict[str, str]:
     low, high = given.get("backoff_min", 0.1), given.get("backoff_max", 30.0)
-    return {"backoff_max": f"must be at least backoff_min ({low}), not {high!r}"} if high < low else {}
+    if high >= low:
+        return {}
+    if "backoff_max" in given:
+        return {"backoff_max": f"must be at least backoff_min ({low}), not {high!r}"}
+    return {"backoff_min": f"must be at most backoff_max, which is {high} unless it is given, not {low!r}"}
+
+
+def _size_problems(given: Mapping[str, Any]) -> dict[str, str]:
+    """Whether the worker can be asked for a size, if it is to be."""
+    if given.get("size") != "auto":
+        return {}
+    worker: Any = load_worker(given["worker"])
+    if not worker.sizes_itself():
+        return {"size": f'{worker.__name__} cannot tell a size: give size=N instead of size="auto"'}
+    return {}
 
 
 def config_problems(config: PoolConfig | SharedPoolConfig) -> dict[str, str]:

@@ -14,7 +14,7 @@ import socket
 import sys
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 LINUX = sys.platform.startswith("linux")
@@ -22,6 +22,19 @@ if not LINUX:
     import psutil  # on Linux the kernel's own files tell more quickly
 
 HOST = socket.gethostname()
+"""What people call this host. It may be renamed while we run, so it tells nothing apart."""
+
+
+def _machine() -> str:
+    try:
+        with open("/proc/sys/kernel/random/boot_id") as boot:
+            return f"{boot.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return HOST
+
+
+MACHINE = _machine()
+"""Where a pid of ours means a process: this boot of this host, and this namespace of pids."""
 OOM_SCORE = 500
 """Of a worker, in thousandths of the machine's memory that the kernel adds to what it uses."""
 _PR_SET_PDEATHSIG = 1
@@ -33,11 +46,24 @@ CAN_LINK = _libc is not None
 
 @dataclass(frozen=True)
 class Caller:
-    """A process that asks for something; taken where the request is made."""
+    """A process that asks for something; taken where the request is made.
 
-    host: str
+    `machine`: where its pid means something, see `MACHINE`; "": on the host of that name.
+    """
+
+    host: str = field(compare=False)
     pid: int
     started: float
+    machine: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.machine:
+            object.__setattr__(self, "machine", MACHINE if self.host == HOST else self.host)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether it is a process of this host that can be seen from here."""
+        return self.machine == MACHINE
 
     @classmethod
     def here(cls) -> Caller:
@@ -49,7 +75,7 @@ class Caller:
 
     def alive(self) -> bool:
         """Whether that very process still runs (True for a process of another host: not ours to say)."""
-        return self.host != HOST or start_time(self.pid) == self.started
+        return not self.is_here or start_time(self.pid) == self.started
 
 
 _here: Caller | None = None

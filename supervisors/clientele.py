@@ -9,10 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
+from actorpool.actor import log
 from actorpool.channel.lane import Lane
-from actorpool.host import HOST, Caller
+from actorpool.host import Caller
 from actorpool.supervisors.callers import Holder
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
+
+MANY_HOSTS = 100
+"""Of so many other hosts it is said that their processes cannot be seen."""
 
 
 class Clientele:
@@ -30,11 +34,15 @@ class Clientele:
         self._holders: dict[Caller, set[Holder]] = {}
         self._descriptors: dict[Caller, int] = {}
         self._looked = 0.0
+        self._unseen: set[str] = set()
 
     def add(self, holder: Holder) -> bool:
         """Watch the holder's process; False when it is gone already. One of another host is not ours to watch."""
         caller = holder.caller
-        if caller.host != HOST or caller.pid == os.getpid():
+        if not caller.is_here:
+            self._cannot_see(caller)
+            return True
+        if caller.pid == os.getpid():
             return True
         known = self._holders.get(caller)
         if known is not None:
@@ -49,6 +57,13 @@ class Clientele:
             self._descriptors[caller] = descriptor
             self._lane.watch(descriptor, lambda _: self._died(caller))
         return True
+
+    def _cannot_see(self, caller: Caller) -> None:
+        """Say it once: what a caller of another host holds is not given back by its death."""
+        if caller.machine not in self._unseen and len(self._unseen) < MANY_HOSTS:
+            self._unseen.add(caller.machine)
+            text = "callers of host %s (as pid %s) cannot be watched from here: leases of dead ones end by max_lease"
+            log.warning(text, caller.host, caller.pid)
 
     def remove(self, holder: Holder) -> None:
         """This holder holds nothing more. Its process stays watched until it dies: it may well ask again."""

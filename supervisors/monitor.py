@@ -48,7 +48,7 @@ class DeathWatch:
         """
         if caller in self._descriptors:
             return self._descriptors[caller]
-        if caller.host != host.HOST:
+        if not caller.is_here:
             raise ValueError(f"pid {caller.pid} is a process of host {caller.host}; only those of {host.HOST} are seen")
         descriptor = None if self._polling else host.watch_descriptor(caller.pid)
         if not caller.alive():  # looked at after the pidfd was opened: it is that process's, or the process is gone

@@ -24,6 +24,7 @@ from actorpool.portable import Parcel
 from actorpool.status import Sample
 from actorpool.supervisors.callers import Asker, MessageCaller
 from actorpool.supervisors.crew import Hand
+from actorpool.supervisors.limited import limited
 from actorpool.supervisors.pool_verbs import VERBS as POOL_VERBS
 from actorpool.supervisors.post import Post
 from actorpool.supervisors.serving import Serving
@@ -83,7 +84,8 @@ class SharedPoolActor(Serving):
         self._begin_serving(name, directory, spin, max_message)
         backoff = Backoff(config.backoff_min, config.backoff_max)
         epoch = time.time() - time.monotonic()  # some time has passed since `now`
-        self.core = Dispatcher(name, random.random, backoff=backoff, kill_after=config.kill_after, epoch=epoch)
+        self.core = Dispatcher(name, random.random, backoff=backoff, kill_after=config.kill_after, epoch=epoch,
+                               look=limited if self.is_process else lambda look: look())  # fmt: skip
         self.observe()
         self._share_memory()
         self.set_timer(self._interval, "sample")

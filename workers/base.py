@@ -104,8 +104,26 @@ class Worker:
         return None
 
     def is_disconnect(self, error: BaseException) -> bool:
-        """Whether `error`, raised by a call, means that the connection is gone (it is then opened anew)."""
-        return isinstance(error, (ConnectionError, EOFError))
+        """Whether `error`, raised by a call, means that the connection is gone (it is then opened anew).
+
+        As it stands: a `ConnectionError`; but `BrokenPipeError` and `EOFError`, which may as well be about a pipe or a
+        file of the caller's, only if `check` then raises.
+        """
+        if isinstance(error, (BrokenPipeError, EOFError)):
+            return self._fails_its_check()
+        return isinstance(error, ConnectionError)
+
+    def _fails_its_check(self) -> bool:
+        try:
+            self.check()
+        except Exception:
+            return True
+        return False
+
+    @classmethod
+    def sizes_itself(cls) -> bool:
+        """Whether this class can be asked for a size: it has an `auto_size` of its own."""
+        return cls.auto_size.__func__ is not Worker.auto_size.__func__  # type: ignore[attr-defined]
 
     @classmethod
     def auto_size(cls, **worker_args: Any) -> int:

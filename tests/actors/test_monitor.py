@@ -285,3 +285,12 @@ def test_an_actors_own_watch_and_its_monitors_do_not_disturb_each_other(
     finally:
         base.detach(system)
         node.stop(5.0)
+
+
+def test_a_process_is_of_this_host_though_the_host_was_renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = Caller.here()
+    monkeypatch.setattr(host, "HOST", "renamed")
+    after = Caller("renamed", before.pid, before.started)
+    assert before == after
+    assert before.is_here
+    assert not Caller(before.host, before.pid, before.started, "another boot").is_here

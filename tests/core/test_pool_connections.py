@@ -457,6 +457,28 @@ def test_workers_that_nobody_has_heard_of_for_the_interval_are_checked():
     assert kit.ordered(fx.Check) == [1, 1, 2]
 
 
+def test_checks_leave_most_of_the_idle_workers_to_callers_and_reach_all_of_them():
+    for size, at_once in ((1, 1), (4, 1), (9, 2)):
+        kit = Kit(size, health_interval=30.0, checkout_timeout=5.0)
+        kit.silent = {fx.Check}
+        kit.later(30.0)
+        assert len(kit.ordered(fx.Check)) == at_once
+        assert kit.core.status(kit.now).workers == size - at_once
+        kit.silent.clear()
+        kit.oblige()
+        assert sorted(kit.ordered(fx.Check)) == list(range(1, size + 1))
+
+
+def test_the_rest_is_checked_though_the_one_before_was_lost():
+    kit = Kit(4, health_interval=30.0)
+    kit.silent = {fx.Check}
+    kit.later(30.0)
+    kit.silent.clear()
+    kit.lose(kit.ordered(fx.Check)[0])
+    kit.oblige()
+    assert sorted(kit.ordered(fx.Check)) == [1, 2, 3, 4]
+
+
 def test_a_failed_check_makes_the_connection_anew():
     kit = Kit(1, health_interval=30.0)
     kit.silent = {fx.Open}

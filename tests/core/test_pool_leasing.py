@@ -52,7 +52,8 @@ def test_overflow_workers_are_started_while_demand_lasts_and_stopped_when_they_c
         (1, 1, 1, "overflow"),
         (1, 1, 2, "full"),
         (1, 0, 1, "full"),
-        (0, 1, 0, "ready"),
+        (0, 0, 0, "full"),
+        (0, 1, 0, "overflow"),
         (0, 1, 1, "full"),
         (0, 2, 1, "overflow"),
     ],
@@ -437,3 +438,14 @@ def test_checkouts_are_told_only_while_somebody_listens():
     kit.core.observed = True
     kit.checkin(kit.checkout())
     assert kit.events["pool.checkout"] == kit.events["pool.checkin"] == 1
+
+
+def test_a_request_sent_again_while_it_waits_is_dropped():
+    kit = Kit(1, max_overflow=0)
+    held, waiting = kit.checkouts(2)
+    kit("checkout", waiting.ref, "caller", 5.0)
+    assert len(kit.core.queue) == 1
+    kit.checkin(held)
+    assert waiting.open
+    kit.checkin(waiting)
+    assert len(kit.core.leases) == 0

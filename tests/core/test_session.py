@@ -6,7 +6,7 @@ import pytest
 
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, method
-from actorpool.workers.session import Session, Unavailable
+from actorpool.workers.session import Interrupted, Session, Unavailable
 
 AWAY = ConnectionError("the server went away")
 
@@ -248,3 +248,45 @@ def test_an_open_that_fails_at_a_call_is_remembered():
         with pytest.raises(Unavailable):
             session.admit(1, False, 0.0)
     assert session.worker.log == ["open"]
+
+
+def test_whatever_a_hook_raises_is_the_connections_end_and_no_more():
+    session = opened()
+    for hook in ("check", "reset"):
+        session.open(0.0)
+        session.dirty = True
+        setattr(session.worker, hook, lambda: raises(SystemExit(3)))
+        with pytest.raises(Unavailable):
+            session.check(0.0) if hook == "check" else session.reset()
+        assert not session.connected
+
+
+def test_an_interrupt_that_breaks_into_a_hook_costs_the_connection():
+    session = opened(dirty=True)
+    session.worker.reset = lambda: raises(Interrupted(10))
+    session._resets = True
+    with pytest.raises(Interrupted):
+        session.reset()
+    assert not session.connected
+
+
+def test_a_worker_that_cannot_tell_a_loss_has_lost_its_connection():
+    session = opened()
+    session.worker.is_disconnect = lambda error: raises(SystemExit(3))
+    assert session.is_loss(ValueError("of the caller"))
+    session.worker.needs_check = lambda: raises(KeyError("x"))
+    session.admit(1, False, 0.0)
+    assert session.worker.log == ["check"]
+
+
+def test_a_pipe_or_a_file_of_the_callers_is_no_connection_of_the_worker():
+    session = opened()
+    for error in (BrokenPipeError(), EOFError()):
+        assert not session.is_loss(error)
+    session.worker.broken = {"check"}
+    for error in (BrokenPipeError(), EOFError(), ConnectionResetError()):
+        assert session.is_loss(error)
+
+
+def raises(error):
+    raise error

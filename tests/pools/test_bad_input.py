@@ -14,8 +14,8 @@ import pytest
 import sqlalchemy
 
 import actorpool
-from actorpool import InvalidConfig, PermanentError, WorkerUnavailable
-from actorpool.workers import Worker
+from actorpool import InvalidConfig, PermanentError, PoolConfig, WorkerUnavailable
+from actorpool.workers import EchoWorker, Worker
 from tests.pools.conftest import StartPool
 from tests.workers.pgserver import PgServer
 
@@ -96,10 +96,24 @@ def test_auto_size_fails_the_start_as_a_worker_does(node: actorpool.System, pg: 
     with pytest.raises(PermanentError, match="nowhere"):
         args = pg.parameters(dbname="nowhere", password=WORD)
         node.start_pool("wrong", worker="actorpool.workers:PostgresWorker", worker_args=args, size="auto")
-    with pytest.raises(PermanentError, match="SqliteWorker cannot tell a size"):
-        args = {"database": ":memory:"}
-        node.start_pool("wrong", worker="actorpool.workers:SqliteWorker", worker_args=args, size="auto")
     assert node.pools() == []
+
+
+def test_auto_size_of_a_worker_that_cannot_tell_is_a_mistake_in_the_settings() -> None:
+    with pytest.raises(InvalidConfig) as caught:
+        PoolConfig(worker="actorpool.workers:SqliteWorker", size="auto")
+    assert "SqliteWorker cannot tell a size" in caught.value.problems["size"]
+
+
+def test_a_bad_pair_of_delays_is_told_by_the_field_that_was_given() -> None:
+    for given, blamed in (
+        ({"backoff_min": 60.0}, "backoff_min"),
+        ({"backoff_max": 0.01}, "backoff_max"),
+        ({"backoff_min": 2.0, "backoff_max": 1.0}, "backoff_max"),
+    ):
+        with pytest.raises(InvalidConfig) as caught:
+            PoolConfig(worker=EchoWorker, **given)
+        assert set(caught.value.problems) == {blamed}
 
 
 @pytest.mark.parametrize(

@@ -386,3 +386,38 @@ def test_a_method_named_as_a_verb_of_the_handle_is_called_like_any_other(shared:
 
     shared.add(Named, resource="named")
     assert shared.call("named", "info") == "the worker's own"
+
+
+def _loops(_info: object) -> bool:
+    while True:
+        try:
+            time.sleep(10)
+        except Exception:  # whatever interrupts it
+            pass
+
+
+class Sleepy:
+    """A key whose hash takes for ever, in any process but the one that has made it."""
+
+    def __init__(self) -> None:
+        self.home = os.getpid()
+
+    def __hash__(self) -> int:
+        if os.getpid() != self.home:
+            time.sleep(3600)
+        return 0
+
+
+def test_no_code_of_a_caller_holds_up_the_pool_that_serves_all(shared: SharedPool) -> None:
+    shared.add(Book)
+    for _ in range(2):
+        shared.add(Book)
+    began = time.monotonic()
+    with pytest.raises(actorpool.errors.NoMatch):
+        shared.call("book", "write", 1, where=_loops)
+    with pytest.raises(actorpool.errors.NoResource):
+        shared.call(Sleepy(), "write", 1)
+    with pytest.raises(InvalidConfig):
+        shared.add(Book, resource=Sleepy())
+    assert shared.call("book", "write", 2) == 2
+    assert time.monotonic() - began < 10.0

@@ -27,6 +27,8 @@ from actorpool.core.pooling.workforce import Workforce
 from actorpool.failures import name_of
 
 NEVER = float("inf")
+AT_ONCE = 4
+"""Of so many unused workers one may be away for a check at a time."""
 SPREAD = 0.01
 """Seconds between two reconnects once one has succeeded: at most 100 attempts a second, whatever the pool's size."""
 
@@ -199,6 +201,7 @@ class Connecting(Workforce):
         if worker.state is not LEASED:  # a lease stays with its holder, who has the error; reconnected when it is back
             self._available(worker, now)
             self._check_drained()
+        self._check_some(now)
 
     @decides
     def checked(self, now: float, id: int) -> None:
@@ -210,6 +213,7 @@ class Connecting(Workforce):
             self._available(worker, now)
             if worker.state is IDLE:
                 self.fleet.idle.move_to_end(id, last=False)  # it was not used: it keeps its turn
+            self._check_some(now)
 
     def _circuit_success(self, now: float) -> None:
         if self.circuit.success(now):
@@ -296,19 +300,27 @@ class Connecting(Workforce):
             self._do(Close(worker.id))
 
     def _check_health(self, _key: None, _since: None, now: float) -> None:
-        """Check every worker that nobody has heard of for `health_interval`."""
+        """Check every worker that nobody has heard of for `health_interval`, a few at a time."""
         interval = self.config.health_interval
         if interval is None or self.ending:
             return
+        self._check_some(now)
+        self.agenda.at(now + interval, (self._check_health, None, None))
+
+    def _check_some(self, now: float) -> None:
+        """Begin the checks that are due, but leave three of four idle workers to callers; the rest follow these."""
+        interval, idle, checking = self.config.health_interval, self.fleet.idle, self.fleet.count(CHECKING)
+        if interval is None or self.ending:
+            return
+        due = [one for one in idle.values() if one.seen <= now - interval and one.connected_at is not None]
         # As long as a caller would wait for it, but no less than any other order is given.
         patience = max(self.config.checkout_timeout, self.config.kill_after)
-        for worker in list(self.fleet.idle.values()):
-            if worker.seen <= now - interval and worker.connected_at is not None:
-                self.fleet.move(worker, CHECKING)
-                worker.seen = now
-                self._do(Check(worker.id))
-                self.agenda.at(now + patience, (self._deaf, worker.id, now))
-        self.agenda.at(now + interval, (self._check_health, None, None))
+        room = max((len(idle) + checking) // AT_ONCE, 1) - checking
+        for worker in due[: max(room, 0)]:
+            self.fleet.move(worker, CHECKING)
+            worker.seen = now
+            self._do(Check(worker.id))
+            self.agenda.at(now + patience, (self._deaf, worker.id, now))
 
     def _deaf(self, id: int, since: float, now: float) -> None:
         """Kill a worker that has not answered in time."""

@@ -172,7 +172,7 @@ class Ledger(Decider):
             return "degraded"
         if not self.started:
             return "starting"
-        if not out and not len(self.queue):
+        if self.size and not out and not len(self.queue):  # without base workers the next one is an overflow worker
             return "starting" if fleet.count(STARTING, OPENING) else "ready"
         return "overflow" if self.overflow < self.max_overflow else "full"
 

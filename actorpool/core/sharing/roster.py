@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Hashable, Mapping
 from reprlib import repr as short
@@ -29,23 +30,37 @@ from actorpool.errors import (
 )
 from actorpool.status import ConnInfo
 
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def _is_plain(resource: Any) -> bool:
+    """Whether no code of a user's runs when it is hashed or compared with its like."""
+    return type(resource) in _PLAIN or (type(resource) is tuple and _PLAIN.issuperset(map(type, resource)))
+
+
 REVIVALS = (False, True, "force")
 
 
-def check_settings(resource: Any = None, ttl: Any = None, revive: Any = False) -> None:
+def check_settings(
+    resource: Any = None,
+    ttl: Any = None,
+    revive: Any = False,
+    look: Callable[[Callable[[], Any]], Any] = lambda look: look(),
+) -> None:
     """Refuse bad settings of a connection.
 
     Args:
         resource: what it is connected to; anything hashable.
         ttl: seconds to live from connecting, above 0, or None for ever.
         revive: False, True or `"force"`.
+        look: see `Roster`.
 
     Raises:
         InvalidConfig: names every bad setting.
     """
     problems = {}
     try:
-        hash(resource)
+        look(lambda: hash(resource))
     except Exception as error:  # a user's __hash__ may raise anything
         problems["resource"] = f"must be hashable ({type(error).__name__}: {error})"
     number = isinstance(ttl, (int, float)) and not isinstance(ttl, bool)
@@ -66,6 +81,7 @@ class Roster(Decider):
         backoff: delays between attempts to open a connection.
         kill_after: seconds a worker has to obey an interrupt or an exit request before it is killed.
         epoch: the Unix time at the monotonic time 0, for `ConnInfo`.
+        look: calls a function that runs a user's code (`where`, `__eq__`, `__hash__`) and bounds what that may take.
     """
 
     def __init__(
@@ -76,6 +92,7 @@ class Roster(Decider):
         backoff: Backoff | None = None,
         kill_after: float = 2.0,
         epoch: float = 0.0,
+        look: Callable[[Callable[[], Any]], Any] = lambda look: look(),
     ) -> None:
         super().__init__()
         self.name = name
@@ -83,6 +100,7 @@ class Roster(Decider):
         self.backoff = backoff or Backoff(0.1, 30.0)
         self.kill_after = kill_after
         self.epoch = epoch
+        self._look = look
         self.observed = False
         """Somebody wants an event for every call."""
         self.connections: dict[int, Connection] = {}
@@ -95,6 +113,7 @@ class Roster(Decider):
         """Calls whose callers wait for an answer."""
         self.agenda = Agenda()
         self.deadlines = Deadlines()
+        self._too_slow: Any = None  # the last `where` that took too long; it matches nothing any more
         self.stopping = False
         self.stoppers: list[Any] = []
         self.last_id = 0
@@ -115,13 +134,20 @@ class Roster(Decider):
     def _of(self, resource: Hashable) -> list[Connection]:
         """The connections of a resource in whatever state, oldest first."""
         try:
-            return list(self.by_resource.get(resource, ()))
+            if _is_plain(resource):
+                return list(self.by_resource.get(resource, ()))
+            return list(self._look(lambda: self.by_resource.get(resource, ())))
         except Exception:  # unhashable, or a user's __eq__ raised: nothing is filed under such a thing
             return []
 
     def _file(self, connection: Connection, resource: Hashable) -> None:
         connection.resource = resource
-        filed = self.by_resource.setdefault(resource, [])
+        try:
+            filed: list[Connection] = self._look(lambda: self.by_resource.setdefault(resource, []))
+        except Exception as error:
+            text = f"shared pool {self.name!r}: the resource of connection {connection.id} cannot be compared"
+            self._do(Log("warning", f"{text}, so no call finds it: {type(error).__name__}: {error}"))
+            return
         filed.append(connection)
         filed.sort(key=lambda one: one.id)  # a resource may be known only once its connection is open
 
@@ -129,26 +155,41 @@ class Roster(Decider):
         filed = self._of(connection.resource)
         if connection in filed:
             filed.remove(connection)
-            self.by_resource[connection.resource] = filed
-            if not filed:
-                del self.by_resource[connection.resource]
+            with contextlib.suppress(Exception):  # it could be compared a moment ago
+                self._look(lambda: self._refile(connection.resource, filed))
+
+    def _refile(self, resource: Hashable, filed: list[Connection]) -> None:
+        self.by_resource[resource] = filed
+        if not filed:
+            del self.by_resource[resource]
 
     def _fits(self, where: Any, connection: Connection, now: float) -> bool:
         """Whether `where` accepts the connection: None, a mapping that `extra` contains, or a function of `ConnInfo`.
 
         The function is a user's. One that raises accepts nothing, and the log says so.
         """
+        if where is None:
+            return True
+        if where is self._too_slow:
+            return False
         try:
-            if where is None:
-                return True
             if isinstance(where, Mapping):
                 extra = connection.extra
-                return isinstance(extra, Mapping) and all(k in extra and extra[k] == v for k, v in where.items())
-            return bool(where(connection.info(now, self.epoch)))
+                return isinstance(extra, Mapping) and bool(self._look(
+                    lambda: all(k in extra and extra[k] == v for k, v in where.items())))  # fmt: skip
+            return bool(self._look(lambda: bool(where(connection.info(now, self.epoch)))))
         except Exception as error:
-            text = f"shared pool {self.name!r}: where={short(where)} raised {type(error).__name__}: {error}"
+            self._too_slow = where if isinstance(error, TimeoutError) else self._too_slow
+            text = f"shared pool {self.name!r}: where={self._short(where)} raised {type(error).__name__}: {error}"
             self._do(Log("warning", f"{text}; connection {connection.id} counts as not matching"))
             return False
+
+    def _short(self, value: Any) -> str:
+        """A user's value for a text, whatever its `__repr__` does."""
+        try:
+            return str(self._look(lambda: short(value)))
+        except Exception:
+            return f"<{type(value).__name__}>"
 
     # -- answers that connections make up together ----------------------------------------------------------
 
@@ -161,7 +202,7 @@ class Roster(Decider):
     def _no_resource(self, resource: Hashable, now: float) -> NoResource:
         known = self._of(resource)
         resting = [connection for connection in known if connection.state is RESTING]
-        text = f"shared pool {self.name!r} has no live connection to {short(resource)}"
+        text = f"shared pool {self.name!r} has no live connection to {self._short(resource)}"
         if not known:
             text += "; add() one"
         else:
@@ -180,28 +221,29 @@ class Roster(Decider):
         cause = connection.cause
         why = f" ({type(cause).__name__}: {cause})" if cause is not None else ""
         text = (
-            f"shared pool {self.name!r}: connection {connection.id} to {short(call.resource)} is over{why}, and no "
-            f"other live one can take the call of {call.method!r} that waited there; it was not run"
+            f"shared pool {self.name!r}: connection {connection.id} to {self._short(call.resource)} is over{why}, and "
+            f"no other live one can take the call of {call.method!r} that waited there; it was not run"
         )
         return NoResource(text, pool=self.name, resource=call.resource, cause=cause)
 
     def _no_method(self, resource: Hashable, method: str, live: list[Connection]) -> MethodNotFound:
         methods = dict.fromkeys(name for connection in live for name in connection.meters)
         text = (
-            f"none of the {len(live)} live connection(s) to {short(resource)} in shared pool {self.name!r} has the "
-            f"method {method!r}; they have {', '.join(methods) or 'none: mark methods with @method'}"
+            f"none of the {len(live)} live connection(s) to {self._short(resource)} in shared pool {self.name!r} has "
+            f"the method {method!r}; they have {', '.join(methods) or 'none: mark methods with @method'}"
         )
         return MethodNotFound(text, pool=self.name, resource=resource)
 
     def _no_match(self, call: Call, able: int) -> NoMatch:
         text = (
-            f"where={short(call.where)} rejected all {able} live connection(s) to {short(call.resource)} in shared "
-            f"pool {self.name!r} that have the method {call.method!r}; look at their extra with info()"
+            f"where={self._short(call.where)} rejected all {able} live connection(s) to "
+            f"{self._short(call.resource)} in shared pool {self.name!r} that have the method {call.method!r}; look at "
+            "their extra with info()"
         )
         return NoMatch(text, pool=self.name, resource=call.resource)
 
     def _timed_out(self, call: Call, now: float) -> CallTimeout:
-        where = f"shared pool {self.name!r}, {short(call.resource)}: {call.method!r}"
+        where = f"shared pool {self.name!r}, {self._short(call.resource)}: {call.method!r}"
         if not call.running:
             ahead = call.connection.ahead if call.connection is not None else 0
             text = (

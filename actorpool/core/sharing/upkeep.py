@@ -63,7 +63,7 @@ class Upkeep(Loans):
         try:
             if self.stopping:
                 raise self._stopped()
-            check_settings(resource, ttl, revive)
+            check_settings(resource, ttl, revive, self._look)
         except (InvalidConfig, PoolStopped) as error:
             self._do(Answer(ref, error))
             return
