@@ -15,6 +15,7 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncLease, AsyncPool
+    from actorpool.client.executor import Executor
     from actorpool.client.lease import Lease
     from actorpool.client.local import LocalPool
     from actorpool.client.pool import Pool
@@ -72,6 +73,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "actorpool.client.aio": "AsyncLease AsyncPool",
+    "actorpool.client.executor": "Executor",
     "actorpool.client.lease": "Lease",
     "actorpool.client.local": "LocalPool",
     "actorpool.client.pool": "Pool",
@@ -111,6 +113,7 @@ __all__ = [  # spelled out for type checkers, which read no table
     "ConnectionManager",
     "Err",
     "Event",
+    "Executor",
     "GetPoolStatus",
     "Grant",
     "InvalidConfig",

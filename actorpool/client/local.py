@@ -30,6 +30,9 @@ class LocalPool(Pool):
         Exception: what the worker's `__init__` raised.
     """
 
+    _most_turns = 8
+    """Calls of `submit` at once: each has a connection of its own."""
+
     def __init__(self, config: PoolConfig, name: str = "local") -> None:
         if not isinstance(config, PoolConfig):
             raise InvalidConfig("LocalPool", {"config": f"must be a PoolConfig, not {config!r}"})

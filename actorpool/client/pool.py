@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
@@ -20,6 +22,8 @@ from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncPool
+    from actorpool.client.futures import PoolDispatcher
+
 
 class Pool:
     """A handle of a pool: thread-safe, fork-safe, picklable, cheap.
@@ -34,6 +38,9 @@ class Pool:
         process: the process of the pool that has told them (see `Link.expected`); None: they hold for any.
     """
 
+    _most_turns = 1000
+    """Calls of `submit` at once, if the pool has so many workers."""
+
     def __init__(
         self, endpoint: Endpoint | Link | str, name: str, facts: HandleFacts | None = None, process: Any = None
     ) -> None:
@@ -41,6 +48,7 @@ class Pool:
         self._link = endpoint if isinstance(endpoint, Link) else ChannelLink(endpoint, name)
         self._known = facts
         self._aio: AsyncPool | None = None
+        self._dispatchers: dict[int, PoolDispatcher] = {}  # by pid: what was submitted before a fork is the parent's
         if process is not None:
             self._link.expected = process
 
@@ -120,6 +128,38 @@ class Pool:
                 return sandboxes.way(self._link).run(work, max(timeout - spent, 0.0) if spent else timeout, stack)
             except Replaced:
                 self._known = None
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Have `fn(connection, *args, **kwargs)` run in a worker, without waiting for it and without a thread for it.
+
+        The future waits for a worker without a limit, and can be cancelled until its function begins. Once it has, the
+        pool's `call_timeout` counts.
+
+        Raises:
+            RuntimeError: at the end of the interpreter.
+        """
+        dispatcher = self._dispatchers.get(os.getpid())
+        if dispatcher is None:
+            from actorpool.client.futures import PoolDispatcher  # not at the top: asyncio is loaded only where needed
+
+            dispatcher = self._dispatchers.setdefault(os.getpid(), PoolDispatcher(self))
+        return dispatcher.submit(fn, args, kwargs)
+
+    def map(
+        self, fn: Callable[..., Any], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[Any]:
+        """`fn(connection, *row)` of each row of the iterables, which are taken at once; the results in order.
+
+        Closing or dropping the iterator cancels what has not begun, and so does an exception, which it raises.
+
+        Args:
+            timeout: seconds from now until the last result has to be there (`TimeoutError`); None is no limit.
+            chunksize: rows that are one call: a worker that dies, or an exception, costs that many.
+        """
+        from actorpool.client.mapping import mapped  # not at the top: few programs use it
+        from actorpool.workers.executing import run_chunk_with
+
+        return mapped(self.submit, run_chunk_with, fn, iterables, timeout, chunksize)
 
     # -- leases -------------------------------------------------------------------------------------------
 
