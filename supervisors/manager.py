@@ -31,6 +31,7 @@ from actorpool.messages import (
     Err,
     Event,
     GetPoolStatus,
+    Grant,
     ListPools,
     Ok,
     Request,
@@ -172,11 +173,11 @@ class ConnectionManager(Supervisor):
     def on_undelivered(self, message: Any, why: str) -> None:
         """Answer a call in the place of a worker that had died before it was sent."""
         grant = message.grant if isinstance(message, Call) and not problems_of(message) else None
-        if grant is None or grant.asker is None:
+        if grant is not None and grant.asker is not None:
+            text = f"pool {grant.pool!r}: the worker of lease {grant.lease} has died; the call was not started"
+            self.send(grant.asker, Err(LeaseExpired(text, pool=grant.pool), message.ref))
+        else:
             super().on_undelivered(message, why)
-            return
-        text = f"pool {grant.pool!r}: the worker of lease {grant.lease} has died; the call was not started"
-        self.send(grant.asker, Err(LeaseExpired(text, pool=grant.pool), message.ref))
 
     def _request(self, request: Any, asker: Asker) -> None:
         """Answer a request of either way, once it is what it should be."""
@@ -349,15 +350,14 @@ class ConnectionManager(Supervisor):
 
     def on_timer(self, payload: Any) -> None:
         """Something that was put off; or a deadline of the supervisor's own."""
-        if callable(payload):
-            payload()
-        else:
-            super().on_timer(payload)
+        payload() if callable(payload) else super().on_timer(payload)
 
     def on_dead_letter(self, message: Any, address: Any) -> None:
-        """Events that nobody reads any more: whoever was there is gone, though its process lives."""
+        """Events or a lease that nobody is there for: the actor is gone, though its process lives."""
         if isinstance(message, (Event, protocol.Events)):
             self.subscribers.forget(address)
+        elif isinstance(message, Ok) and isinstance(message.value, Grant):
+            self._pass_on(Checkin(message.value), address)
         else:
             super().on_dead_letter(message, address)
 

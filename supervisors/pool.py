@@ -123,8 +123,10 @@ class PoolActor(Serving):
     def _has(self, peer: Peer, id: int) -> bool:
         """Whether the process at the other end has that lease; it may have got it by another connection."""
         lease = self.core.lease(id)
+        if lease is None or lease.holder is peer.state:
+            return lease is not None
         holder = peer.state or self._welcome(peer)
-        return lease is not None and holder is not None and process_of(lease.holder) == holder.caller
+        return holder is not None and process_of(lease.holder) == holder.caller
 
     # -- incoming: messages ---------------------------------------------------------------------------------------
 

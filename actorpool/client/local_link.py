@@ -175,7 +175,7 @@ class LocalLink(OwnLeases):
         try:
             packed = dumps(session.run(target, args, kwargs))
         except Exception as error:
-            if session.worker.is_disconnect(error):
+            if session.is_loss(error):
                 session.lose(error)
             raise self._as_from_a_worker(error) from None
         return faults.result(packed)

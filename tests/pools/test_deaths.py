@@ -112,3 +112,14 @@ def test_a_caller_that_is_dead_when_its_request_is_handled_gets_no_worker(
     assert pool.echo(1, checkout_timeout=20.0) == 1
     assert not pool.leases()
     assert pool.status().checkouts <= 2  # only ours
+
+
+def test_a_lease_whose_asker_has_gone_while_its_process_lives_is_given_back(
+    node: actorpool.System, start: StartPool, eventually: Callable[..., Any]
+) -> None:
+    pool = start(EchoWorker, size=1)
+    with pool.checkout(), node.actor_system.private() as asker:
+        asker.tell(node.manager, actorpool.Checkout(pool.name, timeout=60.0))
+        eventually(lambda: pool.status().waiting == 1)
+    assert pool.echo(1, checkout_timeout=30.0) == 1
+    eventually(lambda: not pool.leases(), timeout=30.0)
