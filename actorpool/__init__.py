@@ -15,6 +15,7 @@ if sys.platform == "win32":
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncLease, AsyncPool
+    from actorpool.client.database import database
     from actorpool.client.executor import Executor
     from actorpool.client.lease import Lease
     from actorpool.client.local import LocalPool
@@ -73,6 +74,7 @@ __version__ = "0.1.0"
 
 _HOMES = {
     "actorpool.client.aio": "AsyncLease AsyncPool",
+    "actorpool.client.database": "database",
     "actorpool.client.executor": "Executor",
     "actorpool.client.lease": "Lease",
     "actorpool.client.local": "LocalPool",
@@ -153,6 +155,7 @@ __all__ = [  # spelled out for type checkers, which read no table
     "WorkerDied",
     "WorkerUnavailable",
     "connect",
+    "database",
     "pool_size",
     "start",
 ]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
@@ -186,13 +186,20 @@ def _thaw(state: dict[str, Any]) -> PoolConfig:
     return config
 
 
+def _check_penalties(value: Any) -> str | None:
+    good = value is None or (isinstance(value, (list, tuple)) and value and not any(map(_number(0), value)))
+    return None if good else f"must be a tuple or list of one or more numbers of seconds, or None, not {value!r}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class SharedPoolConfig:
     """Settings of one shared pool. Times are seconds.
 
     Args:
         kill_after: a worker that ignores an interrupt or an exit request this long is killed.
-        backoff_min, backoff_max: delays between attempts to open a connection, exponential with jitter.
+        penalties: seconds before each further attempt to open a connection, the last one repeated, without jitter (what
+            was lost is first tried at once); None is (0.1, 0.5, 1, 5, 30), unless a bound of the backoff is given.
+        backoff_min, backoff_max: delays between the attempts that are exponential with jitter, in place of penalties.
 
     Raises:
         InvalidConfig: names every unknown or bad field.
@@ -201,6 +208,13 @@ class SharedPoolConfig:
     kill_after: float = 2.0
     backoff_min: float = 0.1
     backoff_max: float = 30.0
+    penalties: Sequence[float] | None = None
+
+    @property
+    def series(self) -> tuple[float, ...] | None:
+        """The penalties that hold; None where a backoff is wanted."""
+        standard = (0.1, 0.5, 1.0, 5.0, 30.0) if (self.backoff_min, self.backoff_max) == (0.1, 30.0) else None
+        return standard if self.penalties is None else tuple(self.penalties)
 
     def __new__(cls, **given: Any) -> SharedPoolConfig:
         problems = _settings(cls, given, _POOL) or _backoff_problems(given)
@@ -309,6 +323,7 @@ def _instance(kind: type, *, optional: bool = True) -> Check:
 
 
 _POOL: dict[str, Check] = {
+    "penalties": _check_penalties,
     "worker": _check_worker,
     "worker_args": _check_arguments,
     "size": _check_size,
@@ -358,6 +373,7 @@ def check_request(what: str, **given: Any) -> None:
 
 _ANY_TIME = _number(0, optional=True)
 _REQUEST: dict[str, Check] = {
+    "penalties": _check_penalties,
     "name": _instance(str, optional=False),
     "pool": _instance(str, optional=False),
     "pattern": _instance(str, optional=False),

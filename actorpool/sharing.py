@@ -6,7 +6,7 @@ where it arrives is an error of that request, and of nobody else.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -80,11 +80,12 @@ class AddConnection(SharedRequest):
     ttl: float | None = None
     revive: bool | str = False
     timeout: float = 5.0
+    penalties: Sequence[float] | None = None
 
     user: ClassVar[tuple[str, ...]] = ("worker", "worker_args", "resource", "extra")
 
     def __post_init__(self) -> None:
-        check_request("AddConnection", pool=self.pool, timeout=self.timeout)
+        check_request("AddConnection", pool=self.pool, timeout=self.timeout, penalties=self.penalties)
         check_connection(self.worker, self.worker_args)
 
 

@@ -199,3 +199,23 @@ class TreeNode:
             last = child is self.children[-1]
             lines += child._lines(rest + ("└─ " if last else "├─ "), rest + ("   " if last else "│  "))
         return lines
+
+
+_SUMMED = ("queries_executed", "cache_hits", "cache_misses", "connections_created", "errors", "cache_size")
+
+
+def sum_stats(told: Mapping[int, Any], status: PoolStatus) -> dict[str, Any]:
+    """The figures of `Pool.database_stats`.
+
+    Args:
+        told: each worker's `stats()`, by worker id; None of a worker that has no such method.
+        status: of the pool.
+    """
+    known = [stats for stats in told.values() if stats is not None]
+    return {
+        **{name: sum(stats.get(name, 0) for stats in known) for name in _SUMMED},
+        "available": status.workers,
+        "size": status.size,
+        "uptime": status.since,
+        "missing": max(status.total - len(told), 0),
+    }

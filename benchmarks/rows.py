@@ -60,6 +60,7 @@ class Row:
 
 
 SPINLESS = {"spin": False}
+RATE = ("rate", "/s", None)
 
 
 def _pair(name: str, title: str, contender: str, goal: Goal, spinless: Goal, **options: Any) -> tuple[Row, Row]:
@@ -112,6 +113,18 @@ ROWS: tuple[Row, ...] = (
     Row("peer.multiprocessing", "multiprocessing.Pool", "peers:multiprocessing_pool"),
     Row("peer.pebble", "pebble.ProcessPool", "peers:pebble", needs="pebble"),
     Row("peer.loky", "loky", "peers:loky", needs="loky"),
+    Row("executor.standard", "ProcessPoolExecutor.submit: 10 000 calls", "executors:standard_submit", {}, *RATE),
+    Row(
+        "executor.submit", "Executor.submit: 10 000 calls", "executors:submit", {}, "rate", "/s",
+        "executor.standard", Goal(3, at_most=False),
+    ),
+    Row("executor.pool", "Pool.submit: the same, a lease each", "executors:pool_submit", {}, *RATE),
+    Row("executor.chunks", "multiprocessing.Pool.map: rows, in chunks of 100", "executors:standard_chunks", {}, *RATE),
+    Row(
+        "executor.map", "Executor.map: rows, in the same chunks", "executors:chunks", {}, "rate", "/s",
+        "executor.chunks", Goal(1, at_most=False),
+    ),
+    _once("executor.killed", "worker killed among 10 000 calls: futures lost", "executors:killed", "lost", "", 1),
     *_rates("callers.1", "1 caller process", "ours:callers", 1, None),
     *_rates("callers.2", "2 caller processes", "ours:callers", 2, 32_000),
     *_rates("callers.4", "4 caller processes", "ours:callers", 4, 26_000),

@@ -84,7 +84,8 @@ class SharedPoolActor(Serving):
         self._begin_serving(name, directory, spin, max_message)
         backoff = Backoff(config.backoff_min, config.backoff_max)
         epoch = time.time() - time.monotonic()  # some time has passed since `now`
-        self.core = Dispatcher(name, random.random, backoff=backoff, kill_after=config.kill_after, epoch=epoch,
+        self.core = Dispatcher(name, random.random, backoff=backoff, penalties=config.series,
+                               kill_after=config.kill_after, epoch=epoch,
                                look=limited if self.is_process else lambda look: look())  # fmt: skip
         self.observe()
         self._share_memory()

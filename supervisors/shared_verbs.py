@@ -28,10 +28,11 @@ def add(pool: SharedPoolActor, request: sharing.AddConnection, asker: Asker) -> 
     spec = (Parcel.of(request.worker), Parcel.of(request.worker_args))
     resource, extra = request.opened("resource"), request.opened("extra")
     ttl, revive, timeout = request.ttl, request.revive, request.timeout
-    now = time.monotonic()
-    pool.carry_out(
-        pool.core.add(now, asker, spec, resource=resource, extra=extra, ttl=ttl, revive=revive, timeout=timeout)
-    )
+    effects = pool.core.add(
+        time.monotonic(), asker, spec, resource=resource, extra=extra, ttl=ttl, revive=revive, timeout=timeout,
+        penalties=request.penalties,
+    )  # fmt: skip
+    pool.carry_out(effects)
     return LATER_ANSWER
 
 

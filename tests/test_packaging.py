@@ -30,13 +30,13 @@ PUBLIC = {
     "actorpool": """
         start connect System Pool AsyncPool Lease AsyncLease SharedPool LocalPool PoolConfig PoolStatus PoolMetrics
         Breaker Autoscale ConnectionManager StartPool StopPool ListPools GetPoolStatus WithConnection Checkout Checkin
-        Call Grant Ok Err Subscribe Event StatsdSink LoggingSink pool_size ActorPoolError
+        Call Grant Ok Err Subscribe Event StatsdSink LoggingSink pool_size ActorPoolError Executor database
     """
     + ERRORS,
     "actorpool.errors": "ActorPoolError" + ERRORS,
     "actorpool.workers": """
         Worker method Reply RetryAfter PermanentError spawn_worker WorkerActor
-        PostgresWorker SqliteWorker HttpWorker DbapiWorker SqlAlchemyWorker EchoWorker pool_size
+        PostgresWorker SqliteWorker HttpWorker DbapiWorker SqlAlchemyWorker EchoWorker pool_size cache_key
     """,
     "actorpool.supervisors": """
         Supervisor SupervisorSpec ChildSpec Supervised IGNORE Backoff start_supervisor monitor ChildInfo SupervisorError

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from actorpool.workers.sizing import pool_size
     from actorpool.workers.sql import Result, Rollback, SqlWorker
     from actorpool.workers.sqlite import SqliteWorker
+    from actorpool.workers.statements import cache_key
     from actorpool.workers.web import HttpWorker, Response
 
 _HOMES = {
@@ -28,6 +29,7 @@ _HOMES = {
     "postgres": "PostgresWorker",
     "sizing": "pool_size",
     "sql": "Result Rollback SqlWorker",
+    "statements": "cache_key",
     "sqlite": "SqliteWorker",
     "web": "HttpWorker Response",
 }
@@ -49,6 +51,7 @@ __all__ = [
     "SqliteWorker",
     "Worker",
     "WorkerActor",
+    "cache_key",
     "method",
     "pool_size",
     "spawn_worker",

@@ -8,6 +8,7 @@ replaced. Neither sees what a trigger, a view or an operator does inside the ser
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Callable, Iterator
 from functools import wraps
@@ -221,3 +222,9 @@ def _alters_session(query: str) -> bool:
         if token == "@" and (tokens[index - 1 : index] == ["into"] or tokens[index + 2 : index + 4] == [":", "="]):
             return True  # a variable of MySQL, which lives as long as the session
     return False
+
+
+def cache_key(query: str | bytes) -> str:
+    """32 hexadecimal digits that stand for the text of a query, the same in every process and release."""
+    text = query.encode() if isinstance(query, str) else query
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -15,7 +15,7 @@ from actorpool.client.link import LEARNING, Link, pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Replaced, Work
 from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
-from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
+from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 from actorpool.workers import sql
 
 
@@ -365,6 +365,10 @@ class AsyncPool:
         """As `Pool.worker_stats`."""
         told = await self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
+
+    async def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
+        """As `Pool.database_stats`."""
+        return sum_stats(await self.worker_stats(timeout), await self.status())
 
     async def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """As `Pool.resize`."""

@@ -29,8 +29,8 @@ class ExecutorFuture(Future[Any]):
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
         self.call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (fn, args, kwargs)
-        self.name = getattr(fn, "__qualname__", repr(fn))
-        self.payload: bytes | None = None
+        self.name = getattr(fn, "__qualname__", "a function")
+        self.payload: bytes = b""
         self.batch: Batch | None = None
 
     def cancel(self) -> bool:
@@ -40,17 +40,15 @@ class ExecutorFuture(Future[Any]):
             batch.take_back()
         return super().cancel()
 
-    def pack(self) -> bytes:
-        """The call as bytes; what it was given is kept no longer than that takes.
+    def pack(self) -> None:
+        """Have the call as bytes in `payload`; what it was given is kept no longer than that takes.
 
         Raises:
             Exception: what cannot be pickled.
         """
-        if self.payload is None:
-            assert self.call is not None
+        if self.call is not None:
             call, self.call = self.call, None
             self.payload = portable.dumps_call(*call)
-        return self.payload
 
     def wait_again(self) -> None:
         """It has not begun after all."""
@@ -98,7 +96,7 @@ class Batch:
         with self.lock:  # who cancels one of them waits until it can be taken back
             for call in calls:
                 self.calls[len(payloads)] = call
-                payloads.append(call.pack())
+                payloads.append(call.payload)
             os.write(self.slot.queue, bytes(range(len(payloads))))
         return payloads
 
@@ -159,7 +157,7 @@ class Batch:
 
 def settle(call: ExecutorFuture, failed: bool, data: bytes) -> None:
     """Give a future its value or its exception."""
-    call.batch = call.payload = None
+    call.batch, call.payload = None, b""
     try:
         value = load_error(data) if failed else portable.loads(data)
     except BaseException as error:  # what rebuilding a user's value may raise

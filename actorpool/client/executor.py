@@ -37,7 +37,7 @@ LOGGER = logging.getLogger("concurrent.futures")
 """Where the standard library's executors say that an initializer failed."""
 BATCH_BYTES = 1 << 15
 """Bytes of a batch's calls; one that is larger goes alone."""
-BATCH_SECONDS = 1e-3
+BATCH_SECONDS = 2e-3
 """How long a batch should take."""
 PATIENCE = 0.01
 """Seconds until what a batch has not begun is taken back, if nothing else is waiting."""
@@ -217,13 +217,14 @@ class Engine(Dispatcher):
         """Calls for a batch: one, or several if they are quick and there are more of them than workers."""
         most = 1
         if self._batching:
-            most = min(LARGEST, int(BATCH_SECONDS / max(self._each, 1e-9)), len(self.waiting) // self.most)
+            quick = int(BATCH_SECONDS / max(self._each, 1e-9))
+            most = min(LARGEST, quick, max(len(self.waiting) // self.most, quick // 8))
         size = 0
         for number in range(max(most, 1)):
             call = self._next_packed(batch)
             if call is None:
                 return
-            size += len(call.pack())
+            size += len(call.payload)
             if number and size > BATCH_BYTES:
                 call.batch = None
                 call.wait_again()

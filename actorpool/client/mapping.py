@@ -25,21 +25,47 @@ class Results(Iterator[Any]):
         self._chunked = chunked
         self._ready: deque[Any] = deque()
 
+    def __iter__(self) -> Iterator[Any]:
+        # A loop over chunks goes on in C; one over single results keeps none of them after it was given out.
+        return itertools.chain.from_iterable(self._lists()) if self._chunked else self._each()
+
+    def _lists(self) -> Iterator[list[Any]]:
+        while self._ready or self._futures:
+            values = list(self._ready)
+            self._ready.clear()
+            yield values
+            del values
+            self._wait()
+
+    def _each(self) -> Iterator[Any]:
+        while self._ready or self._futures:
+            if self._ready:
+                yield self._ready.popleft()
+            else:
+                self._wait()
+
     def __next__(self) -> Any:
         while not self._ready:
             if not self._futures:
                 raise StopIteration
-            try:
-                left = None if self._deadline is None else self._deadline - time.monotonic()
-                value = self._futures[0].result(left)
-                self._futures.popleft()
-            except BaseException:
-                self.close()
-                raise
-            if not self._chunked:
-                return value
-            self._ready.extend(value)
+            self._wait()
         return self._ready.popleft()
+
+    def _wait(self) -> None:
+        """Have the next chunk's results ready."""
+        if not self._futures:
+            return
+        try:
+            left = None if self._deadline is None else self._deadline - time.monotonic()
+            value = self._futures[0].result(left)
+            self._futures.popleft()
+        except BaseException:
+            self.close()
+            raise
+        if self._chunked:
+            self._ready.extend(value)
+        else:
+            self._ready.append(value)
 
     def close(self) -> None:
         """Cancel what has not begun; there are no further results."""

@@ -18,7 +18,7 @@ from actorpool.client.link import LEARNING, Link, stack_of_caller
 from actorpool.client.work import Replaced, Work
 from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
-from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
+from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncPool
@@ -262,6 +262,16 @@ class Pool:
         """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
         told = self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
+
+    def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
+        """What the workers' `stats()` tell in sum (SQL workers), since each of them started.
+
+        Returns:
+            `queries_executed`, `cache_hits`, `cache_misses`, `cache_size`, `connections_created` and `errors`, in sum;
+            `available` (idle workers), `size`, `uptime` (seconds since the pool started), and `missing`: how many
+            workers are not counted, because they were busy for `timeout` seconds.
+        """
+        return sum_stats(self.worker_stats(timeout), self.status())
 
     # -- operating ----------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actorpool import sharing
@@ -47,6 +47,7 @@ class SharedPool:
         ttl: float | None = None,
         revive: bool | str = False,
         timeout: float = 5.0,
+        penalties: Sequence[float] | None = None,
     ) -> int:
         """Start a worker in a process of its own, open its connection, and return its id once it is open.
 
@@ -60,6 +61,7 @@ class SharedPool:
             revive: what becomes of it when it ends: False drops it, True opens it again in the background; `"force"`
                 does so from the very beginning, so that this returns although it cannot be opened yet.
             timeout: seconds within which "not now" is tried again.
+            penalties: seconds before each further attempt to open it, in place of the pool's.
 
         Raises:
             InvalidConfig: names what cannot be.
@@ -68,7 +70,7 @@ class SharedPool:
             Exception: what its `__init__` raised.
         """
         args = {} if worker_args is None else worker_args
-        request = sharing.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout)
+        request = sharing.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
         return self._link.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     def info(self, id: int) -> ConnInfo:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actorpool import sharing
@@ -45,10 +45,11 @@ class AsyncSharedPool:
         ttl: float | None = None,
         revive: bool | str = False,
         timeout: float = 5.0,
+        penalties: Sequence[float] | None = None,
     ) -> int:
         """As `SharedPool.add`."""
         args = {} if worker_args is None else worker_args
-        request = sharing.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout)
+        request = sharing.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
         return await self._link.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     async def info(self, id: int) -> ConnInfo:

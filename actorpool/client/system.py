@@ -183,6 +183,26 @@ class System:
         self._site.ask(StartPool(name, config), config.checkout_timeout + START_POOL_TIMEOUT)
         return self._site.pool(name)
 
+    def start_database(
+        self, url: str, name: str | None = None, *, adapter: Any = None, **fields: Any
+    ) -> Pool | LocalPool:
+        """Start the pool of a database that a URL names; see docs/workers.md.
+
+        Args:
+            url: `postgresql://...`, `sqlite:///file` (relative to this process's directory), `sqlite://` (in memory,
+                one worker), `mysql://...`, `mariadb://...`, or a URL of SQLAlchemy with a `+driver`.
+            name: the pool's; None makes one of the URL without its password.
+            adapter: `"postgres"`, `"sqlite"`, `"dbapi"`, `"sqlalchemy"` or a `Worker` class, in place of the scheme's.
+            **fields: fields of `PoolConfig` (`size` is 10 and `max_overflow` 20 here); others go to the worker.
+
+        Raises:
+            InvalidConfig: an unknown scheme or adapter, or a driver that is not installed; it lists what there is.
+            Exception: otherwise as `start_pool`.
+        """
+        from actorpool.workers import urls  # not at the top: few systems need it
+
+        return self.start_pool(urls.name_of(url) if name is None else name, urls.config_of(url, adapter, fields))
+
     def _start_local(self, name: str, config: PoolConfig) -> LocalPool:
         from actorpool.client.local import LocalPool  # not at the top: few systems have one
 

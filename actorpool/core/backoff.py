@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from actorpool.errors import InvalidConfig
 
 # 2 ** 40 times the smallest delay is beyond every maximum that makes sense; it keeps the power from growing for ever.
 _MOST_DOUBLINGS = 40
+
+
+class Series:
+    """One series of attempts with fixed delays: the n-th in a row waits the n-th of them, the last one repeated.
+
+    Args:
+        delays: seconds, at least one; no jitter.
+    """
+
+    def __init__(self, delays: Sequence[float]) -> None:
+        self.delays = tuple(delays)
+        self.longest = max(self.delays)
+        self.attempts = 0
+
+    def next(self, _random: float) -> float:
+        """The delay before the next attempt, in seconds; as `Retry.next`."""
+        self.attempts += 1
+        return self.delays[min(self.attempts, len(self.delays)) - 1]
+
+    def again(self, random: float) -> float:
+        """The delay before what had been open for a moment only is opened again: the first time it is at once."""
+        if self.attempts:
+            return self.next(random)
+        self.attempts = 1
+        return 0.0
+
+    def reset(self) -> None:
+        """As `Retry.reset`."""
+        self.attempts = 0
 
 
 @dataclass(frozen=True)
@@ -47,6 +77,7 @@ class Retry:
 
     def __init__(self, backoff: Backoff) -> None:
         self.backoff = backoff
+        self.longest = backoff.maximum
         self.attempts = 0
 
     def next(self, random: float) -> float:
@@ -59,6 +90,10 @@ class Retry:
         low = self.backoff.minimum
         high = min(self.backoff.maximum, low * 2.0 ** min(self.attempts, _MOST_DOUBLINGS))
         return low + (high - low) * random
+
+    def again(self, random: float) -> float:
+        """The delay before what had been open for a moment only is opened again; as `next`."""
+        return self.next(random)
 
     def reset(self) -> None:
         """An attempt succeeded: the next series starts at the shortest delays again."""

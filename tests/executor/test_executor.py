@@ -241,7 +241,7 @@ def test_what_is_submitted_is_not_kept(make: Make) -> None:
     future: Any = executor.submit(len, b"x" * 100_000)
     future.result(30)
     assert future.call is None
-    assert future.payload is None
+    assert future.payload == b""
 
 
 # -- initializers ------------------------------------------------------------------------------------------------

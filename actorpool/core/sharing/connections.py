@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from actorpool.core.backoff import Retry
+from actorpool.core.backoff import Retry, Series
 from actorpool.status import ConnInfo, MethodStats
 
 # A connection whose pace changes is believed after about as many calls; fewer would make single slow calls count.
@@ -218,12 +218,20 @@ class Connection:
 
     __slots__ = (
         "add_until", "adding", "cause", "connected_at", "extra", "free_at", "held", "id", "in_row", "kill_at",
-        "last_call", "last_caller", "meters", "pid", "popped", "prompt", "proven", "queue", "resource", "restarts",
-        "retry", "retry_at", "revive", "running", "sent", "spec", "state", "ttl", "worker",
+        "last_call", "last_caller", "meters", "penalties", "pid", "popped", "prompt", "proven", "queue", "resource",
+        "restarts", "retry", "retry_at", "revive", "running", "sent", "spec", "state", "ttl", "worker",
     )  # fmt: skip
 
     def __init__(
-        self, id: int, spec: Any, resource: Hashable, extra: Any, ttl: float | None, revive: bool | str, retry: Retry
+        self,
+        id: int,
+        spec: Any,
+        resource: Hashable,
+        extra: Any,
+        ttl: float | None,
+        revive: bool | str,
+        retry: Retry | Series,
+        penalties: Sequence[float] | None = None,
     ) -> None:
         self.id = id
         self.spec = spec
@@ -232,6 +240,7 @@ class Connection:
         self.ttl = ttl
         self.revive = revive
         self.retry = retry
+        self.penalties = penalties
         self.state = STARTING
         self.worker: int | None = None
         self.pid: int | None = None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 from actorpool.core.sharing.connections import Call, Loan
@@ -17,6 +17,7 @@ class Kept(NamedTuple):
     extra: Any
     ttl: float | None
     revive: bool | str
+    penalties: Sequence[float] | None = None
 
 
 class Launch(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from reprlib import repr as short
 from typing import Any
 
@@ -79,6 +79,7 @@ class Roster(Decider):
         name: the pool's name, for texts.
         random: a source of numbers in [0, 1), for jitter.
         backoff: delays between attempts to open a connection.
+        penalties: fixed delays in their place; of a connection that was not given others.
         kill_after: seconds a worker has to obey an interrupt or an exit request before it is killed.
         epoch: the Unix time at the monotonic time 0, for `ConnInfo`.
         look: calls a function that runs a user's code (`where`, `__eq__`, `__hash__`) and bounds what that may take.
@@ -90,6 +91,7 @@ class Roster(Decider):
         random: Callable[[], float],
         *,
         backoff: Backoff | None = None,
+        penalties: Sequence[float] | None = None,
         kill_after: float = 2.0,
         epoch: float = 0.0,
         look: Callable[[Callable[[], Any]], Any] = lambda look: look(),
@@ -98,6 +100,7 @@ class Roster(Decider):
         self.name = name
         self.random = random
         self.backoff = backoff or Backoff(0.1, 30.0)
+        self.penalties = penalties
         self.kill_after = kill_after
         self.epoch = epoch
         self._look = look
@@ -129,7 +132,9 @@ class Roster(Decider):
     def kept(self) -> tuple[int, list[Kept]]:
         """The last id, and the connections that are revived: what `restore` takes."""
         stay = [one for one in self.connections.values() if one.revive and one.popped is None and one.adding is None]
-        return self.last_id, [Kept(one.id, one.spec, one.resource, one.extra, one.ttl, one.revive) for one in stay]
+        return self.last_id, [
+            Kept(one.id, one.spec, one.resource, one.extra, one.ttl, one.revive, one.penalties) for one in stay
+        ]
 
     def _of(self, resource: Hashable) -> list[Connection]:
         """The connections of a resource in whatever state, oldest first."""

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import Any
 
-from actorpool.core.backoff import Retry
+from actorpool.core.backoff import Retry, Series
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
 from actorpool.core.sharing.connections import (
@@ -49,6 +49,7 @@ class Upkeep(Loans):
         ttl: float | None = None,
         revive: bool | str = False,
         timeout: float | None = None,
+        penalties: Sequence[float] | None = None,
     ) -> None:
         """Start a worker and open it; answered by the connection's id, or by why it cannot be opened.
 
@@ -59,6 +60,7 @@ class Upkeep(Loans):
             spec: whatever the shell needs to start the worker; comes back in `Launch`.
             resource: what it connects to; None: what the worker says when it is open.
             timeout: seconds for opening it, or None.
+            penalties: seconds before each further attempt to open it, the last one repeated; None: as the pool's.
         """
         try:
             if self.stopping:
@@ -70,7 +72,7 @@ class Upkeep(Loans):
         if any(one.adding is not None and one.adding == ref for one in self.connections.values()):
             return  # the same request once more
         self.last_id += 1
-        connection = self._admit(Kept(self.last_id, spec, resource, extra, ttl, revive))
+        connection = self._admit(Kept(self.last_id, spec, resource, extra, ttl, revive, penalties))
         connection.adding = ref
         if timeout is not None:
             connection.add_until = now + timeout
@@ -85,7 +87,9 @@ class Upkeep(Loans):
             self._start(self._admit(one))
 
     def _admit(self, kept: Kept) -> Connection:
-        connection = Connection(kept.id, kept.spec, None, kept.extra, kept.ttl, kept.revive, Retry(self.backoff))
+        penalties = kept.penalties or self.penalties
+        retry = Series(penalties) if penalties else Retry(self.backoff)
+        connection = Connection(kept.id, kept.spec, None, kept.extra, kept.ttl, kept.revive, retry, kept.penalties)
         self.connections[connection.id] = connection
         if kept.resource is not None:
             self._file(connection, kept.resource)
@@ -306,10 +310,10 @@ class Upkeep(Loans):
             failed: it broke; reviving is delayed if it never got anywhere since it connected.
         """
         assert connection.connected_at is not None
-        if connection.proven or now - connection.connected_at >= self.backoff.maximum:
+        if connection.proven or now - connection.connected_at >= connection.retry.longest:
             connection.retry.reset()
             failed = False
-        connection.retry_at = now + connection.retry.next(self.random()) if failed else now
+        connection.retry_at = now + connection.retry.again(self.random()) if failed else now
         if connection.state is not ENDING:
             connection.move(ENDING)
         self._move_calls(connection, now)
