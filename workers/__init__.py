@@ -20,18 +20,18 @@ if TYPE_CHECKING:
     from actorpool.workers.web import HttpWorker, Response
 
 _HOMES = {
-    "actor": "WorkerActor",
-    "alchemy": "SqlAlchemyWorker",
-    "base": "PermanentError Reply RetryAfter Worker method",
-    "dbapi": "DbapiWorker",
-    "echo": "EchoWorker",
-    "embedding": "spawn_worker",
-    "postgres": "PostgresWorker",
-    "sizing": "pool_size",
-    "sql": "Result Rollback SqlWorker",
-    "statements": "cache_key",
-    "sqlite": "SqliteWorker",
-    "web": "HttpWorker Response",
+    "actorpool.workers.actor": "WorkerActor",
+    "actorpool.workers.alchemy": "SqlAlchemyWorker",
+    "actorpool.workers.base": "PermanentError Reply RetryAfter Worker method",
+    "actorpool.workers.dbapi": "DbapiWorker",
+    "actorpool.workers.echo": "EchoWorker",
+    "actorpool.workers.embedding": "spawn_worker",
+    "actorpool.workers.postgres": "PostgresWorker",
+    "actorpool.workers.sizing": "pool_size",
+    "actorpool.workers.sql": "Result Rollback SqlWorker",
+    "actorpool.workers.statements": "cache_key",
+    "actorpool.workers.sqlite": "SqliteWorker",
+    "actorpool.workers.web": "HttpWorker Response",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -63,7 +63,7 @@ def __getattr__(name: str) -> Any:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{home}"), name)
+    value = getattr(importlib.import_module(home), name)
     globals()[name] = value
     return value
 
