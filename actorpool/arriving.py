@@ -15,11 +15,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from actorpool.actor import ActorAddress
 from actorpool.config import PoolConfig, SharedPoolConfig, config_problems, request_check
 from actorpool.core.supervising.children import is_key
 from actorpool.messages import Grant
 from actorpool.portable import Parcel
+from actorpool.thespian_adapter.shell import ActorAddress
 
 Check = Callable[[Any], "str | None"]
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from actorpool.actor import log
 from actorpool.channel.lane import Lane
 from actorpool.host import Caller
 from actorpool.supervisors.callers import Holder
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
+from actorpool.thespian_adapter.shell import log
 
 MANY_HOSTS = 100
 """Of so many other hosts it is said that their processes cannot be seen."""

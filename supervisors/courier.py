@@ -6,11 +6,11 @@ import contextlib
 from typing import Any
 
 from actorpool import governing, portable
-from actorpool.actor import Shell
 from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.errors import MessageTooBig
 from actorpool.messages import Err
+from actorpool.thespian_adapter.shell import Shell
 
 
 class Courier:

@@ -14,12 +14,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from actorpool import host, output, portable
-from actorpool.actor import Shell, let_go, log
 from actorpool.channel import paths, seals, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.output import Output
 from actorpool.protocol import Init
 from actorpool.supervisors.ending import end_processes
+from actorpool.thespian_adapter.shell import Shell, drop_connection, log
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
 
@@ -142,7 +142,7 @@ class Crew:
         """The worker is heard by the channel: messages are needed no more, nor is the connection they came by."""
         hand = self._hands.get(id)
         if hand is not None and hand.peer is not None:
-            let_go(self._actor, hand.pid)
+            drop_connection(self._actor, hand.pid)
 
     def tell(self, id: int, message: Any) -> None:
         """Send an order, by the control connection where there is one."""

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import governing, protocol, sharing
-from actorpool.actor import log
 from actorpool.arriving import problems_of, ref_of
 from actorpool.channel import bodies, paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
@@ -58,6 +57,7 @@ from actorpool.supervisors.subscribers import Subscriber, Subscribers
 from actorpool.supervisors.supervisor import Supervisor
 from actorpool.supervisors.survey import Survey
 from actorpool.telemetry import Hub
+from actorpool.thespian_adapter.shell import log
 
 POOLS = SupervisorSpec(max_restarts=20, max_seconds=60, backoff=Backoff(0.01, 1.0))
 """Each pool may fail this often before it is left alone, in state "failed"; it stays registered until it is stopped."""

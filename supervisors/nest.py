@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from actorpool import host
-from actorpool.actor import ActorExitRequest, ChildActorExited, Shell, log
 from actorpool.channel import wire
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising.signals import Began, Ignored, Leaving, Refused, Remembered
@@ -21,6 +20,7 @@ from actorpool.messages import Err, Ok
 from actorpool.portable import Parcel
 from actorpool.supervisors.specs import SupervisorSpec, load_class
 from actorpool.supervisors.supervised import IGNORE, LATER, Supervised, end_of
+from actorpool.thespian_adapter.shell import ActorExitRequest, ChildActorExited, Shell, log
 from actorpool.workers.base import Worker
 
 SUPERVISOR = "actorpool.supervisors.supervisor:Supervisor"
@@ -117,7 +117,7 @@ class Nest(Shell):
         for parcel in self._begin.args:
             given.update(parcel.open())
         actor, args = _resolved(self._begin.actor.open(), given, self._begin.id)
-        hosted = self._hosted = self.embody(actor)
+        hosted = self._hosted = self.instantiate_in_place(actor)
         if isinstance(hosted, Shell):
             hosted.enter()
         else:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import host, portable, protocol, turns
-from actorpool.actor import FAREWELL, log
 from actorpool.channel import bodies, tally, wire
 from actorpool.channel.lane import Peer
 from actorpool.config import PoolConfig, load_worker
@@ -37,6 +36,7 @@ from actorpool.supervisors.pool_verbs import VERBS
 from actorpool.supervisors.serving import Serving
 from actorpool.supervisors.supervised import LATER
 from actorpool.supervisors.telling import Telling
+from actorpool.thespian_adapter.shell import FAREWELL, log
 
 LOOK = 0.001
 """Seconds between two looks at messages that are on their way."""

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
-from actorpool.actor import log
 from actorpool.core import effects as fx
 from actorpool.portable import Parcel
+from actorpool.thespian_adapter.shell import log
 
 if TYPE_CHECKING:
     from actorpool.supervisors.pool import PoolActor

@@ -12,10 +12,10 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
-from actorpool.actor import Shell, log
 from actorpool.messages import Event
 from actorpool.protocol import Events
 from actorpool.telemetry import FREQUENT
+from actorpool.thespian_adapter.shell import Shell, log
 
 EVERY = 0.05
 """Seconds between two messages to a subscriber, when there is much to tell."""

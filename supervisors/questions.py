@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.actor import Shell
 from actorpool.messages import Err, Ok, Request
+from actorpool.thespian_adapter.shell import Shell
 
 LIFETIME = 60.0
 """Seconds after which the answer to a question is waited for no more."""

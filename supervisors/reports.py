@@ -6,9 +6,9 @@ import logging
 import reprlib
 from typing import Any
 
-from actorpool.actor import log as _log
 from actorpool.core.supervising.signals import Report
 from actorpool.supervisors.supervised import plain
+from actorpool.thespian_adapter.shell import log as _log
 
 _TEXTS = {
     "terminated": (logging.WARNING, "ended"),

@@ -6,12 +6,12 @@ import time
 from typing import Any
 
 from actorpool import host
-from actorpool.actor import Actor, ActorAddress
 from actorpool.errors import SupervisorError
 from actorpool.messages import Err, Ok, new_ref
 from actorpool.portable import Parcel
 from actorpool.supervisors.nest import SUPERVISOR, Begin, Beginning, Nest
 from actorpool.supervisors.specs import SupervisorSpec
+from actorpool.thespian_adapter.shell import Actor, ActorAddress
 
 LOOK_AFTER = 0.5
 """Seconds of silence after which a process that is starting is checked for life."""

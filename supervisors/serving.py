@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from actorpool import governing, portable
-from actorpool.actor import Shell, log
 from actorpool.arriving import problems_of, ref_of
 from actorpool.channel import bodies, paths, wire
 from actorpool.channel.lane import Lane, Peer
@@ -19,6 +18,7 @@ from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, Ho
 from actorpool.supervisors.clientele import Clientele
 from actorpool.supervisors.crew import Crew
 from actorpool.supervisors.supervised import Supervised
+from actorpool.thespian_adapter.shell import Shell, log
 from actorpool.workers.actor import WorkerActor
 
 _OF_THE_MANAGER = frozenset({governing.Retire, governing.Listen})

@@ -11,7 +11,6 @@ import time
 from typing import Any
 
 from actorpool import portable, sharing
-from actorpool.actor import log
 from actorpool.channel import bodies, wire
 from actorpool.channel.lane import Peer
 from actorpool.config import SharedPoolConfig
@@ -33,6 +32,7 @@ from actorpool.supervisors.shared_effects import EFFECTS
 from actorpool.supervisors.shared_reports import FRAMES, REPORTS
 from actorpool.supervisors.shared_verbs import VERBS, status
 from actorpool.telemetry import Hub, Samples
+from actorpool.thespian_adapter.shell import log
 from actorpool.workers.shared import SharedWorkerActor
 
 _OF_OTHER_POOLS = frozenset({*POOL_VERBS, WithConnection, Checkout}) - VERBS.keys()
@@ -133,9 +133,7 @@ class SharedPoolActor(Serving):
         if holder is None:
             return
         now, what = time.monotonic(), (asked.resource, asked.method, asked.payload)
-        self.carry_out(
-            self.core.call(now, call, holder, *what, where=asked.where, timeout=asked.timeout, direct=True)
-        )
+        self.carry_out(self.core.call(now, call, holder, *what, where=asked.where, timeout=asked.timeout, direct=True))
 
     # -- incoming: messages -------------------------------------------------------------------------------------
 

@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import portable, protocol, sharing
-from actorpool.actor import log
 from actorpool.channel import wire
 from actorpool.core import effects as fx
 from actorpool.core.sharing import orders
+from actorpool.thespian_adapter.shell import log
 
 if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from actorpool import portable
-from actorpool.actor import Actor
 from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import is_key
 from actorpool.errors import InvalidConfig, SupervisorError
 from actorpool.portable import Parcel
+from actorpool.thespian_adapter.shell import Actor
 from actorpool.workers.base import Worker
 
 __all__ = ["ChildSpec", "SupervisorSpec", "load_class", "pool_child_spec"]

@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.actor import ActorAddress, ActorExitRequest
 from actorpool.channel import wire
 from actorpool.core.supervising.children import NORMAL, End
 from actorpool.core.supervising.signals import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
 from actorpool.failures import message_of, name_of
 from actorpool.portable import Parcel
+from actorpool.thespian_adapter.shell import ActorAddress, ActorExitRequest
 
 
 class _Word:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import governing, host
-from actorpool.actor import ActorAddress, Shell
 from actorpool.arriving import problems_of, ref_of
 from actorpool.core.supervising import signals
 from actorpool.core.supervising.administration import REQUESTS
@@ -26,6 +25,7 @@ from actorpool.supervisors.ending import end_processes
 from actorpool.supervisors.nest import Begin, Nest
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised, plain
+from actorpool.thespian_adapter.shell import ActorAddress, Shell
 
 _OWN_ERROR = f"{SupervisorError.__module__}.{SupervisorError.__qualname__}"
 Then = Callable[[Any, "SupervisorError | None"], None]

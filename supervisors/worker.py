@@ -17,4 +17,4 @@ class SupervisedWorker(Supervised, WorkerActor):
         Raises:
             Exception: what its class raises; the start has failed.
         """
-        self.employ(worker, worker_args)
+        self.host_worker(worker, worker_args)

@@ -14,7 +14,6 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import host, portable, protocol
-from actorpool.actor import Shell
 from actorpool.arriving import problems_of, ref_of
 from actorpool.channel import paths, seals, tally, wire
 from actorpool.channel.lane import Lane, Peer
@@ -22,6 +21,7 @@ from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, InvalidConfig, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
 from actorpool.portable import Parcel
+from actorpool.thespian_adapter.shell import Shell
 from actorpool.workers.orders import ORDERS
 from actorpool.workers.session import Interrupted, Session, Unavailable
 from actorpool.workers.staying import Stay
@@ -67,7 +67,7 @@ class WorkerActor(Shell):
     observed = False
     _began = 0.0
 
-    def employ(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:
+    def host_worker(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:
         """Without a pool: create the worker, which connects at its first call. Raises what its class raises."""
         self.session = Session(load_worker(worker)(**(worker_args or {})), CHECK_AFTER, self.is_process)
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import host, protocol
-from actorpool.actor import log
 from actorpool.errors import PermanentError
 from actorpool.portable import Parcel
+from actorpool.thespian_adapter.shell import log
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Session, Unavailable
 

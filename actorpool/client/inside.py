@@ -11,8 +11,8 @@ from actorpool.client.shared import SharedPool
 from actorpool.client.shared_link import SharedMail
 from actorpool.client.site import MANAGER_TIMEOUT
 from actorpool.errors import SystemDown
-from actorpool.node import base
 from actorpool.node.tree import start_tree
+from actorpool.thespian_adapter import base
 
 
 class InsideSite:

@@ -97,7 +97,7 @@ class NodeSite:
 
     def actor_system(self) -> Any:
         """Thespian's `ActorSystem`, attached when first asked for in each process."""
-        from actorpool.node import base  # not at the top: Thespian is loaded only where it is used
+        from actorpool.thespian_adapter import base  # not at the top: Thespian is loaded only where it is used
 
         self.check()
         with self._lock:
@@ -115,7 +115,7 @@ class NodeSite:
         with self._lock:
             system = self._systems.pop(os.getpid(), None)
         if system is not None:
-            from actorpool.node import base
+            from actorpool.thespian_adapter import base
 
             base.detach(system)
         if self._node is not None:
@@ -180,7 +180,7 @@ class MessageSite(NodeSite):
 
     def manager(self) -> Any:
         """The manager's present address; the root supervisor, which never moves, knows it."""
-        from actorpool.node import base  # not at the top: Thespian is loaded only where it is used
+        from actorpool.thespian_adapter import base  # not at the top: Thespian is loaded only where it is used
 
         root = base.address_at(self.facts.root)
         deadline = time.monotonic() + MANAGER_TIMEOUT

@@ -25,11 +25,12 @@ from thespian.system import multiprocCommon, systemCommon, utilis
 
 from actorpool import __version__, host, output
 from actorpool.errors import ActorPoolError, SystemDown
-from actorpool.node import base, runtime, transport
+from actorpool.node import runtime
 from actorpool.node.order import Failed, Order, Ready
 from actorpool.node.runtime import private_file
 from actorpool.node.tree import start_tree
 from actorpool.node.watch import Watch, reap
+from actorpool.thespian_adapter import base, transport
 
 log = logging.getLogger("actorpool")
 

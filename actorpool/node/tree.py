@@ -6,9 +6,9 @@ from typing import Any
 
 from actorpool.governing import Hello, Welcome
 from actorpool.messages import WhereIs
-from actorpool.node.base import ask
 from actorpool.node.runtime import MANAGER
 from actorpool.supervisors import ChildSpec, SupervisorSpec, start_supervisor
+from actorpool.thespian_adapter.base import ask
 
 ANSWER = 10.0
 """Seconds for an actor that runs to answer."""

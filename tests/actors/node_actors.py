@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 
 from thespian.actors import Actor, ActorExitRequest
 
-from actorpool.actor import Shell
 from actorpool.supervisors.monitor import demonitor, monitor
+from actorpool.thespian_adapter.shell import Shell
 
 
 class Plain(Actor):  # type: ignore[misc]

@@ -10,9 +10,9 @@ from typing import Any
 from thespian.actors import Actor, ActorExitRequest, ActorTypeDispatcher
 
 from actorpool import host
-from actorpool.actor import Shell
 from actorpool.supervisors import IGNORE, Supervised, Supervisor, SupervisorSpec, start_supervisor
 from actorpool.supervisors.supervised import LATER
+from actorpool.thespian_adapter.shell import Shell
 
 
 class Diary:

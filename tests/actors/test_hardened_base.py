@@ -26,10 +26,11 @@ from thespian.actors import ActorExitRequest, ActorSystem, ActorSystemException
 from actorpool import host
 from actorpool.channel import paths
 from actorpool.errors import SystemDown
-from actorpool.node import base, launch, runtime, unix
+from actorpool.node import launch, runtime
 from actorpool.node.runtime import NodeFacts
-from actorpool.node.seal import ForgedMessageError, Seal
-from actorpool.node.transport import place_of
+from actorpool.thespian_adapter import base, unix
+from actorpool.thespian_adapter.seal import ForgedMessageError, Seal
+from actorpool.thespian_adapter.transport import place_of
 from tests.actors.node_actors import Plain
 
 Eventually = Callable[..., Any]

@@ -16,8 +16,9 @@ from thespian.actors import Actor, ActorSystem, ThespianWatch, WatchMessage
 from actorpool import host
 from actorpool.host import Caller
 from actorpool.messages import Down
-from actorpool.node import base, launch, runtime
+from actorpool.node import launch, runtime
 from actorpool.supervisors.monitor import EXITED, NO_PROCESS, POLL_EVERY, DeathWatch, monitor
+from actorpool.thespian_adapter import base
 from tests.actors.node_actors import Monitoring
 
 Eventually = Callable[..., Any]
@@ -56,9 +57,7 @@ def seen(watch: DeathWatch) -> list[Caller]:
     return [caller for caller in found if caller] + watch.look()
 
 
-def test_a_death_is_seen_once(
-    watch: DeathWatch, process: subprocess.Popen[bytes], eventually: Eventually
-) -> None:
+def test_a_death_is_seen_once(watch: DeathWatch, process: subprocess.Popen[bytes], eventually: Eventually) -> None:
     caller = caller_of(process)
     watch.watch(caller)
     assert seen(watch) == []
@@ -112,9 +111,7 @@ def test_polling_looks_no_more_often_than_it_says(process: subprocess.Popen[byte
     watch.close()
 
 
-def test_the_environment_can_force_polling(
-    process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_environment_can_force_polling(process: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ACTORPOOL_POLLING", "1")
     assert DeathWatch().watch(caller_of(process)) is None
 

@@ -22,7 +22,8 @@ import pytest
 
 from actorpool import host
 from actorpool.errors import InvalidConfig, SystemDown
-from actorpool.node import base, launch, runtime
+from actorpool.node import launch, runtime
+from actorpool.thespian_adapter import base
 from tests.actors.node_actors import Plain
 
 Eventually = Callable[..., Any]
@@ -358,13 +359,11 @@ def test_nothing_is_said_in_the_ordinary_course() -> None:
     assert len(run.stdout.splitlines()) == 1
 
 
-@pytest.mark.parametrize(
-    ("level", "shown"), [("WARNING", {"loud"}), ("INFO", {"loud", "quiet"}), ("CRITICAL", set())]
-)
+@pytest.mark.parametrize(("level", "shown"), [("WARNING", {"loud"}), ("INFO", {"loud", "quiet"}), ("CRITICAL", set())])
 def test_the_log_gets_all_of_ours_and_the_terminal_what_was_asked_for(level: str, shown: set[str]) -> None:
     program = f"""
     import logging
-    from actorpool.node import base, runtime
+    from actorpool.thespian_adapter import base; from actorpool.node import runtime
     from tests.actors.node_actors import Plain
     node.stop(5.0)
     node = launch.launch(None, {TCP!r}, log_level={level!r})

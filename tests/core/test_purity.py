@@ -34,11 +34,8 @@ LAYERS = [
     VALUES,
     {"actorpool.core"},
     {
-        "actorpool.actor",
+        "actorpool.thespian_adapter",
         "actorpool.arriving",
-        "actorpool.mends",
-        "actorpool.sending",
-        "actorpool.versions",
         "actorpool.channel",
         "actorpool.telemetry",
     },
@@ -66,11 +63,6 @@ TANGLED = [
         "actorpool.core.pooling.workforce",
     },
     {
-        "actorpool.workers.actor",
-        "actorpool.workers.orders",
-        "actorpool.workers.staying",
-    },
-    {
         "actorpool.supervisors.callers",
         "actorpool.supervisors.clientele",
         "actorpool.supervisors.gatherings",
@@ -85,6 +77,11 @@ TANGLED = [
         "actorpool.supervisors.shared_effects",
         "actorpool.supervisors.shared_reports",
         "actorpool.supervisors.shared_verbs",
+    },
+    {
+        "actorpool.workers.actor",
+        "actorpool.workers.orders",
+        "actorpool.workers.staying",
     },
 ]
 

@@ -120,7 +120,7 @@ def test_fields_can_be_given_by_position():
         (Planner, "actor"),
         (Session, "worker"),
         ("actorpool.workers.base:Worker", "worker"),
-        ("actorpool.actor:Shell", "actor"),
+        ("actorpool.thespian_adapter.shell:Shell", "actor"),
         (PoolConfig(worker=Session), "pool"),
         (SupervisorSpec(), "supervisor"),
     ],

@@ -7,7 +7,7 @@ from types import ModuleType
 
 import pytest
 
-from actorpool import versions
+from actorpool.thespian_adapter import versions
 
 
 def package(home: Path, version: str | None) -> ModuleType:
@@ -48,4 +48,7 @@ def test_setup_cfg_asks_for_the_versions_that_are_taken() -> None:
     wanted = (root / "setup.cfg").read_text()
     assert "thespian>=4.0.1,<4.1\n" in wanted
     assert "psycopg[binary]>=3.2,<3.4\n" in wanted
-    assert 'versions.require(thespian, "4.0.1", "4.1")' in (root / "actorpool" / "mends.py").read_text()
+    assert (
+        'versions.require(thespian, "4.0.1", "4.1")'
+        in (root / "actorpool" / "thespian_adapter" / "patches.py").read_text()
+    )

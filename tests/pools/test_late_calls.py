@@ -17,7 +17,7 @@ from thespian.actors import ActorExitRequest
 
 import actorpool
 from actorpool.errors import LeaseExpired
-from actorpool.node.base import address_at
+from actorpool.thespian_adapter.base import address_at
 from actorpool.workers import EchoWorker
 from tests.pools.actors import LateCaller
 from tests.pools.conftest import StartPool

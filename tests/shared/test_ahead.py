@@ -210,7 +210,7 @@ class Sent:
 
 def test_a_loan_that_is_over_stays_over_whatever_older_call_is_run_after_it() -> None:
     worker, client, pool = SharedWorkerActor(), Sent(), Sent()
-    worker.employ(EchoWorker)
+    worker.host_worker(EchoWorker)
     assert worker.session is not None
     worker.session.open(0.0)
     worker.pool = pool  # type: ignore[assignment]

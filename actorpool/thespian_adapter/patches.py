@@ -16,7 +16,8 @@ import thespian
 from thespian.actors import ChildActorExited
 from thespian.system.transport import ReceiveEnvelope
 
-from actorpool import offspring, versions
+from actorpool import offspring
+from actorpool.thespian_adapter import versions
 
 versions.require(thespian, "4.0.1", "4.1")
 

@@ -35,9 +35,10 @@ from thespian.actors import (
 from thespian.system.transport import TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
-from actorpool import host, mends, offspring
+from actorpool import host, offspring
 from actorpool.errors import MessageTooBig
-from actorpool.sending import share_sending
+from actorpool.thespian_adapter import patches
+from actorpool.thespian_adapter.sending import share_sending
 
 log = logging.getLogger("actorpool")
 
@@ -86,7 +87,7 @@ class Messages:
         return [transport.socket.fileno(), *transport._incomingSockets, *kept]
 
 
-def let_go(actor: Any, pid: int | None) -> None:
+def drop_connection(actor: Any, pid: int | None) -> None:
     """Close the connection that Thespian keeps to a child which is spoken to otherwise from now on.
 
     Thespian looks at every kept connection in each turn of its loop: a pool of 400 workers would crawl.
@@ -141,9 +142,9 @@ class Shell(Actor):  # type: ignore[misc]
                 host.link_to_parent()
                 host.adopt_orphans()
                 host.die_of_faults()
-                mends.keep_loggers()
-                mends.tell_every_death(self._myRef)
-                mends.keep_start_errors(self._myRef)
+                patches.keep_loggers()
+                patches.tell_every_death(self._myRef)
+                patches.keep_start_errors(self._myRef)
                 share_sending(self._myRef)
                 self.on_process()
                 host.become_actor()
@@ -230,7 +231,7 @@ class Shell(Actor):  # type: ignore[misc]
         started = getattr(self._myRef, "_child_procs", None)
         newest = started[-1] if started else None
         process = newest.childProc if newest is not None and newest.childAddr == address else None
-        error = mends.start_error(self._myRef) if process is None else None
+        error = patches.start_error(self._myRef) if process is None else None
         if error is not None:
             log.error("a child of %s pid %d: %s", type(self).__name__, os.getpid(), error)
         self._living.append((address, process if error is None else error))
@@ -242,7 +243,7 @@ class Shell(Actor):  # type: ignore[misc]
             return self.start_error
         return "unknown" if status is None else host.ending(status)
 
-    def embody(self, actor: Any) -> Any:
+    def instantiate_in_place(self, actor: Any) -> Any:
         """An object of an actor class that stands in this actor's place: with its address, children and process."""
         capabilities = getattr(self._myRef, "capabilities", None) or self._myRef._system.capabilities
         instance = withPossibleInitArgs(capabilities=capabilities, requirements=None).create(actor)
@@ -276,7 +277,7 @@ class Shell(Actor):  # type: ignore[misc]
     def end_orphans(self) -> None:
         """End what dead children of this actor have left running. For actors that start nothing but actors."""
         if self.is_process:
-            offspring.end_strangers(mends.processes_of(self._myRef))
+            offspring.end_strangers(patches.processes_of(self._myRef))
 
     def end_child(self, address: ActorAddress) -> None:
         """Ask a child to end (its exit hook runs)."""

@@ -17,7 +17,7 @@ from thespian.system import multiprocTCPBase, multiprocUDPBase
 
 from actorpool import host
 from actorpool.errors import SystemDown
-from actorpool.node.transport import address_at, transport_for
+from actorpool.thespian_adapter.transport import address_at, transport_for
 
 __all__ = ["address_at", "ask", "attach", "detach", "end_inside_system", "host_system", "inside_system"]
 

@@ -26,12 +26,12 @@ from thespian.system.transport.TCPTransport import (
 from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UDPTransportCopy
 
 from actorpool import host
-from actorpool.actor import UDP_ADVICE
 from actorpool.channel import paths
 from actorpool.errors import MessageTooBig
-from actorpool.node import unix
-from actorpool.node.seal import SIGNATURE, ForgedMessageError, Seal
 from actorpool.protocol import Events
+from actorpool.thespian_adapter import unix
+from actorpool.thespian_adapter.seal import SIGNATURE, ForgedMessageError, Seal
+from actorpool.thespian_adapter.shell import UDP_ADVICE
 
 log = logging.getLogger("actorpool")
 
