@@ -35,7 +35,7 @@ def children() -> list[int]:
     if not _LISTED:
         import psutil  # not at the top: on Linux only kernels that were built without that list need it
 
-        return [process.pid for process in psutil.Process().children(recursive=not host.CAN_LINK)]
+        return [running.pid for running in psutil.Process().children(recursive=not host.CAN_LINK)]
     found: list[int] = []
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:

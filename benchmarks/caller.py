@@ -25,8 +25,8 @@ class Callers:
         pipes = [_FORK.Pipe() for _ in range(number)]
         self._ends = [ours for ours, _ in pipes]
         self._processes = [_FORK.Process(target=_call, args=(pool, theirs), daemon=True) for _, theirs in pipes]
-        for process in self._processes:
-            process.start()
+        for child in self._processes:
+            child.start()
         self.turn(0.02)  # until all have connected
 
     def turn(self, seconds: float) -> tuple[int, float]:
@@ -40,8 +40,8 @@ class Callers:
         """End them."""
         for end in self._ends:
             end.send(None)
-        for process in self._processes:
-            process.join()
+        for child in self._processes:
+            child.join()
 
 
 def _call(pool: Any, orders: Connection) -> None:

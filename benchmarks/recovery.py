@@ -89,13 +89,13 @@ def caller() -> Iterator[Measure]:
 
         def measure(seconds: float) -> Figures:
             command = [sys.executable, "-c", HOLDER]
-            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-                assert process.stdin is not None
-                assert process.stdout is not None
-                process.stdin.write(pickle.dumps(pool))
-                process.stdin.close()
-                process.stdout.readline()
-                process.kill()
+            with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as running:
+                assert running.stdin is not None
+                assert running.stdout is not None
+                running.stdin.write(pickle.dumps(pool))
+                running.stdin.close()
+                running.stdout.readline()
+                running.kill()
                 return {"back": until(lambda: pool.status().monitors == 0)}
 
         yield measure

@@ -108,7 +108,7 @@ def launch(
     ours, theirs = Pipe()
     environment, restore = _environment()
     with theirs:
-        process = _Process(
+        child = _Process(
             [sys.executable, "-m", "actorpool.node", str(theirs.fileno())],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL if daemon else None,
@@ -127,15 +127,15 @@ def launch(
         answer = ours.recv() if ours.poll(START_TIMEOUT) else None
     except (EOFError, OSError):
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(STOP_MARGIN)
-        text = f"the node (pid {process.pid}) ended with status {process.returncode} before it served"
+            child.wait(STOP_MARGIN)
+        text = f"the node (pid {child.pid}) ended with status {child.returncode} before it served"
         answer = Failed(SystemDown(f"{text}; its standard error says why"))
     except BaseException:
-        _abandon(process, ours)
+        _abandon(child, ours)
         raise
     if isinstance(answer, Ready):
-        return Node(process, ours, answer)
-    _abandon(process, ours)
+        return Node(child, ours, answer)
+    _abandon(child, ours)
     raise answer.error if answer else SystemDown(f"the node did not serve within {START_TIMEOUT} s: it was killed")
 
 

@@ -234,8 +234,8 @@ def _end_everything() -> None:
 
     deadline = time.monotonic() + SWEEP
     while (left := psutil.Process().children(recursive=True)) and time.monotonic() < deadline:
-        for process in left:
+        for child in left:
             with contextlib.suppress(psutil.NoSuchProcess):
-                process.kill()
+                child.kill()
         reap()
         time.sleep(0.001)

@@ -45,8 +45,8 @@ class Watch:
         self._root_died = False
         self._deadline = float("inf")
         self._poll = select.poll()
-        for process in filter(None, (order.owner, self._root)):
-            self._watch(process)
+        for child in filter(None, (order.owner, self._root)):
+            self._watch(child)
         if order.owner is not None:
             self._poll.register(owner, select.POLLIN)
         self._signals = _signal_pipe()

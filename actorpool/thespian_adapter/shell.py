@@ -173,9 +173,9 @@ class Shell(Actor):  # type: ignore[misc]
         # Thespian says it twice after a graceful end and after a failed __init__; the hook hears it once.
         index = next((index for index, (living, _) in enumerate(self._living) if living == address), None)
         if index is not None:
-            _, process = self._living.pop(index)
-            self.start_error = process if isinstance(process, str) else None
-            self.exit_status = getattr(process, "exitcode", None)
+            _, running = self._living.pop(index)
+            self.start_error = running if isinstance(running, str) else None
+            self.exit_status = getattr(running, "exitcode", None)
             self.on_child_exit(address)
 
     def _crash(self, error: Exception, message: Any) -> None:
@@ -230,12 +230,12 @@ class Shell(Actor):  # type: ignore[misc]
             address = self.createActor(actor, targetActorRequirements=requirements)
         started = getattr(self._myRef, "_child_procs", None)
         newest = started[-1] if started else None
-        process = newest.childProc if newest is not None and newest.childAddr == address else None
-        error = patches.start_error(self._myRef) if process is None else None
+        running = newest.childProc if newest is not None and newest.childAddr == address else None
+        error = patches.start_error(self._myRef) if running is None else None
         if error is not None:
             log.error("a child of %s pid %d: %s", type(self).__name__, os.getpid(), error)
-        self._living.append((address, process if error is None else error))
-        return address, process.pid if process is not None else None
+        self._living.append((address, running if error is None else error))
+        return address, running.pid if running is not None else None
 
     def ending(self, status: int | None) -> str:
         """How the child of `on_child_exit` has ended, in words."""

@@ -110,7 +110,7 @@ def addresses(started: Started) -> list[str]:
     """What the processes of a node listen at on the network."""
     family = [psutil.Process(started.node.pid), *psutil.Process(started.node.pid).children(recursive=True)]
     assert len(family) >= 5
-    return [c.laddr.ip for process in family for c in process.net_connections("inet") if c.laddr]
+    return [c.laddr.ip for running in family for c in running.net_connections("inet") if c.laddr]
 
 
 def test_a_node_has_no_port_that_others_of_the_machine_could_reach(tcp: Started) -> None:

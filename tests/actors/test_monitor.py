@@ -119,11 +119,11 @@ def test_the_environment_can_force_polling(process: subprocess.Popen[bytes], mon
 def test_descriptors_are_given_back(watch: DeathWatch, open_descriptors: Callable[[], dict[int, str]]) -> None:
     before = open_descriptors()
     processes = [bystander() for _ in range(5)]
-    for process in processes:
-        watch.watch(caller_of(process))
-        watch.watch(caller_of(process))
-        process.kill()
-        process.wait()
+    for child in processes:
+        watch.watch(caller_of(child))
+        watch.watch(caller_of(child))
+        child.kill()
+        child.wait()
     assert len(seen(watch)) == 5
     assert open_descriptors() == before
 
@@ -201,11 +201,11 @@ def test_a_death_is_told_within_a_tenth_of_a_second(stage: Stage, process: subpr
 
 
 def test_a_process_that_is_gone_is_down_at_once(stage: Stage) -> None:
-    process = bystander()
-    process.kill()
-    process.wait()
-    ref = stage.ask("monitor", process.pid)
-    assert stage.hears(1) == [Down(ref, process.pid, NO_PROCESS)]
+    child = bystander()
+    child.kill()
+    child.wait()
+    ref = stage.ask("monitor", child.pid)
+    assert stage.hears(1) == [Down(ref, child.pid, NO_PROCESS)]
 
 
 def test_a_recycled_pid_is_not_the_process_that_asked(stage: Stage, process: subprocess.Popen[bytes]) -> None:
@@ -222,12 +222,12 @@ def test_a_monitor_outlives_an_exception_of_its_actor(stage: Stage, process: sub
 
 def test_many_deaths_at_once_are_all_told(stage: Stage) -> None:
     processes = [bystander() for _ in range(8)]
-    refs = {stage.ask("monitor", process.pid): process.pid for process in processes}
-    for process in processes:
-        process.kill()
+    refs = {stage.ask("monitor", child.pid): child.pid for child in processes}
+    for child in processes:
+        child.kill()
     assert {(down.ref, down.pid) for down in stage.hears(8)} == set(refs.items())
-    for process in processes:
-        process.wait()
+    for child in processes:
+        child.wait()
 
 
 def test_monitors_work_without_processes_of_their_own(process: subprocess.Popen[bytes], eventually: Eventually) -> None:

@@ -40,8 +40,8 @@ print(node.pid, node.directory, flush=True)
 
 def family(pid: int) -> list[int]:
     """A node's process and everything below it; the admin and what it started included."""
-    process = psutil.Process(pid)
-    return [pid, *(child.pid for child in process.children(recursive=True))]
+    running = psutil.Process(pid)
+    return [pid, *(child.pid for child in running.children(recursive=True))]
 
 
 def left(pids: list[int]) -> list[int]:
@@ -152,7 +152,7 @@ def test_an_owner_that_dies_while_its_node_starts_leaves_nothing(eventually: Eve
         below = psutil.Process(owner.pid).children()
         owner.kill()
         owner.communicate()
-        gone_within([process.pid for process in below], 3.0)
+        gone_within([running.pid for running in below], 3.0)
     eventually(lambda: runtime.running() == [])
 
 

@@ -363,7 +363,7 @@ def test_many_processes_connect_and_attach_at_once(tmp_path: Path) -> None:
             subprocess.Popen([sys.executable, "-c", textwrap.dedent(program)], stdout=subprocess.PIPE, text=True)
             for _ in range(4)
         ]
-        assert [process.communicate(timeout=50)[0].strip() for process in crowd] == ["1"] * 4
+        assert [running.communicate(timeout=50)[0].strip() for running in crowd] == ["1"] * 4
 
 
 def test_a_wrong_cookie_is_refused() -> None:
@@ -416,7 +416,7 @@ def test_after_the_nodes_death_every_call_says_so_and_soon(attached: bool, event
         root = psutil.Process(system.tree().pid)
         below = [root, *root.children(recursive=True)]
         os.kill(psutil.Process(root.ppid()).ppid(), signal.SIGKILL)
-        eventually(lambda: not any(host.alive(process.pid) for process in below), 1.0)
+        eventually(lambda: not any(host.alive(running.pid) for running in below), 1.0)
         for call in calls(system, pool):
             begun = time.monotonic()
             with pytest.raises(SystemDown):
@@ -451,7 +451,7 @@ def test_twenty_systems_leave_nothing_behind(
 
     def children() -> list[int]:
         found = psutil.Process().children()
-        return [process.pid for process in found if process.status() != psutil.STATUS_ZOMBIE]
+        return [running.pid for running in found if running.status() != psutil.STATUS_ZOMBIE]
 
     cycle()
     before, family = open_descriptors(), children()
@@ -540,7 +540,7 @@ def test_two_seconds_after_the_owners_death_busy_workers_are_gone_as_well(
     assert root in everybody
     owner.kill()
     begun = time.monotonic()
-    eventually(lambda: not any(host.alive(process.pid) for process in everybody), 2.0)
+    eventually(lambda: not any(host.alive(running.pid) for running in everybody), 2.0)
     print(f"{len(everybody)} processes, three of them busy, gone {time.monotonic() - begun:.2f} s after the owner")
     owner.communicate()
 

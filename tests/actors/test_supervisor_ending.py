@@ -28,15 +28,15 @@ def run():
     processes = []
 
     def start(program):
-        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
-        processes.append(process)
-        assert process.stdout.readline() == b"up\n"
-        return process.pid
+        child = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        processes.append(child)
+        assert child.stdout.readline() == b"up\n"
+        return child.pid
 
     yield start
-    for process in processes:
-        process.kill()
-        process.communicate()
+    for child in processes:
+        child.kill()
+        child.communicate()
 
 
 def took(pids, within):

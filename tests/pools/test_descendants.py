@@ -38,9 +38,9 @@ time.sleep(60)
 
 def started(command: list[str]) -> int:
     """Start it; the pid that it prints."""
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    return int(process.stdout.readline())
+    member = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert member.stdout is not None
+    return int(member.stdout.readline())
 
 
 def start_all(_: Any = None) -> list[int]:

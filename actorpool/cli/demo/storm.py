@@ -90,43 +90,43 @@ class Callers:
         assignment = Assignment(number, os.getpid(), book, self._settings.rows, self._until, seed)
         command = [sys.executable, "-m", "actorpool.cli.demo.caller"]
         # A session of its own: Ctrl-C in the terminal is for the demo, which then takes its callers along.
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
-        self._processes.append(process)
-        assert process.stdin is not None
-        with process.stdin:
-            pickle.dump((assignment, self._pool), process.stdin)
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+        self._processes.append(child)
+        assert child.stdin is not None
+        with child.stdin:
+            pickle.dump((assignment, self._pool), child.stdin)
 
     def alive(self) -> list[int]:
         """Pids of the callers that run."""
-        return [process.pid for process in self._processes if process.poll() is None]
+        return [child.pid for child in self._processes if child.poll() is None]
 
     def kill(self, pid: int) -> None:
         """SIGKILL one."""
-        process = next(process for process in self._processes if process.pid == pid)
-        process.kill()
-        process.wait()
-        self._killed.add(self._processes.index(process))
+        child = next(child for child in self._processes if child.pid == pid)
+        child.kill()
+        child.wait()
+        self._killed.add(self._processes.index(child))
 
     def finish(self, timeout: float) -> None:
         """Wait until all are done; those that are not in time are killed."""
         deadline = time.monotonic() + timeout
-        for process in self._processes:
+        for child in self._processes:
             try:
-                process.wait(max(deadline - time.monotonic(), 0.01))
+                child.wait(max(deadline - time.monotonic(), 0.01))
             except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+                child.kill()
+                child.wait()
 
     def books(self) -> Books:
         """What all of them wrote down, and how those ended that were not killed."""
         books = Books()
-        for number, process in enumerate(self._processes):
+        for number, child in enumerate(self._processes):
             book = self._place / f"{number}.book"
             if book.exists():
                 with book.open(encoding="utf-8", newline="\n") as lines:
                     books.add(number, lines)
-            if process.returncode != 0 and number not in self._killed:
-                books.unexpected.append(f"caller {number} ended with {process.returncode}")
+            if child.returncode != 0 and number not in self._killed:
+                books.unexpected.append(f"caller {number} ended with {child.returncode}")
         return books
 
 
@@ -252,9 +252,9 @@ def _processes(tree: TreeNode) -> list[psutil.Process]:
         stack.extend(node.children)
         if node.pid and psutil.pid_exists(node.pid):
             found.append(psutil.Process(node.pid))
-    return [process for process in found if process.pid != os.getpid()]
+    return [child for child in found if child.pid != os.getpid()]
 
 
 def _still_alive(processes: list[psutil.Process]) -> list[int]:
     _, alive = psutil.wait_procs(processes, timeout=RECOVERY_LIMIT)
-    return [process.pid for process in alive if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+    return [child.pid for child in alive if child.is_running() and child.status() != psutil.STATUS_ZOMBIE]
