@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
-from actorpool import portable
 from actorpool.errors import InvalidConfig
+from actorpool.serialization import pickling
 
 POOL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 
@@ -174,8 +174,8 @@ class PoolConfig:
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {item.name: getattr(self, item.name) for item in fields(self)}
-        state["worker"] = portable.Parcel.of(state["worker"])
-        state["worker_args"] = portable.Parcel.of(state["worker_args"])
+        state["worker"] = pickling.Pickled.of(state["worker"])
+        state["worker_args"] = pickling.Pickled.of(state["worker_args"])
         return (_thaw, (state,))
 
 
@@ -248,7 +248,7 @@ def config_problems(config: PoolConfig | SharedPoolConfig) -> dict[str, str]:
     problems = {}
     for name in ("worker", "worker_args"):
         given = state.get(name)
-        if isinstance(given, portable.Parcel):  # opened by nobody but the pool's process
+        if isinstance(given, pickling.Pickled):  # opened by nobody but the pool's process
             del state[name]
             if not isinstance(getattr(given, "data", None), bytes):
                 problems[name] = "is an empty parcel"
@@ -278,7 +278,7 @@ def load_worker(worker: Any) -> type:
     """
     from actorpool.workers.base import Worker  # not at the top: the workers know this module
 
-    if isinstance(worker, portable.Parcel):
+    if isinstance(worker, pickling.Pickled):
         worker = worker.open()
     if isinstance(worker, str):
         module, colon, name = worker.partition(":")
@@ -299,12 +299,12 @@ def _check_worker(value: Any) -> str | None:
 
 
 def _check_arguments(value: Any) -> str | None:
-    if isinstance(value, portable.Parcel):
+    if isinstance(value, pickling.Pickled):
         return None
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return f"must be a dict of keyword arguments, not {type(value).__name__}"
     try:
-        portable.dumps(value)
+        pickling.dumps(value)
     except Exception as error:  # anything a user's __reduce__ may raise
         return f"does not pickle ({type(error).__name__}: {error}); pass plain values and build the rest in the worker"
     return None

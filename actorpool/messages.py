@@ -2,7 +2,7 @@
 
 A request carries who asks (`caller`, taken where the message is made) and a `ref` that its reply repeats. A field that
 cannot be is refused there too, by `InvalidConfig`: before anything was sent.
-User code inside a message travels as a `Parcel`: the manager and the pool pass it on unopened.
+User code inside a message travels as a `Pickled`: the manager and the pool pass it on unopened.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any, NoReturn
 
 from actorpool.config import PoolConfig, SharedPoolConfig, check_request
 from actorpool.errors import InvalidConfig, RemoteError
-from actorpool.failures import dump_error, load_error
-from actorpool.host import Caller
-from actorpool.portable import Parcel
+from actorpool.process import Caller
+from actorpool.serialization.exceptions import dump_error, load_error
+from actorpool.serialization.pickling import Pickled
 
 _numbers = itertools.count(1)
 
@@ -52,7 +52,7 @@ class Ok(Message):
         return self.value
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (_ok, (Parcel.of(self.value), self.ref))
+        return (_ok, (Pickled.of(self.value), self.ref))
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def _err(data: bytes, ref: Any) -> Err:
     return Err(load_error(data), ref)
 
 
-def _ok(parcel: Parcel, ref: Any) -> Message:
+def _ok(parcel: Pickled, ref: Any) -> Message:
     """Open a result where it arrives; one that cannot be rebuilt there is an error of that call only."""
     try:
         return Ok(parcel.open(), ref)
@@ -123,9 +123,9 @@ class WithConnection(Request):
     """Run `fn(connection, *args, **kwargs)` in a worker; `timeout` bounds the checkout only."""
 
     pool: str
-    fn: Callable[..., Any] | Parcel
-    args: tuple[Any, ...] | Parcel = ()
-    kwargs: Mapping[str, Any] | Parcel | None = None
+    fn: Callable[..., Any] | Pickled
+    args: tuple[Any, ...] | Pickled = ()
+    kwargs: Mapping[str, Any] | Pickled | None = None
     timeout: float = 5.0
 
     def __post_init__(self) -> None:
@@ -181,9 +181,9 @@ class Call(Request):
     """To the worker of a grant: call a `@method`. With `grant=None`: a worker embedded without a pool."""
 
     grant: Grant | None
-    method: str | Callable[..., Any] | Parcel
-    args: tuple[Any, ...] | Parcel = ()
-    kwargs: Mapping[str, Any] | Parcel | None = None
+    method: str | Callable[..., Any] | Pickled
+    args: tuple[Any, ...] | Pickled = ()
+    kwargs: Mapping[str, Any] | Pickled | None = None
     timeout: float | None = None
 
     def __post_init__(self) -> None:
@@ -193,9 +193,9 @@ class Call(Request):
             check_request("Call", timeout=self.timeout)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        method = self.method if isinstance(self.method, str) else Parcel.of(self.method)
-        packed = (method, Parcel.of(tuple(self.args) if not isinstance(self.args, Parcel) else self.args))
-        return (_call, (self.grant, *packed, Parcel.of(self.kwargs), self.timeout, self.ref, self.caller))
+        method = self.method if isinstance(self.method, str) else Pickled.of(self.method)
+        packed = (method, Pickled.of(tuple(self.args) if not isinstance(self.args, Pickled) else self.args))
+        return (_call, (self.grant, *packed, Pickled.of(self.kwargs), self.timeout, self.ref, self.caller))
 
 
 def _check_grant(what: str, grant: Any) -> None:
@@ -204,9 +204,9 @@ def _check_grant(what: str, grant: Any) -> None:
         raise InvalidConfig(what, {"grant": f"must be the Grant of a Checkout, not {type(grant).__name__}"})
 
 
-def _packed(message: WithConnection) -> tuple[Parcel, Parcel, Parcel]:
-    args = message.args if isinstance(message.args, Parcel) else tuple(message.args)
-    return Parcel.of(message.fn), Parcel.of(args), Parcel.of(message.kwargs)
+def _packed(message: WithConnection) -> tuple[Pickled, Pickled, Pickled]:
+    args = message.args if isinstance(message.args, Pickled) else tuple(message.args)
+    return Pickled.of(message.fn), Pickled.of(args), Pickled.of(message.kwargs)
 
 
 def _with_connection(pool: str, fn: Any, args: Any, kwargs: Any, timeout: float, ref: Any, caller: Any) -> Any:
@@ -254,7 +254,7 @@ class StartChild(Request):
     spec: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        spec = Parcel.of(dict(self.spec)) if isinstance(self.spec, Mapping) else self.spec
+        spec = Pickled.of(dict(self.spec)) if isinstance(self.spec, Mapping) else self.spec
         return (_start_child, (spec, self.ref, self.caller))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from actorpool.config import check_request
 from actorpool.messages import Event, Request
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 
 # -- pool → worker ------------------------------------------------------------------------------------------
 
@@ -32,8 +32,8 @@ class Init:
 
     pool: str | None
     worker_id: int
-    worker: Parcel
-    worker_args: Parcel
+    worker: Pickled
+    worker_args: Pickled
     check_on_checkout: float | None
     directory: str | None
     parent: Any
@@ -90,9 +90,9 @@ class RunFor:
 
     lease: int
     ref: Any
-    fn: Parcel
-    args: Parcel
-    kwargs: Parcel
+    fn: Pickled
+    args: Pickled
+    kwargs: Pickled
     check_first: bool
     turn: bool = False
 
@@ -143,7 +143,7 @@ class StartFailed:
     """The worker's `__init__` (or its import) raised; `error` as `wire.dump_error` packs it."""
 
     worker_id: int
-    error: Parcel
+    error: Pickled
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class OpenFailed:
     """`open` raised; `permanent`: a `PermanentError`; `retry_after` as the worker asked, else None."""
 
     worker_id: int
-    error: Parcel
+    error: Pickled
     permanent: bool
     retry_after: float | None
 
@@ -183,7 +183,7 @@ class Lost:
     """The connection is gone (a check, a reset or a call said so); the process is fine and waits for `Open`."""
 
     worker_id: int
-    error: Parcel
+    error: Pickled
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class Gathered:
 
     worker_id: int
     ref: Any
-    value: Parcel
+    value: Pickled
 
 
 # -- client → pool, by ASK or as Thespian messages; answered by the value or an error -------------------------

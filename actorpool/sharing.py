@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from actorpool import portable
 from actorpool.config import check_connection, check_request
 from actorpool.errors import InvalidConfig, RemoteError, UnknownConnection
-from actorpool.failures import load_error
 from actorpool.messages import Err, Ok, Request
-from actorpool.portable import Parcel
+from actorpool.serialization import pickling
+from actorpool.serialization.exceptions import load_error
+from actorpool.serialization.pickling import Pickled
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class SharedRequest(Request):
         check_request(type(self).__name__, pool=self.pool)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        state = {name: Parcel.of(value) if name in self.user else value for name, value in vars(self).items()}
+        state = {name: Pickled.of(value) if name in self.user else value for name, value in vars(self).items()}
         return (_thaw, (type(self), state))
 
     def unpack(self) -> None:
@@ -60,7 +60,7 @@ class SharedRequest(Request):
     def opened(self, name: str) -> Any:
         """A field that holds what a user gave; raises what rebuilding it raises."""
         value = getattr(self, name)
-        return value.open() if isinstance(value, Parcel) else value
+        return value.open() if isinstance(value, Pickled) else value
 
 
 def _thaw(cls: type[SharedRequest], state: dict[str, Any]) -> SharedRequest:
@@ -74,7 +74,7 @@ class AddConnection(SharedRequest):
     """Start a worker and open its connection; `Ok(id)` once that is done, within `timeout` seconds."""
 
     worker: Any
-    worker_args: Mapping[str, Any] | Parcel = field(default_factory=dict, repr=False)
+    worker_args: Mapping[str, Any] | Pickled = field(default_factory=dict, repr=False)
     resource: Any = None
     extra: Any = None
     ttl: float | None = None
@@ -95,8 +95,8 @@ class SharedCall(SharedRequest):
 
     resource: Any
     method: str
-    args: tuple[Any, ...] | Parcel = ()
-    kwargs: Mapping[str, Any] | Parcel | None = None
+    args: tuple[Any, ...] | Pickled = ()
+    kwargs: Mapping[str, Any] | Pickled | None = None
     where: Any = None
     timeout: float | None = None
 
@@ -109,7 +109,7 @@ class SharedCall(SharedRequest):
     @property
     def payload(self) -> bytes:
         """What the worker gets."""
-        return portable.dumps((self.method, Parcel.of(self.args), Parcel.of(self.kwargs)))
+        return pickling.dumps((self.method, Pickled.of(self.args), Pickled.of(self.kwargs)))
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ class UpdateConnections(SharedRequest):
 
     resource: Any
     where: Any = None
-    settings: Mapping[str, Any] | Parcel = field(default_factory=dict)
+    settings: Mapping[str, Any] | Pickled = field(default_factory=dict)
 
     user: ClassVar[tuple[str, ...]] = ("resource", "where", "settings")
 
@@ -204,7 +204,7 @@ def check_call(method: Any, where: Any, timeout: Any) -> None:
     problems = {}
     if not isinstance(method, str):
         problems["method"] = f"must be the name of a @method, not {method!r}"
-    if not (where is None or isinstance(where, (Mapping, Parcel)) or callable(where)):
+    if not (where is None or isinstance(where, (Mapping, Pickled)) or callable(where)):
         problems["where"] = f"must be a mapping, a function of ConnInfo or None, not {where!r}"
     if problems:
         raise InvalidConfig("call", problems)
@@ -220,7 +220,7 @@ class Opened:
 
     worker_id: int
     took: float
-    resource: Parcel
+    resource: Pickled
     methods: tuple[str, ...]
 
 
@@ -291,7 +291,7 @@ class Sealed:
         if self.failed:
             return load_error(self.data)
         try:
-            return portable.loads(self.data)
+            return pickling.loads(self.data)
         except Exception as error:  # importing or rebuilding a user's class may fail in any way
             text = f"the result cannot be rebuilt in this process: {type(error).__name__}: {error}"
             return RemoteError(text, type_name=type(error).__name__, cause=error)
@@ -321,7 +321,7 @@ class SealedReply:
 
     def __reduce__(self) -> tuple[Any, ...]:
         data = bytes(self.sealed.data)
-        return (_err, (data, self.ref)) if self.sealed.failed else Ok(Parcel(data), self.ref).__reduce__()
+        return (_err, (data, self.ref)) if self.sealed.failed else Ok(Pickled(data), self.ref).__reduce__()
 
 
 def _err(data: bytes, ref: Any) -> Err:

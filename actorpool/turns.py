@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from actorpool.host import Caller
 from actorpool.messages import Checkout, Request
+from actorpool.process import Caller
 
 OUTSIDE = ""
 """What a checkout names as its sandbox when it wants a worker of its own, also in a process that is a guest of one."""

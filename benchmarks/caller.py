@@ -7,7 +7,7 @@ import time
 from multiprocessing.connection import Connection
 from typing import Any
 
-from actorpool import host
+from actorpool import process
 from actorpool.benchmarks.meter import count
 
 _FORK = multiprocessing.get_context("fork")
@@ -46,7 +46,7 @@ class Callers:
 
 def _call(pool: Any, orders: Connection) -> None:
     """The process: answers each number of seconds with calls and CPU seconds."""
-    host.link_to_parent()
+    process.link_to_parent()
     while (seconds := orders.recv()) is not None:
         before = time.process_time()
         calls = count(lambda: pool.run(add, 1, 2), seconds)

@@ -14,7 +14,7 @@ import warnings
 from importlib import import_module
 from types import TracebackType
 
-from actorpool import host
+from actorpool import process
 from actorpool.benchmarks.meter import Figures
 
 
@@ -65,7 +65,7 @@ class ContenderFailed(Exception):
 
 def main() -> None:
     """The process."""
-    host.link_to_parent()
+    process.link_to_parent()
     warnings.simplefilter("ignore")  # peers that fork with threads running are warned about it
     answers = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)  # whatever else is printed is no answer

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import actorpool
-from actorpool import host
+from actorpool import process
 from actorpool.benchmarks.caller import add
 from actorpool.benchmarks.meter import Figures, Measure, until
 from actorpool.errors import ActorPoolError
@@ -37,7 +37,7 @@ def idle_worker() -> Iterator[Measure]:
         def measure(seconds: float) -> Figures:
             victim = pool.run(_pid)
             begun = time.perf_counter()
-            host.kill(victim)
+            process.kill(victim)
             pool.run(add, 1, 2)
             call = (time.perf_counter() - begun) * 1e3
             return {"next_call": call, "full": call + until(lambda: _full(pool, victim))}
@@ -65,7 +65,7 @@ def busy_worker() -> Iterator[Measure]:
             thread.start()
             time.sleep(0.1)  # until the call runs
             begun = time.perf_counter()
-            host.kill(victim)
+            process.kill(victim)
             thread.join(20)
             lease.checkin()
             full = until(lambda: _full(pool, victim))
@@ -108,8 +108,8 @@ def actor(kind: str) -> Iterator[Measure]:
 
         def measure(seconds: float) -> Figures:
             victim = _pid_of(system.tree(), kind)
-            host.kill(victim)
-            until(lambda: not host.alive(victim))
+            process.kill(victim)
+            until(lambda: not process.alive(victim))
 
             def serves() -> bool:
                 try:

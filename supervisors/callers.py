@@ -10,13 +10,14 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from actorpool import host, portable, protocol
+from actorpool import process, protocol
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
 from actorpool.core.effects import AtHome, Ended, Granted, Refused
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied
-from actorpool.host import Caller
 from actorpool.messages import Err, Grant, Ok, WithConnection
+from actorpool.process import Caller
+from actorpool.serialization import pickling
 
 if TYPE_CHECKING:
     from actorpool.supervisors.pool import PoolActor
@@ -30,8 +31,8 @@ class ChannelCaller:
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.pid = peer.pid
-        self.host = host.HOST
-        self.caller = Caller(host.HOST, peer.pid, host.start_time(peer.pid) or 0.0)
+        self.host = process.HOST
+        self.caller = Caller(process.HOST, peer.pid, process.start_time(peer.pid) or 0.0)
 
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Tell the client which worker it has."""
@@ -217,7 +218,7 @@ class ChannelAsker:
         """Send the value, or the error that it is."""
         if not isinstance(value, BaseException):
             try:
-                self.peer.send(wire.REPLY, self.ref, portable.dumps(value))
+                self.peer.send(wire.REPLY, self.ref, pickling.dumps(value))
                 return
             except Exception as error:  # what a user's stats() returned does not pickle
                 value = error

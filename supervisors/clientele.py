@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable
 
 from actorpool.channel.lane import Lane
-from actorpool.host import Caller
+from actorpool.process import Caller
 from actorpool.supervisors.callers import Holder
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
 from actorpool.thespian_adapter.shell import log

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from actorpool import governing, portable
+from actorpool import governing
 from actorpool.channel import paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.errors import MessageTooBig
 from actorpool.messages import Err
+from actorpool.serialization import pickling
 from actorpool.thespian_adapter.shell import Shell
 
 
@@ -37,7 +38,7 @@ class Courier:
     def take(self, pool: str, address: Any, message: governing.Routed) -> None:
         """Send a message to the pool of that name and address; one that cannot be sent is answered in its place."""
         peer = self._peer(pool)
-        if peer is None or not self._sent(peer, portable.dumps(message)):
+        if peer is None or not self._sent(peer, pickling.dumps(message)):
             try:
                 self._manager.send(address, message)
             except MessageTooBig as error:  # over UDP: it came, and is too long with what goes with it

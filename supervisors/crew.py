@@ -13,11 +13,12 @@ import socket
 from collections.abc import Iterator
 from typing import Any
 
-from actorpool import host, output, portable
+from actorpool import _output, process
+from actorpool._output import Output
 from actorpool.channel import paths, seals, wire
 from actorpool.channel.lane import Lane, Peer
-from actorpool.output import Output
 from actorpool.protocol import Init
+from actorpool.serialization import pickling
 from actorpool.supervisors.ending import end_processes
 from actorpool.thespian_adapter.shell import Shell, drop_connection, log
 from actorpool.workers.actor import INTERRUPT, WorkerActor
@@ -107,7 +108,7 @@ class Crew:
     def _listen(self, id: int) -> Output | None:
         """What is to hear the next worker's output; None: it goes where that of this process goes."""
         lane = self._lane
-        if output.mode != "log" or lane is None:
+        if _output.mode != "log" or lane is None:
             return None
         name = getattr(self._actor, "name", "?")
         heard = Output(lambda line: log.info("worker %s of pool %s: %s", id, name, line))
@@ -118,7 +119,7 @@ class Crew:
         if self._lane is None or hand.pid is None:
             return
         try:
-            hand.fd = host.watch_descriptor(hand.pid)
+            hand.fd = process.watch_descriptor(hand.pid)
         except ProcessLookupError:
             return  # Thespian tells this death
         if hand.fd is not None:
@@ -153,7 +154,7 @@ class Crew:
         if hand.peer is None:
             self._actor.send(hand.address, message)
         elif hand.peer.open:
-            hand.peer.send(wire.CONTROL, 0, portable.dumps(message))
+            hand.peer.send(wire.CONTROL, 0, pickling.dumps(message))
         else:  # its end is closed, its death is about to be told: this order is not read by anybody
             hand.peer.refused = True
 
@@ -167,7 +168,7 @@ class Crew:
 
     def interrupt(self, id: int) -> None:
         """Break into the call that the worker runs."""
-        host.send_signal(self.pid(id), INTERRUPT)
+        process.send_signal(self.pid(id), INTERRUPT)
 
     def stop(self, id: int) -> None:
         """Ask the worker's process to end."""
@@ -177,7 +178,7 @@ class Crew:
 
     def kill(self, id: int) -> None:
         """SIGKILL the worker's process; a worker without one is asked to end."""
-        if not host.kill(self.pid(id)):
+        if not process.kill(self.pid(id)):
             self.stop(id)
 
     def unread(self, id: int) -> bool:
@@ -215,7 +216,7 @@ class Crew:
         """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""
         pids = [hand.pid for hand in self._hands.values() if hand.pid is not None]
         for pid in pids:
-            host.send_signal(pid, INTERRUPT)
+            process.send_signal(pid, INTERRUPT)
         end_processes(pids, timeout)
         for hand in self:
             self.forget(hand.id)

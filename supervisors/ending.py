@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Sequence
 
-from actorpool import host
+from actorpool import process
 
 ASK_AGAIN = 0.2
 """Seconds between two SIGTERMs: a process that is just being forked loses the first one."""
@@ -30,10 +30,10 @@ def end_processes(pids: Sequence[int], within: float | str) -> None:
         deadline = float("inf") if within == "infinity" else time.monotonic() + float(within)
         while left and time.monotonic() < deadline:
             for pid in left:
-                host.send_signal(pid, signal.SIGTERM)  # Thespian's exit request
+                process.send_signal(pid, signal.SIGTERM)  # Thespian's exit request
             left = _wait(left, min(deadline, time.monotonic() + ASK_AGAIN))
     for pid in left:
-        host.kill(pid)
+        process.kill(pid)
     _wait(left, time.monotonic() + DYING)
 
 
@@ -44,7 +44,7 @@ def _wait(pids: list[int], deadline: float) -> list[int]:
     polled = []
     for pid in pids:
         try:
-            descriptor = host.watch_descriptor(pid)
+            descriptor = process.watch_descriptor(pid)
         except ProcessLookupError:
             continue
         if descriptor is None:
@@ -58,7 +58,7 @@ def _wait(pids: list[int], deadline: float) -> list[int]:
                 poll.unregister(descriptor)
                 os.close(descriptor)
                 del descriptors[descriptor]
-            polled = [pid for pid in polled if host.alive(pid)]
+            polled = [pid for pid in polled if process.alive(pid)]
         return [*descriptors.values(), *polled]
     finally:
         for descriptor in descriptors:

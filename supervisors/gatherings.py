@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from actorpool import protocol
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.callers import Asker
 from actorpool.supervisors.crew import Crew
 
@@ -83,7 +83,7 @@ class Gatherings:
                 gathering.asker.answer(gathering.values)
 
 
-def _whole_number(value: Parcel) -> int | None:
+def _whole_number(value: Pickled) -> int | None:
     try:
         number = value.open()
     except Exception:  # a worker of the user's may tell anything

@@ -14,14 +14,13 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import governing, protocol, sharing
-from actorpool.arriving import problems_of, ref_of
+from actorpool._arriving import problems_of, ref_of
 from actorpool.channel import bodies, paths, spin, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import State
 from actorpool.errors import ActorPoolError, InvalidConfig, LeaseExpired
-from actorpool.failures import name_of
 from actorpool.messages import (
     Call,
     Checkin,
@@ -41,7 +40,8 @@ from actorpool.messages import (
     TerminateChild,
     WithConnection,
 )
-from actorpool.portable import Parcel
+from actorpool.serialization.exceptions import name_of
+from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.announcement import Announcement
 from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
 from actorpool.supervisors.courier import Courier
@@ -74,7 +74,7 @@ class ConnectionManager(Supervisor):
         directory: str | None = None,
         options: dict[str, Any] | None = None,
         pools: dict[str, PoolConfig | SharedPoolConfig] | None = None,
-        memories: dict[str, Parcel] | None = None,
+        memories: dict[str, Pickled] | None = None,
         others: tuple[ChildSpec, ...] = (),
         stopped: tuple[Any, ...] = (),
         subscribers: tuple[Subscriber, ...] = (),
@@ -221,7 +221,7 @@ class ConnectionManager(Supervisor):
 
         self.administer(StartChild(self._pool_spec(name, request.config)), then)
 
-    def _pool_spec(self, name: str, config: PoolConfig | SharedPoolConfig, memory: Parcel | None = None) -> ChildSpec:
+    def _pool_spec(self, name: str, config: PoolConfig | SharedPoolConfig, memory: Pickled | None = None) -> ChildSpec:
         args = {
             "directory": self._directory,
             "spin": spin.spin_seconds(self._options.get("spin", True)),
@@ -231,9 +231,9 @@ class ConnectionManager(Supervisor):
         }
         return pool_child_spec(name, config, args=args if memory is None else args | memory.open())
 
-    def _more_args(self, spec: Any) -> tuple[Parcel, ...]:
+    def _more_args(self, spec: Any) -> tuple[Pickled, ...]:
         """A pool begins with those who listen now, however old its spec is."""
-        return (Parcel.of({"subscriptions": self.subscribers.pairs()}),) if spec.kind == "pool" else ()
+        return (Pickled.of({"subscriptions": self.subscribers.pairs()}),) if spec.kind == "pool" else ()
 
     def _restore(self, spec: ChildSpec, runs: bool) -> None:
         """Take over a child of a predecessor; a pool that does not start is remembered as failed."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from thespian.actors import ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
-from actorpool import host
-from actorpool.host import Caller
+from actorpool import process
 from actorpool.messages import Down, new_ref
+from actorpool.process import Caller
 
 POLL_EVERY = 0.05
 """Seconds between two looks: half of the 0.1 s within which a dead caller's lease is back."""
@@ -49,8 +49,10 @@ class DeathWatch:
         if caller in self._descriptors:
             return self._descriptors[caller]
         if not caller.is_here:
-            raise ValueError(f"pid {caller.pid} is a process of host {caller.host}; only those of {host.HOST} are seen")
-        descriptor = None if self._polling else host.watch_descriptor(caller.pid)
+            raise ValueError(
+                f"pid {caller.pid} is a process of host {caller.host}; only those of {process.HOST} are seen"
+            )
+        descriptor = None if self._polling else process.watch_descriptor(caller.pid)
         if not caller.alive():  # looked at after the pidfd was opened: it is that process's, or the process is gone
             if descriptor is not None:
                 os.close(descriptor)
@@ -130,7 +132,7 @@ def monitor(actor: Any, pid_or_caller: int | Caller, *, polling: bool | None = N
     if isinstance(pid_or_caller, Caller):
         monitors.add(ref, pid_or_caller)
     else:
-        monitors.add(ref, Caller(host.HOST, pid_or_caller, host.start_time(pid_or_caller) or -1.0))
+        monitors.add(ref, Caller(process.HOST, pid_or_caller, process.start_time(pid_or_caller) or -1.0))
     return ref
 
 

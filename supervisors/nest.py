@@ -12,12 +12,12 @@ import os
 from dataclasses import dataclass
 from typing import Any
 
-from actorpool import host
+from actorpool import process
 from actorpool.channel import wire
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising.signals import Began, Ignored, Leaving, Refused, Remembered
 from actorpool.messages import Err, Ok
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.specs import SupervisorSpec, load_class
 from actorpool.supervisors.supervised import IGNORE, LATER, Supervised, end_of
 from actorpool.thespian_adapter.shell import ActorExitRequest, ChildActorExited, Shell, log
@@ -44,8 +44,8 @@ class Begin:
 
     token: int
     id: Any
-    actor: Parcel
-    args: tuple[Parcel, ...] = ()
+    actor: Pickled
+    args: tuple[Pickled, ...] = ()
     ref: Any = None
     awaited: bool = True
 
@@ -77,9 +77,9 @@ class Nest(Shell):
         try:
             watching = self._take_in(message, sender)
         except BaseException as error:
-            host.end_copy(error)
+            process.end_copy(error)
             raise
-        host.end_copy()
+        process.end_copy()
         return watching
 
     def _take_in(self, message: Any, sender: Any) -> Any:
@@ -193,5 +193,5 @@ def _resolved(actor: Any, args: dict[str, Any], id: Any) -> tuple[type, dict[str
 
 
 def _create_linked(actor: Any, *values: Any, **named: Any) -> Any:
-    with host.linked_forks():
+    with process.linked_forks():
         return type(actor).createActor(actor, *values, **named)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import host, portable, protocol, turns
+from actorpool import process, protocol, turns
 from actorpool.channel import bodies, tally, wire
 from actorpool.channel.lane import Peer
 from actorpool.config import PoolConfig, load_worker
@@ -21,9 +21,10 @@ from actorpool.core.pooling.fleet import STOPPING
 from actorpool.core.pooling.pool import PoolCore
 from actorpool.core.pooling.sandboxes import process_of
 from actorpool.errors import PoolStopped
-from actorpool.failures import foreign
 from actorpool.messages import Checkin, Checkout, WithConnection
-from actorpool.portable import Letter, Parcel
+from actorpool.serialization import pickling
+from actorpool.serialization.exceptions import opaque_error
+from actorpool.serialization.pickling import Pickled, PrePickled
 from actorpool.supervisors.callers import (
     Calls,
     MessageCaller,
@@ -77,7 +78,7 @@ class PoolActor(Serving):
         """
         self.config = config
         worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
-        arguments = config.worker_args.open() if isinstance(config.worker_args, Parcel) else config.worker_args
+        arguments = config.worker_args.open() if isinstance(config.worker_args, Pickled) else config.worker_args
         size = kept.size if kept is not None else config.size
         if isinstance(size, str):
             size = worker.auto_size(**arguments)  # type: ignore[attr-defined]
@@ -101,7 +102,7 @@ class PoolActor(Serving):
         core, holder = self.core, peer.state
         if type(holder) is Hand:
             if kind == wire.CONTROL:
-                self._on_report(portable.loads(body))
+                self._on_report(pickling.loads(body))
         elif kind == wire.CHECKOUT:
             wanted = bodies.checkout(body)
             holder = holder or self._welcome(peer)
@@ -182,7 +183,7 @@ class PoolActor(Serving):
         self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id))
 
     def _start_failed(self, message: protocol.StartFailed) -> None:
-        error = foreign(message.error, self.is_process)
+        error = opaque_error(message.error, self.is_process)
         self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, error))
 
     def _opened(self, message: protocol.Opened) -> None:
@@ -193,7 +194,7 @@ class PoolActor(Serving):
         self.carry_out(self.core.reopened(time.monotonic(), message.worker_id))
 
     def _open_failed(self, message: protocol.OpenFailed) -> None:
-        error = foreign(message.error, self.is_process)
+        error = opaque_error(message.error, self.is_process)
         level = logging.WARNING if self.core.started or not message.permanent else logging.DEBUG  # it fails the start
         log.log(level, "pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
         self.carry_out(
@@ -201,7 +202,7 @@ class PoolActor(Serving):
         )
 
     def _lost(self, message: protocol.Lost) -> None:
-        error = foreign(message.error, self.is_process)
+        error = opaque_error(message.error, self.is_process)
         log.warning("pool %s: worker %s lost its connection: %s", self.name, message.worker_id, error)
         self.carry_out(self.core.lost(time.monotonic(), message.worker_id, error))
 
@@ -223,7 +224,7 @@ class PoolActor(Serving):
             self.crew.tell(message.worker_id, protocol.Begin(message.lease))
 
     def _answered(self, message: protocol.Answered) -> None:
-        reply = Letter(message.reply) if self.is_process else portable.loads(message.reply)
+        reply = PrePickled(message.reply) if self.is_process else pickling.loads(message.reply)
         lease = self.core.lease(message.lease)
         if lease is not None and isinstance(lease.holder, RunCaller):
             lease.holder.answered(self, reply)
@@ -249,7 +250,7 @@ class PoolActor(Serving):
     def _worker_gone(self, id: int, status: int | None = None) -> None:
         if id not in self.core.fleet:
             return
-        status = host.exit_status(self.crew.pid(id)) if status is None else status
+        status = process.exit_status(self.crew.pid(id)) if status is None else status
         reason = self.ending(status)
         expected = self.core.fleet.workers[id].state is STOPPING
         level = logging.DEBUG if expected else logging.WARNING
@@ -288,7 +289,7 @@ class PoolActor(Serving):
     def run(self, holder: RunCaller, grant: Granted) -> None:
         """Send a call of the message way to its worker."""
         request = holder.request
-        packed = (Parcel.of(request.fn), Parcel.of(request.args), Parcel.of(request.kwargs))
+        packed = (Pickled.of(request.fn), Pickled.of(request.args), Pickled.of(request.kwargs))
         order = protocol.RunFor(grant.lease, request.ref, *packed, grant.check_first, grant.turn)
         self.crew.call(grant.worker, order)
         if self.config.call_timeout is not None:

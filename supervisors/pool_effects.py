@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol
 from actorpool.core import effects as fx
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
     init = protocol.Init(
         pool=pool.name,
         worker_id=effect.worker,
-        worker=Parcel.of(config.worker),
-        worker_args=Parcel.of(config.worker_args),
+        worker=Pickled.of(config.worker),
+        worker_args=Pickled.of(config.worker_args),
         check_on_checkout=config.check_on_checkout,
         directory=pool.directory,
         parent=pool.myAddress,

@@ -8,7 +8,7 @@ from typing import Any
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising.children import State
 from actorpool.errors import ActorPoolError, PoolAlreadyExists, PoolDown, PoolNotFound
-from actorpool.failures import Foreign, dump_error
+from actorpool.serialization.exceptions import OpaqueError, dump_error
 from actorpool.supervisors.specs import SupervisorSpec
 
 
@@ -125,8 +125,8 @@ class Register:
 def cause_of(error: Exception, name: str) -> Exception:
     """Why a pool did not start, as its caller wants to catch it: the worker's own error, with the pool's name."""
     cause = getattr(error, "cause", None)
-    if isinstance(cause, Foreign):
-        return Foreign(dump_error(cause, name))
+    if isinstance(cause, OpaqueError):
+        return OpaqueError(dump_error(cause, name))
     if not isinstance(cause, Exception):
         return error
     if isinstance(cause, ActorPoolError) and cause.pool is None:

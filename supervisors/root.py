@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from actorpool import host
+from actorpool import process
 from actorpool.errors import SupervisorError
 from actorpool.messages import Err, Ok, new_ref
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.nest import SUPERVISOR, Begin, Beginning, Nest
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.thespian_adapter.shell import Actor, ActorAddress
@@ -39,7 +39,7 @@ def start_supervisor(
         SupervisorError: from an `ActorSystem`: a child did not start (its id and its reason are in the text), and those
             before it were stopped again; or its process died, or said nothing for 30 s.
     """
-    what = (Parcel.of(SUPERVISOR if actor is None else actor), (Parcel.of({"spec": spec}),))
+    what = (Pickled.of(SUPERVISOR if actor is None else actor), (Pickled.of({"spec": spec}),))
     if isinstance(actor_system_or_actor, Actor):
         return _start_below(actor_system_or_actor, Begin(0, name, *what, ref=new_ref(), awaited=False))
     begin = Begin(0, name, *what, ref=new_ref())
@@ -53,7 +53,7 @@ def start_supervisor(
 
 
 def _start_below(actor: Any, begin: Begin) -> ActorAddress:
-    with host.linked_forks():
+    with process.linked_forks():
         address = actor.createActor(Nest)
     actor.send(address, begin)
     return address
@@ -74,7 +74,7 @@ def _wait(context: Any, address: ActorAddress, begin: Begin) -> None:
         elif isinstance(reply, (Ok, Err)) and reply.ref == begin.ref:
             reply.unwrap()
             return
-        elif reply is None and pid is not None and not host.alive(pid):
+        elif reply is None and pid is not None and not process.alive(pid):
             raise SupervisorError(("shutdown", "killed"), f"the supervisor's process (pid {pid}) died while it started")
         elif pid is None and time.monotonic() >= deadline:
             text = (

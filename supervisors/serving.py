@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from actorpool import governing, portable
-from actorpool.arriving import problems_of, ref_of
+from actorpool import governing
+from actorpool._arriving import problems_of, ref_of
 from actorpool.channel import bodies, paths, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
+from actorpool.serialization import pickling
 from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, Holder, MessageAsker
 from actorpool.supervisors.clientele import Clientele
 from actorpool.supervisors.crew import Crew
@@ -142,7 +143,7 @@ class Serving(Supervised, Shell):
         if kind != wire.ROUTED or peer.pid != os.getppid():
             raise wire.BadFrame(f"a frame of kind {kind} is not for process {peer.pid} to send")
         try:
-            routed = portable.loads(body)
+            routed = pickling.loads(body)
         except BaseException as error:  # the same
             log.warning("%s %s: dropped what cannot be rebuilt here: %r", self.title, self.name, error)
             return

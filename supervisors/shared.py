@@ -10,7 +10,7 @@ import select
 import time
 from typing import Any
 
-from actorpool import portable, sharing
+from actorpool import sharing
 from actorpool.channel import bodies, wire
 from actorpool.channel.lane import Peer
 from actorpool.config import SharedPoolConfig
@@ -19,7 +19,8 @@ from actorpool.core.sharing.connections import Loan
 from actorpool.core.sharing.dispatch import Dispatcher
 from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Event, WithConnection
-from actorpool.portable import Parcel
+from actorpool.serialization import pickling
+from actorpool.serialization.pickling import Pickled
 from actorpool.status import Sample
 from actorpool.supervisors.callers import Asker, MessageCaller
 from actorpool.supervisors.crew import Hand
@@ -60,7 +61,7 @@ class SharedPoolActor(Serving):
         sinks: tuple[Any, ...] = (),
         subscriptions: tuple[tuple[str, Any], ...] = (),
         metrics_interval: float = 10.0,
-        kept: Parcel | None = None,
+        kept: Pickled | None = None,
     ) -> Any:
         """Serve; without a connection, unless a former life of this pool left some to be revived.
 
@@ -105,7 +106,7 @@ class SharedPoolActor(Serving):
         hand = peer.state
         if type(hand) is Hand:
             if kind == wire.CONTROL:
-                self._on_report(portable.loads(body))
+                self._on_report(pickling.loads(body))
             elif kind in FRAMES:
                 FRAMES[kind](self, hand.id, ref, body)
         elif kind == wire.SHARED:
@@ -233,7 +234,7 @@ class SharedPoolActor(Serving):
     def _keep(self) -> None:
         """Have a successor bring back the connections that are revived, should this process be killed."""
         self._changed = False
-        known = Parcel.of(self.core.kept())
+        known = Pickled.of(self.core.kept())
         if known.data != self._known:
             self._known = known.data
             self.remember(kept=known)

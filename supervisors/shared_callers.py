@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
-from actorpool.host import Caller
 from actorpool.messages import Err
+from actorpool.process import Caller
 from actorpool.sharing import Sealed, SealedReply
 
 

@@ -6,10 +6,11 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import portable, protocol, sharing
+from actorpool import protocol, sharing
 from actorpool.channel import wire
 from actorpool.core import effects as fx
 from actorpool.core.sharing import orders
+from actorpool.serialization import pickling
 from actorpool.thespian_adapter.shell import log
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ def deliver(pool: SharedPoolActor, effect: orders.Deliver) -> None:
         assert connection is not None
         assert connection.worker is not None
         seal = pool.crew.hand(connection.worker).seal(loan.number)
-        way.lend(reply, loan.number, seal, connection.pid, portable.dumps(tuple(connection.meters)))
+        way.lend(reply, loan.number, seal, connection.pid, pickling.dumps(tuple(connection.meters)))
 
 
 def recall(pool: SharedPoolActor, effect: orders.Recall) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool import governing, protocol, sharing
 from actorpool.core.sharing.connections import LIVE
 from actorpool.messages import GetPoolStatus
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.status import PoolStatus, WorkerInfo
 from actorpool.supervisors.callers import Asker
 from actorpool.supervisors.serving import LATER_ANSWER
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 def add(pool: SharedPoolActor, request: sharing.AddConnection, asker: Asker) -> Any:
     """Answered by the id once the connection is open, or by why it cannot be."""
-    spec = (Parcel.of(request.worker), Parcel.of(request.worker_args))
+    spec = (Pickled.of(request.worker), Pickled.of(request.worker_args))
     resource, extra = request.opened("resource"), request.opened("extra")
     ttl, revive, timeout = request.ttl, request.revive, request.timeout
     effects = pool.core.add(

@@ -11,12 +11,12 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from actorpool import portable
 from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import is_key
 from actorpool.errors import InvalidConfig, SupervisorError
-from actorpool.portable import Parcel
+from actorpool.serialization import pickling
+from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import Actor
 from actorpool.workers.base import Worker
 
@@ -101,10 +101,10 @@ class ChildSpec:
             return {"actor": "is of no kind"}
         return _settings(type(self), given, _CHILD)
 
-    def parcels(self) -> tuple[Parcel, Parcel]:
+    def parcels(self) -> tuple[Pickled, Pickled]:
         """The actor and its args, packed; nothing of the user's is opened."""
         packed = self.__dict__.get("_parcels")
-        return packed if packed is not None else (Parcel.of(self.actor), Parcel.of(dict(self.args)))
+        return packed if packed is not None else (Pickled.of(self.actor), Pickled.of(dict(self.args)))
 
     def __reduce__(self) -> tuple[Any, ...]:
         state = {item.name: self.__dict__[item.name] for item in fields(self) if item.name not in _CARRIED}
@@ -220,7 +220,7 @@ def _check_id(value: Any) -> str | None:
 
 
 def _check_actor(value: Any) -> str | None:
-    if isinstance(value, (SupervisorSpec, PoolConfig, SharedPoolConfig, Parcel)):
+    if isinstance(value, (SupervisorSpec, PoolConfig, SharedPoolConfig, Pickled)):
         return None
     if isinstance(value, str):
         try:
@@ -234,12 +234,12 @@ def _check_actor(value: Any) -> str | None:
 
 
 def _check_args(value: Any) -> str | None:
-    if isinstance(value, Parcel):
+    if isinstance(value, Pickled):
         return None if isinstance(getattr(value, "data", None), bytes) else "is an empty parcel"
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         return f"must be a dict of keyword arguments, not {type(value).__name__}"
     try:
-        portable.dumps(dict(value))
+        pickling.dumps(dict(value))
     except Exception as error:  # anything a user's __reduce__ may raise
         return f"does not pickle ({type(error).__name__}: {error}); pass plain values and build the rest in init"
     return None

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from actorpool.host import Caller
+from actorpool.process import Caller
 from actorpool.supervisors.clientele import Clientele
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from actorpool.channel import wire
 from actorpool.core.supervising.children import NORMAL, End
 from actorpool.core.supervising.signals import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
-from actorpool.failures import message_of, name_of
-from actorpool.portable import Parcel
+from actorpool.serialization.exceptions import message_of, name_of
+from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import ActorAddress, ActorExitRequest
 
 
@@ -98,7 +98,7 @@ class Supervised:
         The supervisor keeps them, so they outlive a `kill -9` of this process. Each call replaces what an earlier one
         said.
         """
-        self._tell(Remembered(self._token, Parcel.of(args)))
+        self._tell(Remembered(self._token, Pickled.of(args)))
 
     def crashed(self, error: Exception, message: Any) -> None:
         """An exception left `receiveMessage`: end abnormally. The message is not delivered a second time."""
@@ -122,7 +122,7 @@ class Supervised:
 def end_of(error: BaseException) -> End:
     """How something ended that ended by an exception; `error` is packed, for the journey."""
     text = getattr(error, "remote_traceback", None) or "".join(traceback.format_exception(error))
-    return End(reason_of(error), text, Parcel(wire.dump_error(error)))
+    return End(reason_of(error), text, Pickled(wire.dump_error(error)))
 
 
 def reason_of(error: BaseException) -> Any:

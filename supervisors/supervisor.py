@@ -10,16 +10,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import governing, host
-from actorpool.arriving import problems_of, ref_of
+from actorpool import governing, process
+from actorpool._arriving import problems_of, ref_of
 from actorpool.core.supervising import signals
 from actorpool.core.supervising.administration import REQUESTS
 from actorpool.core.supervising.children import DIED, End
 from actorpool.core.supervising.supervision import Supervision
 from actorpool.errors import SupervisorError
-from actorpool.failures import Foreign, foreign
 from actorpool.messages import Err, Ok, Request
-from actorpool.portable import Parcel
+from actorpool.serialization.exceptions import OpaqueError, opaque_error
+from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors import reports
 from actorpool.supervisors.ending import end_processes
 from actorpool.supervisors.nest import Begin, Nest
@@ -154,7 +154,7 @@ class Supervisor(Supervised, Shell):
         more = (_packed(args) for args in (effect.extra, effect.memory) if args is not None)
         self.send(address, Begin(effect.token, spec.id, actor, (args, *more, *self._more_args(spec))))
 
-    def _more_args(self, spec: Any) -> tuple[Parcel, ...]:
+    def _more_args(self, spec: Any) -> tuple[Pickled, ...]:
         """What a child is told over all else when it is started. Override it to tell something."""
         return ()
 
@@ -163,7 +163,7 @@ class Supervisor(Supervised, Shell):
 
     def _kill(self, effect: signals.Kill) -> None:
         address, pid = self._processes[effect.token]
-        if not host.kill(pid):  # no process of its own
+        if not process.kill(pid):  # no process of its own
             self.end_child(address)
 
     def _timer(self, effect: signals.Timer) -> None:
@@ -216,8 +216,8 @@ def _is_report(effect: signals.Effect) -> bool:
     return isinstance(effect, signals.Report)
 
 
-def _packed(args: Any) -> Parcel:
-    return args if isinstance(args, Parcel) else Parcel.of(dict(args))
+def _packed(args: Any) -> Pickled:
+    return args if isinstance(args, Pickled) else Pickled.of(dict(args))
 
 
 def _unpacked(end: End, elsewhere: bool) -> End:
@@ -226,9 +226,9 @@ def _unpacked(end: End, elsewhere: bool) -> End:
         return End(DIED)
     error = None
     with contextlib.suppress(Exception):  # of a class that fails when it is opened
-        error = None if end.error is None else foreign(end.error, elsewhere)
-        if isinstance(error, Foreign) and error.type_name == _OWN_ERROR:
-            error = foreign(end.error, False)
+        error = None if end.error is None else opaque_error(end.error, elsewhere)
+        if isinstance(error, OpaqueError) and error.type_name == _OWN_ERROR:
+            error = opaque_error(end.error, False)
     return End(plain(end.reason), end.traceback if isinstance(end.traceback, str) else "", error)
 
 

@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 
-from actorpool import portable, protocol, sharing
+from actorpool import protocol, sharing
 from actorpool.channel import bodies, wire
 from actorpool.client.shared_link import Work
 from actorpool.governing import Hello
 from actorpool.messages import ListPools
+from actorpool.serialization import pickling
 from tests.hostile_messages import frames
 
 QUESTIONS = (
@@ -30,10 +31,10 @@ QUESTIONS = (
 
 def genuine() -> list[tuple[int, bytes]]:
     """Frames as clients send them, but for the numbers of leases, which nobody can guess."""
-    call = portable.dumps(("echo", (1,), {}))
+    call = pickling.dumps(("echo", (1,), {}))
     shared = Work("book", "write", (1,), {}, {"a": 1}, 5.0)
     return [
-        *((wire.ASK, portable.dumps(question)) for question in QUESTIONS),
+        *((wire.ASK, pickling.dumps(question)) for question in QUESTIONS),
         (wire.CHECKOUT, bodies.pack_checkout(0.01, False, None, None)),
         (wire.CHECKOUT, bodies.pack_checkout(0.01, True, "a stack", None, True)),
         (wire.CHECKOUT, bodies.pack_checkout(0.01, True, None, "a sandbox")),
@@ -41,10 +42,10 @@ def genuine() -> list[tuple[int, bytes]]:
         (wire.SHARED, shared.head(1.0) + shared.payload),
         (wire.SHARED, Work("nobody", "write", (), {}, None, None).head(None) + shared.payload),
         (wire.CALL, wire.CALL_HEAD.pack(10**9, wire.LAST, 10**9) + call),
-        (wire.CONTROL, portable.dumps(protocol.Open())),
-        (wire.CONTROL, portable.dumps(protocol.Lost(1, portable.Parcel(b"")))),
+        (wire.CONTROL, pickling.dumps(protocol.Open())),
+        (wire.CONTROL, pickling.dumps(protocol.Lost(1, pickling.Pickled(b"")))),
         (wire.PERFORMED, wire.OUTCOME.pack(0, 0.0, 0.0) + call),
-        (wire.ROUTED, portable.dumps(ListPools())),
+        (wire.ROUTED, pickling.dumps(ListPools())),
     ]
 
 

@@ -25,9 +25,9 @@ from actorpool import governing, messages, protocol, sharing, turns
 from actorpool.channel import wire
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising import signals
-from actorpool.host import Caller
 from actorpool.messages import Grant
-from actorpool.portable import Parcel
+from actorpool.process import Caller
+from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors import ChildSpec, SupervisorSpec, nest
 from actorpool.workers import EchoWorker
 
@@ -102,7 +102,7 @@ def _nested(depth: int = 200) -> Any:
 WRONG: tuple[Any, ...] = (
     None, True, -1, 0, 2**70, 1.5, float("nan"), float("inf"), "", "db", "nobody here", "\ud800", "x" * 5000,
     b"\xff\x00", (), [], ["x"], ("job", ["x"]), {"a": []}, {1: 2}, set(), _nested(), Touchy(), Fake(), Touchy, print,
-    ValueError("x"), Parcel(b"no pickle"), Bare(Parcel), ActorAddress(None), ActorAddress([]), Bare(Caller),
+    ValueError("x"), Pickled(b"no pickle"), Bare(Pickled), ActorAddress(None), ActorAddress([]), Bare(Caller),
     Caller("elsewhere", -1, -1.0), Caller([], [], []), Bare(Grant), Grant(["1"], "db", None),  # type: ignore[arg-type]
     Bare(ChildSpec), Bare(SupervisorSpec), Bare(PoolConfig), Bare(SharedPoolConfig),
 )  # fmt: skip

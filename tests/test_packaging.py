@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import actorpool
-from actorpool import portable
+from actorpool.serialization import pickling
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = ("benchmarks", "supervisors", "workers")
@@ -161,7 +161,7 @@ def test_what_an_editable_install_serves_travels_by_name(tmp_path, monkeypatch):
     (tmp_path / "served" / "below" / "__init__.py").touch()
     (tmp_path / "served" / "below" / "things.py").write_text("class Thing:\n    pass\n")
     monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, EditableFinder(tmp_path / "served")])
-    data = portable.dumps(importlib.import_module("served.below.things").Thing)
+    data = pickling.dumps(importlib.import_module("served.below.things").Thing)
     for name in ("served", "served.below", "served.below.things"):
         del sys.modules[name]
     assert b"served.below.things" in data
@@ -172,9 +172,7 @@ def test_what_type_checkers_see_is_what_there_is():
     """The three lists of actorpool/__init__.py say the same."""
     source = ast.parse((ROOT / "actorpool" / "__init__.py").read_text())
     block = next(node for node in source.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING")
-    seen = {
-        alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
+    seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen == actorpool._HOME
     assert sorted(seen) == sorted(actorpool.__all__)
     assert set(seen) <= set(dir(actorpool))

@@ -13,14 +13,15 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import host, portable, protocol
-from actorpool.arriving import problems_of, ref_of
+from actorpool import process, protocol
+from actorpool._arriving import problems_of, ref_of
 from actorpool.channel import paths, seals, tally, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, InvalidConfig, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
-from actorpool.portable import Parcel
+from actorpool.serialization import pickling
+from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import Shell
 from actorpool.workers.orders import ORDERS
 from actorpool.workers.session import Interrupted, Session, Unavailable
@@ -77,7 +78,7 @@ class WorkerActor(Shell):
         """Take over the interrupt signal from Thespian."""
         signal.signal(INTERRUPT, self._on_interrupt)
         signal.signal(signal.SIGALRM, self._on_interrupt)
-        host.prefer_for_oom()
+        process.prefer_for_oom()
 
     def on_message(self, message: Any, sender: Any) -> None:
         """Whatever is no system message; what is none of ours is answered by an error."""
@@ -108,14 +109,14 @@ class WorkerActor(Shell):
                 self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
                 slot = tally.inherited(init.slot)
                 self.stay = Stay(self, slot) if slot is not None else None
-            host.end_copy()
+            process.end_copy()
         except BaseException as raised:  # user code, as in `attempt`
-            host.end_copy(raised)
+            process.end_copy(raised)
             error = raised if isinstance(raised, Exception) else RuntimeError(f"the worker's start raised {raised!r}")
             if init.pool is None:  # whoever embeds it waits for answers only: each call gets this one
                 self._unborn = error
                 return
-            self.send(self.parent, protocol.StartFailed(init.worker_id, portable.Parcel(self.packed(error))))
+            self.send(self.parent, protocol.StartFailed(init.worker_id, pickling.Pickled(self.packed(error))))
             self.exit_with("start failed")
             return
         if init.pool is not None:
@@ -136,7 +137,7 @@ class WorkerActor(Shell):
         """A call from an actor: under its grant, or without one to a worker that belongs to no pool."""
         session = self.session
         if self._unborn is not None:
-            self.send(sender, portable.loads(self.reply(call.ref, None, self._unborn)))
+            self.send(sender, pickling.loads(self.reply(call.ref, None, self._unborn)))
             return
         if session is None or (call.grant is None and self._init is not None and self._init.pool is not None):
             text = "this worker belongs to a pool: check it out, and send the call with your grant"
@@ -165,16 +166,16 @@ class WorkerActor(Shell):
         if lease:
             self.tell(protocol.Answered(self.id, lease, call.ref, reply))
         else:
-            self.send(sender, portable.loads(reply))
+            self.send(sender, pickling.loads(reply))
         self.after_call(error, lease, lease == 0)
 
     def reply(self, ref: Any, value: Any, error: BaseException | None) -> bytes:
         if error is None:
             try:
-                return self.fitting(portable.dumps(Ok(value, ref)))
+                return self.fitting(pickling.dumps(Ok(value, ref)))
             except BaseException as problem:  # user code: a `__reduce__`
-                error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
-        return portable.dumps(Err(wire.load_error(self.packed(error)), ref))
+                error = pickling.unsendable(problem, pickling.UNSENDABLE_RESULT)
+        return pickling.dumps(Err(wire.load_error(self.packed(error)), ref))
 
     def packed(self, error: BaseException) -> bytes:
         return wire.dump_error(error, self._init.pool if self._init is not None else None)
@@ -199,7 +200,7 @@ class WorkerActor(Shell):
                 self._end(ref)
         elif kind == wire.CONTROL:
             if peer is self.pool:
-                self._on_control(portable.loads(body))
+                self._on_control(pickling.loads(body))
             else:
                 self._meet(peer, ref)
 
@@ -242,9 +243,9 @@ class WorkerActor(Shell):
         kind, answer = wire.RESULT, b""
         if error is None:
             try:
-                answer = portable.dumps(value)
+                answer = pickling.dumps(value)
             except BaseException as problem:  # the result does not pickle, and its `__reduce__` may raise anything
-                error = portable.unsendable(problem, portable.UNSENDABLE_RESULT)
+                error = pickling.unsendable(problem, pickling.UNSENDABLE_RESULT)
         if error is not None:
             kind, answer = wire.ERROR, self.packed(error)
         if stay is not None:
@@ -258,7 +259,7 @@ class WorkerActor(Shell):
             self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
 
     def _run_frame(self, session: Session, body: bytes | memoryview) -> Any:
-        target, args, kwargs = portable.loads_sent(memoryview(body)[wire.CALL_HEAD.size :])
+        target, args, kwargs = pickling.loads_sent(memoryview(body)[wire.CALL_HEAD.size :])
         self.breakable()
         return session.run(target, args, kwargs)
 
@@ -288,11 +289,11 @@ class WorkerActor(Shell):
                 self._running = False
                 if timeout and self.is_process:
                     signal.setitimer(signal.ITIMER_REAL, 0)
-            if host.is_copy:
-                host.end_copy()
+            if process.is_copy:
+                process.end_copy()
             return value, None
         except BaseException as error:  # user code may raise anything, SystemExit included: it is the caller's
-            host.end_copy(error)
+            process.end_copy(error)
             if self.fired and self.session is not None:
                 self.session.end_started(self._began)
             self.note_loss(error)
@@ -361,17 +362,17 @@ class WorkerActor(Shell):
         return self._init.worker_id if self._init is not None else 0
 
     def tell(self, message: Any) -> None:
-        if host.is_copy:  # forked by a hook: nobody is told anything twice
-            host.end_copy()
+        if process.is_copy:  # forked by a hook: nobody is told anything twice
+            process.end_copy()
         if self.pool is not None and self.pool.open:
-            self.pool.send(wire.CONTROL, 0, portable.dumps(message))
+            self.pool.send(wire.CONTROL, 0, pickling.dumps(message))
         elif self.parent is not None:
             self.send(self.parent, message)
 
     def tell_lost(self, error: Exception | None) -> None:
         if self._init is not None and self._init.pool is not None:
             cause = error or ConnectionError("the connection was lost")
-            self.tell(protocol.Lost(self.id, Parcel(self.packed(cause))))
+            self.tell(protocol.Lost(self.id, Pickled(self.packed(cause))))
         elif self.session is not None:
             self.session.lost = None  # without a pool to order it, the next call connects again
 
@@ -383,15 +384,15 @@ class WorkerActor(Shell):
             self._lane.close()
 
 
-_EXPIRED = portable.dumps(("expired", None))
+_EXPIRED = pickling.dumps(("expired", None))
 
 
 def _unavailable(error: Exception) -> bytes:
     try:
-        return portable.dumps(("unavailable", wire.dump_error(error)))
+        return pickling.dumps(("unavailable", wire.dump_error(error)))
     except Exception:  # a cause that cannot travel is told by its text
-        return portable.dumps(("unavailable", wire.dump_error(ConnectionError(str(error)))))
+        return pickling.dumps(("unavailable", wire.dump_error(ConnectionError(str(error)))))
 
 
 def _opened(value: Any) -> Any:
-    return value.open() if isinstance(value, Parcel) else value
+    return value.open() if isinstance(value, Pickled) else value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actorpool import protocol
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.workers.actor import CHECK_AFTER, WorkerActor
 
 
@@ -28,8 +28,8 @@ def spawn_worker(host: Any, worker: Any, /, **worker_args: Any) -> Any:
         protocol.Init(
             pool=None,
             worker_id=0,
-            worker=Parcel.of(worker),
-            worker_args=Parcel.of(worker_args),
+            worker=Pickled.of(worker),
+            worker_args=Pickled.of(worker_args),
             check_on_checkout=CHECK_AFTER,
             directory=None,
             parent=None,

@@ -14,10 +14,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from actorpool import host, portable
+from actorpool import process
 from actorpool.config import load_worker
 from actorpool.errors import PermanentError
-from actorpool.failures import dump_error
+from actorpool.serialization import pickling
+from actorpool.serialization.exceptions import dump_error
 from actorpool.workers.base import Worker
 from actorpool.workers.session import Interrupted
 
@@ -72,7 +73,7 @@ class ExecutorWorker(Worker):
         except Interrupted:
             raise
         except BaseException as error:
-            host.end_copy(error)
+            process.end_copy(error)
             raise InitializerFailed(f"the initializer of an executor raised {error!r}", cause=error) from error
         self._initialize = None
 
@@ -126,17 +127,17 @@ def _put(results: int, outcome: Outcome) -> Outcome | None:
 def outcome_of(call: bytes) -> tuple[bool, bytes]:
     """Run one function: whether it failed, and its pickled value or exception."""
     try:
-        function, args, kwargs = portable.loads(call)
+        function, args, kwargs = pickling.loads(call)
         value = function(*args, **kwargs)
-        host.end_copy()
+        process.end_copy()
         try:
-            return False, portable.dumps(value)
+            return False, pickling.dumps(value)
         except Exception as problem:
-            raise portable.unsendable(problem, portable.UNSENDABLE_RESULT) from None
+            raise pickling.unsendable(problem, pickling.UNSENDABLE_RESULT) from None
     except Interrupted:  # the pool takes the worker back from the whole batch
         raise
     except BaseException as error:
-        host.end_copy(error)
+        process.end_copy(error)
         return True, dump_error(error)
 
 

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import host, protocol
+from actorpool import process, protocol
 from actorpool.errors import PermanentError
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Session, Unavailable
@@ -37,7 +37,7 @@ def open_(actor: WorkerActor, session: Session, _order: protocol.Open) -> None:
         error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
     session.lose(error)
     permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None
-    actor.tell(protocol.OpenFailed(actor.id, Parcel(actor.packed(error)), permanent, retry))
+    actor.tell(protocol.OpenFailed(actor.id, Pickled(actor.packed(error)), permanent, retry))
 
 
 def check(actor: WorkerActor, session: Session, _order: protocol.Check) -> None:
@@ -80,7 +80,7 @@ def broadcast(actor: WorkerActor, session: Session, order: protocol.Broadcast) -
         try:
             method()
         except BaseException as error:  # user code, as in `attempt`
-            host.end_copy(error)
+            process.end_copy(error)
             log.warning("worker %s: %s failed: %s", actor.id, order.method, error)
             actor.note_loss(error)
 
@@ -93,12 +93,12 @@ def observe(actor: WorkerActor, _session: Session, order: protocol.Observe) -> N
 def gather(actor: WorkerActor, session: Session, order: protocol.Gather) -> None:
     """Tell what a method returns."""
     method = getattr(session.worker, order.method, None)
-    value = Parcel.of(None)
+    value = Pickled.of(None)
     if method is not None:
         try:
-            value = Parcel.of(method())
+            value = Pickled.of(method())
         except BaseException as error:  # nobody's call: what cannot be told is None
-            host.end_copy(error)
+            process.end_copy(error)
             log.debug("worker %s: %s failed: %s", actor.id, order.method, error)
             actor.note_loss(error)
     actor.tell(protocol.Gathered(actor.id, order.ref, value))

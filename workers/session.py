@@ -9,7 +9,7 @@ import functools
 import logging
 from typing import Any, NoReturn
 
-from actorpool import host, offspring
+from actorpool import _offspring, process
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, methods_of
 
@@ -70,15 +70,15 @@ class Session:
         """Connect anew; raises what the worker's `open` raises."""
         self.close()
         self.worker.open()
-        host.end_copy()
+        process.end_copy()
         self.connected, self.lost, self.used = True, None, now
         if self.own_process:
-            self.lasting = offspring.births()
+            self.lasting = _offspring.births()
 
     def end_started(self, moment: float) -> None:
         """End the processes that were started since, monotonic seconds: an interrupted call leaves nothing running."""
         if self.own_process:
-            offspring.end_since(moment, self.lasting)
+            _offspring.end_since(moment, self.lasting)
 
     def rest(self) -> None:
         """Disconnect until the next call. Not under a lease: its first call may have overtaken this order."""
@@ -96,8 +96,8 @@ class Session:
             except KeyboardInterrupt:
                 raise
             except BaseException as error:  # a broken connection may not even close properly
-                host.end_copy(error)
-            host.end_copy()
+                process.end_copy(error)
+            process.end_copy()
 
     def lose(self, error: BaseException) -> None:
         """The connection is gone: close what is left of it and remember why."""
@@ -109,11 +109,11 @@ class Session:
         try:
             lost = bool(self.worker.is_disconnect(error))
         except BaseException as problem:  # a user's hook may raise anything, SystemExit included
-            host.end_copy(problem)
+            process.end_copy(problem)
             name = type(self.worker).__name__
             log.warning("%s.is_disconnect raised %r: the connection counts as lost", name, problem)
             return True
-        host.end_copy()
+        process.end_copy()
         return lost
 
     def _failed(self, error: BaseException) -> NoReturn:
@@ -121,7 +121,7 @@ class Session:
 
         So it is if an interrupt broke into the hook: nobody knows in which state that has left the connection.
         """
-        host.end_copy(error)
+        process.end_copy(error)
         self.lose(error)
         if isinstance(error, KeyboardInterrupt):  # an interrupt; without a process of its own, Ctrl-C
             raise error
@@ -133,14 +133,12 @@ class Session:
             self.worker.check()
         except BaseException as error:
             self._failed(error)
-        host.end_copy()
+        process.end_copy()
         self.used = now
 
     # -- leases ---------------------------------------------------------------------------------------------
 
-    def admit(
-        self, lease: int, check_first: bool, now: float, turn: bool = False, standing: bool = False
-    ) -> None:
+    def admit(self, lease: int, check_first: bool, now: float, turn: bool = False, standing: bool = False) -> None:
         """Let a call of this lease in.
 
         Args:
@@ -180,9 +178,7 @@ class Session:
                 self._failed(error)
             self.reopened = True
         elif (
-            check_first
-            or (self.check_after is not None and now - self.used > self.check_after)
-            or self._needs_check()
+            check_first or (self.check_after is not None and now - self.used > self.check_after) or self._needs_check()
         ):
             self.check(now)
 
@@ -190,7 +186,7 @@ class Session:
         try:
             return self.worker.needs_check()
         except BaseException as error:  # a user's hook may raise anything: then the check is to tell
-            host.end_copy(error)
+            process.end_copy(error)
             log.warning("%s.needs_check raised %r", type(self.worker).__name__, error)
             return True
 
@@ -270,8 +266,8 @@ class Session:
                 worker.end_turn()
         except BaseException as error:
             self._failed(error)
-        if host.is_copy:
-            host.end_copy()
+        if process.is_copy:
+            process.end_copy()
 
     # -- sandboxes ----------------------------------------------------------------------------------------
 
@@ -289,5 +285,5 @@ class Session:
                 worker.end_sandbox()
             except BaseException as error:
                 self._failed(error)
-            host.end_copy()
+            process.end_copy()
         self.reset()

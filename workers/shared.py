@@ -14,17 +14,18 @@ import functools
 import time
 from typing import Any, NamedTuple
 
-from actorpool import host, portable, protocol, sharing
+from actorpool import process, protocol, sharing
 from actorpool.channel import wire
 from actorpool.channel.lane import Peer
 from actorpool.core.sharing.connections import Meter
 from actorpool.errors import PermanentError
-from actorpool.portable import Parcel
+from actorpool.serialization import pickling
+from actorpool.serialization.pickling import Pickled
 from actorpool.workers.actor import LONG, WorkerActor
 from actorpool.workers.base import Reply, RetryAfter
 from actorpool.workers.session import Session, Unavailable
 
-_EXPIRED = portable.dumps(("expired", None))
+_EXPIRED = pickling.dumps(("expired", None))
 
 
 class Outcome(NamedTuple):
@@ -88,11 +89,11 @@ class SharedWorkerActor(WorkerActor):
             session.open(began)
             resource = _packed_resource(session)
         except BaseException as raised:
-            host.end_copy(raised)
+            process.end_copy(raised)
             session.lose(raised)
             error = session.lost or raised
             retry_after = error.seconds if isinstance(error, RetryAfter) else None
-            packed = Parcel(self.packed(error))
+            packed = Pickled(self.packed(error))
             self.tell(protocol.OpenFailed(self.id, packed, isinstance(error, PermanentError), retry_after))
         else:
             took = time.monotonic() - began
@@ -132,14 +133,14 @@ class SharedWorkerActor(WorkerActor):
             value, cooldown, close = value.value, value.cooldown, value.close
         if error is None:
             try:
-                return Outcome(False, self.fitting(portable.dumps(value)), took, cooldown, close)
+                return Outcome(False, self.fitting(pickling.dumps(value)), took, cooldown, close)
             except BaseException as problem:  # the result does not pickle, and its `__reduce__` may raise anything
                 error = problem
         return Outcome(True, self.packed(error), took, cooldown, close)
 
     def _call(self, session: Session, body: bytes | memoryview) -> Any:
-        method, args, kwargs = portable.loads_sent(body)
-        if isinstance(args, Parcel):  # the call came as a message
+        method, args, kwargs = pickling.loads_sent(body)
+        if isinstance(args, Pickled):  # the call came as a message
             args, kwargs = args.open(), kwargs.open()
         if method in session.methods:
             self._method = method
@@ -200,9 +201,9 @@ class SharedWorkerActor(WorkerActor):
         self.tell(sharing.Returned(self.id, loan, done, last_call, cooldown, close))
 
 
-def _packed_resource(session: Session) -> Parcel:
+def _packed_resource(session: Session) -> Pickled:
     try:
-        return Parcel.of(session.worker.resource)
+        return Pickled.of(session.worker.resource)
     except BaseException as error:  # whatever a user's value raises when it is pickled
         name = type(session.worker).__name__
         text = f"the resource of {name} does not pickle ({type(error).__name__}: {error}): use a plain value"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 
 from actorpool.errors import MessageTooBig
-from actorpool.failures import dump_error, load_error
+from actorpool.serialization.exceptions import dump_error, load_error
 
 HEADER = struct.Struct("!IBQ")
 """Length of the body, kind, ref."""

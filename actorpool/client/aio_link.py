@@ -13,7 +13,7 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from actorpool import host, portable, protocol
+from actorpool import process, protocol
 from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
 from actorpool.channel.bodies import pack_checkout
@@ -23,6 +23,7 @@ from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_h
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Recalled, Replaced, Work
 from actorpool.protocol import HandleFacts
+from actorpool.serialization import pickling
 
 
 class AioAsker:
@@ -72,7 +73,7 @@ class AioAsker:
         """The answer's value, and the process that gave it; as `ChannelLink._asked`."""
         began = self.now()
         reach = None if timeout is None else began + timeout
-        body = portable.dumps(request)
+        body = pickling.dumps(request)
         for pause in pauses():
             try:
                 line = await self._line(pause, began, reach)
@@ -210,7 +211,7 @@ class AioLink(AioAsker):
         try:
             answer = await self._exchange(hold, head, payload, work.timeout)
         except NotDelivered:
-            if host.alive(hold.worker_pid):
+            if process.alive(hold.worker_pid):
                 self.abandon(hold)
             hold.end()
             raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None
@@ -255,9 +256,7 @@ class AioLink(AioAsker):
             return faults.result(body)
         raise faults.for_a_loop(wire.load_error(body))
 
-    async def _exchange(
-        self, hold: Hold, head: bytes, payload: bytes, timeout: float | None
-    ) -> tuple[int, Any]:
+    async def _exchange(self, hold: Hold, head: bytes, payload: bytes, timeout: float | None) -> tuple[int, Any]:
         path = self._endpoint.worker(hold.worker_pid)
         here = self._here()
         known = hold.line

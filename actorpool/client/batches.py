@@ -13,8 +13,8 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
-from actorpool import portable
-from actorpool.failures import load_error
+from actorpool.serialization import pickling
+from actorpool.serialization.exceptions import load_error
 from actorpool.workers.executing import HEAD, QUEUE, RESULTS, Outcome
 
 LARGEST = 256
@@ -48,7 +48,7 @@ class ExecutorFuture(Future[Any]):
         """
         if self.call is not None:
             call, self.call = self.call, None
-            self.payload = portable.dumps_call(*call)
+            self.payload = pickling.dumps_call(*call)
 
     def wait_again(self) -> None:
         """It has not begun after all."""
@@ -159,7 +159,7 @@ def settle(call: ExecutorFuture, failed: bool, data: bytes) -> None:
     """Give a future its value or its exception."""
     call.batch, call.payload = None, b""
     try:
-        value = load_error(data) if failed else portable.loads(data)
+        value = load_error(data) if failed else pickling.loads(data)
     except BaseException as error:  # what rebuilding a user's value may raise
         failed, value = True, error
     if failed:

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from actorpool import host, portable, protocol
+from actorpool import process, protocol
 from actorpool.channel import line as lines
 from actorpool.channel import wire
 from actorpool.channel.bodies import pack_checkout
@@ -20,6 +20,7 @@ from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, Recalled, Replaced, Work
 from actorpool.protocol import HandleFacts
+from actorpool.serialization import pickling
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
 PATIENCE = 2e-3
@@ -85,7 +86,7 @@ class _Asker:
         began = time.perf_counter()
         reach = None if timeout is None else began + timeout
         deadline = None if reach is None else reach + patience
-        body = portable.dumps(request)
+        body = pickling.dumps(request)
         for pause in pauses():
             try:
                 line = self._line(pause, began, reach)
@@ -303,7 +304,7 @@ class ChannelLink(PoolAsker, Link):
         try:
             answer = self._exchange(hold, head, payload, deadline)
         except NotDelivered:
-            if host.alive(hold.worker_pid):
+            if process.alive(hold.worker_pid):
                 self.abandon(hold)  # it lives and does not serve: the pool is to look after it
             hold.end()  # of a dead one the pool knows by itself
             raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from actorpool import portable
 from actorpool.channel import line, wire
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.work import Hold, NotStarted, Recalled, Work
@@ -24,6 +23,7 @@ from actorpool.errors import (
 )
 from actorpool.messages import ListPools
 from actorpool.node import runtime
+from actorpool.serialization import pickling
 
 LEAST_PATIENCE, MANAGER_PATIENCE = 0.1, 1.0
 """Seconds the manager has to say whether a pool exists, within what the caller has; it never waits for anything."""
@@ -111,7 +111,7 @@ def not_started(hold: Hold, error: BaseException) -> BaseException:
 
 def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
     """Raise what a worker says with `NOT_STARTED`: `LeaseExpired`, or `NotStarted` for want of a connection."""
-    word, packed = portable.loads(body)
+    word, packed = pickling.loads(body)
     if word == "expired":
         hold.end()
         raise Recalled if hold.stands else expired(pool, hold)
@@ -121,7 +121,7 @@ def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
 def result(body: bytes | memoryview) -> Any:
     """A value that a worker or a pool sent; one that cannot be rebuilt here is an error of that call only."""
     try:
-        return portable.loads(body)
+        return pickling.loads(body)
     except Exception as error:  # importing or rebuilding a user's class may fail in any way
         text = f"the result cannot be rebuilt in this process: {type(error).__name__}: {error}"
         raise RemoteError(text, type_name=type(error).__name__, cause=error) from error
@@ -179,13 +179,13 @@ def absent(endpoint: Endpoint, pool: str, left: float | None) -> ActorPoolError 
     try:
         manager = line.take(endpoint.manager, endpoint.seconds, deadline)
         ref = manager.new_ref()
-        manager.send(wire.ASK, ref, portable.dumps(ListPools()), deadline=deadline)
+        manager.send(wire.ASK, ref, pickling.dumps(ListPools()), deadline=deadline)
         kind, body = manager.receive(ref, deadline)
     except (line.NotDelivered, line.Gone, line.TimedOut):  # being restarted; so are its pools
         line.forget(endpoint.manager)
         return None
     line.give(manager)
-    return None if kind != wire.REPLY else not_found(pool, portable.loads(body))
+    return None if kind != wire.REPLY else not_found(pool, pickling.loads(body))
 
 
 def not_found(pool: str, known: list[str]) -> PoolNotFound | None:

@@ -25,8 +25,8 @@ from actorpool.config import PoolConfig, load_worker
 from actorpool.core.backoff import Backoff, Retry
 from actorpool.core.meters import Quantiles
 from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, PoolNotFound
-from actorpool.host import HOST
-from actorpool.portable import Parcel, dumps, loads
+from actorpool.process import HOST
+from actorpool.serialization.pickling import Pickled, dumps, loads
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 from actorpool.turns import OUTSIDE
 from actorpool.workers.base import RetryAfter
@@ -48,7 +48,7 @@ class LocalLink(OwnLeases):
         self.where = self
         self.config = config
         self._worker = load_worker(config.worker)
-        self._worker_args = Parcel.of(config.worker_args)
+        self._worker_args = Pickled.of(config.worker_args)
         self._out: dict[int, LocalLease] = {}
         self._inherited: list[LocalLease] = []
         self._sandboxes: dict[str, LocalSandbox] = {}
@@ -280,13 +280,13 @@ class LocalLink(OwnLeases):
         now, pid = time.monotonic(), os.getpid()
         return [LeaseInfo(it.number, it.number, pid, HOST, now - it.since) for it in self._leases()]
 
-    def _gather(self, request: protocol.GatherStats) -> dict[int, Parcel]:
+    def _gather(self, request: protocol.GatherStats) -> dict[int, Pickled]:
         found = {}
         for lease in self._leases():
             stats = getattr(lease.session.worker, "stats", None)
             if lease.lock.acquire(timeout=request.timeout):
                 try:
-                    found[lease.number] = Parcel.of(None if stats is None else stats())
+                    found[lease.number] = Pickled.of(None if stats is None else stats())
                 finally:
                     lease.lock.release()
         return found

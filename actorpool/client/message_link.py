@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from actorpool import host, protocol, turns
+from actorpool import process, protocol, turns
 from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
@@ -17,8 +17,8 @@ from actorpool.client.mail import Mail, Site
 from actorpool.client.work import Hold, Replaced, Work
 from actorpool.errors import ActorPoolError, CallTimeout, LeaseExpired, PoolDown, WorkerDied
 from actorpool.messages import Call, Checkin, Checkout, Err, ListPools, Ok, WhereIs, WithConnection
-from actorpool.portable import Parcel
 from actorpool.protocol import HandleFacts
+from actorpool.serialization.pickling import Pickled
 
 MANAGER_PATIENCE = 5.0
 """Seconds for an answer of the manager; it never waits for anything itself."""
@@ -192,8 +192,8 @@ class MessageLink(PoolMail, Link):
 
     def perform(self, hold: Hold, work: Work, last: bool = False) -> Ok | Err:
         """Run work on the lease's worker; as `Link.perform`."""
-        what = work.what if isinstance(work.what, str) else Parcel.of(work.what)
-        request = Call(hold.home, what, Parcel.of(work.args), Parcel.of(dict(work.kwargs)), work.timeout)
+        what = work.what if isinstance(work.what, str) else Pickled.of(work.what)
+        request = Call(hold.home, what, Pickled.of(work.args), Pickled.of(dict(work.kwargs)), work.timeout)
         try:
             answer = self.mail.ask(hold.home.worker, request, work.timeout, lambda: self._lost(hold, work))
         except BaseException:  # interrupted, or the worker is gone: nobody waits for the answer any more
@@ -219,7 +219,7 @@ class MessageLink(PoolMail, Link):
         answer = self.mail.ask(hold.home.pool_address, protocol.Leases(), MANAGER_PATIENCE)
         if isinstance(answer, Ok) and any(lease.id == hold.lease for lease in answer.value):
             return None
-        if hold.worker_pid and host.alive(hold.worker_pid):
+        if hold.worker_pid and process.alive(hold.worker_pid):
             return faults.expired(self.pool, hold)
         return faults.worker_died(self.pool, hold, work)
 
@@ -227,7 +227,7 @@ class MessageLink(PoolMail, Link):
         """Checkout, call and checkin in one message; with a call timeout of its own, in three."""
         if work.timeout is not None or self.sandbox is not None:
             return super().run(work, timeout, stack)
-        packed = (Parcel.of(work.what), Parcel.of(work.args), Parcel.of(dict(work.kwargs)))
+        packed = (Pickled.of(work.what), Pickled.of(work.args), Pickled.of(dict(work.kwargs)))
         request = WithConnection(self.pool, *packed, timeout)
         deadline = time.monotonic() + timeout
         self._pool_address(deadline)

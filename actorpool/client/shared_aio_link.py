@@ -7,7 +7,6 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from actorpool import portable
 from actorpool.channel import wire
 from actorpool.channel.aioline import AioLine, answered, lines_of
 from actorpool.channel.line import Gone, NotDelivered, TimedOut
@@ -15,6 +14,7 @@ from actorpool.client import faults
 from actorpool.client.aio_link import AioAsker
 from actorpool.client.link import pauses
 from actorpool.client.shared_link import REACH, Answer, Loan, SharedChannel, SharedMail, Work, keep_loan, take_loan
+from actorpool.serialization import pickling
 from actorpool.sharing import CallAll
 
 
@@ -33,7 +33,7 @@ class AioShared(AioAsker):
 
     async def call_all(self, request: CallAll) -> Any:
         """As `SharedChannel.call_all`."""
-        kind, body = await self._once(wire.ASK, portable.dumps(request), None, request.method, request.timeout)
+        kind, body = await self._once(wire.ASK, pickling.dumps(request), None, request.method, request.timeout)
         if kind == wire.REPLY:
             return faults.result(body)
         raise faults.for_a_loop(wire.load_error(body))

@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from actorpool import portable
 from actorpool.channel import line as lines
 from actorpool.channel import wire
 from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
@@ -20,6 +19,7 @@ from actorpool.client.channel_link import PoolAsker
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import pauses
 from actorpool.client.message_link import PoolMail
+from actorpool.serialization import pickling
 from actorpool.sharing import CallAll, CancelCall, SharedCall
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Route(NamedTuple):
 
 @functools.lru_cache(maxsize=256)
 def _known_route(resource: Any, method: str) -> Route:
-    return Route(portable.dumps(resource), portable.dumps((resource, method)), method)
+    return Route(pickling.dumps(resource), pickling.dumps((resource, method)), method)
 
 
 class Work:
@@ -72,8 +72,8 @@ class Work:
             self.route = _known_route(resource, method)  # a program has but a few different ones
         except TypeError:  # not hashable: no connection's resource, as the pool will say
             self.route = _known_route.__wrapped__(resource, method)
-        self.where = b"" if where is None else portable.dumps(where)
-        self.payload = portable.dumps_call(method, args, kwargs)
+        self.where = b"" if where is None else pickling.dumps(where)
+        self.payload = pickling.dumps_call(method, args, kwargs)
         self.timeout = timeout
 
     def head(self, timeout: float | None) -> bytes:
@@ -105,7 +105,7 @@ def keep_loan(line: Line | AioLine, endpoint: Endpoint, route: Route, body: byte
     end = wire.LOAN_HEAD.size + length
     if len(line.loans) >= MAX_LOANS:
         line.loans.clear()
-    methods = frozenset(portable.loads(body[wire.LOAN_HEAD.size : end]))
+    methods = frozenset(pickling.loads(body[wire.LOAN_HEAD.size : end]))
     line.loans[route.resource] = Loan(endpoint.worker(pid), number, seal, methods)
     return body[end:]
 
@@ -138,7 +138,7 @@ class SharedChannel(PoolAsker):
 
     def call_all(self, request: CallAll) -> Any:
         """Have a method called on every connection; see `SharedPool.map`."""
-        kind, body = self._once(wire.ASK, portable.dumps(request), None, request.method, request.timeout)
+        kind, body = self._once(wire.ASK, pickling.dumps(request), None, request.method, request.timeout)
         if kind == wire.REPLY:
             return faults.result(body)
         raise wire.load_error(body)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from actorpool import _output as outputs
 from actorpool import governing
-from actorpool import output as outputs
 from actorpool.channel import paths, wire
 from actorpool.client.at_fork import renewed
 from actorpool.client.pool import Pool

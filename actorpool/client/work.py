@@ -8,8 +8,8 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import FunctionType
 from typing import Any
 
-from actorpool import portable
 from actorpool.channel import line, wire
+from actorpool.serialization import pickling
 
 _ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
 
@@ -47,13 +47,13 @@ class Work:
         """
         if self._payload is None:
             try:
-                self._payload = portable.dumps_call(self.what, self.args, self.kwargs)
+                self._payload = pickling.dumps_call(self.what, self.args, self.kwargs)
             except Exception as problem:
                 text = (
                     f"{self.name} or what it is given cannot be sent to a worker: pass plain values, and keep "
                     "functions and classes in a module that workers can import"
                 )
-                raise portable.unsendable(problem, text) from None
+                raise pickling.unsendable(problem, text) from None
             if len(self._payload) + wire.CALL_HEAD.size > wire.LONGEST:
                 raise wire.too_big(len(self._payload), wire.LONGEST, "the arguments")
         return self._payload

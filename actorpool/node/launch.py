@@ -14,11 +14,11 @@ from collections.abc import Mapping
 from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
-from actorpool import host
+from actorpool import process
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import runtime
 from actorpool.node.order import Failed, Order, Ready, Stop
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 
 START_TIMEOUT = 30.0
 """Seconds for a node to serve; docs/performance.md says how long it takes."""
@@ -118,11 +118,11 @@ def launch(
             cwd="/",  # a file in the owner's directory must not stand in for a module of the interpreter
             env=environment,
         )
-    owner = None if daemon else host.Caller.here()
+    owner = None if daemon else process.Caller.here()
     here = _directory()
     path = tuple(os.path.join(here or "/", entry) for entry in sys.path if here or os.path.isabs(entry))
     try:
-        packed = Parcel.of(dict(options or {}))
+        packed = Pickled.of(dict(options or {}))
         ours.send(Order(name, base, owner, path, here, restore, options=packed, **settings))
         answer = ours.recv() if ours.poll(START_TIMEOUT) else None
     except (EOFError, OSError):
@@ -195,9 +195,9 @@ def stop(name: str, timeout: float = 10.0) -> None:
         SystemDown: no node of that name runs.
     """
     _, facts, _ = runtime.find(name)
-    host.send_signal(facts.pid, signal.SIGTERM)
+    process.send_signal(facts.pid, signal.SIGTERM)
     if not _gone(facts, timeout):
-        host.kill(facts.pid)
+        process.kill(facts.pid)
         if not _gone(facts, STOP_MARGIN):
             raise ActorPoolError(f"node {name!r} (pid {facts.pid}) does not end, not even by SIGKILL")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actorpool.host import Caller
-from actorpool.portable import Parcel
+from actorpool.process import Caller
+from actorpool.serialization.pickling import Pickled
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Order:
         environment: variables to set back (None: to unset) that only served to start the interpreter.
         log_level: from which level on lines go to standard error as well.
         log_file: where the log is written; None: `node.log` in the runtime directory.
-        output: where what workers write goes, one of `actorpool.output.CHOICES`.
+        output: where what workers write goes, one of `actorpool._output.CHOICES`.
         grace: seconds for an orderly end that nobody gave a timeout for.
         options: a dict for the manager, packed: user code in it is opened only where `path` holds.
     """
@@ -36,7 +36,7 @@ class Order:
     log_file: str | None = None
     output: str = "inherit"
     grace: float = 10.0
-    options: Parcel = field(default_factory=lambda: Parcel.of({}))
+    options: Pickled = field(default_factory=lambda: Pickled.of({}))
 
 
 @dataclass(frozen=True)

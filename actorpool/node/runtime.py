@@ -22,7 +22,7 @@ import stat
 import time
 from dataclasses import asdict, dataclass, fields
 
-from actorpool import __version__, host
+from actorpool import __version__, process
 from actorpool.channel import paths
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
 
@@ -54,8 +54,8 @@ _PRIVATE = 0o600
 class NodeFacts:
     """What `node.json` says about a serving node.
 
-    `started` is as in `host.start_time`; `admin` and `root` are where these two actors listen: the path of a socket, or
-    a port of loopback.
+    `started` is as in `process.start_time`; `admin` and `root` are where these two actors listen: the path of a socket,
+    or a port of loopback.
     """
 
     name: str
@@ -70,7 +70,7 @@ class NodeFacts:
 
     def alive(self) -> bool:
         """Whether that very process runs."""
-        return host.start_time(self.pid) == self.started
+        return process.start_time(self.pid) == self.started
 
 
 def check_node_name(name: str | None) -> None:

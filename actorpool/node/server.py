@@ -23,7 +23,7 @@ from typing import Any
 from thespian.actors import ActorSystemException
 from thespian.system import multiprocCommon, systemCommon, utilis
 
-from actorpool import __version__, host, output
+from actorpool import __version__, _output, process
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import runtime
 from actorpool.node.order import Failed, Order, Ready
@@ -100,7 +100,7 @@ def _serve(order: Order, owner: Connection) -> int:
         log.info("node %s serves (pid %d, admin at %s)", directory.name, os.getpid(), place)
         _tell(owner, Ready(directory.name, directory.path))
         failed = watch.wait()
-        host.send_signal(welcome.supervisor_pid, signal.SIGTERM)  # Thespian's exit request; sending it cannot block
+        process.send_signal(welcome.supervisor_pid, signal.SIGTERM)  # Thespian's exit request; sending it cannot block
         watch.wait_for_root()
     finally:
         _end_everything()
@@ -126,7 +126,7 @@ def _facts(order: Order, directory: runtime.RuntimeDirectory, place: str | int, 
     return runtime.NodeFacts(
         name=directory.name,
         pid=os.getpid(),
-        started=host.start_time(os.getpid()) or 0.0,
+        started=process.start_time(os.getpid()) or 0.0,
         version=__version__,
         protocol=runtime.PROTOCOL,
         base=order.base,
@@ -205,13 +205,13 @@ def _log_to(file: str, level: str) -> None:
 
 def _write_to(mode: str, file: str) -> None:
     """Where the standard output of this process and all actors goes, but for workers that are heard by their pool."""
-    output.mode = mode
+    _output.mode = mode
     if mode == "inherit":
         return
     target = os.open(file, os.O_WRONLY | os.O_APPEND) if mode == "log" else os.dup(2)
     os.dup2(target, 1)
     os.close(target)
-    output.write_lines()
+    _output.write_lines()
 
 
 def _close_when_forked(*closers: Callable[[], None]) -> None:

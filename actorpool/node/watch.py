@@ -11,10 +11,10 @@ import time
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 
-from actorpool import host
-from actorpool.host import Caller
+from actorpool import process
 from actorpool.node.order import Order, Stop
 from actorpool.node.runtime import TEND_EVERY
+from actorpool.process import Caller
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
 
 log = logging.getLogger("actorpool")
@@ -40,7 +40,7 @@ class Watch:
         self._tend = tend
         self._tend_at = time.monotonic()
         self._owner: Connection | None = owner
-        self._root = Caller(host.HOST, root, host.start_time(root) or 0.0)
+        self._root = Caller(process.HOST, root, process.start_time(root) or 0.0)
         self._deaths = DeathWatch()
         self._root_died = False
         self._deadline = float("inf")

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
-from actorpool import offspring
+from actorpool import _offspring
 from actorpool.messages import Event
 from actorpool.telemetry.complaints import QUIET
 
@@ -130,7 +130,7 @@ class ProcessOutlet:
             command = [sys.executable, "-m", "actorpool.telemetry.runner"]
             environment = {**os.environ, "PYTHONPATH": os.pathsep.join(entry or "." for entry in sys.path)}
             self._process = subprocess.Popen(command, stdin=theirs.fileno(), env=environment)
-            offspring.kept.add(self._process.pid)
+            _offspring.kept.add(self._process.pid)
         self._socket.setblocking(False)
         self._backlog.appendleft(frame_of((self._target, os.getpid())))
 
@@ -193,7 +193,7 @@ class ProcessOutlet:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        offspring.kept.discard(self._process.pid)
+        _offspring.kept.discard(self._process.pid)
         self._socket = self._process = None
         self._backlog.clear()
 

@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from actorpool import host
-from actorpool.failures import message_of, name_of
+from actorpool import process
 from actorpool.messages import Event
+from actorpool.serialization.exceptions import message_of, name_of
 from actorpool.telemetry.complaints import Complaints
 from actorpool.telemetry.function import LENGTH, resolve
 
@@ -69,7 +69,7 @@ def main() -> None:
     with socket.socket(fileno=sys.stdin.fileno()) as connection, connection.makefile("rb") as stream:
         try:
             target, parent = _read(stream)
-            host.link_to_parent(parent)
+            process.link_to_parent(parent)
             run = _runner(target, lambda text: connection.sendall(text.encode()))
             while True:
                 run(_read(stream))

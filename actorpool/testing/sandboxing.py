@@ -17,7 +17,7 @@ from actorpool.client.aio import AsyncLease, AsyncPool
 from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
 from actorpool.errors import ActorPoolError, MethodNotFound, PoolNotFound, SystemDown
-from actorpool.host import HOST, Caller, start_time
+from actorpool.process import HOST, Caller, start_time
 from actorpool.turns import OUTSIDE
 from actorpool.workers.session import BEGIN_SANDBOX
 

@@ -15,7 +15,7 @@ from typing import Any
 from thespian.actors import ActorExitRequest, ActorSystem, InvalidActorAddress
 from thespian.system import multiprocTCPBase, multiprocUDPBase
 
-from actorpool import host
+from actorpool import process
 from actorpool.errors import SystemDown
 from actorpool.thespian_adapter.transport import address_at, transport_for
 
@@ -61,7 +61,7 @@ def host_system(base: str, place: str | int, cookie: bytes, log_definitions: dic
     Raises:
         thespian.actors.ActorSystemException: it did not start (a port was taken meanwhile).
     """
-    host.adopt_orphans()  # the admin among them, see `transport`
+    process.adopt_orphans()  # the admin among them, see `transport`
     if find_spec("setproctitle") is None:
         sys.modules["setproctitle"] = None  # type: ignore[assignment]  # each actor would look for it along the path
     cls = type("HardenedBase", (_BASES[base],), {"transportType": transport_for(base, place, cookie)})

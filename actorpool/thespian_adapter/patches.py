@@ -16,7 +16,7 @@ import thespian
 from thespian.actors import ChildActorExited
 from thespian.system.transport import ReceiveEnvelope
 
-from actorpool import offspring
+from actorpool import _offspring
 from actorpool.thespian_adapter import versions
 
 versions.require(thespian, "4.0.1", "4.1")
@@ -47,7 +47,7 @@ def tell_every_death(manager: Any) -> None:
                 manager._retryPendingChildOperations(child.childAddr.addressDetails.addressInstanceNum, None)
             else:
                 manager._receiveQueue.append(ReceiveEnvelope(manager.myAddress, ChildActorExited(address)))
-        offspring.bury(processes_of(manager))
+        _offspring.bury(processes_of(manager))
         return True
 
     manager.childDied = child_died

@@ -35,7 +35,7 @@ from thespian.actors import (
 from thespian.system.transport import TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
-from actorpool import host, offspring
+from actorpool import _offspring, process
 from actorpool.errors import MessageTooBig
 from actorpool.thespian_adapter import patches
 from actorpool.thespian_adapter.sending import share_sending
@@ -122,11 +122,11 @@ class Shell(Actor):  # type: ignore[misc]
             self.enter()
             self._dispatch(message, sender)
         except BaseException as error:
-            host.end_copy(error)
+            process.end_copy(error)
             if not isinstance(error, Exception):
                 raise
             self._crash(error, message)
-        host.end_copy()
+        process.end_copy()
         return self.watch()
 
     def watch(self) -> Any:
@@ -139,15 +139,15 @@ class Shell(Actor):  # type: ignore[misc]
         if not self._entered:
             self._entered = True
             if self.is_process:
-                host.link_to_parent()
-                host.adopt_orphans()
-                host.die_of_faults()
+                process.link_to_parent()
+                process.adopt_orphans()
+                process.die_of_faults()
                 patches.keep_loggers()
                 patches.tell_every_death(self._myRef)
                 patches.keep_start_errors(self._myRef)
                 share_sending(self._myRef)
                 self.on_process()
-                host.become_actor()
+                process.become_actor()
 
     def _dispatch(self, message: Any, sender: ActorAddress) -> None:
         if isinstance(message, WatchMessage):
@@ -226,7 +226,7 @@ class Shell(Actor):  # type: ignore[misc]
 
     def spawn(self, actor: Any, requirements: Any = None) -> tuple[ActorAddress, int | None]:
         """Create a child; returns its address and, where it has one, the pid of its process."""
-        with host.linked_forks():
+        with process.linked_forks():
             address = self.createActor(actor, targetActorRequirements=requirements)
         started = getattr(self._myRef, "_child_procs", None)
         newest = started[-1] if started else None
@@ -241,7 +241,7 @@ class Shell(Actor):  # type: ignore[misc]
         """How the child of `on_child_exit` has ended, in words."""
         if self.start_error is not None and status is None:
             return self.start_error
-        return "unknown" if status is None else host.ending(status)
+        return "unknown" if status is None else process.ending(status)
 
     def instantiate_in_place(self, actor: Any) -> Any:
         """An object of an actor class that stands in this actor's place: with its address, children and process."""
@@ -277,7 +277,7 @@ class Shell(Actor):  # type: ignore[misc]
     def end_orphans(self) -> None:
         """End what dead children of this actor have left running. For actors that start nothing but actors."""
         if self.is_process:
-            offspring.end_strangers(patches.processes_of(self._myRef))
+            _offspring.end_strangers(patches.processes_of(self._myRef))
 
     def end_child(self, address: ActorAddress) -> None:
         """Ask a child to end (its exit hook runs)."""
@@ -321,7 +321,7 @@ class Shell(Actor):  # type: ignore[misc]
 
 
 def _end_process() -> None:
-    offspring.end_all()
+    _offspring.end_all()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # closed, or nobody reads it
             stream.flush()

@@ -25,7 +25,7 @@ from thespian.system.transport.TCPTransport import (
 )
 from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UDPTransportCopy
 
-from actorpool import host
+from actorpool import process
 from actorpool.channel import paths
 from actorpool.errors import MessageTooBig
 from actorpool.protocol import Events
@@ -78,9 +78,9 @@ def _tie(endpoint: Any) -> None:
     parent, transport = endpoint.parent
     if endpoint.addrInst is None:  # the admin: Thespian forks it twice, and the node, a subreaper, adopts it
         transport.close()  # else every actor would keep the node's own socket
-        while host.CAN_LINK and os.getppid() != parent and host.alive(parent):
+        while process.CAN_LINK and os.getppid() != parent and process.alive(parent):
             time.sleep(0.0002)
-    host.link_to_parent(parent)
+    process.link_to_parent(parent)
 
 
 class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]

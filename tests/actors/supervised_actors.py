@@ -9,7 +9,7 @@ from typing import Any
 
 from thespian.actors import Actor, ActorExitRequest, ActorTypeDispatcher
 
-from actorpool import host
+from actorpool import process
 from actorpool.supervisors import IGNORE, Supervised, Supervisor, SupervisorSpec, start_supervisor
 from actorpool.supervisors.supervised import LATER
 from actorpool.thespian_adapter.shell import Shell
@@ -139,7 +139,7 @@ class Herod(Shell):
             self.send(sender, self.deaths)
         else:
             for pid in [self.spawn(Plain)[1] for _ in range(message)]:
-                host.kill(pid)
+                process.kill(pid)
 
     def on_child_exit(self, address: Any) -> None:
         self.deaths += 1

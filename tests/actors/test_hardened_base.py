@@ -23,7 +23,7 @@ import psutil
 import pytest
 from thespian.actors import ActorExitRequest, ActorSystem, ActorSystemException
 
-from actorpool import host
+from actorpool import process
 from actorpool.channel import paths
 from actorpool.errors import SystemDown
 from actorpool.node import launch, runtime
@@ -349,7 +349,7 @@ def test_threads_with_private_contexts_never_get_each_others_answers(started: St
 def test_a_plain_actor_dies_with_its_parent(started: Started, eventually: Eventually) -> None:
     _, child = started.ask("child")
     os.kill(started.ask("pid"), signal.SIGKILL)
-    eventually(lambda: not host.alive(child), 1.0)
+    eventually(lambda: not process.alive(child), 1.0)
 
 
 def test_an_actor_holds_no_socket_or_pipe_of_the_node(tcp: Started) -> None:
@@ -396,7 +396,7 @@ def test_the_socket_of_an_actor_or_an_endpoint_goes_with_it(tcp: Started, eventu
     eventually(lambda: sockets() == before)
     _, pid = tcp.ask("child")
     tcp.system.tell(tcp.actor, ActorExitRequest())
-    eventually(lambda: not host.alive(pid))
+    eventually(lambda: not process.alive(pid))
     eventually(lambda: sockets() < before)
 
 

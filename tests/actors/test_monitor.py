@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from thespian.actors import Actor, ActorSystem, ThespianWatch, WatchMessage
 
-from actorpool import host
-from actorpool.host import Caller
+from actorpool import process as host
 from actorpool.messages import Down
 from actorpool.node import launch, runtime
+from actorpool.process import Caller
 from actorpool.supervisors.monitor import EXITED, NO_PROCESS, POLL_EVERY, DeathWatch, monitor
 from actorpool.thespian_adapter import base
 from tests.actors.node_actors import Monitoring

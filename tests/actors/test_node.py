@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 import pytest
 
-from actorpool import host
+from actorpool import process
 from actorpool.errors import InvalidConfig, SystemDown
 from actorpool.node import launch, runtime
 from actorpool.thespian_adapter import base
@@ -45,7 +45,7 @@ def family(pid: int) -> list[int]:
 
 
 def left(pids: list[int]) -> list[int]:
-    return [pid for pid in pids if host.alive(pid)]
+    return [pid for pid in pids if process.alive(pid)]
 
 
 def gone_within(pids: list[int], seconds: float) -> float:
@@ -133,7 +133,7 @@ def test_an_owners_death_is_seen_without_pidfds_too(monkeypatch: pytest.MonkeyPa
         time.sleep(30)  # and holds the pipe's end, so only the pid tells
     sys.stdin.read()
     """
-    with Owner(program.replace("os.fork()", "launch.host._libc.fork()")) as owner:
+    with Owner(program.replace("os.fork()", "launch.process._libc.fork()")) as owner:
         children = [child.pid for child in psutil.Process(owner.process.pid).children() if child.pid != owner.node]
         owner.process.kill()
         took = gone_within(owner.family, 2.0)
@@ -221,10 +221,10 @@ def test_what_an_actor_left_running_ends_with_the_node(node: launch.Node) -> Non
     system = base.attach(TCP, facts.admin, cookie)
     actor = system.createActor(Plain)
     orphan = system.ask(actor, ("orphan", None), 5)
-    assert host.alive(orphan)
+    assert process.alive(orphan)
     base.detach(system)
     node.stop(5.0)
-    assert not host.alive(orphan)
+    assert not process.alive(orphan)
 
 
 def test_a_node_that_does_not_end_in_time_is_killed(node: launch.Node) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from actorpool import __version__, host
+from actorpool import __version__, process
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
 from actorpool.node import runtime
 from actorpool.node.runtime import NodeFacts, RuntimeDirectory
@@ -30,7 +30,7 @@ def facts(directory: RuntimeDirectory, **changes: object) -> NodeFacts:
     values = {
         "name": directory.name,
         "pid": os.getpid(),
-        "started": host.start_time(os.getpid()),
+        "started": process.start_time(os.getpid()),
         "version": __version__,
         "protocol": runtime.PROTOCOL,
         "base": "multiprocTCPBase",

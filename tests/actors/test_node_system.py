@@ -22,7 +22,7 @@ import pytest
 from thespian.actors import ActorSystem
 
 import actorpool
-from actorpool import host
+from actorpool import process
 from actorpool.errors import (
     AuthenticationFailed,
     InvalidConfig,
@@ -233,7 +233,7 @@ def test_the_tree_shows_who_is_below_whom(system: Any) -> None:
     assert (tree.kind, [child.id for child in tree.children]) == ("supervisor", ["manager"])
     pool = tree.children[0].children[0]
     assert (pool.id, pool.kind, len(pool.children)) == ("db", "pool", 2)
-    assert all(host.alive(worker.pid) for worker in pool.children)
+    assert all(process.alive(worker.pid) for worker in pool.children)
     assert "pool db pid" in str(tree)
 
 
@@ -253,7 +253,7 @@ def test_actors_of_ones_own_are_supervised(system: Any) -> None:
     address = system.supervise(spec)
     with system.actor_system.private() as context:
         pid = context.ask(address, ("pid", None), 5)
-    assert host.alive(pid)
+    assert process.alive(pid)
     system.supervise(SupervisorSpec([ChildSpec("packer", "tests.actors.node_actors:Plain")]))
     assert "packer" in str(system.tree())
 
@@ -416,7 +416,7 @@ def test_after_the_nodes_death_every_call_says_so_and_soon(attached: bool, event
         root = psutil.Process(system.tree().pid)
         below = [root, *root.children(recursive=True)]
         os.kill(psutil.Process(root.ppid()).ppid(), signal.SIGKILL)
-        eventually(lambda: not any(host.alive(running.pid) for running in below), 1.0)
+        eventually(lambda: not any(process.alive(running.pid) for running in below), 1.0)
         for call in calls(system, pool):
             begun = time.monotonic()
             with pytest.raises(SystemDown):
@@ -489,7 +489,7 @@ def test_a_killed_manager_is_found_again_by_messages(base: str, monkeypatch: pyt
     monkeypatch.setattr("actorpool.channel.available", lambda: False)
     with actorpool.start(base=base) as system:
         system.start_pool("echo", worker=EchoWorker, size=1)
-        host.kill(system.tree().children[0].pid)
+        process.kill(system.tree().children[0].pid)
         begun = time.perf_counter()
         assert system.pools() == ["echo"]
         assert time.perf_counter() - begun < 2.0
@@ -540,7 +540,7 @@ def test_two_seconds_after_the_owners_death_busy_workers_are_gone_as_well(
     assert root in everybody
     owner.kill()
     begun = time.monotonic()
-    eventually(lambda: not any(host.alive(running.pid) for running in everybody), 2.0)
+    eventually(lambda: not any(process.alive(running.pid) for running in everybody), 2.0)
     print(f"{len(everybody)} processes, three of them busy, gone {time.monotonic() - begun:.2f} s after the owner")
     owner.communicate()
 

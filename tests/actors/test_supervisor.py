@@ -9,7 +9,7 @@ import psutil
 import pytest
 from thespian.actors import Actor, ActorExitRequest
 
-from actorpool import host
+from actorpool import process
 from actorpool.errors import SupervisorError
 from actorpool.supervisors import (
     ChildSpec,
@@ -310,7 +310,7 @@ def test_a_busy_child_is_killed_at_its_time(processes, diary, child, eventually)
     began = time.monotonic()
     ask(processes, supervisor, TerminateChild("a"))
     assert 0.5 <= time.monotonic() - began < 2.0
-    assert not host.alive(pid)
+    assert not process.alive(pid)
     assert diary.story("exit") == []
 
 
@@ -318,7 +318,7 @@ def test_brutal_kill_does_not_ask(processes, diary, child):
     supervisor = start_supervisor(processes, SupervisorSpec([child("a", shutdown="brutal_kill")]))
     pid = pids(processes, supervisor)["a"]
     ask(processes, supervisor, TerminateChild("a"))
-    assert not host.alive(pid)
+    assert not process.alive(pid)
     assert diary.story("exit") == []
 
 
@@ -368,10 +368,10 @@ def test_nothing_below_a_killed_supervisor_survives(processes, child, eventually
         *pids(processes, team).values(),
     }
     assert len(below) == 5
-    assert all(map(host.alive, below))
+    assert all(map(process.alive, below))
     (top,) = {psutil.Process(pid).ppid() for pid in pids(processes, supervisor).values()}
     os.kill(top, signal.SIGKILL)
-    eventually(lambda: not any(map(host.alive, below)), timeout=1.0)
+    eventually(lambda: not any(map(process.alive, below)), timeout=1.0)
 
 
 def test_a_supervisor_dies_with_the_actor_that_started_it(processes, child, eventually):
@@ -379,7 +379,7 @@ def test_a_supervisor_dies_with_the_actor_that_started_it(processes, child, even
     supervisor = processes.ask(starter, SupervisorSpec([child("a")]), 5)
     below = list(pids(processes, supervisor).values())
     os.kill(processes.ask(starter, "pid", 5), signal.SIGKILL)
-    eventually(lambda: not any(map(host.alive, below)), timeout=1.0)
+    eventually(lambda: not any(map(process.alive, below)), timeout=1.0)
 
 
 @pytest.mark.parametrize("how", ["message", "signal"])
@@ -397,9 +397,9 @@ def test_a_supervisor_that_is_told_to_end_ends_its_children_in_reverse_each_with
         processes.tell(supervisor, ActorExitRequest())
     else:
         os.kill(top, signal.SIGTERM)
-    eventually(lambda: not host.alive(top))
+    eventually(lambda: not process.alive(top))
     assert 0.3 <= time.monotonic() - began < 3.0
-    assert not any(map(host.alive, everybody.values()))
+    assert not any(map(process.alive, everybody.values()))
     assert diary.story("exit") == [("x", "exit"), ("c", "exit"), ("a", "exit")]
 
 
@@ -410,7 +410,7 @@ def test_an_actor_with_children_of_its_own_ends_as_quickly_as_one_without(proces
     _, grandchild = processes.ask(child, "child", 5)
     everybody = [processes.ask(actor, "pid", 5) for actor in (plain, child, grandchild)]
     processes.tell(supervisor, ActorExitRequest())
-    eventually(lambda: not any(map(host.alive, everybody)), timeout=2.0)
+    eventually(lambda: not any(map(process.alive, everybody)), timeout=2.0)
 
 
 def test_many_busy_children_are_killed_together_under_one_timer(tcp, diary, child, eventually):
@@ -422,7 +422,7 @@ def test_many_busy_children_are_killed_together_under_one_timer(tcp, diary, chil
     everybody = [item.pid for item in ask(tcp, supervisor, WhichChildren())]
     began = time.monotonic()
     tcp.tell(supervisor, ActorExitRequest())
-    eventually(lambda: not any(map(host.alive, everybody)))
+    eventually(lambda: not any(map(process.alive, everybody)))
     assert 0.5 <= time.monotonic() - began < 2.5
 
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from actorpool import host
+from actorpool import process
 from actorpool.config import PoolConfig
 from actorpool.errors import SupervisorError
 from actorpool.messages import Call, GetPoolStatus, StartPool, WithConnection
@@ -74,7 +74,7 @@ def test_a_supervisor_of_ones_own_can_own_pools(processes, eventually):
     single = info(processes, supervisor, "single").pid
     os.kill(info(processes, supervisor, "echo").pid, signal.SIGKILL)
     eventually(lambda: info(processes, supervisor, "single").restarts == 1)
-    assert not host.alive(single), "it comes after the pool and shares its fate"
+    assert not process.alive(single), "it comes after the pool and shares its fate"
     pool = ask(processes, supervisor, WhereIs("echo"))
     assert ask(processes, pool, WithConnection("echo", add, (3, 4))) == 7
     ask(processes, supervisor, TerminateChild("echo"))

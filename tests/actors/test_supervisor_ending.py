@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from actorpool import host
+from actorpool import process
 from actorpool.supervisors.ending import end_processes
 
 OBEDIENT = "import time; print('up', flush=True); time.sleep(60)"
@@ -20,7 +20,7 @@ DEAF_AT_FIRST = (
 @pytest.fixture(params=["pidfd", "polling"], autouse=True)
 def way(request, monkeypatch):
     if request.param == "polling":
-        monkeypatch.setattr(host, "watch_descriptor", lambda pid: None)
+        monkeypatch.setattr(process, "watch_descriptor", lambda pid: None)
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def run():
 def took(pids, within):
     began = time.monotonic()
     end_processes(pids, within)
-    assert not any(map(host.alive, pids))
+    assert not any(map(process.alive, pids))
     return time.monotonic() - began
 
 
@@ -64,6 +64,6 @@ def test_a_process_that_lost_the_first_request_is_asked_again(run):
 
 def test_who_is_gone_already_costs_nothing(run):
     pid = run(OBEDIENT)
-    host.kill(pid)
+    process.kill(pid)
     end_processes([pid, 2**22 + 1], 5.0)
     assert took([], "infinity") < 0.1

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from actorpool import host, portable, protocol
+from actorpool import process, protocol
 from actorpool.channel import bodies, line, spin, wire
 from actorpool.channel.lane import Lane, Peer
 from actorpool.channel.line import Line, NotDelivered
@@ -33,6 +33,7 @@ from actorpool.messages import ListPools
 from actorpool.node import runtime
 from actorpool.node.runtime import NodeFacts
 from actorpool.protocol import HandleFacts
+from actorpool.serialization import pickling
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -45,7 +46,7 @@ def fork(target: Any, *args: Any) -> int:
     if pid == 0:
         code = 1
         try:
-            host.link_to_parent(parent)
+            process.link_to_parent(parent)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             target(*args)
             code = 0
@@ -92,21 +93,21 @@ class WorkerHandler:
     def call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
         lease, flags, _seal = wire.CALL_HEAD.unpack_from(body)
         if lease < self.fence:
-            peer.send(wire.NOT_STARTED, ref, portable.dumps(("expired", None)))
+            peer.send(wire.NOT_STARTED, ref, pickling.dumps(("expired", None)))
             return
         if self.unavailable:
             self.unavailable -= 1
             cause = wire.dump_error(ConnectionError("not now"))
-            peer.send(wire.NOT_STARTED, ref, portable.dumps(("unavailable", cause)))
+            peer.send(wire.NOT_STARTED, ref, pickling.dumps(("unavailable", cause)))
             return
         self.fence = lease
         try:
-            what, args, kwargs = portable.loads(memoryview(body)[wire.CALL_HEAD.size :])
+            what, args, kwargs = pickling.loads(memoryview(body)[wire.CALL_HEAD.size :])
             self.running = lease
             call = functools.partial(what, self) if flags & wire.FUNCTION else self.method(what)
             result = call(*args, **kwargs)
             self.running = 0
-            answer = wire.RESULT, portable.dumps(result)
+            answer = wire.RESULT, pickling.dumps(result)
         except BaseException as error:
             self.running = 0
             answer = wire.ERROR, wire.dump_error(error)
@@ -249,7 +250,7 @@ class PoolHandler:
         elif kind == wire.CANCEL:
             self.cancel(peer, ref)
         elif kind == wire.ASK:
-            self.ask(peer, ref, portable.loads(body))
+            self.ask(peer, ref, pickling.loads(body))
 
     def cancel(self, peer: Peer, ref: int) -> None:
         for item in list(self.waiting):
@@ -266,7 +267,7 @@ class PoolHandler:
                 "db", "ready", self.size, 0, len(self.idle), len(self.waiting), len(self.leases), len(self.pids)
             ),
             protocol.Leases: lambda: [
-                LeaseInfo(id, worker, peer.pid, host.HOST, 0.0) for id, (peer, worker, _) in self.leases.items()
+                LeaseInfo(id, worker, peer.pid, process.HOST, 0.0) for id, (peer, worker, _) in self.leases.items()
             ],
             protocol.Workers: lambda: [
                 WorkerInfo(id, pid, "idle" if id in self.idle else "busy", 0, 0, None, False)
@@ -277,7 +278,7 @@ class PoolHandler:
         if answer is None:
             peer.send(wire.ERROR, ref, wire.dump_error(TypeError(f"not understood: {request!r}")))
         else:
-            peer.send(wire.REPLY, ref, portable.dumps(answer()))
+            peer.send(wire.REPLY, ref, pickling.dumps(answer()))
 
 
 class ManagerHandler:
@@ -290,9 +291,9 @@ class ManagerHandler:
         self.delay = 0.0
 
     def run(self) -> None:
-        host.link_to_parent()
+        process.link_to_parent()
         lane = Lane(f"{self.directory}/manager", self, spin=0.0)
-        facts = NodeFacts("standin", os.getpid(), host.start_time(os.getpid()) or 0.0, "0", runtime.PROTOCOL)
+        facts = NodeFacts("standin", os.getpid(), process.start_time(os.getpid()) or 0.0, "0", runtime.PROTOCOL)
         Path(self.directory, "node.json").write_text(json.dumps(asdict(facts)))
         while True:
             self.look_after_pool()
@@ -313,15 +314,15 @@ class ManagerHandler:
         pass
 
     def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
-        request = portable.loads(body)
+        request = pickling.loads(body)
         if isinstance(request, ListPools):
-            peer.send(wire.REPLY, ref, portable.dumps([] if self.stopped else [self.name]))
+            peer.send(wire.REPLY, ref, pickling.dumps([] if self.stopped else [self.name]))
             return
         if request == "stop":
             self.stopped = True
         elif isinstance(request, float):
             self.delay = request
-        peer.send(wire.REPLY, ref, portable.dumps(self.pool))
+        peer.send(wire.REPLY, ref, pickling.dumps(self.pool))
 
 
 class Standin:

@@ -9,10 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorpool import portable, protocol
+from actorpool import protocol
 from actorpool.channel import bodies
 from actorpool.channel.bodies import BadFrame
 from actorpool.client.shared_link import Work
+from actorpool.serialization import pickling
 
 TEXTS = st.none() | st.text(st.characters(), max_size=50)
 
@@ -45,7 +46,7 @@ def test_a_shared_call_is_read_as_it_was_made() -> None:
     work = Work(("a", 1), "read", (1,), {}, {"x": 2}, None)
     asked = bodies.shared_call(work.head(None) + work.payload)
     assert (asked.timeout, asked.resource, asked.method, asked.where) == (None, ("a", 1), "read", {"x": 2})
-    assert portable.loads(asked.payload) == ("read", (1,), {})
+    assert pickling.loads(asked.payload) == ("read", (1,), {})
 
 
 CUT = st.integers(0, 40).map(lambda length: Work("r", "m", (), {}, None, 1.0).head(1.0)[:length])
@@ -61,7 +62,7 @@ def test_any_bytes_are_a_shared_call_or_refused(data: bytes) -> None:
 
 
 def test_a_question_that_cannot_be_read_says_so() -> None:
-    assert type(bodies.request(portable.dumps(protocol.Status()))) is protocol.Status
+    assert type(bodies.request(pickling.dumps(protocol.Status()))) is protocol.Status
     for body in (b"", b"\x80\x05", pickle.dumps(protocol.Status())[:-5], b"\x80\x05cno_such_module\nname\n."):
         with pytest.raises(TypeError, match="cannot be read"):
             bodies.request(body)
@@ -74,5 +75,3 @@ def test_a_small_question_takes_little_memory_whatever_it_says() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 1_000_000
-
-

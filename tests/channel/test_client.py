@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from actorpool import host
+from actorpool import process
 from actorpool.channel import line as lines
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.lease import Lease
@@ -436,7 +436,7 @@ def test_a_lease_of_a_former_pool_is_over_whether_it_was_used_or_not(own: Standi
     used, unused = pool.checkout(), pool.checkout()
     used.echo(1)
     own.kill_pool()
-    eventually(lambda: not host.alive(used.worker_pid) and not host.alive(unused.worker_pid))
+    eventually(lambda: not process.alive(used.worker_pid) and not process.alive(unused.worker_pid))
     with pytest.raises((LeaseExpired, WorkerDied)):
         used.echo(2)
     with pytest.raises(LeaseExpired):
@@ -492,7 +492,7 @@ def test_a_node_that_has_ended_is_down_at_once(own: Standin, eventually: Eventua
     pool = Pool(own.endpoint, "db")
     lease = pool.checkout()
     own.kill()
-    eventually(lambda: not host.alive(lease.worker_pid))
+    eventually(lambda: not process.alive(lease.worker_pid))
     began = time.perf_counter()
     for verb in (lambda: pool.echo(1), pool.status, lambda: pool.checkout(), lambda: own.manager("pid")):
         with pytest.raises(SystemDown, match="has ended"):

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from actorpool.errors import RemoteError, WorkerUnavailable
-from actorpool.failures import Foreign, dump_error, foreign, load_error, name_of
 from actorpool.messages import Err
-from actorpool.portable import Parcel
+from actorpool.serialization.exceptions import OpaqueError, dump_error, load_error, name_of, opaque_error
+from actorpool.serialization.pickling import Pickled
 
 ERRORS = """
 from actorpool import PermanentError
@@ -42,10 +42,10 @@ def forget(module: Any) -> None:
 
 
 def test_an_error_from_elsewhere_says_what_it_is_without_its_class(shop: Any) -> None:
-    packed = Parcel(dump_error(shop.Closed("after hours")))
+    packed = Pickled(dump_error(shop.Closed("after hours")))
     forget(shop)
-    error = foreign(packed, elsewhere=True)
-    assert isinstance(error, Foreign)
+    error = opaque_error(packed, elsewhere=True)
+    assert isinstance(error, OpaqueError)
     assert (str(error), name_of(error), repr(error)) == (
         "after hours",
         "Closed",
@@ -61,9 +61,9 @@ def test_an_error_from_elsewhere_says_what_it_is_without_its_class(shop: Any) ->
 
 
 def test_who_catches_it_has_the_original(shop: Any) -> None:
-    packed = Parcel(dump_error(shop.Closed("after hours")))
-    error = foreign(packed, elsewhere=True)
-    assert type(foreign(packed, elsewhere=False)) is shop.Closed
+    packed = Pickled(dump_error(shop.Closed("after hours")))
+    error = opaque_error(packed, elsewhere=True)
+    assert type(opaque_error(packed, elsewhere=False)) is shop.Closed
     for loaded in (load_error(dump_error(error)), pickle.loads(pickle.dumps(error))):
         assert type(loaded) is shop.Closed
         assert loaded.args == ("after hours",)
@@ -74,9 +74,9 @@ def test_who_catches_it_has_the_original(shop: Any) -> None:
 
 
 def test_one_of_ours_learns_on_the_way_which_pool_it_speaks_of(shop: Any) -> None:
-    error = foreign(Parcel(dump_error(shop.Never("closed for good"))), elsewhere=True)
+    error = opaque_error(Pickled(dump_error(shop.Never("closed for good"))), elsewhere=True)
     named = load_error(dump_error(error, "db"))
     assert type(named) is shop.Never
     assert named.pool == "db"  # type: ignore[attr-defined]
-    known = foreign(Parcel(dump_error(shop.Never("closed"), "first")), elsewhere=True)
+    known = opaque_error(Pickled(dump_error(shop.Never("closed"), "first")), elsewhere=True)
     assert load_error(dump_error(known, "second")).pool == "first"  # type: ignore[attr-defined]

@@ -14,7 +14,7 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from actorpool import functions, portable
+from actorpool.serialization import functions, pickling
 
 module = types.ModuleType("not_on_the_path")
 module.__dict__.update(limit=3)
@@ -28,13 +28,13 @@ def made(source: str) -> Callable[..., Any]:
 
 
 def travel(function: Callable[..., Any], *args: Any) -> Any:
-    what, arguments, _ = pickle.loads(portable.dumps_call(function, args, {}))
+    what, arguments, _ = pickle.loads(pickling.dumps_call(function, args, {}))
     return what(*arguments)
 
 
 def is_kept(function: Callable[..., Any]) -> bool:
     assert isinstance(function, types.FunctionType)
-    return functions.kept(function, portable._dumps_by_value) is not None
+    return functions.kept(function, pickling._dumps_by_value) is not None
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def is_kept(function: Callable[..., Any]) -> bool:
 def test_a_function_that_refers_to_nothing_is_pickled_once_and_rebuilt_once(source: str) -> None:
     function = made(source)
     assert is_kept(function)
-    first, second = (pickle.loads(portable.dumps_call(function, (None, 1), {}))[0] for _ in range(2))
+    first, second = (pickle.loads(pickling.dumps_call(function, (None, 1), {}))[0] for _ in range(2))
     assert first is second
     assert travel(function, None, 1) == 2
 
@@ -60,7 +60,7 @@ def test_a_lambda_that_is_made_anew_for_each_call_is_pickled_once_too() -> None:
     first, second = module.__dict__["make"](), module.__dict__["make"]()
     del module.__dict__["make"]
     assert first is not second
-    assert portable.dumps_call(first, (), {}) == portable.dumps_call(second, (), {})
+    assert pickling.dumps_call(first, (), {}) == pickling.dumps_call(second, (), {})
 
 
 @pytest.mark.parametrize(
@@ -125,7 +125,7 @@ def test_threads_may_send_classes_of_a_module_that_others_cannot_import(tmp_path
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(6) as threads:
-            sent = list(threads.map(lambda _: portable.dumps(classes), range(200)))
+            sent = list(threads.map(lambda _: pickling.dumps(classes), range(200)))
     finally:
         sys.setswitchinterval(interval)
         del sys.modules["unseen"]  # as in a worker
@@ -139,7 +139,7 @@ def test_a_module_that_the_program_sends_by_value_stays_so() -> None:
     module.K = type("K", (), {"__module__": "unseen"})  # type: ignore[attr-defined]
     cloudpickle.register_pickle_by_value(module)
     try:
-        portable.dumps(module.K)
+        pickling.dumps(module.K)
         assert cloudpickle.list_registry_pickle_by_value() == {"unseen"}
     finally:
         cloudpickle.unregister_pickle_by_value(module)

@@ -14,7 +14,7 @@ from actorpool.messages import (
     WhereIs,
     WhichChildren,
 )
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.status import ChildInfo, Counts
 from tests.core.supervision_world import HANG, IGNORE, World, child, tree
 
@@ -178,7 +178,7 @@ def test_a_child_of_many_gets_the_given_args_over_those_of_the_template():
     world = many()
     address = world.reply(StartChild({"n": 1}))
     assert world.extras[world.token(address)] == ({"n": 1}, None)
-    packed = Parcel.of({"n": 2})
+    packed = Pickled.of({"n": 2})
     assert world.extras[world.token(world.reply(StartChild(packed)))] == (packed, None)
 
 

@@ -9,7 +9,7 @@ from thespian.actors import Actor
 from actorpool.config import PoolConfig
 from actorpool.core.backoff import Backoff
 from actorpool.errors import InvalidConfig, SupervisorError
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, load_class, pool_child_spec
 from actorpool.workers.base import Worker
 
@@ -148,7 +148,7 @@ def test_user_code_in_a_spec_is_opened_only_where_somebody_looks_at_it(tmp_path,
     del sys.modules["elsewhere_only"]
     spec, of_class = pickle.loads(packed), pickle.loads(packed_class)
     assert (spec.id, spec.restart, spec.kind) == ("tool", "permanent", "actor")
-    assert spec.parcels()[1] == Parcel.of({"n": 1})
+    assert spec.parcels()[1] == Pickled.of({"n": 1})
     assert "elsewhere_only" not in sys.modules
     assert spec.actor == "elsewhere_only:Tool"
     with pytest.raises(ModuleNotFoundError):

@@ -15,12 +15,12 @@ from typing import Any
 import pytest
 
 import actorpool
-from actorpool import CallTimeout, host
+from actorpool import CallTimeout, process
 from actorpool.supervisors import ChildSpec
 from actorpool.workers import EchoWorker, Worker, method
 from tests.pools.conftest import StartPool
 
-pytestmark = pytest.mark.skipif(not host.CAN_LINK, reason="daemons can be found by a subreaper only")
+pytestmark = pytest.mark.skipif(not process.CAN_LINK, reason="daemons can be found by a subreaper only")
 
 SLEEP = [sys.executable, "-S", "-c", "import time; time.sleep(60)"]
 # A shell's child, and a daemon by the book: two forks and a session of its own. Each prints its pid.
@@ -63,7 +63,7 @@ def pids_in(file: Path) -> list[int]:
 
 
 def none_lives(pids: list[int]) -> bool:
-    return not any(host.alive(pid) for pid in pids)
+    return not any(process.alive(pid) for pid in pids)
 
 
 class Keeper(Worker):
@@ -137,7 +137,7 @@ def test_what_a_worker_has_started_ends_with_it(
     pool = system.start_pool("db", worker=EchoWorker, size=1, max_overflow=0)
     pids = pool.run(start_all)
     time.sleep(0.05)
-    assert all(host.alive(pid) for pid in pids), "they live between two calls"
+    assert all(process.alive(pid) for pid in pids), "they live between two calls"
     ENDS[end](system, pool)
     eventually(lambda: none_lives(pids))
 
@@ -148,7 +148,7 @@ def test_what_other_workers_have_started_lives_on(system: actorpool.System, even
         ours, theirs = one.run(start_all), other.run(start_all)
         os.kill(one.worker_pid, signal.SIGKILL)
         eventually(lambda: none_lives(ours))
-        assert all(host.alive(pid) for pid in theirs)
+        assert all(process.alive(pid) for pid in theirs)
         assert other.echo(1) == 1
 
 
@@ -163,7 +163,7 @@ def test_what_an_interrupted_call_had_started_ends_and_what_open_started_lives_o
     pids = pids_in(tmp_path / "pids")
     assert len(pids) == 4
     eventually(lambda: none_lives(pids))
-    assert all(host.alive(pid) for pid in [*kept, *earlier])
+    assert all(process.alive(pid) for pid in [*kept, *earlier])
     assert pool.run(pid_here) == worker, "the call ended in time, although it waited for its child"
 
 
@@ -176,7 +176,7 @@ def test_what_a_supervised_worker_has_started_ends_with_it(
 ) -> None:
     system.supervise(ChildSpec("caller", Caller))
     victim = pid_of(system.tree(), "worker", 1)
-    pids = [pid for pid in host_children(victim) if host.alive(pid)]
+    pids = [pid for pid in host_children(victim) if process.alive(pid)]
     assert len(pids) == 3
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: none_lives(pids))
@@ -211,7 +211,7 @@ def start_daemons_that_end(_: Any, number: int) -> int:
 def zombies(_: Any) -> int:
     pids = host_children(os.getpid())
     subprocess.run(["true"], check=True)  # a death, which has the worker look
-    return sum(not host.alive(pid) for pid in pids)
+    return sum(not process.alive(pid) for pid in pids)
 
 
 def test_shared_memory_that_a_killed_worker_has_left_is_removed(

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 import actorpool
-from actorpool import Call, CallTimeout, Checkin, Checkout, Err, LeaseExpired, portable
+from actorpool import Call, CallTimeout, Checkin, Checkout, Err, LeaseExpired
 from actorpool.channel import paths, wire
 from actorpool.channel.line import Line
+from actorpool.serialization import pickling
 from actorpool.workers import EchoWorker, Worker, method
 from tests.pools.conftest import StartPool
 
@@ -71,7 +72,7 @@ def test_no_number_that_was_not_granted_moves_the_fence_of_a_worker(
     with pool.checkout() as lease:
         assert lease.echo(1) == 1
         stranger = line(lease.worker_pid)
-        call = portable.dumps(("echo", (1,), {}))
+        call = pickling.dumps(("echo", (1,), {}))
         for number, flags in ((HUGE, 0), (HUGE, wire.STAY), (HUGE, wire.TURN), (lease.id, 0)):
             stranger.send(wire.CALL, ref := stranger.new_ref(), wire.CALL_HEAD.pack(number, flags, 1) + call)
             assert stranger.receive(ref)[0] == wire.NOT_STARTED

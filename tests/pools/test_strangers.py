@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 import actorpool
-from actorpool import portable, protocol
+from actorpool import protocol
 from actorpool.channel import bodies, paths, wire
 from actorpool.channel.line import Gone, Line, NotDelivered
+from actorpool.serialization import pickling
 from actorpool.workers import EchoWorker
 
 
@@ -27,7 +28,7 @@ def in_another_process(pool: actorpool.Pool, *data: bytes) -> None:
     if pid == 0:
         try:
             line = Line(path)
-            line.sock.sendall(b"".join(data) + wire.frame(wire.ASK, 99, portable.dumps(protocol.Status())))
+            line.sock.sendall(b"".join(data) + wire.frame(wire.ASK, 99, pickling.dumps(protocol.Status())))
             line.receive(99)
         except (Gone, NotDelivered):
             pass
@@ -50,7 +51,7 @@ def test_a_lease_is_ended_by_its_own_process_only(pool: actorpool.Pool, kind: in
     [(wire.CONTROL, protocol.Revoked(1, 1)), (wire.ROUTED, protocol.Suspend()), (wire.PERFORMED, None)],
 )
 def test_nobody_speaks_for_a_worker_or_for_the_manager(pool: actorpool.Pool, kind: int, message: object) -> None:
-    in_another_process(pool, wire.frame(kind, 0, portable.dumps(message)))
+    in_another_process(pool, wire.frame(kind, 0, pickling.dumps(message)))
     assert pool.echo(1) == 1
     assert pool.status().state == "ready"
 

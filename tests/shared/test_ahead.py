@@ -13,9 +13,10 @@ from typing import Any
 import psutil
 import pytest
 
-from actorpool import SharedPool, portable
+from actorpool import SharedPool
 from actorpool.channel import wire
 from actorpool.errors import WorkerDied
+from actorpool.serialization import pickling
 from actorpool.sharing import Recall
 from actorpool.workers import EchoWorker, Reply, Worker, method
 from actorpool.workers.shared import SharedWorkerActor
@@ -214,7 +215,7 @@ def test_a_loan_that_is_over_stays_over_whatever_older_call_is_run_after_it() ->
     assert worker.session is not None
     worker.session.open(0.0)
     worker.pool = pool  # type: ignore[assignment]
-    call = portable.dumps(("echo", (1,), {}))
+    call = pickling.dumps(("echo", (1,), {}))
 
     def lent(loan: int) -> int:
         worker.on_frame(client, wire.CALL, 1, wire.CALL_HEAD.pack(loan, 0, 0) + call)  # type: ignore[arg-type]

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from actorpool import errors, host
+from actorpool import errors, process
 from actorpool.cli.demo import bank
 from actorpool.cli.demo.books import DONE, DOUBTFUL, MISREAD, READ, REFUSED, TRIED, UNEXPECTED
 
@@ -138,7 +138,7 @@ class Caller:
 def main() -> None:
     """The process of one caller."""
     assignment, pool = pickle.load(sys.stdin.buffer)
-    host.link_to_parent(assignment.parent)
+    process.link_to_parent(assignment.parent)
     Caller(assignment, pool).run()
 
 

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import psutil
 
 import actorpool
-from actorpool import host
+from actorpool import process
 from actorpool.cli.demo import bank
 from actorpool.cli.demo.books import RECOVERY_LIMIT, Books, Faults, Promise, promises
 from actorpool.cli.demo.caller import Assignment
@@ -201,7 +201,7 @@ def _kill_worker(pool: Any, chance: random.Random, tally: Tally, settings: Setti
     if not running:
         return
     victim = chance.choice(running)
-    if not host.kill(victim):
+    if not process.kill(victim):
         return
     tally.workers_killed += 1
 

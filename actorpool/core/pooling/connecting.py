@@ -24,7 +24,7 @@ from actorpool.core.pooling.fleet import (
 )
 from actorpool.core.pooling.ledger import Lease
 from actorpool.core.pooling.workforce import Workforce
-from actorpool.failures import name_of
+from actorpool.serialization.exceptions import name_of
 
 NEVER = float("inf")
 AT_ONCE = 4

@@ -26,7 +26,7 @@ from actorpool.errors import (
     TooManyWaiting,
     WorkerUnavailable,
 )
-from actorpool.failures import name_of
+from actorpool.serialization.exceptions import name_of
 
 
 class Leasing(Limits):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from actorpool import portable
 from actorpool.errors import ActorPoolError, RemoteError, RemoteTraceback
+from actorpool.serialization import pickling
 
 
 def dump_error(error: BaseException, pool: str | None = None) -> bytes:
@@ -17,18 +17,18 @@ def dump_error(error: BaseException, pool: str | None = None) -> bytes:
     Args:
         pool: for errors of ours that do not say yet which pool they speak of.
     """
-    if isinstance(error, Foreign):
-        packed, name, message, text, known = portable.loads(error.data)
-        return portable.dumps((packed, name, message, text, known or pool))
+    if isinstance(error, OpaqueError):
+        packed, name, message, text, known = pickling.loads(error.data)
+        return pickling.dumps((packed, name, message, text, known or pool))
     text = "".join(traceback.format_exception(error)) if error.__traceback__ is not None else error_text(error)
     name, message = _name(error), message_of(error)
-    packed = _pack(error) or portable.dumps(RemoteError(f"{name}: {message}", type_name=name, pool=pool))
-    return portable.dumps((packed, name, message, text, pool))
+    packed = _pack(error) or pickling.dumps(RemoteError(f"{name}: {message}", type_name=name, pool=pool))
+    return pickling.dumps((packed, name, message, text, pool))
 
 
 def load_error(data: bytes | memoryview) -> BaseException:
     """The exception of `dump_error`, ready to be raised: its `remote_traceback` is set, and so is its cause."""
-    packed, name, message, text, pool = portable.loads(data)
+    packed, name, message, text, pool = pickling.loads(data)
     error = _unpack(packed)
     if error is None:
         error = RemoteError(f"{name}: {message}", type_name=name)
@@ -41,7 +41,7 @@ def load_error(data: bytes | memoryview) -> BaseException:
     return error
 
 
-class Foreign(Exception):
+class OpaqueError(Exception):
     """An exception of another process, passed on as it came: who catches it opens it, and nobody on the way.
 
     So pools and the manager import neither drivers nor modules of users, which takes time. Pickled, it is the original.
@@ -54,7 +54,7 @@ class Foreign(Exception):
     """
 
     def __init__(self, data: bytes) -> None:
-        _, self.type_name, message, self.remote_traceback, _ = portable.loads(data)
+        _, self.type_name, message, self.remote_traceback, _ = pickling.loads(data)
         super().__init__(message)
         self.data = data
 
@@ -65,17 +65,17 @@ class Foreign(Exception):
         return f"{self.type_name}({str(self)!r})"
 
 
-def foreign(packed: portable.Parcel, elsewhere: bool) -> Exception:
+def opaque_error(packed: pickling.Pickled, elsewhere: bool) -> Exception:
     """What a worker says that it failed with, as `dump_error` made it: unopened if it comes from another process."""
     if elsewhere:
-        return Foreign(packed.data)
+        return OpaqueError(packed.data)
     error = load_error(packed.data)
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 def name_of(error: BaseException) -> str:
     """The name of an exception's class, wherever it was raised."""
-    return error.type_name.rpartition(".")[2] if isinstance(error, Foreign) else type(error).__name__
+    return error.type_name.rpartition(".")[2] if isinstance(error, OpaqueError) else type(error).__name__
 
 
 def error_text(error: BaseException) -> str | None:
@@ -88,7 +88,7 @@ def _pack(error: BaseException) -> bytes | None:
     """The first pickle of the exception that loads again; None when there is none."""
     for attempt in (_whole, _parts, _without_cause):
         try:
-            data = portable.dumps(attempt(error))
+            data = pickling.dumps(attempt(error))
             if _holds_foreign(error) or _unpack(data) is not None:
                 return data
         except BaseException:  # a user's class may fail to pickle in any way, and raise anything
@@ -98,12 +98,12 @@ def _pack(error: BaseException) -> bytes | None:
 
 def _holds_foreign(error: BaseException) -> bool:
     """Whether it is one of ours around one that has been checked where it comes from, and is not to be opened here."""
-    return isinstance(error, ActorPoolError) and isinstance(error.cause, Foreign)
+    return isinstance(error, ActorPoolError) and isinstance(error.cause, OpaqueError)
 
 
 def _unpack(data: bytes | None) -> BaseException | None:
     try:
-        error = None if data is None else portable.loads(data)
+        error = None if data is None else pickling.loads(data)
         if isinstance(error, tuple):
             error = _join(*error)
     except Exception:  # importing or rebuilding a user's class may fail in any way

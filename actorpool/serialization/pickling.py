@@ -19,7 +19,7 @@ from typing import Any
 
 import cloudpickle
 
-from actorpool import functions
+from actorpool.serialization import functions
 
 PROTOCOL = 5
 
@@ -206,7 +206,7 @@ def loads_sent(data: bytes | memoryview) -> Any:
         raise ModuleNotFoundError(f"{error} ({text})", name=error.name, path=error.path) from None
 
 
-class Parcel:
+class Pickled:
     """A pickled value that nobody on the way opens: user code meets only the process that runs it."""
 
     __slots__ = ("data",)
@@ -215,9 +215,9 @@ class Parcel:
         self.data = data
 
     @classmethod
-    def of(cls, value: Any) -> Parcel:
+    def of(cls, value: Any) -> Pickled:
         """Pack `value`; a parcel stays as it is."""
-        return value if isinstance(value, Parcel) else cls(dumps(value))
+        return value if isinstance(value, Pickled) else cls(dumps(value))
 
     def open(self) -> Any:
         """Unpickle the value; raises whatever importing or rebuilding it raises."""
@@ -225,19 +225,19 @@ class Parcel:
 
     def __eq__(self, other: object) -> bool:
         # A message that arrived holds parcels where the one that was sent holds values: the two are equal.
-        return other.data == self.data if isinstance(other, Parcel) else bool(self.open() == other)
+        return other.data == self.data if isinstance(other, Pickled) else bool(self.open() == other)
 
     def __hash__(self) -> int:
         return hash(self.data)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (Parcel, (self.data,))
+        return (Pickled, (self.data,))
 
     def __repr__(self) -> str:
         return f"<parcel of {len(self.data)} bytes>"
 
 
-class Letter:
+class PrePickled:
     """A pickled message that nobody on the way opens: sent on, it arrives as what it holds."""
 
     __slots__ = ("data",)
@@ -249,4 +249,4 @@ class Letter:
         return (loads, (self.data,))
 
 
-__all__ = ["PROTOCOL", "UNSENDABLE_RESULT", "Letter", "Parcel", "dumps", "dumps_call", "loads", "unsendable"]
+__all__ = ["PROTOCOL", "UNSENDABLE_RESULT", "Pickled", "PrePickled", "dumps", "dumps_call", "loads", "unsendable"]

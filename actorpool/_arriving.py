@@ -18,7 +18,7 @@ from typing import Any
 from actorpool.config import PoolConfig, SharedPoolConfig, config_problems, request_check
 from actorpool.core.supervising.children import is_key
 from actorpool.messages import Grant
-from actorpool.portable import Parcel
+from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import ActorAddress
 
 Check = Callable[[Any], "str | None"]
@@ -97,7 +97,7 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 def _check_inside(value: Any) -> str | None:
     """What is wrong within a value of ours."""
-    if isinstance(value, Parcel):
+    if isinstance(value, Pickled):
         return None if isinstance(getattr(value, "data", None), bytes) else "is an empty parcel"
     if isinstance(value, (PoolConfig, SharedPoolConfig)):
         return _listed(config_problems(value))

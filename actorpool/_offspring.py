@@ -1,7 +1,7 @@
 """What this process has started: found and ended, children, their children and daemons alike.
 
-On Linux each actor's process adopts what is orphaned below it (`host.adopt_orphans`), so whatever it has ever started
-is below it, however it was detached. Elsewhere a process whose parent has ended cannot be found any more.
+On Linux each actor's process adopts what is orphaned below it (`process.adopt_orphans`), so whatever it has ever
+started is below it, however it was detached. Elsewhere a process whose parent has ended cannot be found any more.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from actorpool import host
+from actorpool import process
 
 WITHIN = 0.5
 """Seconds to wait until killed processes are gone; only one that hangs in the kernel needs them."""
@@ -35,7 +35,7 @@ def children() -> list[int]:
     if not _LISTED:
         import psutil  # not at the top: on Linux only kernels that were built without that list need it
 
-        return [running.pid for running in psutil.Process().children(recursive=not host.CAN_LINK)]
+        return [running.pid for running in psutil.Process().children(recursive=not process.CAN_LINK)]
     found: list[int] = []
     for thread in os.listdir("/proc/self/task"):
         with contextlib.suppress(OSError), open(f"/proc/self/task/{thread}/children", "rb") as file:
@@ -44,8 +44,8 @@ def children() -> list[int]:
 
 
 def births() -> dict[int, float]:
-    """The living children, and when each was started (see `host.start_time`)."""
-    started = ((pid, host.start_time(pid)) for pid in children())
+    """The living children, and when each was started (see `process.start_time`)."""
+    started = ((pid, process.start_time(pid)) for pid in children())
     return {pid: moment for pid, moment in started if moment is not None}
 
 
@@ -65,7 +65,7 @@ def end_strangers(own: set[int]) -> None:
     Args:
         own: the actors that were started here; what `subprocess` and `multiprocessing` have started is known as well.
     """
-    if host.CAN_LINK and not own >= (found := set(children())):
+    if process.CAN_LINK and not own >= (found := set(children())):
         known = {*own, *kept, *_claimed()}
         if not known >= found:
             _end(lambda pid: pid not in known)
@@ -85,7 +85,7 @@ def end_since(moment: float, spared: Mapping[int, float]) -> None:
     first = _start_time_at(moment)
 
     def wanted(pid: int) -> bool:
-        started = host.start_time(pid)
+        started = process.start_time(pid)
         return started is not None and started >= first and spared.get(pid) != started
 
     _end(wanted, bury=False)
@@ -100,7 +100,7 @@ def bury(own: set[int]) -> None:
     Args:
         own: the actors that were started here.
     """
-    dead = [pid for pid in children() if pid not in own and not host.alive(pid)]
+    dead = [pid for pid in children() if pid not in own and not process.alive(pid)]
     if len(dead) > UNCLAIMED:
         _claimed()
         for pid in dead:
@@ -113,7 +113,7 @@ def _end(wanted: Callable[[int], bool], bury: bool = True) -> None:
     while left := [pid for pid in children() if wanted(pid) and not _is_cleaner(pid)]:
         for pid in left:
             with contextlib.suppress(PermissionError):  # it has become another user
-                host.kill(pid)
+                process.kill(pid)
             if bury:
                 _reap(pid)
         if time.monotonic() > deadline:
@@ -150,6 +150,6 @@ def _claimed() -> set[int]:
 def _start_time_at(moment: float) -> float:
     """The start time of a process that was started at that monotonic moment."""
     ago = time.monotonic() - moment
-    if host.LINUX:
+    if process.LINUX:
         return math.floor((time.clock_gettime(time.CLOCK_BOOTTIME) - ago) * os.sysconf("SC_CLK_TCK"))
     return time.time() - ago

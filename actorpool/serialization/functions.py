@@ -20,6 +20,7 @@ MOST = 512
 _STATEFUL = frozenset({"globals", "locals", "vars", "exec", "eval"})
 _STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
 
+
 @functools.lru_cache(maxsize=MOST)
 def rebuild(data: bytes) -> Any:
     """The function that these bytes hold; the same one each time."""

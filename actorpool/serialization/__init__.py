@@ -1,0 +1,1 @@
+"""How user code, values and exceptions cross processes."""
