@@ -26,8 +26,8 @@ class Init:
         spin: seconds to look again before blocking on the channel.
         max_message: bytes a frame may have.
         observed: somebody listens to `call.done`: tell every call by `Called`.
-        slot: where the worker counts its uses (`channel.tally`); None: no lease of it can stand.
-        key: under which the pool seals the leases of this worker (`channel.seals`).
+        slot: where the worker counts its uses (`transport.tally`); None: no lease of it can stand.
+        key: under which the pool seals the leases of this worker (`transport.seals`).
     """
 
     pool: str | None
@@ -140,7 +140,7 @@ class Started:
 
 @dataclass(frozen=True)
 class StartFailed:
-    """The worker's `__init__` (or its import) raised; `error` as `wire.dump_error` packs it."""
+    """The worker's `__init__` (or its import) raised; `error` as `frames.dump_error` packs it."""
 
     worker_id: int
     error: Pickled

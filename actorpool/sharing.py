@@ -258,7 +258,7 @@ class Returned:
 
 @dataclass(frozen=True)
 class Perform:
-    """Pool → worker, where there is no channel: what would be a `wire.PERFORM` frame of that ref."""
+    """Pool → worker, where there is no channel: what would be a `frames.PERFORM` frame of that ref."""
 
     number: int
     body: bytes

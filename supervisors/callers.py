@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from actorpool import process, protocol
-from actorpool.channel import wire
-from actorpool.channel.lane import Peer
 from actorpool.core.effects import AtHome, Ended, Granted, Refused
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied
 from actorpool.messages import Err, Grant, Ok, WithConnection
 from actorpool.process import Caller
 from actorpool.serialization import pickling
+from actorpool.transport import frames
+from actorpool.transport.server import ServerConn
 
 if TYPE_CHECKING:
     from actorpool.supervisors.pool import PoolActor
@@ -28,7 +28,7 @@ class ChannelCaller:
 
     __slots__ = ("caller", "host", "peer", "pid")
 
-    def __init__(self, peer: Peer) -> None:
+    def __init__(self, peer: ServerConn) -> None:
         self.peer = peer
         self.pid = peer.pid
         self.host = process.HOST
@@ -36,14 +36,14 @@ class ChannelCaller:
 
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Tell the client which worker it has."""
-        flags = wire.CHECK_FIRST * grant.check_first | wire.TURN * grant.turn | wire.STAY * grant.standing
+        flags = frames.CHECK_FIRST * grant.check_first | frames.TURN * grant.turn | frames.STICKY * grant.standing
         hand = pool.crew.hand(grant.worker)
-        body = wire.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease))
-        self.peer.send(wire.GRANT, grant.ref, body)
+        body = frames.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease))
+        self.peer.send(frames.GRANT, grant.ref, body)
 
     def at_home(self, effect: AtHome) -> None:
         """Tell the client to look among its own threads."""
-        self.peer.send(wire.AT_HOME, effect.ref)
+        self.peer.send(frames.USE_LOCAL, effect.ref)
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
         """Tell the client why it gets none."""
@@ -51,7 +51,7 @@ class ChannelCaller:
         if isinstance(error, CheckoutTimeout) and self.peer.pid in pool.crew.pids.values():
             text = "it was asked for by a worker of this very pool, which is busy with that: use the connection it has"
             error.args = (f"{error}; {text}", *error.args[1:])
-        self.peer.send(wire.ERROR, refusal.ref, wire.dump_error(error))
+        self.peer.send(frames.ERROR, refusal.ref, frames.dump_error(error))
 
     def ended(self, pool: PoolActor, end: Ended) -> None:
         """Nothing to say: the worker's own connection tells the client, or its fence does."""
@@ -211,18 +211,18 @@ def worker_died(pool: str, worker: int) -> WorkerDied:
 class ChannelAsker:
     """Waits for a `REPLY` or `ERROR` frame."""
 
-    peer: Peer
+    peer: ServerConn
     ref: int
 
     def answer(self, value: Any) -> None:
         """Send the value, or the error that it is."""
         if not isinstance(value, BaseException):
             try:
-                self.peer.send(wire.REPLY, self.ref, pickling.dumps(value))
+                self.peer.send(frames.REPLY, self.ref, pickling.dumps(value))
                 return
             except Exception as error:  # what a user's stats() returned does not pickle
                 value = error
-        self.peer.send(wire.ERROR, self.ref, wire.dump_error(value))
+        self.peer.send(frames.ERROR, self.ref, frames.dump_error(value))
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 
-from actorpool.channel.lane import Lane
 from actorpool.process import Caller
 from actorpool.supervisors.callers import Holder
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
 from actorpool.thespian_adapter.shell import log
+from actorpool.transport.server import ChannelServer
 
 MANY_HOSTS = 100
 """Of so many other hosts it is said that their processes cannot be seen."""
@@ -27,7 +27,7 @@ class Clientele:
         on_gone: called with each holder of a process that died.
     """
 
-    def __init__(self, lane: Lane | None, on_gone: Callable[[Holder], None]) -> None:
+    def __init__(self, lane: ChannelServer | None, on_gone: Callable[[Holder], None]) -> None:
         self._lane = lane
         self._on_gone = on_gone
         self._watch = DeathWatch(polling=None if lane is not None else True)

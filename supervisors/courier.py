@@ -6,12 +6,12 @@ import contextlib
 from typing import Any
 
 from actorpool import governing
-from actorpool.channel import paths, wire
-from actorpool.channel.lane import Lane, Peer
 from actorpool.errors import MessageTooBig
 from actorpool.messages import Err
 from actorpool.serialization import pickling
 from actorpool.thespian_adapter.shell import Shell
+from actorpool.transport import frames, paths
+from actorpool.transport.server import ChannelServer, ServerConn
 
 
 class Courier:
@@ -23,11 +23,11 @@ class Courier:
         directory: where the pools' sockets are.
     """
 
-    def __init__(self, manager: Shell, lane: Lane | None, directory: str | None) -> None:
+    def __init__(self, manager: Shell, lane: ChannelServer | None, directory: str | None) -> None:
         self._manager = manager
         self._lane = lane
         self._directory = directory or ""
-        self._peers: dict[str, Peer] = {}
+        self._peers: dict[str, ServerConn] = {}
 
     def forget(self, pool: str) -> None:
         """There is no pool of that name any more."""
@@ -44,15 +44,15 @@ class Courier:
             except MessageTooBig as error:  # over UDP: it came, and is too long with what goes with it
                 self._manager.send(message.asker, Err(error, getattr(message.request, "ref", None)))
 
-    def _sent(self, peer: Peer, body: bytes) -> bool:
+    def _sent(self, peer: ServerConn, body: bytes) -> bool:
         if len(body) > peer.max_message:
             return False
-        peer.send(wire.ROUTED, 0, body)
+        peer.send(frames.ROUTED, 0, body)
         if peer.refused:  # a predecessor's, whose end has not been heard yet; it has not got it
             peer.close()
         return not peer.refused
 
-    def _peer(self, pool: str) -> Peer | None:
+    def _peer(self, pool: str) -> ServerConn | None:
         peer = self._peers.get(pool)
         if (peer is None or not peer.open) and self._lane is not None:
             with contextlib.suppress(OSError):  # its queue is full, or it is on its way out

@@ -15,12 +15,12 @@ from typing import Any
 
 from actorpool import _output, process
 from actorpool._output import Output
-from actorpool.channel import paths, seals, wire
-from actorpool.channel.lane import Lane, Peer
 from actorpool.protocol import Init
 from actorpool.serialization import pickling
 from actorpool.supervisors.ending import end_processes
 from actorpool.thespian_adapter.shell import Shell, drop_connection, log
+from actorpool.transport import frames, paths, seals
+from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
 
@@ -37,7 +37,7 @@ class Hand:
         self.id = id
         self.address = address
         self.pid = pid
-        self.peer: Peer | None = None
+        self.peer: ServerConn | None = None
         self.fd: int | None = None
         self.output: Output | None = None
         self.key = seals.new_key()
@@ -62,7 +62,7 @@ class Crew:
     def __init__(
         self,
         actor: Shell,
-        lane: Lane | None,
+        lane: ChannelServer | None,
         directory: str | None,
         on_death: Any,
         kind: type[WorkerActor] = WorkerActor,
@@ -137,7 +137,7 @@ class Crew:
             with contextlib.suppress(OSError):  # it has died meanwhile, which is noticed by itself
                 hand.peer = self._lane.connect(paths.worker(self._directory, pid))
                 hand.peer.state = hand
-                hand.peer.send(wire.CONTROL, hand.seal(seals.POOL))
+                hand.peer.send(frames.CONTROL, hand.seal(seals.POOL))
 
     def settled(self, id: int) -> None:
         """The worker is heard by the channel: messages are needed no more, nor is the connection they came by."""
@@ -154,7 +154,7 @@ class Crew:
         if hand.peer is None:
             self._actor.send(hand.address, message)
         elif hand.peer.open:
-            hand.peer.send(wire.CONTROL, 0, pickling.dumps(message))
+            hand.peer.send(frames.CONTROL, 0, pickling.dumps(message))
         else:  # its end is closed, its death is about to be told: this order is not read by anybody
             hand.peer.refused = True
 

@@ -15,8 +15,6 @@ from typing import Any
 
 from actorpool import governing, protocol, sharing
 from actorpool._arriving import problems_of, ref_of
-from actorpool.channel import bodies, paths, spin, wire
-from actorpool.channel.lane import Lane, Peer
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import State
@@ -58,6 +56,8 @@ from actorpool.supervisors.supervisor import Supervisor
 from actorpool.supervisors.survey import Survey
 from actorpool.telemetry import Hub
 from actorpool.thespian_adapter.shell import log
+from actorpool.transport import bodies, frames, paths, spinwait
+from actorpool.transport.server import ChannelServer, ServerConn
 
 POOLS = SupervisorSpec(max_restarts=20, max_seconds=60, backoff=Backoff(0.01, 1.0))
 """Each pool may fail this often before it is left alone, in state "failed"; it stays registered until it is stopped."""
@@ -67,7 +67,7 @@ class ConnectionManager(Supervisor):
     """Owns the pools. Made by `actorpool.start`, by a supervisor of your own, or by a plain `createActor`."""
 
     per_child = True
-    _lane: Lane | None = None
+    _lane: ChannelServer | None = None
 
     def init(  # type: ignore[override]
         self,
@@ -122,7 +122,7 @@ class ConnectionManager(Supervisor):
     def _open_lane(self) -> None:
         if self._directory is None:
             self._directory = self._own_directory = private_directory()
-        self._lane = Lane(paths.manager(self._directory), self, outside=self.messages, spin=0.0)
+        self._lane = ChannelServer(paths.manager(self._directory), self, outside=self.messages, spin=0.0)
 
     @classmethod
     def child_spec(cls, directory: str | None = None, **options: Any) -> ChildSpec:
@@ -141,9 +141,9 @@ class ConnectionManager(Supervisor):
         assert self._lane is not None
         self._lane.serve()
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A request of a client of this host."""
-        if kind == wire.ASK:
+        if kind == frames.ASK:
             asker = ChannelAsker(peer, ref)
             try:
                 request = bodies.request(body)
@@ -152,7 +152,7 @@ class ConnectionManager(Supervisor):
             else:
                 self._request(request, asker)
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         """A client has let go; what it asked for goes on."""
 
     def on_message(self, message: Any, sender: Any) -> None:
@@ -224,8 +224,8 @@ class ConnectionManager(Supervisor):
     def _pool_spec(self, name: str, config: PoolConfig | SharedPoolConfig, memory: Pickled | None = None) -> ChildSpec:
         args = {
             "directory": self._directory,
-            "spin": spin.spin_seconds(self._options.get("spin", True)),
-            "max_message": self._options.get("max_message", wire.MAX_MESSAGE),
+            "spin": spinwait.spin_seconds(self._options.get("spin", True)),
+            "max_message": self._options.get("max_message", frames.MAX_MESSAGE),
             "sinks": self._options.get("sinks", ()),
             "metrics_interval": self._options.get("metrics_interval", 10.0),
         }

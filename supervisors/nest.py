@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from actorpool import process
-from actorpool.channel import wire
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising.signals import Began, Ignored, Leaving, Refused, Remembered
 from actorpool.messages import Err, Ok
@@ -21,6 +20,7 @@ from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.specs import SupervisorSpec, load_class
 from actorpool.supervisors.supervised import IGNORE, LATER, Supervised, end_of
 from actorpool.thespian_adapter.shell import ActorExitRequest, ChildActorExited, Shell, log
+from actorpool.transport import frames
 from actorpool.workers.base import Worker
 
 SUPERVISOR = "actorpool.supervisors.supervisor:Supervisor"
@@ -141,7 +141,7 @@ class Nest(Shell):
                 self.send(self._starter, Ok(self.myAddress, ref))
         elif not isinstance(event, Remembered):
             if isinstance(event, Refused):
-                self.send(self._starter, Err(wire.load_error(event.end.error.data), ref))
+                self.send(self._starter, Err(frames.load_error(event.end.error.data), ref))
             self.send(self.myAddress, ActorExitRequest())
 
     def _deliver(self, message: Any, sender: Any) -> Any:

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import process, protocol, turns
-from actorpool.channel import bodies, tally, wire
-from actorpool.channel.lane import Peer
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
 from actorpool.core.pooling.fleet import STOPPING
@@ -38,6 +36,8 @@ from actorpool.supervisors.serving import Serving
 from actorpool.supervisors.supervised import LATER
 from actorpool.supervisors.telling import Telling
 from actorpool.thespian_adapter.shell import FAREWELL, log
+from actorpool.transport import bodies, frames, usage_counters
+from actorpool.transport.server import ServerConn
 
 LOOK = 0.001
 """Seconds between two looks at messages that are on their way."""
@@ -57,7 +57,7 @@ class PoolActor(Serving):
         config: PoolConfig,
         directory: str | None = None,
         spin: float = 0.0,
-        max_message: int = wire.MAX_MESSAGE,
+        max_message: int = frames.MAX_MESSAGE,
         sinks: tuple[Any, ...] = (),
         subscriptions: tuple[tuple[str, Any], ...] = (),
         metrics_interval: float = 10.0,
@@ -85,7 +85,7 @@ class PoolActor(Serving):
         self._begin_serving(name, directory, spin, max_message)
         self.telling = Telling(self, sinks, subscriptions, metrics_interval)
         self._calls = Calls(self)
-        self.pages = tally.found()
+        self.pages = usage_counters.found()
         self.gatherings = Gatherings(self.crew)
         self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, tally=self.pages.slot)
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
@@ -97,31 +97,31 @@ class PoolActor(Serving):
 
     # -- incoming: the channel --------------------------------------------------------------------------------
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
         core, holder = self.core, peer.state
         if type(holder) is Hand:
-            if kind == wire.CONTROL:
+            if kind == frames.CONTROL:
                 self._on_report(pickling.loads(body))
-        elif kind == wire.CHECKOUT:
+        elif kind == frames.CHECKOUT:
             wanted = bodies.checkout(body)
             holder = holder or self._welcome(peer)
             if holder is not None:
                 self.carry_out(core.checkout(time.monotonic(), ref, holder, *wanted))
-        elif kind == wire.CHECKIN:
+        elif kind == frames.CHECKIN:
             if self._has(peer, ref):
                 self.carry_out(core.checkin(time.monotonic(), ref))
-        elif kind == wire.CANCEL:
+        elif kind == frames.CANCEL:
             self.carry_out(core.cancel(time.monotonic(), ref, holder))
-        elif kind == wire.ABANDON:
+        elif kind == frames.ABANDON:
             if self._has(peer, ref):
                 self.carry_out(core.abandon(time.monotonic(), ref))
-        elif kind == wire.ASK:
+        elif kind == frames.ASK:
             self._on_ask(peer, ref, body)
         else:
             self._on_order(peer, kind, body)
 
-    def _has(self, peer: Peer, id: int) -> bool:
+    def _has(self, peer: ServerConn, id: int) -> bool:
         """Whether the process at the other end has that lease; it may have got it by another connection."""
         lease = self.core.lease(id)
         if lease is None or lease.holder is peer.state:

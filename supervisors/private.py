@@ -11,7 +11,7 @@ import tempfile
 import time
 from contextlib import suppress
 
-from actorpool.channel import paths
+from actorpool.transport import paths
 
 PREFIX = "actorpool-"
 OLD = 60.0

@@ -10,8 +10,6 @@ from typing import Any, ClassVar
 
 from actorpool import governing
 from actorpool._arriving import problems_of, ref_of
-from actorpool.channel import bodies, paths, wire
-from actorpool.channel.lane import Lane, Peer
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
 from actorpool.serialization import pickling
@@ -20,6 +18,8 @@ from actorpool.supervisors.clientele import Clientele
 from actorpool.supervisors.crew import Crew
 from actorpool.supervisors.supervised import Supervised
 from actorpool.thespian_adapter.shell import Shell, log
+from actorpool.transport import bodies, frames, paths
+from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import WorkerActor
 
 _OF_THE_MANAGER = frozenset({governing.Retire, governing.Listen})
@@ -53,10 +53,10 @@ class Serving(Supervised, Shell):
         self.directory = directory if self.can_watch else None
         self.spin, self.max_message = spin, max_message
         self._armed: float | None = None
-        self._lane: Lane | None = None
+        self._lane: ChannelServer | None = None
         if self.directory is not None:
             path = paths.pool(self.directory, name)
-            self._lane = Lane(path, self, outside=self.messages, spin=spin, max_message=max_message)
+            self._lane = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
         self._clientele = Clientele(self._lane, self._holder_gone)
         self.crew = Crew(self, self._lane, self.directory, self._worker_gone, self.kind)
 
@@ -125,7 +125,7 @@ class Serving(Supervised, Shell):
 
     # -- incoming: the channel ------------------------------------------------------------------------------
 
-    def _on_ask(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+    def _on_ask(self, peer: ServerConn, ref: int, body: bytes | memoryview) -> None:
         """A request by channel, looked at as if it were a message."""
         asker = ChannelAsker(peer, ref)
         try:
@@ -138,10 +138,10 @@ class Serving(Supervised, Shell):
         else:
             self._ask(request, asker)
 
-    def _on_order(self, peer: Peer, kind: int, body: bytes | memoryview) -> None:
+    def _on_order(self, peer: ServerConn, kind: int, body: bytes | memoryview) -> None:
         """What the manager passes on; nobody else has anything to order."""
-        if kind != wire.ROUTED or peer.pid != os.getppid():
-            raise wire.BadFrame(f"a frame of kind {kind} is not for process {peer.pid} to send")
+        if kind != frames.ROUTED or peer.pid != os.getppid():
+            raise frames.BadFrame(f"a frame of kind {kind} is not for process {peer.pid} to send")
         try:
             routed = pickling.loads(body)
         except BaseException as error:  # the same
@@ -150,7 +150,7 @@ class Serving(Supervised, Shell):
         if type(routed) is governing.Routed:
             self.on_message(routed, None)
 
-    def _welcome(self, peer: Peer) -> ChannelCaller | None:
+    def _welcome(self, peer: ServerConn) -> ChannelCaller | None:
         """Who is at the other end; None if that process has died: whatever it asked for has nobody to go to."""
         holder = ChannelCaller(peer)
         # A process of another pid namespace has the pid 0 here. The end of its connection tells of its death.
@@ -159,7 +159,7 @@ class Serving(Supervised, Shell):
         peer.state = holder
         return holder
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         """A client closed its end: what it waited for or held is over. (A worker's end is told by its death.)"""
         if isinstance(peer.state, ChannelCaller):
             self._holder_gone(peer.state)

@@ -11,8 +11,6 @@ import time
 from typing import Any
 
 from actorpool import sharing
-from actorpool.channel import bodies, wire
-from actorpool.channel.lane import Peer
 from actorpool.config import SharedPoolConfig
 from actorpool.core.backoff import Backoff
 from actorpool.core.sharing.connections import Loan
@@ -34,6 +32,8 @@ from actorpool.supervisors.shared_reports import FRAMES, REPORTS
 from actorpool.supervisors.shared_verbs import VERBS, status
 from actorpool.telemetry import Hub, Samples
 from actorpool.thespian_adapter.shell import log
+from actorpool.transport import bodies, frames
+from actorpool.transport.server import ServerConn
 from actorpool.workers.shared import SharedWorkerActor
 
 _OF_OTHER_POOLS = frozenset({*POOL_VERBS, WithConnection, Checkout}) - VERBS.keys()
@@ -57,7 +57,7 @@ class SharedPoolActor(Serving):
         config: SharedPoolConfig,
         directory: str | None = None,
         spin: float = 0.0,
-        max_message: int = wire.MAX_MESSAGE,
+        max_message: int = frames.MAX_MESSAGE,
         sinks: tuple[Any, ...] = (),
         subscriptions: tuple[tuple[str, Any], ...] = (),
         metrics_interval: float = 10.0,
@@ -101,31 +101,31 @@ class SharedPoolActor(Serving):
 
     # -- incoming: the channel --------------------------------------------------------------------------------
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
         hand = peer.state
         if type(hand) is Hand:
-            if kind == wire.CONTROL:
+            if kind == frames.CONTROL:
                 self._on_report(pickling.loads(body))
             elif kind in FRAMES:
                 FRAMES[kind](self, hand.id, ref, body)
-        elif kind == wire.SHARED:
+        elif kind == frames.SHARED:
             self._call(peer, ref, body)
-        elif kind == wire.CANCEL:
+        elif kind == frames.CANCEL:
             self.carry_out(self.core.cancel(time.monotonic(), ChannelCall(peer, ref)))
-        elif kind == wire.ASK:
+        elif kind == frames.ASK:
             self._on_ask(peer, ref, body)
-        elif kind == wire.CHECKOUT:
-            peer.send(wire.ERROR, ref, wire.dump_error(self._not_leased()))
-        elif kind not in (wire.CHECKIN, wire.ABANDON):  # of a lease that a pool of this name had granted before
+        elif kind == frames.CHECKOUT:
+            peer.send(frames.ERROR, ref, frames.dump_error(self._not_leased()))
+        elif kind not in (frames.CHECKIN, frames.ABANDON):  # of a lease that a pool of this name had granted before
             self._on_order(peer, kind, body)
 
-    def _call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+    def _call(self, peer: ServerConn, ref: int, body: bytes | memoryview) -> None:
         call = ChannelCall(peer, ref)
         try:
             asked = bodies.shared_call(body)
             sharing.check_call(asked.method, asked.where, asked.timeout)
-        except wire.BadFrame:
+        except frames.BadFrame:
             raise
         except BaseException as error:  # a user's value that cannot be rebuilt here may raise anything
             call.answer(error)
@@ -267,7 +267,7 @@ class SharedPoolActor(Serving):
         self.hub.close()
 
 
-def _drain(peer: Peer | None) -> None:
+def _drain(peer: ServerConn | None) -> None:
     """Take in what a worker has sent so far."""
     if peer is None or not peer.open:
         return

@@ -7,30 +7,32 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from actorpool.channel import wire
-from actorpool.channel.lane import Peer
 from actorpool.messages import Err
 from actorpool.process import Caller
 from actorpool.sharing import Sealed, SealedReply
+from actorpool.transport import frames
+from actorpool.transport.server import ServerConn
 
 
 class ChannelCall(NamedTuple):
     """Waits for a `RESULT` or `ERROR` frame of that ref."""
 
-    peer: Peer
+    peer: ServerConn
     ref: int
 
     def answer(self, error: BaseException) -> None:
         """The call has failed."""
-        self.peer.send(wire.ERROR, self.ref, wire.dump_error(error))
+        self.peer.send(frames.ERROR, self.ref, frames.dump_error(error))
 
     def deliver(self, reply: Sealed) -> None:
         """Pass the worker's answer on."""
-        self.peer.send(wire.ERROR if reply.failed else wire.RESULT, self.ref, reply.data)
+        self.peer.send(frames.ERROR if reply.failed else frames.RESULT, self.ref, reply.data)
 
     def lend(self, reply: Sealed, loan: int, seal: int, pid: int, methods: bytes) -> None:
         """Pass the worker's answer on, and say that the next calls may go straight to that worker."""
-        self.peer.send(wire.LENT, self.ref, reply.data, wire.LOAN_HEAD.pack(loan, seal, pid, len(methods)) + methods)
+        self.peer.send(
+            frames.LENT, self.ref, reply.data, frames.LOAN_HEAD.pack(loan, seal, pid, len(methods)) + methods
+        )
 
 
 class MessageCall:

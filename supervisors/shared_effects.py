@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol, sharing
-from actorpool.channel import wire
 from actorpool.core import effects as fx
 from actorpool.core.sharing import orders
 from actorpool.serialization import pickling
 from actorpool.thespian_adapter.shell import log
+from actorpool.transport import frames
 
 if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor
@@ -23,9 +23,9 @@ def run(pool: SharedPoolActor, effect: orders.Run) -> None:
     """Have a worker run a call."""
     worker, call, ahead = effect
     hand = pool.crew.hand(worker)
-    when = wire.AHEAD if ahead else wire.AT_ONCE
+    when = frames.AHEAD if ahead else frames.AT_ONCE
     if hand.peer is not None:
-        hand.peer.send(wire.PERFORM, call.number, call.payload, when)
+        hand.peer.send(frames.PERFORM, call.number, call.payload, when)
         if hand.peer.refused:
             pool.refused.setdefault(worker, call.number)
     else:

@@ -8,8 +8,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from actorpool import protocol, sharing
-from actorpool.channel import wire
 from actorpool.sharing import Sealed
+from actorpool.transport import frames
 
 if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor
@@ -63,9 +63,9 @@ def returned(pool: SharedPoolActor, report: sharing.Returned) -> None:
 
 def performed(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
     """The worker has answered a call."""
-    flags, cooldown, took = wire.OUTCOME.unpack_from(body)
-    failed, close = bool(flags & wire.FAILED), bool(flags & wire.CLOSE)
-    reply = Sealed(body[wire.OUTCOME.size :], failed)
+    flags, cooldown, took = frames.OUTCOME.unpack_from(body)
+    failed, close = bool(flags & frames.FAILED), bool(flags & frames.CLOSE)
+    reply = Sealed(body[frames.OUTCOME.size :], failed)
     now = time.monotonic()
     pool.carry_out(pool.core.done(now, worker, number, reply, failed=failed, cooldown=cooldown, close=close, took=took))
 
@@ -82,14 +82,14 @@ def not_started(pool: SharedPoolActor, worker: int, number: int, body: bytes | m
 
 
 def _error(data: bytes | memoryview) -> Exception:
-    error = wire.load_error(data)
+    error = frames.load_error(data)
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
 FRAMES: dict[int, Callable[[SharedPoolActor, int, int, Any], None]] = {
-    wire.PERFORMED: performed,
-    wire.NOT_STARTED: not_started,
-    wire.ERROR: answer_too_long,
+    frames.PERFORMED: performed,
+    frames.NOT_STARTED: not_started,
+    frames.ERROR: answer_too_long,
 }
 """By kind of frame: what is told of the call of a number."""
 

@@ -11,8 +11,8 @@ from actorpool.process import Caller
 from actorpool.supervisors.clientele import Clientele
 
 if TYPE_CHECKING:
-    from actorpool.channel.lane import Lane
     from actorpool.supervisors.governor import Governor
+    from actorpool.transport.server import ChannelServer
 
 LOOK = 0.5
 """Seconds between two looks at processes that the kernel tells nothing about."""
@@ -35,7 +35,7 @@ class Subscribers:
         lane: where deaths of processes are seen; None: they are looked at.
     """
 
-    def __init__(self, manager: Governor, lane: Lane | None) -> None:
+    def __init__(self, manager: Governor, lane: ChannelServer | None) -> None:
         self._manager = manager
         self._clientele: Any = Clientele(lane, self._gone)
         self._all: list[Subscriber] = []

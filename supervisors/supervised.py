@@ -11,13 +11,13 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.channel import wire
 from actorpool.core.supervising.children import NORMAL, End
 from actorpool.core.supervising.signals import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
 from actorpool.serialization.exceptions import message_of, name_of
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import ActorAddress, ActorExitRequest
+from actorpool.transport import frames
 
 
 class _Word:
@@ -122,7 +122,7 @@ class Supervised:
 def end_of(error: BaseException) -> End:
     """How something ended that ended by an exception; `error` is packed, for the journey."""
     text = getattr(error, "remote_traceback", None) or "".join(traceback.format_exception(error))
-    return End(reason_of(error), text, Pickled(wire.dump_error(error)))
+    return End(reason_of(error), text, Pickled(frames.dump_error(error)))
 
 
 def reason_of(error: BaseException) -> Any:

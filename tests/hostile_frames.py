@@ -15,11 +15,12 @@ from contextlib import suppress
 from random import Random
 
 from actorpool import protocol, sharing
-from actorpool.channel import bodies, wire
 from actorpool.client.shared_link import Work
 from actorpool.governing import Hello
 from actorpool.messages import ListPools
 from actorpool.serialization import pickling
+from actorpool.transport import bodies
+from actorpool.transport import frames as wire
 from tests.hostile_messages import frames
 
 QUESTIONS = (

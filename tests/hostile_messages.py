@@ -22,13 +22,13 @@ from typing import Any
 from thespian.actors import ActorAddress
 
 from actorpool import governing, messages, protocol, sharing, turns
-from actorpool.channel import wire
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising import signals
 from actorpool.messages import Grant
 from actorpool.process import Caller
 from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors import ChildSpec, SupervisorSpec, nest
+from actorpool.transport import frames as wire
 from actorpool.workers import EchoWorker
 
 PUBLIC: tuple[ModuleType, ...] = (messages, governing, protocol, sharing, turns)

@@ -15,14 +15,15 @@ from typing import Any
 
 from actorpool import process, protocol
 from actorpool._arriving import problems_of, ref_of
-from actorpool.channel import paths, seals, tally, wire
-from actorpool.channel.lane import Lane, Peer
 from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, InvalidConfig, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
 from actorpool.serialization import pickling
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import Shell
+from actorpool.transport import frames, paths, seals, usage_counters
+from actorpool.transport.frames import EXPIRED, unavailable
+from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.orders import ORDERS
 from actorpool.workers.session import Interrupted, Session, Unavailable
 from actorpool.workers.staying import Stay
@@ -55,8 +56,8 @@ class WorkerActor(Shell):
     session: Session | None = None
     stay: Stay | None = None
     _init: protocol.Init | None = None
-    _lane: Lane | None = None
-    pool: Peer | None = None
+    _lane: ChannelServer | None = None
+    pool: ServerConn | None = None
     _running = False
     interrupted = False
     _alarmed = False
@@ -106,8 +107,10 @@ class WorkerActor(Shell):
             self.session = Session(worker, init.check_on_checkout, self.is_process)
             if init.directory is not None and self.can_watch:
                 path = paths.worker(init.directory, os.getpid())
-                self._lane = Lane(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
-                slot = tally.inherited(init.slot)
+                self._lane = ChannelServer(
+                    path, self, outside=self.messages, spin=init.spin, max_message=init.max_message
+                )
+                slot = usage_counters.inherited(init.slot)
                 self.stay = Stay(self, slot) if slot is not None else None
             process.end_copy()
         except BaseException as raised:  # user code, as in `attempt`
@@ -175,10 +178,10 @@ class WorkerActor(Shell):
                 return self.fitting(pickling.dumps(Ok(value, ref)))
             except BaseException as problem:  # user code: a `__reduce__`
                 error = pickling.unsendable(problem, pickling.UNSENDABLE_RESULT)
-        return pickling.dumps(Err(wire.load_error(self.packed(error)), ref))
+        return pickling.dumps(Err(frames.load_error(self.packed(error)), ref))
 
     def packed(self, error: BaseException) -> bytes:
-        return wire.dump_error(error, self._init.pool if self._init is not None else None)
+        return frames.dump_error(error, self._init.pool if self._init is not None else None)
 
     # -- the channel ----------------------------------------------------------------------------------------
 
@@ -191,75 +194,75 @@ class WorkerActor(Shell):
         """The one descriptor behind which all connections are."""
         return [self._lane.descriptor] if self._lane is not None else []
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A frame of a client or of the pool."""
-        if kind == wire.CALL:
+        if kind == frames.CALL:
             self._on_call_frame(peer, ref, body)
-        elif kind == wire.END:
-            if len(body) == wire.END_BODY.size and self._is_granted(ref, *wire.END_BODY.unpack(body)):
+        elif kind == frames.END:
+            if len(body) == frames.END_BODY.size and self._is_granted(ref, *frames.END_BODY.unpack(body)):
                 self._end(ref)
-        elif kind == wire.CONTROL:
+        elif kind == frames.CONTROL:
             if peer is self.pool:
                 self._on_control(pickling.loads(body))
             else:
                 self._meet(peer, ref)
 
-    def _meet(self, peer: Peer, seal: int) -> None:
+    def _meet(self, peer: ServerConn, seal: int) -> None:
         """A connection says that it is the pool's; the seal of no lease proves it. Others give no orders."""
         if self._is_granted(seals.POOL, seal):
             self.pool, peer.heeded = peer, True
             if self.orders_first and self._lane is not None:
                 self._lane.first = peer.fd
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         """A client closed its end; its lease is the pool's business."""
         if self.stay is not None:
             self.stay.gone(peer)
 
-    def _on_call_frame(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+    def _on_call_frame(self, peer: ServerConn, ref: int, body: bytes | memoryview) -> None:
         session = self.session
-        if session is None or len(body) < wire.CALL_HEAD.size:
-            peer.send(wire.ERROR, ref, self.packed(ValueError("a call without a head")))
+        if session is None or len(body) < frames.CALL_HEAD.size:
+            peer.send(frames.ERROR, ref, self.packed(ValueError("a call without a head")))
             return
-        lease, flags, seal = wire.CALL_HEAD.unpack_from(body)
+        lease, flags, seal = frames.CALL_HEAD.unpack_from(body)
         if self.interrupted or not self._is_granted(lease, seal):  # taken back (the pool's message is right behind)
-            peer.send(wire.NOT_STARTED, ref, _EXPIRED)
+            peer.send(frames.NOT_STARTED, ref, EXPIRED)
             return
-        stay = self.stay if flags & wire.STAY else None
+        stay = self.stay if flags & frames.STICKY else None
         began = time.monotonic()
         try:
-            session.admit(lease, bool(flags & wire.CHECK_FIRST), began, bool(flags & wire.TURN), stay is not None)
+            session.admit(lease, bool(flags & frames.CHECK_FIRST), began, bool(flags & frames.TURN), stay is not None)
         except LeaseExpired:
-            peer.send(wire.NOT_STARTED, ref, _EXPIRED)
+            peer.send(frames.NOT_STARTED, ref, EXPIRED)
             return
         except Unavailable as gone:
-            peer.send(wire.NOT_STARTED, ref, _unavailable(gone.error))
+            peer.send(frames.NOT_STARTED, ref, unavailable(gone.error))
             self.tell_lost(gone.error)
             return
         if stay is not None:
             stay.begin(peer, lease, began)
         value, error = self.attempt(functools.partial(self._run_frame, session, body))
         del body  # a long argument is not kept while its result is on the way
-        kind, answer = wire.RESULT, b""
+        kind, answer = frames.RESULT, b""
         if error is None:
             try:
                 answer = pickling.dumps(value)
             except BaseException as problem:  # the result does not pickle, and its `__reduce__` may raise anything
                 error = pickling.unsendable(problem, pickling.UNSENDABLE_RESULT)
         if error is not None:
-            kind, answer = wire.ERROR, self.packed(error)
+            kind, answer = frames.ERROR, self.packed(error)
         if stay is not None:
             stay.answers(len(answer))
         peer.send(kind, ref, answer)
         del value, answer
-        self.after_call(error, lease, bool(flags & wire.LAST))
+        self.after_call(error, lease, bool(flags & frames.LAST))
         if stay is not None:
             stay.answered(peer)
         if session.used - began > LONG and self.pool is not None and self.pool.open:
             self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
 
     def _run_frame(self, session: Session, body: bytes | memoryview) -> Any:
-        target, args, kwargs = pickling.loads_sent(memoryview(body)[wire.CALL_HEAD.size :])
+        target, args, kwargs = pickling.loads_sent(memoryview(body)[frames.CALL_HEAD.size :])
         self.breakable()
         return session.run(target, args, kwargs)
 
@@ -365,7 +368,7 @@ class WorkerActor(Shell):
         if process.is_copy:  # forked by a hook: nobody is told anything twice
             process.end_copy()
         if self.pool is not None and self.pool.open:
-            self.pool.send(wire.CONTROL, 0, pickling.dumps(message))
+            self.pool.send(frames.CONTROL, 0, pickling.dumps(message))
         elif self.parent is not None:
             self.send(self.parent, message)
 
@@ -382,16 +385,6 @@ class WorkerActor(Shell):
             self.session.close()
         if self._lane is not None:
             self._lane.close()
-
-
-_EXPIRED = pickling.dumps(("expired", None))
-
-
-def _unavailable(error: Exception) -> bytes:
-    try:
-        return pickling.dumps(("unavailable", wire.dump_error(error)))
-    except Exception:  # a cause that cannot travel is told by its text
-        return pickling.dumps(("unavailable", wire.dump_error(ConnectionError(str(error)))))
 
 
 def _opened(value: Any) -> Any:

@@ -15,12 +15,12 @@ import time
 from typing import Any, NamedTuple
 
 from actorpool import process, protocol, sharing
-from actorpool.channel import wire
-from actorpool.channel.lane import Peer
 from actorpool.core.sharing.connections import Meter
 from actorpool.errors import PermanentError
 from actorpool.serialization import pickling
 from actorpool.serialization.pickling import Pickled
+from actorpool.transport import frames
+from actorpool.transport.server import ServerConn
 from actorpool.workers.actor import LONG, WorkerActor
 from actorpool.workers.base import Reply, RetryAfter
 from actorpool.workers.session import Session, Unavailable
@@ -40,7 +40,7 @@ class Outcome(NamedTuple):
     @property
     def head(self) -> bytes:
         """The part of its frame that is for the pool."""
-        return wire.OUTCOME.pack(wire.FAILED * self.failed | wire.CLOSE * self.close, self.cooldown, self.took)
+        return frames.OUTCOME.pack(frames.FAILED * self.failed | frames.CLOSE * self.close, self.cooldown, self.took)
 
 
 class SharedWorkerActor(WorkerActor):
@@ -57,11 +57,11 @@ class SharedWorkerActor(WorkerActor):
     _begun = False
     """Whether the call at hand has begun: before that, an interrupt sends it back."""
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A call of the pool's or of a client's, or an order of the pool."""
-        if kind == wire.CALL:
+        if kind == frames.CALL:
             self._perform_lent(peer, ref, body)
-        elif kind == wire.PERFORM and peer is self.pool:
+        elif kind == frames.PERFORM and peer is self.pool:
             self._refusing = self._refusing or peer.unsent
             peer.send(*self._performed(ref, body))
         else:
@@ -106,19 +106,19 @@ class SharedWorkerActor(WorkerActor):
         session = self.session
         assert session is not None
         self._fence = max(self._fence, number)  # a call that has moved here may be older than a loan that is over
-        self._refusing = self._refusing and body[:1] == wire.AHEAD
+        self._refusing = self._refusing and body[:1] == frames.AHEAD
         if self._refusing or self.interrupted:  # its caller may have been told; the pool knows whether it still waits
-            return wire.NOT_STARTED, number, b""
+            return frames.NOT_STARTED, number, b""
         if not session.connected:
             why = session.lost or ConnectionError("the connection was closed")
-            return wire.NOT_STARTED, number, self.packed(why)
+            return frames.NOT_STARTED, number, self.packed(why)
         outcome = self._run(session, memoryview(body)[1:])
         if self.fired and not self._begun:
-            return wire.NOT_STARTED, number, b""
+            return frames.NOT_STARTED, number, b""
         self._refusing = outcome.cooldown > 0
         if outcome.close:
             session.close()
-        return wire.PERFORMED, number, outcome.data, outcome.head
+        return frames.PERFORMED, number, outcome.data, outcome.head
 
     def _run(self, session: Session, body: bytes | memoryview) -> Outcome:
         self._method, self._begun = "", False
@@ -157,21 +157,21 @@ class SharedWorkerActor(WorkerActor):
 
     # -- loans ----------------------------------------------------------------------------------------------
 
-    def _perform_lent(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
+    def _perform_lent(self, peer: ServerConn, ref: int, body: bytes | memoryview) -> None:
         """Run a call that a client has sent itself, if its loan is still good."""
-        if len(body) < wire.CALL_HEAD.size:
-            peer.send(wire.ERROR, ref, self.packed(ValueError("a call without a head")))
+        if len(body) < frames.CALL_HEAD.size:
+            peer.send(frames.ERROR, ref, self.packed(ValueError("a call without a head")))
             return
-        loan, _flags, seal = wire.CALL_HEAD.unpack_from(body)
+        loan, _flags, seal = frames.CALL_HEAD.unpack_from(body)
         session = self.session
         good = not self.interrupted and loan >= self._fence and self._is_granted(loan, seal)
         if session is None or not good or not session.connected:
-            peer.send(wire.NOT_STARTED, ref, _EXPIRED)
+            peer.send(frames.NOT_STARTED, ref, _EXPIRED)
             return
         if loan != self._loan:
             self._loan = self._fence = loan
             self._meters, self._last_call = {}, None
-        outcome = self._run(session, memoryview(body)[wire.CALL_HEAD.size :])
+        outcome = self._run(session, memoryview(body)[frames.CALL_HEAD.size :])
         del body
         self._last_call = time.monotonic()
         self._measure(outcome.took, outcome.failed)
@@ -180,7 +180,7 @@ class SharedWorkerActor(WorkerActor):
             self._give_back(loan, outcome.cooldown, outcome.close)
         elif outcome.took > LONG and self.pool is not None and self.pool.open:
             self.pool.receive()  # it may have been called back meanwhile, which holds for the next call
-        peer.send(wire.ERROR if outcome.failed else wire.RESULT, ref, outcome.data)
+        peer.send(frames.ERROR if outcome.failed else frames.RESULT, ref, outcome.data)
         if outcome.close:
             session.close()
 

@@ -11,8 +11,8 @@ import time
 from typing import TYPE_CHECKING
 
 from actorpool import protocol
-from actorpool.channel.lane import Peer
-from actorpool.channel.tally import Slot
+from actorpool.transport.server import ServerConn
+from actorpool.transport.usage_counters import UsageCounters
 from actorpool.workers.session import Session, Unavailable
 
 if TYPE_CHECKING:
@@ -30,16 +30,16 @@ class Stay:
         slot: where uses are counted.
     """
 
-    def __init__(self, actor: WorkerActor, slot: Slot) -> None:
+    def __init__(self, actor: WorkerActor, slot: UsageCounters) -> None:
         self._actor = actor
         self._slot = slot
         self._lease = 0
-        self._peers: set[Peer] = set()
+        self._peers: set[ServerConn] = set()
         self._leaving = 0  # the lease that ends with the use that is on its way
-        self._using: Peer | None = None  # who is still to get the answer of a use
+        self._using: ServerConn | None = None  # who is still to get the answer of a use
         self._counted = True  # the use that is on its way is counted as ended
 
-    def begin(self, peer: Peer, lease: int, now: float) -> None:
+    def begin(self, peer: ServerConn, lease: int, now: float) -> None:
         """A use begins."""
         if lease != self._lease:
             self._lease, self._peers = lease, set()
@@ -52,14 +52,14 @@ class Stay:
         if size <= LONG:
             self._count()
 
-    def answered(self, peer: Peer) -> None:
+    def answered(self, peer: ServerConn) -> None:
         """The answer was sent, or a part of it."""
         if peer.unsent:
             peer.when_sent = self._over
         else:
             self._over()
 
-    def gone(self, peer: Peer) -> None:
+    def gone(self, peer: ServerConn) -> None:
         """A caller has closed its end, and wants no answer any more."""
         self._peers.discard(peer)
         if peer is self._using:

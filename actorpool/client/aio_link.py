@@ -14,16 +14,16 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
 from actorpool import process, protocol
-from actorpool.channel import wire
-from actorpool.channel.aioline import AioLine, LoopLines, answered, lines_of
-from actorpool.channel.bodies import pack_checkout
-from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults, standing
 from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_head
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Recalled, Replaced, Work
 from actorpool.protocol import HandleFacts
 from actorpool.serialization import pickling
+from actorpool.transport import frames
+from actorpool.transport.aio import AioConn, LoopConns, answered, conns_of
+from actorpool.transport.bodies import pack_checkout
+from actorpool.transport.client import Gone, NotDelivered, TimedOut
 
 
 class AioAsker:
@@ -38,8 +38,8 @@ class AioAsker:
         self._endpoint = link.endpoint
         self._path = link.path
 
-    def _here(self) -> LoopLines:
-        return lines_of(asyncio.get_running_loop())
+    def _here(self) -> LoopConns:
+        return conns_of(asyncio.get_running_loop())
 
     def now(self) -> float:
         """The loop's time."""
@@ -47,7 +47,7 @@ class AioAsker:
 
     # -- reaching the pool --------------------------------------------------------------------------------
 
-    async def _line(self, pause: float, began: float, deadline: float | None) -> AioLine:
+    async def _line(self, pause: float, began: float, deadline: float | None) -> AioConn:
         """The line to the pool; with a pause, after a failure: find out first whether waiting makes sense."""
         loop = asyncio.get_running_loop()
         if pause:
@@ -59,7 +59,7 @@ class AioAsker:
             if deadline is not None and now >= deadline:
                 raise faults.pool_down(self.pool, "is not serving", now - began)
             await asyncio.sleep(pause if deadline is None else min(pause, deadline - now))
-        return await lines_of(loop).line(self._path, deadline)
+        return await conns_of(loop).line(self._path, deadline)
 
     async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask the pool something; as `Link.ask`."""
@@ -77,18 +77,18 @@ class AioAsker:
         for pause in pauses():
             try:
                 line = await self._line(pause, began, reach)
-                ref, future = line.request(wire.ASK, body)
+                ref, future = line.request(frames.ASK, body)
                 try:
                     left = None if reach is None else reach + patience - self.now()
                     kind, data = await answered(future, left)
                 except BaseException:
-                    line.give_up(wire.ASK, ref)
+                    line.give_up(frames.ASK, ref)
                     raise
             except (NotDelivered, Gone):
                 continue
-            if kind == wire.REPLY:
+            if kind == frames.REPLY:
                 return faults.result(data), line.pid
-            raise faults.for_a_loop(wire.load_error(data))
+            raise faults.for_a_loop(frames.load_error(data))
         raise AssertionError
 
 
@@ -165,18 +165,18 @@ class AioLink(AioAsker):
                 raise faults.checkout_timeout(self.pool, loop.time() - began) from None
         raise AssertionError
 
-    async def _ask_lease(self, line: AioLine, body: bytes, timeout: float) -> Hold:
-        ref, future = line.request(wire.CHECKOUT, body)
+    async def _ask_lease(self, line: AioConn, body: bytes, timeout: float) -> Hold:
+        ref, future = line.request(frames.CHECKOUT, body)
         try:
             kind, answer = await answered(future, timeout + faults.grace(timeout))
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or cancelled, perhaps with the grant already here
-            line.cancel(wire.CHECKOUT, ref)
+            line.cancel(frames.CHECKOUT, ref)
             raise
-        if kind != wire.GRANT:
-            raise AtHome if kind == wire.AT_HOME else wire.load_error(answer)
-        lease, worker, pid, flags, seal = wire.GRANT_BODY.unpack(answer)
+        if kind != frames.GRANT:
+            raise AtHome if kind == frames.USE_LOCAL else frames.load_error(answer)
+        lease, worker, pid, flags, seal = frames.GRANT_BODY.unpack(answer)
         return Hold(lease, worker, pid, self.link.checkin, line, line.pid, flags, seal)
 
     def checkin(self, hold: Hold) -> None:
@@ -186,13 +186,13 @@ class AioLink(AioAsker):
         if hold.used:
             worker = self._here().known(self._endpoint.worker(hold.worker_pid))
             if worker is not None and worker.pid == hold.worker_pid:
-                worker.tell(wire.END, hold.lease, wire.END_BODY.pack(hold.seal))
-        self._tell_pool(hold, wire.CHECKIN)
+                worker.tell(frames.END, hold.lease, frames.END_BODY.pack(hold.seal))
+        self._tell_pool(hold, frames.CHECKIN)
 
     def abandon(self, hold: Hold) -> None:
         """Have the pool take the worker back from what it does for this lease."""
         if hold.ours:
-            self._tell_pool(hold, wire.ABANDON)
+            self._tell_pool(hold, frames.ABANDON)
 
     def _tell_pool(self, hold: Hold, kind: int) -> None:
         line = hold.home
@@ -224,12 +224,12 @@ class AioLink(AioAsker):
         except BaseException:  # cancelled: nobody waits for the answer any more
             self.abandon(hold)
             raise
-        if answer[0] == wire.NOT_STARTED:
+        if answer[0] == frames.NOT_STARTED:
             if hold.stands:
                 standing.disband(self._kept)
             faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
-        if hold.stands and answer[0] == wire.RESULT:
+        if hold.stands and answer[0] == frames.RESULT:
             hold.rested = time.perf_counter()
         return answer
 
@@ -252,9 +252,9 @@ class AioLink(AioAsker):
     def _value(self, answer: tuple[int, Any]) -> Any:
         """The value in an answer; raises what the work raised, or (see `faults.for_a_loop`) what stands for it."""
         kind, body = answer
-        if kind == wire.RESULT:
+        if kind == frames.RESULT:
             return faults.result(body)
-        raise faults.for_a_loop(wire.load_error(body))
+        raise faults.for_a_loop(frames.load_error(body))
 
     async def _exchange(self, hold: Hold, head: bytes, payload: bytes, timeout: float | None) -> tuple[int, Any]:
         path = self._endpoint.worker(hold.worker_pid)
@@ -267,7 +267,7 @@ class AioLink(AioAsker):
         while True:
             if known is not None and not line.here():
                 self._was_recalled(hold)
-            ref, future = line.request(wire.CALL, payload, head)
+            ref, future = line.request(frames.CALL, payload, head)
             try:
                 return await answered(future, timeout)
             except NotDelivered:
@@ -279,7 +279,7 @@ class AioLink(AioAsker):
                     continue
                 raise
             except BaseException:  # timed out or cancelled
-                line.give_up(wire.CALL, ref)
+                line.give_up(frames.CALL, ref)
                 raise
 
     async def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:

@@ -1,6 +1,6 @@
 """The way to a pool over the channel: blocking, safe to share between threads, with nothing to inherit in a fork.
 
-A link is a path. Connections are the free lines of `channel.line`; each request takes one and gives it back when
+A link is a path. Connections are the free lines of `transport.line`; each request takes one and gives it back when
 nothing is under way on it any more.
 """
 
@@ -11,16 +11,16 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from actorpool import process, protocol
-from actorpool.channel import line as lines
-from actorpool.channel import wire
-from actorpool.channel.bodies import pack_checkout
-from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.client import faults, standing
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, Recalled, Replaced, Work
 from actorpool.protocol import HandleFacts
 from actorpool.serialization import pickling
+from actorpool.transport import client as lines
+from actorpool.transport import frames
+from actorpool.transport.bodies import pack_checkout
+from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
 PATIENCE = 2e-3
@@ -31,12 +31,12 @@ def call_head(hold: Hold, work: Work, last: bool) -> bytes:
     """What goes before the pickle in a `CALL` frame."""
     flags = work.flags
     if last:
-        flags |= wire.STAY if hold.stands else wire.LAST
+        flags |= frames.STICKY if hold.stands else frames.LAST
     if hold.check_first and not hold.used:
-        flags |= wire.CHECK_FIRST
+        flags |= frames.CHECK_FIRST
     if hold.turn:
-        flags |= wire.TURN
-    return wire.CALL_HEAD.pack(hold.lease, flags, hold.seal)
+        flags |= frames.TURN
+    return frames.CALL_HEAD.pack(hold.lease, flags, hold.seal)
 
 
 class AtHome(Exception):
@@ -91,18 +91,18 @@ class _Asker:
             try:
                 line = self._line(pause, began, reach)
                 ref = line.new_ref()
-                line.send(wire.ASK, ref, body, deadline=deadline)
+                line.send(frames.ASK, ref, body, deadline=deadline)
                 kind, answer = line.receive(ref, deadline)
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
                 continue
             lines.give(line)
-            if kind == wire.REPLY:
+            if kind == frames.REPLY:
                 return faults.result(answer), line.pid
-            raise wire.load_error(answer)
+            raise frames.load_error(answer)
         raise AssertionError
 
-    def _line(self, pause: float, began: float, deadline: float | None) -> Line:
+    def _line(self, pause: float, began: float, deadline: float | None) -> ClientConn:
         """A line; with a pause, after a failure: find out first whether waiting makes sense.
 
         Raises:
@@ -232,14 +232,14 @@ class ChannelLink(PoolAsker, Link):
                 raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
         raise AssertionError
 
-    def _ask_lease(self, line: Line, body: bytes, deadline: float) -> Hold:
+    def _ask_lease(self, line: ClientConn, body: bytes, deadline: float) -> Hold:
         ref = line.new_ref()
         hold = None
         try:
-            line.send(wire.CHECKOUT, ref, body, b"", deadline)
+            line.send(frames.CHECKOUT, ref, body, b"", deadline)
             kind, answer = line.receive(ref, deadline)
-            if kind == wire.GRANT:
-                lease, worker, pid, flags, seal = wire.GRANT_BODY.unpack(answer)
+            if kind == frames.GRANT:
+                lease, worker, pid, flags, seal = frames.GRANT_BODY.unpack(answer)
                 hold = Hold(lease, worker, pid, self.checkin, line, line.pid, flags, seal)
         except _DELIVERY_FAILED:
             raise
@@ -248,7 +248,7 @@ class ChannelLink(PoolAsker, Link):
             raise
         lines.give(line)
         if hold is None:
-            raise AtHome if kind == wire.AT_HOME else wire.load_error(answer)
+            raise AtHome if kind == frames.USE_LOCAL else frames.load_error(answer)
         return hold
 
     def checkin(self, hold: Hold) -> bool:
@@ -256,11 +256,11 @@ class ChannelLink(PoolAsker, Link):
         if not hold.ours:
             return False
         if hold.used:
-            worker, seal = self.endpoint.worker(hold.worker_pid), wire.END_BODY.pack(hold.seal)
-            self._tell(worker, hold.worker_pid, wire.END, hold.lease, seal)
-        told = self.tell(hold, wire.CHECKIN)
+            worker, seal = self.endpoint.worker(hold.worker_pid), frames.END_BODY.pack(hold.seal)
+            self._tell(worker, hold.worker_pid, frames.END, hold.lease, seal)
+        told = self.tell(hold, frames.CHECKIN)
         line = hold.line
-        if told and isinstance(line, Line):
+        if told and isinstance(line, ClientConn):
             hold.line = None  # first: interrupted in between, it must not be given twice
             lines.give(line)
         hold.end()
@@ -269,7 +269,7 @@ class ChannelLink(PoolAsker, Link):
     def abandon(self, hold: Hold) -> None:
         """Have the pool take the worker back from what it does for this lease."""
         if hold.ours:
-            self.tell(hold, wire.ABANDON)
+            self.tell(hold, frames.ABANDON)
             hold.end()
 
     def tell(self, hold: Hold, kind: int) -> bool:
@@ -317,12 +317,12 @@ class ChannelLink(PoolAsker, Link):
         except BaseException:  # interrupted: nobody waits for the answer any more
             self.abandon(hold)
             raise
-        if answer[0] == wire.NOT_STARTED:
+        if answer[0] == frames.NOT_STARTED:
             if hold.stands:
                 standing.disband(self.path)
             faults.refuse(self.pool, hold, answer[1])
         hold.used = not last
-        if hold.stands and answer[0] == wire.RESULT:  # an error may be one of a call that never began
+        if hold.stands and answer[0] == frames.RESULT:  # an error may be one of a call that never began
             hold.rested = time.perf_counter()
         return answer
 
@@ -341,9 +341,9 @@ class ChannelLink(PoolAsker, Link):
     def value(self, answer: tuple[int, bytes | memoryview]) -> Any:
         """The value in an answer; see `Link.value`."""
         kind, body = answer
-        if kind == wire.RESULT:
+        if kind == frames.RESULT:
             return faults.result(body)
-        raise wire.load_error(body)
+        raise frames.load_error(body)
 
     def _exchange(
         self, hold: Hold, head: bytes, payload: bytes, deadline: float | None
@@ -355,7 +355,7 @@ class ChannelLink(PoolAsker, Link):
         while True:
             ref = line.new_ref()
             try:
-                line.send(wire.CALL, ref, payload, head, deadline)
+                line.send(frames.CALL, ref, payload, head, deadline)
                 answer = line.receive(ref, deadline)
             except NotDelivered:
                 line.close()
@@ -363,7 +363,7 @@ class ChannelLink(PoolAsker, Link):
                 if known is not None:
                     self._was_recalled(hold)
                 if ref > 1:  # a free line, perhaps to a predecessor of the same pid: by a new one
-                    line = Line(path, spin=self.endpoint.seconds, deadline=deadline)
+                    line = ClientConn(path, spin=self.endpoint.seconds, deadline=deadline)
                     continue
                 raise
             except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from actorpool.channel import paths, spin
+from actorpool.transport import paths, spinwait
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Endpoint:
     seconds: float = field(init=False, repr=False, compare=False, default=0.0)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "seconds", spin.spin_seconds(self.spin))
+        object.__setattr__(self, "seconds", spinwait.spin_seconds(self.spin))
 
     def __reduce__(self) -> tuple[type[Endpoint], tuple[str, bool]]:
         return (Endpoint, (self.directory, self.spin))  # what the environment says about the spin is each process's own

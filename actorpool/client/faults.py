@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from actorpool.channel import line, wire
 from actorpool.client.endpoint import Endpoint
 from actorpool.client.work import Hold, NotStarted, Recalled, Work
 from actorpool.errors import (
@@ -24,6 +23,7 @@ from actorpool.errors import (
 from actorpool.messages import ListPools
 from actorpool.node import runtime
 from actorpool.serialization import pickling
+from actorpool.transport import client, frames
 
 LEAST_PATIENCE, MANAGER_PATIENCE = 0.1, 1.0
 """Seconds the manager has to say whether a pool exists, within what the caller has; it never waits for anything."""
@@ -91,7 +91,7 @@ def worker_gone(pool: str, hold: Hold, work: Work) -> WorkerDied:
 
 def expired(pool: str, hold: Hold) -> LeaseExpired:
     """A lease is used after its end."""
-    if hold.generation != line.generation:
+    if hold.generation != client.generation:
         text = "belongs to the process that forked this one; check out a lease here"
     else:
         text = "is over: checked in, taken back (max_lease, a drain, a timeout), or its worker or pool was replaced"
@@ -115,7 +115,7 @@ def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
     if word == "expired":
         hold.end()
         raise Recalled if hold.stands else expired(pool, hold)
-    raise not_started(hold, unavailable(pool, None if packed is None else wire.load_error(packed)))
+    raise not_started(hold, unavailable(pool, None if packed is None else frames.load_error(packed)))
 
 
 def result(body: bytes | memoryview) -> Any:
@@ -177,15 +177,15 @@ def absent(endpoint: Endpoint, pool: str, left: float | None) -> ActorPoolError 
     patience = MANAGER_PATIENCE if left is None else min(max(left, LEAST_PATIENCE), MANAGER_PATIENCE)
     deadline = time.perf_counter() + patience
     try:
-        manager = line.take(endpoint.manager, endpoint.seconds, deadline)
+        manager = client.take(endpoint.manager, endpoint.seconds, deadline)
         ref = manager.new_ref()
-        manager.send(wire.ASK, ref, pickling.dumps(ListPools()), deadline=deadline)
+        manager.send(frames.ASK, ref, pickling.dumps(ListPools()), deadline=deadline)
         kind, body = manager.receive(ref, deadline)
-    except (line.NotDelivered, line.Gone, line.TimedOut):  # being restarted; so are its pools
-        line.forget(endpoint.manager)
+    except (client.NotDelivered, client.Gone, client.TimedOut):  # being restarted; so are its pools
+        client.forget(endpoint.manager)
         return None
-    line.give(manager)
-    return None if kind != wire.REPLY else not_found(pool, pickling.loads(body))
+    client.give(manager)
+    return None if kind != frames.REPLY else not_found(pool, pickling.loads(body))
 
 
 def not_found(pool: str, known: list[str]) -> PoolNotFound | None:

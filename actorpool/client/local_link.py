@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool import protocol, turns
-from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.at_fork import renewed
 from actorpool.client.link import Link
@@ -28,6 +27,7 @@ from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, Po
 from actorpool.process import HOST
 from actorpool.serialization.pickling import Pickled, dumps, loads
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
+from actorpool.transport import frames
 from actorpool.turns import OUTSIDE
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Session, Unavailable
@@ -181,7 +181,7 @@ class LocalLink(OwnLeases):
         return faults.result(packed)
 
     def _as_from_a_worker(self, error: Exception) -> BaseException:
-        travelled = wire.load_error(wire.dump_error(error))
+        travelled = frames.load_error(frames.dump_error(error))
         if isinstance(travelled, ActorPoolError) and travelled.pool is None:
             travelled.pool = self.pool
         return travelled

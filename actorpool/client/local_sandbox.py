@@ -10,12 +10,12 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link
 from actorpool.client.sandboxes import Gate
 from actorpool.client.work import Hold, Work
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
+from actorpool.transport import frames
 from actorpool.workers.session import Session
 
 
@@ -54,7 +54,7 @@ class LocalSandbox:
     def enter(self, give_back: Callable[[Hold], bool]) -> TurnHold:
         """The turn of who has passed the gate."""
         id = self.lease.number
-        hold = TurnHold(id, id, os.getpid(), give_back, flags=wire.TURN)
+        hold = TurnHold(id, id, os.getpid(), give_back, flags=frames.TURN)
         hold.number = self.turn = next(self._numbers)
         return hold
 

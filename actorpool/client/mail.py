@@ -14,8 +14,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from actorpool.channel import line
 from actorpool.client.at_fork import renewed
+from actorpool.transport import client
 
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
 """Seconds of silence after which somebody is asked whether an answer can still come; then longer, up to the second."""
@@ -36,13 +36,13 @@ class _Context:
 
     def __init__(self, system: Any) -> None:
         self.system = system
-        self.generation = line.generation
+        self.generation = client.generation
         self.busy = False
         self._entered = system.private()
         self.endpoint = self._entered.__enter__()
 
     def __del__(self) -> None:
-        if self.generation == line.generation and hasattr(self, "endpoint"):
+        if self.generation == client.generation and hasattr(self, "endpoint"):
             try:
                 self._entered.__exit__(None, None, None)
             except Exception:  # the system was shut down before its last thread ended
@@ -54,7 +54,7 @@ class _Shared:
 
     def __init__(self, system: Any) -> None:
         self.system = self.endpoint = system
-        self.generation = line.generation
+        self.generation = client.generation
         self.busy = False
 
 
@@ -74,7 +74,7 @@ class Mail:
     def _context(self) -> _Context | _Shared:
         system = self.site.actor_system()
         context: _Context | _Shared | None = getattr(self._here, "context", None)
-        if context is None or context.system is not system or context.generation != line.generation or context.busy:
+        if context is None or context.system is not system or context.generation != client.generation or context.busy:
             # busy: a signal handler or a finalizer broke into a request, whose answers it must not take
             inside = "simpleSystemBase" in type(system._systemBase).__module__
             fresh = _Shared(system) if inside else _Context(system)

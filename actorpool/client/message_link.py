@@ -10,7 +10,6 @@ import time
 from typing import Any
 
 from actorpool import process, protocol, turns
-from actorpool.channel import wire
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
 from actorpool.client.mail import Mail, Site
@@ -19,6 +18,7 @@ from actorpool.errors import ActorPoolError, CallTimeout, LeaseExpired, PoolDown
 from actorpool.messages import Call, Checkin, Checkout, Err, ListPools, Ok, WhereIs, WithConnection
 from actorpool.protocol import HandleFacts
 from actorpool.serialization.pickling import Pickled
+from actorpool.transport import frames
 
 MANAGER_PATIENCE = 5.0
 """Seconds for an answer of the manager; it never waits for anything itself."""
@@ -156,7 +156,7 @@ class MessageLink(PoolMail, Link):
             if isinstance(answer, Ok):
                 grant = answer.value
                 ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
-                hold = Hold(*ids, give_back=self.checkin, home=grant, flags=wire.TURN * grant.turn)
+                hold = Hold(*ids, give_back=self.checkin, home=grant, flags=frames.TURN * grant.turn)
         finally:
             if hold is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
                 self.mail.tell(manager, protocol.Cancel(self.pool, ref=request.ref, caller=request.caller))

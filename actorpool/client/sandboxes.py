@@ -16,11 +16,11 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from actorpool.channel import wire
 from actorpool.client.at_fork import renewed
 from actorpool.client.link import Link
 from actorpool.client.work import Hold, Work
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
+from actorpool.transport import frames
 
 
 class Gate:
@@ -197,7 +197,7 @@ class NestedLink(Link):
             raise LeaseExpired(text, pool=self.pool)
         outer.used = True
         ids = (outer.lease, outer.worker_id, outer.worker_pid)
-        hold = NestedHold(*ids, self.checkin, outer.home, outer.pool_pid, wire.TURN, outer.seal)
+        hold = NestedHold(*ids, self.checkin, outer.home, outer.pool_pid, frames.TURN, outer.seal)
         hold.gate = self.turn.gate
         return hold
 

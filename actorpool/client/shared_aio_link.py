@@ -7,15 +7,15 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
-from actorpool.channel import wire
-from actorpool.channel.aioline import AioLine, answered, lines_of
-from actorpool.channel.line import Gone, NotDelivered, TimedOut
 from actorpool.client import faults
 from actorpool.client.aio_link import AioAsker
 from actorpool.client.link import pauses
 from actorpool.client.shared_link import REACH, Answer, Loan, SharedChannel, SharedMail, Work, keep_loan, take_loan
 from actorpool.serialization import pickling
 from actorpool.sharing import CallAll
+from actorpool.transport import frames
+from actorpool.transport.aio import AioConn, answered, conns_of
+from actorpool.transport.client import Gone, NotDelivered, TimedOut
 
 
 class AioShared(AioAsker):
@@ -26,17 +26,17 @@ class AioShared(AioAsker):
     ) -> Any:
         """As `SharedChannel.call`."""
         work = Work(resource, method, args, kwargs, where, timeout)
-        answer = await self._lent(work) or await self._once(wire.SHARED, work.payload, work, method, timeout)
-        if answer[0] == wire.RESULT:
+        answer = await self._lent(work) or await self._once(frames.SHARED, work.payload, work, method, timeout)
+        if answer[0] == frames.RESULT:
             return faults.result(answer[1])
-        raise faults.for_a_loop(wire.load_error(answer[1]))
+        raise faults.for_a_loop(frames.load_error(answer[1]))
 
     async def call_all(self, request: CallAll) -> Any:
         """As `SharedChannel.call_all`."""
-        kind, body = await self._once(wire.ASK, pickling.dumps(request), None, request.method, request.timeout)
-        if kind == wire.REPLY:
+        kind, body = await self._once(frames.ASK, pickling.dumps(request), None, request.method, request.timeout)
+        if kind == frames.REPLY:
             return faults.result(body)
-        raise faults.for_a_loop(wire.load_error(body))
+        raise faults.for_a_loop(frames.load_error(body))
 
     # -- by the pool ----------------------------------------------------------------------------------------
 
@@ -58,7 +58,7 @@ class AioShared(AioAsker):
                 raise faults.shared_timeout(self.pool, method, loop.time() - began) from None
         raise AssertionError
 
-    async def _exchange(self, line: AioLine, kind: int, body: bytes, work: Work | None, left: float | None) -> Answer:
+    async def _exchange(self, line: AioConn, kind: int, body: bytes, work: Work | None, left: float | None) -> Answer:
         ref, future = line.request(kind, body, b"" if work is None else work.head(left))
         try:
             answered_by, answer = await answered(future, None if left is None else left + faults.grace(left))
@@ -67,9 +67,9 @@ class AioShared(AioAsker):
         except BaseException:  # timed out or cancelled: nobody waits for it any more
             line.cancel(kind, ref)
             raise
-        if answered_by == wire.LENT:
+        if answered_by == frames.LENT:
             assert work is not None
-            return wire.RESULT, keep_loan(line, self._endpoint, work.route, answer)
+            return frames.RESULT, keep_loan(line, self._endpoint, work.route, answer)
         return answered_by, answer
 
     # -- straight to the worker -----------------------------------------------------------------------------
@@ -79,7 +79,7 @@ class AioShared(AioAsker):
 
         One call at a time: another one that comes meanwhile goes to the pool, which then calls the connection back.
         """
-        line = lines_of(asyncio.get_running_loop()).known(self._path)
+        line = conns_of(asyncio.get_running_loop()).known(self._path)
         loan = take_loan(line, work) if line is not None else None
         if line is None or loan is None:
             return None
@@ -89,20 +89,20 @@ class AioShared(AioAsker):
         return answer
 
     async def _straight(self, loan: Loan, work: Work) -> Answer | None:
-        here = lines_of(asyncio.get_running_loop())
+        here = conns_of(asyncio.get_running_loop())
         try:
             worker = await here.line(loan.path)
-            ref, future = worker.request(wire.CALL, work.payload, loan.head)
+            ref, future = worker.request(frames.CALL, work.payload, loan.head)
             try:
                 answer = await future
             except BaseException:
-                worker.give_up(wire.CALL, ref)
+                worker.give_up(frames.CALL, ref)
                 raise
         except NotDelivered:  # it was not read: the pool finds another one
             return None
         except Gone:
             raise faults.lent_died(self.pool, work.route.method) from None
-        return None if answer[0] == wire.NOT_STARTED else answer
+        return None if answer[0] == frames.NOT_STARTED else answer
 
 
 class ThreadedShared:

@@ -11,9 +11,6 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from actorpool.channel import line as lines
-from actorpool.channel import wire
-from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.client import faults
 from actorpool.client.channel_link import PoolAsker
 from actorpool.client.endpoint import Endpoint
@@ -21,9 +18,12 @@ from actorpool.client.link import pauses
 from actorpool.client.message_link import PoolMail
 from actorpool.serialization import pickling
 from actorpool.sharing import CallAll, CancelCall, SharedCall
+from actorpool.transport import client as lines
+from actorpool.transport import frames
+from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut
 
 if TYPE_CHECKING:
-    from actorpool.channel.aioline import AioLine
+    from actorpool.transport.aio import AioConn
 
 MAX_LOANS = 64
 """Loans that one line keeps; only a program that calls as many resources by turns forgets some, and asks the pool."""
@@ -79,7 +79,7 @@ class Work:
     def head(self, timeout: float | None) -> bytes:
         """The first part of its frame's body; `timeout`: what is left of it, in seconds."""
         data, where = self.route.data, self.where
-        return wire.SHARED_HEAD.pack(_NO_LIMIT if timeout is None else timeout, len(data), len(where)) + data + where
+        return frames.SHARED_HEAD.pack(_NO_LIMIT if timeout is None else timeout, len(data), len(where)) + data + where
 
 
 class Loan:
@@ -96,21 +96,23 @@ class Loan:
     def __init__(self, path: str, number: int, seal: int, methods: frozenset[str]) -> None:
         self.path = path
         self.methods = methods
-        self.head = wire.CALL_HEAD.pack(number, 0, seal)
+        self.head = frames.CALL_HEAD.pack(number, 0, seal)
 
 
-def keep_loan(line: Line | AioLine, endpoint: Endpoint, route: Route, body: bytes | memoryview) -> bytes | memoryview:
+def keep_loan(
+    line: ClientConn | AioConn, endpoint: Endpoint, route: Route, body: bytes | memoryview
+) -> bytes | memoryview:
     """Note the loan that a `LENT` frame tells; the value that is in the frame as well."""
-    number, seal, pid, length = wire.LOAN_HEAD.unpack_from(body)
-    end = wire.LOAN_HEAD.size + length
+    number, seal, pid, length = frames.LOAN_HEAD.unpack_from(body)
+    end = frames.LOAN_HEAD.size + length
     if len(line.loans) >= MAX_LOANS:
         line.loans.clear()
-    methods = frozenset(pickling.loads(body[wire.LOAN_HEAD.size : end]))
+    methods = frozenset(pickling.loads(body[frames.LOAN_HEAD.size : end]))
     line.loans[route.resource] = Loan(endpoint.worker(pid), number, seal, methods)
     return body[end:]
 
 
-def take_loan(line: Line | AioLine, work: Work) -> Loan | None:
+def take_loan(line: ClientConn | AioConn, work: Work) -> Loan | None:
     """The loan by which a call can go straight to its worker. It is the taker's until he puts it back."""
     route = work.route
     if not line.loans or work.timeout is not None or work.where:
@@ -131,17 +133,17 @@ class SharedChannel(PoolAsker):
     ) -> Any:
         """Have a method called on one connection and return its result; see `SharedPool.call`."""
         work = Work(resource, method, args, kwargs, where, timeout)
-        kind, body = self._lent(work) or self._once(wire.SHARED, work.payload, work, method, timeout)
-        if kind == wire.RESULT:
+        kind, body = self._lent(work) or self._once(frames.SHARED, work.payload, work, method, timeout)
+        if kind == frames.RESULT:
             return faults.result(body)
-        raise wire.load_error(body)
+        raise frames.load_error(body)
 
     def call_all(self, request: CallAll) -> Any:
         """Have a method called on every connection; see `SharedPool.map`."""
-        kind, body = self._once(wire.ASK, pickling.dumps(request), None, request.method, request.timeout)
-        if kind == wire.REPLY:
+        kind, body = self._once(frames.ASK, pickling.dumps(request), None, request.method, request.timeout)
+        if kind == frames.REPLY:
             return faults.result(body)
-        raise wire.load_error(body)
+        raise frames.load_error(body)
 
     # -- by the pool ----------------------------------------------------------------------------------------
 
@@ -165,7 +167,7 @@ class SharedChannel(PoolAsker):
         raise AssertionError
 
     def _exchange(
-        self, line: Line, kind: int, body: bytes, work: Work | None, left: float | None, deadline: float | None
+        self, line: ClientConn, kind: int, body: bytes, work: Work | None, left: float | None, deadline: float | None
     ) -> Answer:
         ref = line.new_ref()
         try:
@@ -176,9 +178,9 @@ class SharedChannel(PoolAsker):
         except BaseException:  # timed out or interrupted: nobody waits for it any more
             line.cancel(ref)
             raise
-        if kind == wire.LENT:
+        if kind == frames.LENT:
             assert work is not None
-            kind, answer = wire.RESULT, keep_loan(line, self.endpoint, work.route, answer)
+            kind, answer = frames.RESULT, keep_loan(line, self.endpoint, work.route, answer)
         lines.give(line)
         return kind, answer
 
@@ -202,7 +204,7 @@ class SharedChannel(PoolAsker):
         try:
             worker = lines.take(loan.path, self.endpoint.seconds)
             ref = worker.new_ref()
-            worker.send(wire.CALL, ref, work.payload, loan.head)
+            worker.send(frames.CALL, ref, work.payload, loan.head)
             answer = worker.receive(ref)
         except NotDelivered:  # it was not read: the pool finds another one
             lines.forget(loan.path)
@@ -211,7 +213,7 @@ class SharedChannel(PoolAsker):
             lines.forget(loan.path)
             raise faults.lent_died(self.pool, work.route.method) from None
         lines.give(worker)
-        return None if answer[0] == wire.NOT_STARTED else answer
+        return None if answer[0] == frames.NOT_STARTED else answer
 
 
 class SharedMail(PoolMail):

@@ -11,8 +11,7 @@ import threading
 import time
 from typing import Any, Protocol
 
-from actorpool import channel
-from actorpool.channel import line
+from actorpool import transport
 from actorpool.client import faults, standing
 from actorpool.client.at_fork import renewed
 from actorpool.client.channel_link import ManagerLink
@@ -27,6 +26,7 @@ from actorpool.governing import Hello, Welcome
 from actorpool.messages import WhereIs
 from actorpool.node import runtime
 from actorpool.node.launch import Node
+from actorpool.transport import client
 
 MANAGER_TIMEOUT = 10.0
 """Seconds for an answer of the manager, its own restart included; it never waits for anything itself."""
@@ -111,7 +111,7 @@ class NodeSite:
         """Let go of the node; the process that started it ends it."""
         self._closed = True
         standing.forget(f"{self.directory}/")
-        line.forget(f"{self.directory}/")
+        client.forget(f"{self.directory}/")
         with self._lock:
             system = self._systems.pop(os.getpid(), None)
         if system is not None:
@@ -203,5 +203,5 @@ def node_site(name: str, node: Node | None = None, spin: bool = True) -> Channel
     Raises:
         SystemDown, AuthenticationFailed: see `runtime.find`.
     """
-    by_channel = channel.available() and runtime.find(name)[1].base == "multiprocTCPBase"
+    by_channel = transport.available() and runtime.find(name)[1].base == "multiprocTCPBase"
     return (ChannelSite if by_channel else MessageSite)(name, node, spin)

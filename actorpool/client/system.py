@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool import _output as outputs
 from actorpool import governing
-from actorpool.channel import paths, wire
 from actorpool.client.at_fork import renewed
 from actorpool.client.pool import Pool
 from actorpool.client.site import Site, node_site
@@ -22,6 +21,7 @@ from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
 from actorpool.node import launch, runtime
 from actorpool.sharing import FindPool
 from actorpool.status import PoolMetrics, PoolStatus, TreeNode
+from actorpool.transport import frames, paths
 
 if TYPE_CHECKING:
     from actorpool.client.local import LocalPool
@@ -45,7 +45,7 @@ def start(
     log_file: str | os.PathLike[str] | None = None,
     output: str = "inherit",
     spin: bool = True,
-    max_message: int = wire.MAX_MESSAGE,
+    max_message: int = frames.MAX_MESSAGE,
     **options: Any,
 ) -> System:
     """Start a private actor system and wait until it serves.
@@ -75,8 +75,8 @@ def start(
 
     problems = dict.fromkeys(options, "is no option of start()")
     problems |= _problems(base, metrics_interval, log_level, log_file, spin)
-    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= wire.LONGEST:
-        problems["max_message"] = f"must be a whole number from 1024 to {wire.LONGEST}, not {max_message!r}"
+    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= frames.LONGEST:
+        problems["max_message"] = f"must be a whole number from 1024 to {frames.LONGEST}, not {max_message!r}"
     if output not in outputs.CHOICES:
         problems["output"] = f"must be one of {', '.join(outputs.CHOICES)}, not {output!r}"
     runtime.check_node_name(name)

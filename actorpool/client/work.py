@@ -8,8 +8,8 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import FunctionType
 from typing import Any
 
-from actorpool.channel import line, wire
 from actorpool.serialization import pickling
+from actorpool.transport import client, frames
 
 _ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
 
@@ -54,14 +54,14 @@ class Work:
                     "functions and classes in a module that workers can import"
                 )
                 raise pickling.unsendable(problem, text) from None
-            if len(self._payload) + wire.CALL_HEAD.size > wire.LONGEST:
-                raise wire.too_big(len(self._payload), wire.LONGEST, "the arguments")
+            if len(self._payload) + frames.CALL_HEAD.size > frames.LONGEST:
+                raise frames.too_big(len(self._payload), frames.LONGEST, "the arguments")
         return self._payload
 
     @property
     def flags(self) -> int:
         """The flags of its `CALL` frame."""
-        return 0 if self.what.__class__ is str else wire.FUNCTION
+        return 0 if self.what.__class__ is str else frames.FUNCTION
 
     @property
     def name(self) -> str:
@@ -107,12 +107,12 @@ class Hold:
         self.worker_id = worker_id
         self.worker_pid = worker_pid
         self.seal = seal
-        self.check_first = bool(flags & wire.CHECK_FIRST)
-        self.turn = bool(flags & wire.TURN)
-        self.stands = bool(flags & wire.STAY)
+        self.check_first = bool(flags & frames.CHECK_FIRST)
+        self.turn = bool(flags & frames.TURN)
+        self.stands = bool(flags & frames.STICKY)
         self.home = home
         self.pool_pid = pool_pid
-        self.generation = line.generation
+        self.generation = client.generation
         self.used = False
         self.promised = ""
         self.rested = 0.0
@@ -135,10 +135,10 @@ class Hold:
     @property
     def ours(self) -> bool:
         """Whether it can be used: open, and got by this very process (a forked copy is its parent's)."""
-        return self.open and self.generation == line.generation
+        return self.open and self.generation == client.generation
 
     def __del__(self) -> None:
-        if not getattr(self, "open", False) or self.generation != line.generation:
+        if not getattr(self, "open", False) or self.generation != client.generation:
             return
         try:
             given_back = self._give_back(self)

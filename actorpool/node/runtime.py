@@ -23,8 +23,8 @@ import time
 from dataclasses import asdict, dataclass, fields
 
 from actorpool import __version__, process
-from actorpool.channel import paths
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
+from actorpool.transport import paths
 
 log = logging.getLogger("actorpool")
 

@@ -26,12 +26,12 @@ from thespian.system.transport.TCPTransport import (
 from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UDPTransportCopy
 
 from actorpool import process
-from actorpool.channel import paths
 from actorpool.errors import MessageTooBig
 from actorpool.protocol import Events
 from actorpool.thespian_adapter import unix
 from actorpool.thespian_adapter.seal import SIGNATURE, ForgedMessageError, Seal
 from actorpool.thespian_adapter.shell import UDP_ADVICE
+from actorpool.transport import paths
 
 log = logging.getLogger("actorpool")
 

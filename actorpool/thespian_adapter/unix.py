@@ -15,8 +15,8 @@ from typing import Any
 
 from thespian.actors import ActorAddress
 
-from actorpool.channel import paths
-from actorpool.channel.connection import credentials
+from actorpool.transport import paths
+from actorpool.transport.connection import credentials
 
 BACKLOG = 4096
 """Connections that may wait to be accepted; the kernel makes it less if it likes."""

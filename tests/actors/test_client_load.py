@@ -16,10 +16,10 @@ import pytest
 
 import actorpool
 from actorpool import Pool, System
-from actorpool.channel import line as lines
 from actorpool.errors import MessageTooBig
 from actorpool.messages import WhereIs
 from actorpool.protocol import Status
+from actorpool.transport import client as lines
 from actorpool.workers import EchoWorker
 from tests.channel.standin import add
 

@@ -24,13 +24,13 @@ import pytest
 from thespian.actors import ActorExitRequest, ActorSystem, ActorSystemException
 
 from actorpool import process
-from actorpool.channel import paths
 from actorpool.errors import SystemDown
 from actorpool.node import launch, runtime
 from actorpool.node.runtime import NodeFacts
 from actorpool.thespian_adapter import base, unix
 from actorpool.thespian_adapter.seal import ForgedMessageError, Seal
 from actorpool.thespian_adapter.transport import place_of
+from actorpool.transport import paths
 from tests.actors.node_actors import Plain
 
 Eventually = Callable[..., Any]

@@ -15,10 +15,11 @@ from typing import Any
 import pytest
 
 import actorpool
-from actorpool.channel import paths, wire
 from actorpool.governing import Hello
 from actorpool.messages import Ok, WhichChildren
 from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, TerminateChild
+from actorpool.transport import frames as wire
+from actorpool.transport import paths
 from actorpool.workers import EchoWorker
 from tests.actors.supervised_actors import Child
 from tests.hostile_messages import INNER, Bare, frames, spoiled, strangers

@@ -467,7 +467,7 @@ def test_twenty_systems_leave_nothing_behind(
 
 @pytest.mark.parametrize("base", ["multiprocTCPBase", "multiprocUDPBase", "simpleSystemBase"])
 def test_a_system_is_run_by_messages_alone(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actorpool.channel.available", lambda: False)
+    monkeypatch.setattr("actorpool.transport.available", lambda: False)
     with actorpool.start(base=base) as system:
         assert system.pools() == []
         system.start_pool("echo", worker=EchoWorker, size=2)
@@ -486,7 +486,7 @@ def test_a_system_is_run_by_messages_alone(base: str, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("base", ["multiprocTCPBase", "multiprocUDPBase"])
 def test_a_killed_manager_is_found_again_by_messages(base: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actorpool.channel.available", lambda: False)
+    monkeypatch.setattr("actorpool.transport.available", lambda: False)
     with actorpool.start(base=base) as system:
         system.start_pool("echo", worker=EchoWorker, size=1)
         process.kill(system.tree().children[0].pid)

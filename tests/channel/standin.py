@@ -23,9 +23,6 @@ from pathlib import Path
 from typing import Any
 
 from actorpool import process, protocol
-from actorpool.channel import bodies, line, spin, wire
-from actorpool.channel.lane import Lane, Peer
-from actorpool.channel.line import Line, NotDelivered
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.endpoint import Endpoint
 from actorpool.errors import CheckoutTimeout, MethodNotFound, PoolFull
@@ -35,6 +32,9 @@ from actorpool.node.runtime import NodeFacts
 from actorpool.protocol import HandleFacts
 from actorpool.serialization import pickling
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
+from actorpool.transport import bodies, client, frames, spinwait
+from actorpool.transport.client import ClientConn, NotDelivered
+from actorpool.transport.server import ChannelServer, ServerConn
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -80,39 +80,39 @@ class WorkerHandler:
         if self.running:
             raise Interrupted
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         pass
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
-        if kind == wire.CALL:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
+        if kind == frames.CALL:
             self.call(peer, ref, body)
-        elif kind == wire.END:
+        elif kind == frames.END:
             self.fence = max(self.fence, ref + 1)
             self.resets += 1
 
-    def call(self, peer: Peer, ref: int, body: bytes | memoryview) -> None:
-        lease, flags, _seal = wire.CALL_HEAD.unpack_from(body)
+    def call(self, peer: ServerConn, ref: int, body: bytes | memoryview) -> None:
+        lease, flags, _seal = frames.CALL_HEAD.unpack_from(body)
         if lease < self.fence:
-            peer.send(wire.NOT_STARTED, ref, pickling.dumps(("expired", None)))
+            peer.send(frames.NOT_STARTED, ref, pickling.dumps(("expired", None)))
             return
         if self.unavailable:
             self.unavailable -= 1
-            cause = wire.dump_error(ConnectionError("not now"))
-            peer.send(wire.NOT_STARTED, ref, pickling.dumps(("unavailable", cause)))
+            cause = frames.dump_error(ConnectionError("not now"))
+            peer.send(frames.NOT_STARTED, ref, pickling.dumps(("unavailable", cause)))
             return
         self.fence = lease
         try:
-            what, args, kwargs = pickling.loads(memoryview(body)[wire.CALL_HEAD.size :])
+            what, args, kwargs = pickling.loads(memoryview(body)[frames.CALL_HEAD.size :])
             self.running = lease
-            call = functools.partial(what, self) if flags & wire.FUNCTION else self.method(what)
+            call = functools.partial(what, self) if flags & frames.FUNCTION else self.method(what)
             result = call(*args, **kwargs)
             self.running = 0
-            answer = wire.RESULT, pickling.dumps(result)
+            answer = frames.RESULT, pickling.dumps(result)
         except BaseException as error:
             self.running = 0
-            answer = wire.ERROR, wire.dump_error(error)
+            answer = frames.ERROR, frames.dump_error(error)
         peer.send(answer[0], ref, answer[1])
-        if flags & wire.LAST:
+        if flags & frames.LAST:
             self.resets += 1
             self.fence = max(self.fence, lease + 1)
 
@@ -149,7 +149,7 @@ class WorkerHandler:
 
 
 def work(directory: str, spinning: float) -> None:
-    lane = Lane(f"{directory}/{os.getpid()}.w", WorkerHandler(), spin=spinning)
+    lane = ChannelServer(f"{directory}/{os.getpid()}.w", WorkerHandler(), spin=spinning)
     while True:
         select.select([lane.descriptor], [], [])
         lane.serve(idle=0.001)
@@ -162,8 +162,8 @@ class PoolHandler:
         self.directory, self.size, self.spinning = directory, size, spinning
         self.idle: deque[int] = deque()
         self.pids: dict[int, int] = {}
-        self.waiting: deque[tuple[Peer, int, float]] = deque()
-        self.leases: dict[int, tuple[Peer, int, int]] = {}
+        self.waiting: deque[tuple[ServerConn, int, float]] = deque()
+        self.leases: dict[int, tuple[ServerConn, int, int]] = {}
         self.last_lease = 0
         self.last_worker = 0
         for _ in range(size):
@@ -179,7 +179,7 @@ class PoolHandler:
         self.free(id)
 
     def run(self, name: str) -> None:
-        self.lane = Lane(f"{self.directory}/{name}.pool", self, spin=self.spinning)
+        self.lane = ChannelServer(f"{self.directory}/{name}.pool", self, spin=self.spinning)
         while True:
             select.select([self.lane.descriptor], [], [], 0.02)
             self.lane.serve(idle=0.001)
@@ -206,7 +206,7 @@ class PoolHandler:
         now = time.monotonic()
         for item in [item for item in self.waiting if item[2] <= now]:
             self.waiting.remove(item)
-            item[0].send(wire.ERROR, item[1], wire.dump_error(CheckoutTimeout("too late", waited=1.0)))
+            item[0].send(frames.ERROR, item[1], frames.dump_error(CheckoutTimeout("too late", waited=1.0)))
 
     def free(self, worker: int) -> None:
         while self.waiting:
@@ -216,10 +216,10 @@ class PoolHandler:
                 return
         self.idle.append(worker)
 
-    def grant(self, peer: Peer, ref: int, worker: int) -> None:
+    def grant(self, peer: ServerConn, ref: int, worker: int) -> None:
         self.last_lease += 1
         self.leases[self.last_lease] = (peer, worker, ref)
-        peer.send(wire.GRANT, ref, wire.GRANT_BODY.pack(self.last_lease, worker, self.pids[worker], 0, 0))
+        peer.send(frames.GRANT, ref, frames.GRANT_BODY.pack(self.last_lease, worker, self.pids[worker], 0, 0))
 
     def end(self, lease: int, abandoned: bool = False) -> None:
         _, worker, _ = self.leases.pop(lease, (None, None, None))
@@ -229,30 +229,30 @@ class PoolHandler:
             os.kill(self.pids[worker], signal.SIGUSR2)
         self.free(worker)
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         for lease, (holder, _, _) in list(self.leases.items()):
             if holder is peer:
                 self.end(lease, abandoned=True)
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
-        if kind == wire.CHECKOUT:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
+        if kind == frames.CHECKOUT:
             timeout, block, *_ = bodies.checkout(body)
             if self.idle:
                 self.grant(peer, ref, self.idle.pop())
             elif not block:
-                peer.send(wire.ERROR, ref, wire.dump_error(PoolFull("full", pool="db")))
+                peer.send(frames.ERROR, ref, frames.dump_error(PoolFull("full", pool="db")))
             else:
                 self.waiting.append((peer, ref, time.monotonic() + timeout))
-        elif kind == wire.CHECKIN:
+        elif kind == frames.CHECKIN:
             self.end(ref)
-        elif kind == wire.ABANDON:
+        elif kind == frames.ABANDON:
             self.end(ref, abandoned=True)
-        elif kind == wire.CANCEL:
+        elif kind == frames.CANCEL:
             self.cancel(peer, ref)
-        elif kind == wire.ASK:
+        elif kind == frames.ASK:
             self.ask(peer, ref, pickling.loads(body))
 
-    def cancel(self, peer: Peer, ref: int) -> None:
+    def cancel(self, peer: ServerConn, ref: int) -> None:
         for item in list(self.waiting):
             if item[:2] == (peer, ref):
                 self.waiting.remove(item)
@@ -260,7 +260,7 @@ class PoolHandler:
             if (holder, asked) == (peer, ref):
                 self.end(lease)
 
-    def ask(self, peer: Peer, ref: int, request: Any) -> None:
+    def ask(self, peer: ServerConn, ref: int, request: Any) -> None:
         answers = {
             protocol.Facts: HandleFacts,
             protocol.Status: lambda: PoolStatus(
@@ -276,9 +276,9 @@ class PoolHandler:
         }
         answer = answers.get(type(request))
         if answer is None:
-            peer.send(wire.ERROR, ref, wire.dump_error(TypeError(f"not understood: {request!r}")))
+            peer.send(frames.ERROR, ref, frames.dump_error(TypeError(f"not understood: {request!r}")))
         else:
-            peer.send(wire.REPLY, ref, pickling.dumps(answer()))
+            peer.send(frames.REPLY, ref, pickling.dumps(answer()))
 
 
 class ManagerHandler:
@@ -292,7 +292,7 @@ class ManagerHandler:
 
     def run(self) -> None:
         process.link_to_parent()
-        lane = Lane(f"{self.directory}/manager", self, spin=0.0)
+        lane = ChannelServer(f"{self.directory}/manager", self, spin=0.0)
         facts = NodeFacts("standin", os.getpid(), process.start_time(os.getpid()) or 0.0, "0", runtime.PROTOCOL)
         Path(self.directory, "node.json").write_text(json.dumps(asdict(facts)))
         while True:
@@ -310,19 +310,19 @@ class ManagerHandler:
     def run_pool(self) -> None:
         PoolHandler(self.directory, self.size, self.spinning).run(self.name)
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         pass
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         request = pickling.loads(body)
         if isinstance(request, ListPools):
-            peer.send(wire.REPLY, ref, pickling.dumps([] if self.stopped else [self.name]))
+            peer.send(frames.REPLY, ref, pickling.dumps([] if self.stopped else [self.name]))
             return
         if request == "stop":
             self.stopped = True
         elif isinstance(request, float):
             self.delay = request
-        peer.send(wire.REPLY, ref, pickling.dumps(self.pool))
+        peer.send(frames.REPLY, ref, pickling.dumps(self.pool))
 
 
 class Standin:
@@ -332,7 +332,7 @@ class Standin:
         self.directory = tempfile.mkdtemp(prefix="aps-", dir=os.environ.get("ACTORPOOL_RUNTIME_DIR"))
         self.name = name
         self.endpoint = Endpoint(self.directory, spinning)
-        seconds = spin.spin_seconds(spinning)
+        seconds = spinwait.spin_seconds(spinning)
         command = [sys.executable, "-m", "tests.channel.standin", self.directory, name, str(size), str(seconds)]
         self.process = subprocess.Popen(command, cwd=ROOT)
         self.wait_for_pool()
@@ -342,7 +342,7 @@ class Standin:
         deadline = time.monotonic() + 10
         while time.monotonic() < deadline:
             with contextlib.suppress(NotDelivered):
-                Line(self.endpoint.pool(self.name)).close()
+                ClientConn(self.endpoint.pool(self.name)).close()
                 return
             time.sleep(0.002)
         raise AssertionError("the stand-in did not start")
@@ -365,7 +365,7 @@ class Standin:
 
     def __exit__(self, *_: Any) -> None:
         self.kill()
-        line.forget(self.directory)
+        client.forget(self.directory)
         shutil.rmtree(self.directory, ignore_errors=True)
 
 

@@ -15,7 +15,6 @@ from typing import Any
 import pytest
 
 from actorpool import LocalPool, PoolConfig
-from actorpool.channel import aioline
 from actorpool.client.aio import AsyncPool
 from actorpool.client.pool import Pool
 from actorpool.errors import (
@@ -31,6 +30,7 @@ from actorpool.errors import (
     WorkerDied,
 )
 from actorpool.protocol import HandleFacts
+from actorpool.transport import aio
 from actorpool.workers import EchoWorker
 from tests.channel.standin import Standin, add
 
@@ -379,7 +379,7 @@ def test_a_forked_child_closes_what_the_loops_had_open(running: Standin) -> None
         pool = Pool(running.endpoint, "db").aio
         async with pool.checkout() as lease:
             await lease.echo(1)
-            open_before = [line.fd for line in list(aioline._lines) if line.open]
+            open_before = [line.fd for line in list(aio._lines) if line.open]
             child = os.fork()
             if child == 0:
                 closed = 0
@@ -393,8 +393,6 @@ def test_a_forked_child_closes_what_the_loops_had_open(running: Standin) -> None
             assert await lease.echo(2) == 2
 
     asyncio.run(test())
-
-
 
 
 @pytest.mark.parametrize(

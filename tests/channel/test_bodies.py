@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actorpool import protocol
-from actorpool.channel import bodies
-from actorpool.channel.bodies import BadFrame
 from actorpool.client.shared_link import Work
 from actorpool.serialization import pickling
+from actorpool.transport import bodies
+from actorpool.transport.bodies import BadFrame
 
 TEXTS = st.none() | st.text(st.characters(), max_size=50)
 

@@ -14,7 +14,6 @@ from typing import Any
 import pytest
 
 from actorpool import process
-from actorpool.channel import line as lines
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
@@ -33,6 +32,7 @@ from actorpool.errors import (
 )
 from actorpool.messages import ListPools
 from actorpool.protocol import HandleFacts
+from actorpool.transport import client as lines
 from tests.channel.standin import Standin, add
 
 Eventually = Callable[..., Any]
@@ -101,9 +101,9 @@ def test_values_of_any_size_cross_intact(pool: Pool, size: int) -> None:
 def test_arguments_that_are_too_big_are_refused_before_a_worker_is_asked_for(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from actorpool.channel import wire
+    from actorpool.transport import frames
 
-    monkeypatch.setattr(wire, "LONGEST", 1000)
+    monkeypatch.setattr(frames, "LONGEST", 1000)
     checkouts = pool.status().checkouts
     with pytest.raises(MessageTooBig, match="1000"):
         pool.echo(b"x" * 2000)

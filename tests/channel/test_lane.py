@@ -19,10 +19,10 @@ from typing import Any
 
 import pytest
 
-from actorpool.channel import wire
-from actorpool.channel.lane import Lane, Peer
-from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
 from actorpool.errors import MessageTooBig
+from actorpool.transport import frames
+from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut
+from actorpool.transport.server import ChannelServer, ServerConn
 
 
 class Echo:
@@ -30,21 +30,21 @@ class Echo:
 
     def __init__(self) -> None:
         self.frames: list[tuple[int, int, int]] = []
-        self.gone: list[Peer] = []
+        self.gone: list[ServerConn] = []
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         self.frames.append((kind, ref, len(body)))
-        if kind == wire.CALL:
-            peer.send(wire.RESULT, ref, body)
+        if kind == frames.CALL:
+            peer.send(frames.RESULT, ref, body)
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         self.gone.append(peer)
 
 
 @contextmanager
-def served(path: Path | str, handler: Any, **options: Any) -> Iterator[Lane]:
+def served(path: Path | str, handler: Any, **options: Any) -> Iterator[ChannelServer]:
     """A lane served by a thread of this process."""
-    lane = Lane(str(path), handler, spin=0.0, **options)
+    lane = ChannelServer(str(path), handler, spin=0.0, **options)
     over = threading.Event()
 
     def serve() -> None:
@@ -72,18 +72,18 @@ def path() -> str:
 def test_a_body_of_any_size_comes_back_intact(path: str, size: int) -> None:
     body = os.urandom(size)
     with served(path, Echo()):
-        line = Line(path, spin=0.0)
+        line = ClientConn(path, spin=0.0)
         for ref in (1, 2):
-            line.send(wire.CALL, ref, body)
+            line.send(frames.CALL, ref, body)
             kind, answer = line.receive(ref)
-            assert (kind, bytes(answer)) == (wire.RESULT, body)
+            assert (kind, bytes(answer)) == (frames.RESULT, body)
 
 
 def test_a_body_may_be_sent_in_two_parts(path: str) -> None:
     with served(path, Echo()):
-        line = Line(path, spin=0.0)
+        line = ClientConn(path, spin=0.0)
         for size in (10, 200_000):
-            line.send(wire.CALL, 1, b"b" * size, b"lead")
+            line.send(frames.CALL, 1, b"b" * size, b"lead")
             assert bytes(line.receive(1)[1]) == b"lead" + b"b" * size
 
 
@@ -93,7 +93,7 @@ def test_frames_that_arrive_together_are_told_apart_and_kept_in_order(path: str)
         with socket.socket(socket.AF_UNIX) as sock:
             sock.connect(path)
             bodies = [b"x" * (n % 97) for n in range(2000)]
-            data = b"".join(wire.frame(wire.CALL, n, body) for n, body in enumerate(bodies))
+            data = b"".join(frames.frame(frames.CALL, n, body) for n, body in enumerate(bodies))
             for start in range(0, len(data), 1013):  # cut where no frame ends
                 sock.sendall(data[start : start + 1013])
             answers = b""
@@ -104,20 +104,20 @@ def test_frames_that_arrive_together_are_told_apart_and_kept_in_order(path: str)
 
 def test_what_one_peer_has_sent_goes_before_what_another_sent_later(path: str) -> None:
     class Busy(Echo):
-        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
             super().on_frame(peer, kind, ref, body)
-            if kind == wire.CONTROL:
+            if kind == frames.CONTROL:
                 lane.first = peer.fd
             elif ref == 1:  # while this is handled, the kernel keeps its sender on the list of those who have sent
-                first.send(wire.CONTROL, 2)
-                other.send(wire.END, 3)
+                first.send(frames.CONTROL, 2)
+                other.send(frames.END, 3)
 
     handler = Busy()
-    lane = Lane(path, handler, spin=0.0)
-    other, first = Line(path, spin=0.0), Line(path, spin=0.0)
-    first.send(wire.CONTROL, 0)
+    lane = ChannelServer(path, handler, spin=0.0)
+    other, first = ClientConn(path, spin=0.0), ClientConn(path, spin=0.0)
+    first.send(frames.CONTROL, 0)
     lane.serve(idle=0.001)
-    other.send(wire.END, 1)
+    other.send(frames.END, 1)
     lane.serve(idle=0.001)
     assert [ref for _, ref, _ in handler.frames] == [0, 1, 2, 3]
     lane.close()
@@ -126,50 +126,50 @@ def test_what_one_peer_has_sent_goes_before_what_another_sent_later(path: str) -
 def test_a_frame_in_single_bytes_is_put_together(path: str) -> None:
     with served(path, Echo()), socket.socket(socket.AF_UNIX) as sock:
         sock.connect(path)
-        for byte in wire.frame(wire.CALL, 5, b"slow"):
+        for byte in frames.frame(frames.CALL, 5, b"slow"):
             sock.sendall(bytes([byte]))
-        assert sock.recv(100) == wire.frame(wire.RESULT, 5, b"slow")
+        assert sock.recv(100) == frames.frame(frames.RESULT, 5, b"slow")
 
 
 def test_arguments_beyond_the_limit_are_an_error_of_that_call_only(path: str) -> None:
     with served(path, Echo(), max_message=1_000_000):
-        line = Line(path, spin=0.0)
-        line.send(wire.CALL, 1, b"x" * 3_000_000)
+        line = ClientConn(path, spin=0.0)
+        line.send(frames.CALL, 1, b"x" * 3_000_000)
         kind, body = line.receive(1)
-        assert kind == wire.ERROR
-        error = wire.load_error(body)
+        assert kind == frames.ERROR
+        error = frames.load_error(body)
         assert isinstance(error, MessageTooBig)
         assert "3000000" in str(error)
-        line.send(wire.CALL, 2, b"small")
-        assert line.receive(2) == (wire.RESULT, b"small")
+        line.send(frames.CALL, 2, b"small")
+        assert line.receive(2) == (frames.RESULT, b"small")
 
 
 def test_a_result_beyond_the_limit_is_an_error_of_that_call_only(path: str) -> None:
     class Big(Echo):
-        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
-            peer.send(wire.RESULT, ref, b"x" * int(bytes(body)))
+        def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
+            peer.send(frames.RESULT, ref, b"x" * int(bytes(body)))
 
     with served(path, Big(), max_message=1_000_000):
-        line = Line(path, spin=0.0)
-        line.send(wire.CALL, 1, b"1000001")
+        line = ClientConn(path, spin=0.0)
+        line.send(frames.CALL, 1, b"1000001")
         kind, body = line.receive(1)
-        assert isinstance(wire.load_error(body), MessageTooBig)
-        line.send(wire.CALL, 2, b"1000000")
+        assert isinstance(frames.load_error(body), MessageTooBig)
+        line.send(frames.CALL, 2, b"1000000")
         assert len(line.receive(2)[1]) == 1_000_000
-        assert kind == wire.ERROR
+        assert kind == frames.ERROR
 
 
 def test_a_peer_that_does_not_read_delays_nobody(path: str) -> None:
     with served(path, Echo()):
-        deaf = Line(path, spin=0.0)
+        deaf = ClientConn(path, spin=0.0)
         body = b"x" * 5_000_000
-        deaf.send(wire.CALL, 1, body)
-        other = Line(path, spin=0.0)
+        deaf.send(frames.CALL, 1, body)
+        other = ClientConn(path, spin=0.0)
         began = time.perf_counter()
-        other.send(wire.CALL, 1, b"quick")
+        other.send(frames.CALL, 1, b"quick")
         assert other.receive(1)[1] == b"quick"
         assert time.perf_counter() - began < 1.0
-        deaf.send(wire.CALL, 2, b"after")
+        deaf.send(frames.CALL, 2, b"after")
         assert bytes(deaf.receive(1)[1]) == body
         assert deaf.receive(2)[1] == b"after"
 
@@ -177,11 +177,11 @@ def test_a_peer_that_does_not_read_delays_nobody(path: str) -> None:
 def test_the_end_of_a_peer_is_told_once_after_its_last_frame(path: str, eventually: Callable[..., Any]) -> None:
     handler = Echo()
     with served(path, handler):
-        line = Line(path, spin=0.0)
-        line.send(wire.CHECKIN, 9)
+        line = ClientConn(path, spin=0.0)
+        line.send(frames.CHECKIN, 9)
         line.close()
         eventually(lambda: handler.gone)
-        assert handler.frames == [(wire.CHECKIN, 9, 0)]
+        assert handler.frames == [(frames.CHECKIN, 9, 0)]
         assert len(handler.gone) == 1
         assert not handler.gone[0].open
         assert handler.gone[0].pid == os.getpid()
@@ -189,17 +189,17 @@ def test_the_end_of_a_peer_is_told_once_after_its_last_frame(path: str, eventual
 
 def test_a_peer_that_the_handler_closes_is_not_told_gone(path: str, eventually: Callable[..., Any]) -> None:
     class Closing(Echo):
-        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
             super().on_frame(peer, kind, ref, body)
             peer.close()
 
     handler = Closing()
     with served(path, handler):
-        line = Line(path, spin=0.0)
-        line.sock.sendall(wire.frame(wire.CHECKIN, 1) + wire.frame(wire.CHECKIN, 2))
+        line = ClientConn(path, spin=0.0)
+        line.sock.sendall(frames.frame(frames.CHECKIN, 1) + frames.frame(frames.CHECKIN, 2))
         with pytest.raises((Gone, NotDelivered)):
             line.receive(1)
-        assert handler.frames == [(wire.CHECKIN, 1, 0)]
+        assert handler.frames == [(frames.CHECKIN, 1, 0)]
         assert handler.gone == []
 
 
@@ -208,19 +208,19 @@ def test_a_lane_connects_to_another_and_both_speak(path: str, eventually: Callab
     with served(path, Echo()), served(path + "2", caller) as lane:
         peer = lane.connect(path)
         assert peer.pid == os.getpid()
-        peer.send(wire.CALL, 3, b"hello")
-        eventually(lambda: caller.frames == [(wire.RESULT, 3, 5)])
+        peer.send(frames.CALL, 3, b"hello")
+        eventually(lambda: caller.frames == [(frames.RESULT, 3, 5)])
 
 
 def test_connecting_where_nobody_listens_fails_at_once(path: str) -> None:
-    lane = Lane(None, Echo())
+    lane = ChannelServer(None, Echo())
     with pytest.raises(FileNotFoundError):
         lane.connect(path + ".nobody")
     lane.close()
 
 
 def test_a_watched_descriptor_calls_back_until_it_is_unwatched(path: str) -> None:
-    lane = Lane(None, Echo(), spin=0.0)
+    lane = ChannelServer(None, Echo(), spin=0.0)
     inside, outside = os.pipe()
     seen: list[int] = []
     lane.watch(inside, seen.append)
@@ -238,7 +238,7 @@ def test_a_watched_descriptor_calls_back_until_it_is_unwatched(path: str) -> Non
 
 
 def test_a_stale_event_does_not_reach_the_new_owner_of_a_descriptor() -> None:
-    lane = Lane(None, Echo(), spin=0.0)
+    lane = ChannelServer(None, Echo(), spin=0.0)
     pipes = [os.pipe(), os.pipe()]
     late: list[int] = []
     first, second = pipes[0][0], pipes[1][0]
@@ -262,8 +262,8 @@ def test_a_stale_event_does_not_reach_the_new_owner_of_a_descriptor() -> None:
 
 
 def test_a_new_lane_takes_the_path_of_a_dead_one_and_the_old_one_leaves_it_alone(path: str) -> None:
-    old = Lane(path, Echo())
-    new = Lane(path, Echo())
+    old = ChannelServer(path, Echo())
+    new = ChannelServer(path, Echo())
     old.close()
     assert os.path.exists(path)
     new.close()
@@ -273,18 +273,18 @@ def test_a_new_lane_takes_the_path_of_a_dead_one_and_the_old_one_leaves_it_alone
 def test_closing_a_lane_leaves_no_descriptor(path: str, open_descriptors: Callable[[], dict[int, str]]) -> None:
     before = open_descriptors()
     with served(path, Echo()):
-        lines = [Line(path, spin=0.0) for _ in range(5)]
+        lines = [ClientConn(path, spin=0.0) for _ in range(5)]
         for line in lines:
-            line.send(wire.CALL, 1, b"x")
+            line.send(frames.CALL, 1, b"x")
             line.receive(1)
             line.close()
     assert open_descriptors() == before
 
 
 def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str) -> None:
-    lane = Lane(path, Echo(), spin=0.0)
-    line = Line(path, spin=0.0)
-    line.send(wire.CALL, 1, b"x")
+    lane = ChannelServer(path, Echo(), spin=0.0)
+    line = ClientConn(path, spin=0.0)
+    line.send(frames.CALL, 1, b"x")
     lane.serve(idle=0.001)
     line.receive(1)
     mine = [lane.descriptor, lane._listener.fileno(), *lane._peers]  # type: ignore[union-attr]
@@ -299,7 +299,7 @@ def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str
         os._exit(0 if closed == len(mine) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert os.path.exists(path)
-    line.send(wire.CALL, 2, b"still there")
+    line.send(frames.CALL, 2, b"still there")
     lane.serve(idle=0.001)
     assert line.receive(2)[1] == b"still there"
     lane.close()
@@ -308,7 +308,7 @@ def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_another_user_is_not_served(path: str) -> None:
     handler = Echo()
-    lane = Lane(path, handler, spin=0.0)
+    lane = ChannelServer(path, handler, spin=0.0)
     for place in (path, os.path.dirname(path), os.environ["ACTORPOOL_RUNTIME_DIR"]):
         os.chmod(place, 0o777)
     child = os.fork()
@@ -319,7 +319,7 @@ def test_another_user_is_not_served(path: str) -> None:
             with socket.socket(socket.AF_UNIX) as sock:
                 sock.connect(path)
                 try:
-                    sock.sendall(wire.frame(wire.CALL, 1, b"let me in"))
+                    sock.sendall(frames.frame(frames.CALL, 1, b"let me in"))
                     code = 0 if sock.recv(100) == b"" else 2
                 except OSError:
                     code = 0
@@ -336,36 +336,36 @@ def test_another_user_is_not_served(path: str) -> None:
 
 def test_what_a_handler_raises_comes_out_and_the_frames_behind_it_are_kept(path: str) -> None:
     class Picky(Echo):
-        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
             if body == b"bad":
                 raise ValueError("bad")
             super().on_frame(peer, kind, ref, body)
 
     handler = Picky()
-    lane = Lane(path, handler, spin=0.0)
-    line = Line(path, spin=0.0)
-    line.sock.sendall(wire.frame(wire.CALL, 1, b"bad") + wire.frame(wire.CALL, 2, b"good"))
+    lane = ChannelServer(path, handler, spin=0.0)
+    line = ClientConn(path, spin=0.0)
+    line.sock.sendall(frames.frame(frames.CALL, 1, b"bad") + frames.frame(frames.CALL, 2, b"good"))
     with pytest.raises(ValueError, match="bad"):
         lane.serve(idle=0.001)
-    line.send(wire.CALL, 3, b"next")
+    line.send(frames.CALL, 3, b"next")
     lane.serve(idle=0.001)
     assert [ref for _, ref, _ in handler.frames] == [2, 3]
     lane.close()
 
 
 def test_serve_returns_when_nothing_arrives_and_when_its_budget_is_over(path: str) -> None:
-    lane = Lane(path, Echo(), spin=0.0)
+    lane = ChannelServer(path, Echo(), spin=0.0)
     began = time.perf_counter()
     lane.serve(idle=0.001)
     assert time.perf_counter() - began < 0.5
     over = threading.Event()
-    lines = [Line(path, spin=0.0) for _ in range(2)]
+    lines = [ClientConn(path, spin=0.0) for _ in range(2)]
 
-    def flood(line: Line) -> None:
+    def flood(line: ClientConn) -> None:
         ref = 0
         while not over.is_set():
             ref += 1
-            line.send(wire.CALL, ref, b"x")
+            line.send(frames.CALL, ref, b"x")
             line.receive(ref, time.perf_counter() + 5)
 
     threads = [threading.Thread(target=flood, args=(line,), daemon=True) for line in lines]
@@ -413,17 +413,17 @@ class Outside:
 @pytest.mark.parametrize("busy", [False, True])
 def test_serve_is_called_away_also_by_a_descriptor_whose_number_was_used_before(path: str, busy: bool) -> None:
     outside = Outside()
-    lane = Lane(path, Echo(), spin=0.0, outside=outside)
+    lane = ChannelServer(path, Echo(), spin=0.0, outside=outside)
     lane.serve(idle=0.001)
     outside.renew()
     over = threading.Event()
 
     def flood() -> None:
-        line, ref = Line(path, spin=0.0), 0
+        line, ref = ClientConn(path, spin=0.0), 0
         while not over.is_set():
             ref += 1
             with contextlib.suppress(NotDelivered):
-                line.send(wire.CALL, ref, b"x")
+                line.send(frames.CALL, ref, b"x")
             with contextlib.suppress(TimedOut, Gone, NotDelivered):  # nobody serves any more
                 line.receive(ref, time.perf_counter() + 0.1)
 
@@ -443,28 +443,28 @@ def test_serve_is_called_away_also_by_a_descriptor_whose_number_was_used_before(
 
 def test_a_body_that_the_handler_releases_gives_its_memory_back(path: str) -> None:
     class Releasing(Echo):
-        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+        def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
             size = len(pickle.loads(body))
             if isinstance(body, memoryview):
                 body.release()
-            peer.send(wire.RESULT, ref, str(size).encode())
+            peer.send(frames.RESULT, ref, str(size).encode())
 
     with served(path, Releasing()):
-        line = Line(path, spin=0.0)
-        line.send(wire.CALL, 1, pickle.dumps(b"x" * 1_000_000, 5))
+        line = ClientConn(path, spin=0.0)
+        line.send(frames.CALL, 1, pickle.dumps(b"x" * 1_000_000, 5))
         assert line.receive(1)[1] == b"1000000"
 
 
 def test_memory_is_taken_for_what_has_arrived_and_not_for_what_is_announced(path: str) -> None:
     with served(path, Echo()) as lane:
-        lines = [Line(path) for _ in range(20)]
+        lines = [ClientConn(path) for _ in range(20)]
         tracemalloc.start()
         for line in lines:
-            line.sock.sendall(wire.HEADER.pack(lane.max_message, wire.CALL, 1) + b"so much is to follow")
+            line.sock.sendall(frames.HEADER.pack(lane.max_message, frames.CALL, 1) + b"so much is to follow")
         began = time.perf_counter()
-        other = Line(path)
-        other.send(wire.CALL, 1, b"x" * 1_000_000)
-        assert other.receive(1, began + 5) == (wire.RESULT, b"x" * 1_000_000)
+        other = ClientConn(path)
+        other.send(frames.CALL, 1, b"x" * 1_000_000)
+        assert other.receive(1, began + 5) == (frames.RESULT, b"x" * 1_000_000)
         assert time.perf_counter() - began < 1.0
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
@@ -475,19 +475,19 @@ def test_memory_is_taken_for_what_has_arrived_and_not_for_what_is_announced(path
 
 @pytest.mark.parametrize("size", [65_537, 131_072, 131_073, 3_000_000])
 def test_a_long_body_that_comes_in_pieces_is_put_together(path: str, size: int) -> None:
-    data = wire.frame(wire.CALL, 7, os.urandom(size))
+    data = frames.frame(frames.CALL, 7, os.urandom(size))
     with served(path, Echo()):
-        line = Line(path)
+        line = ClientConn(path)
         for at in range(0, len(data), 100_003):
             line.sock.sendall(data[at : at + 100_003])
             time.sleep(0.001)
-        assert line.receive(7, time.perf_counter() + 5) == (wire.RESULT, data[wire.HEADER.size :])
+        assert line.receive(7, time.perf_counter() + 5) == (frames.RESULT, data[frames.HEADER.size :])
 
 
 def test_a_socket_can_be_reached_whatever_the_umask(path: str) -> None:
     before = os.umask(0o777)
     try:
-        lane = Lane(path, Echo(), spin=0.0)
+        lane = ChannelServer(path, Echo(), spin=0.0)
     finally:
         os.umask(before)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
@@ -497,8 +497,8 @@ def test_a_socket_can_be_reached_whatever_the_umask(path: str) -> None:
 def test_where_the_whole_machine_is_out_of_descriptors_a_lane_goes_on(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lane = Lane(path, Echo(), spin=0.0)
-    known = Line(path)
+    lane = ChannelServer(path, Echo(), spin=0.0)
+    known = ClientConn(path)
     lane.serve(idle=0.001)
 
     def refuse(*_: object) -> None:
@@ -508,12 +508,12 @@ def test_where_the_whole_machine_is_out_of_descriptors_a_lane_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(lane, "_listener", type("Full", (), {"accept": refuse, "close": lambda _: None})())
         patch.setattr(os, "open", refuse)
-        late = Line(path)
+        late = ClientConn(path)
         for _ in range(3):
             lane.serve(idle=0.001)
     assert lane._listener is listener
     for line in (known, late):
-        line.send(wire.CALL, 1, b"still there")
+        line.send(frames.CALL, 1, b"still there")
     lane.serve(idle=0.01)
     assert [line.receive(1)[1] for line in (known, late)] == [b"still there"] * 2
     lane.close()
@@ -521,36 +521,34 @@ def test_where_the_whole_machine_is_out_of_descriptors_a_lane_goes_on(
 
 def test_a_peer_that_sends_a_bad_frame_is_hung_up_on_and_the_others_are_served(path: str) -> None:
     class Strict(Echo):
-        def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
-            if kind == wire.CONTROL:
-                raise wire.BadFrame("not yours to send")
+        def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
+            if kind == frames.CONTROL:
+                raise frames.BadFrame("not yours to send")
             super().on_frame(peer, kind, ref, body)
 
     handler = Strict()
     with served(path, handler):
-        bad, good = Line(path), Line(path)
-        good.send(wire.CALL, 1, b"x")
+        bad, good = ClientConn(path), ClientConn(path)
+        good.send(frames.CALL, 1, b"x")
         assert good.receive(1, time.perf_counter() + 5)[1] == b"x"
-        bad.sock.sendall(wire.frame(wire.CONTROL, 1) + wire.frame(wire.CALL, 2, b"y"))
+        bad.sock.sendall(frames.frame(frames.CONTROL, 1) + frames.frame(frames.CALL, 2, b"y"))
         with pytest.raises((Gone, NotDelivered)):
             bad.receive(2, time.perf_counter() + 5)
-        good.send(wire.CALL, 3, b"z")
+        good.send(frames.CALL, 3, b"z")
         assert good.receive(3, time.perf_counter() + 5)[1] == b"z"
     assert len(handler.gone) == 1
-    assert (wire.CALL, 2, 1) not in handler.frames
+    assert (frames.CALL, 2, 1) not in handler.frames
 
 
-def test_who_does_not_fetch_answers_is_read_no_further_until_he_does(
-    path: str, eventually: Callable[..., Any]
-) -> None:
+def test_who_does_not_fetch_answers_is_read_no_further_until_he_does(path: str, eventually: Callable[..., Any]) -> None:
     handler = Echo()
     with served(path, handler) as lane:
-        line = Line(path)
+        line = ClientConn(path)
         line.sock.settimeout(0.3)
         sent = 0
         with pytest.raises(TimeoutError):
             while True:
-                line.sock.sendall(wire.frame(wire.CALL, sent + 1, bytes(10_000)))
+                line.sock.sendall(frames.frame(frames.CALL, sent + 1, bytes(10_000)))
                 sent += 1
         (peer,) = lane.peers
         assert sum(len(part) for frame in peer._out for part in frame.parts) < 1_000_000

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from actorpool.channel import line as lines
-from actorpool.channel import paths, wire
-from actorpool.channel.line import Gone, Line, NotDelivered, TimedOut
+from actorpool.transport import client as lines
+from actorpool.transport import frames, paths
+from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut
 
 
 @pytest.fixture
@@ -32,45 +32,47 @@ def server(path: str) -> Iterator[socket.socket]:
 
 
 def read_frame(sock: socket.socket) -> tuple[int, int, bytes]:
-    head = sock.recv(wire.HEADER.size, socket.MSG_WAITALL)
-    length, kind, ref = wire.HEADER.unpack(head)
+    head = sock.recv(frames.HEADER.size, socket.MSG_WAITALL)
+    length, kind, ref = frames.HEADER.unpack(head)
     return kind, ref, sock.recv(length, socket.MSG_WAITALL) if length else b""
 
 
 @pytest.mark.parametrize("spin", [0.0, 50e-6])
 def test_an_answer_is_found_behind_answers_nobody_waits_for(server: socket.socket, path: str, spin: float) -> None:
-    line = Line(path, spin=spin)
+    line = ClientConn(path, spin=spin)
     peer, _ = server.accept()
-    line.send(wire.CHECKOUT, 7)
-    peer.sendall(b"".join(wire.frame(wire.GRANT, ref, body) for ref, body in ((5, b"late"), (6, b""), (7, b"mine"))))
-    assert line.receive(7, time.perf_counter() + 5) == (wire.GRANT, b"mine")
+    line.send(frames.CHECKOUT, 7)
+    peer.sendall(
+        b"".join(frames.frame(frames.GRANT, ref, body) for ref, body in ((5, b"late"), (6, b""), (7, b"mine")))
+    )
+    assert line.receive(7, time.perf_counter() + 5) == (frames.GRANT, b"mine")
     peer.close()
 
 
 def test_nobody_listening_is_not_delivered(path: str) -> None:
     with pytest.raises(NotDelivered):
-        Line(path)
+        ClientConn(path)
 
 
 def test_a_socket_file_without_a_process_is_not_delivered(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
     with pytest.raises(NotDelivered):
-        Line(path)
+        ClientConn(path)
     os.unlink(path)
 
 
 def test_a_frame_that_was_not_read_is_not_delivered(server: socket.socket, path: str) -> None:
-    line = Line(path)
+    line = ClientConn(path)
     peer, _ = server.accept()
-    line.send(wire.CALL, 1, b"unread")
+    line.send(frames.CALL, 1, b"unread")
     peer.close()
     with pytest.raises(NotDelivered):
         line.receive(1, time.perf_counter() + 5)
 
 
 def test_a_long_frame_that_was_read_in_part_is_not_delivered(server: socket.socket, path: str) -> None:
-    line = Line(path)
+    line = ClientConn(path)
     peer, _ = server.accept()
 
     def read_a_bit() -> None:
@@ -81,7 +83,7 @@ def test_a_long_frame_that_was_read_in_part_is_not_delivered(server: socket.sock
     thread.start()
 
     def ask() -> None:
-        line.send(wire.CALL, 1, b"x" * 10_000_000)
+        line.send(frames.CALL, 1, b"x" * 10_000_000)
         line.receive(1, time.perf_counter() + 5)
 
     with pytest.raises(NotDelivered):
@@ -90,10 +92,10 @@ def test_a_long_frame_that_was_read_in_part_is_not_delivered(server: socket.sock
 
 
 def test_a_frame_that_was_read_may_have_been_run(server: socket.socket, path: str) -> None:
-    line = Line(path)
+    line = ClientConn(path)
     peer, _ = server.accept()
-    line.send(wire.CALL, 1, b"read")
-    assert read_frame(peer) == (wire.CALL, 1, b"read")
+    line.send(frames.CALL, 1, b"read")
+    assert read_frame(peer) == (frames.CALL, 1, b"read")
     peer.close()
     with pytest.raises(Gone):
         line.receive(1, time.perf_counter() + 5)
@@ -101,11 +103,11 @@ def test_a_frame_that_was_read_may_have_been_run(server: socket.socket, path: st
 
 def test_an_answer_that_breaks_off_is_gone(server: socket.socket, path: str) -> None:
     for size in (100, 1_000_000):
-        line = Line(path)
+        line = ClientConn(path)
         peer, _ = server.accept()
-        line.send(wire.CALL, 1)
+        line.send(frames.CALL, 1)
         read_frame(peer)
-        peer.sendall(wire.HEADER.pack(size, wire.RESULT, 1) + b"only a part")
+        peer.sendall(frames.HEADER.pack(size, frames.RESULT, 1) + b"only a part")
         peer.close()
         with pytest.raises(Gone):
             line.receive(1, time.perf_counter() + 5)
@@ -114,10 +116,10 @@ def test_an_answer_that_breaks_off_is_gone(server: socket.socket, path: str) -> 
 @pytest.mark.parametrize("spin", [0.0, 50e-6])
 @pytest.mark.parametrize("size", [4, 100_000])
 def test_no_answer_within_the_time_is_given_up(server: socket.socket, path: str, spin: float, size: int) -> None:
-    line = Line(path, spin=spin)
+    line = ClientConn(path, spin=spin)
     peer, _ = server.accept()
-    line.send(wire.CHECKOUT, 1)
-    peer.sendall(wire.frame(wire.REPLY, 1, bytes(size))[: size // 2 + 9])  # a frame that has only begun
+    line.send(frames.CHECKOUT, 1)
+    peer.sendall(frames.frame(frames.REPLY, 1, bytes(size))[: size // 2 + 9])  # a frame that has only begun
     began = time.perf_counter()
     with pytest.raises(TimedOut):
         line.receive(1, began + 0.05)
@@ -126,11 +128,11 @@ def test_no_answer_within_the_time_is_given_up(server: socket.socket, path: str,
 
 
 def test_a_peer_that_does_not_read_is_given_up_in_time(server: socket.socket, path: str) -> None:
-    line = Line(path)
+    line = ClientConn(path)
     peer, _ = server.accept()
     began = time.perf_counter()
     with pytest.raises(TimedOut):
-        line.send(wire.CALL, 1, b"x" * 50_000_000, deadline=began + 0.05)
+        line.send(frames.CALL, 1, b"x" * 50_000_000, deadline=began + 0.05)
     assert time.perf_counter() - began < 1.0
     peer.close()
 
@@ -139,10 +141,10 @@ def test_a_lane_whose_queue_is_full_is_given_up_in_time(path: str) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(path)
         listener.listen(0)
-        waiting = Line(path)
+        waiting = ClientConn(path)
         began = time.perf_counter()
         with pytest.raises(TimedOut):
-            Line(path, deadline=began + 0.05)
+            ClientConn(path, deadline=began + 0.05)
         assert time.perf_counter() - began < 1.0
         waiting.close()
     os.unlink(path)
@@ -221,7 +223,7 @@ def test_a_signal_that_raises_ends_the_wait_at_once(server: socket.socket, path:
     def ring(*_: object) -> None:
         raise Alarm
 
-    line = Line(path)
+    line = ClientConn(path)
     peer, _ = server.accept()
     before = signal.signal(signal.SIGALRM, ring)
     try:
@@ -235,7 +237,7 @@ def test_a_signal_that_raises_ends_the_wait_at_once(server: socket.socket, path:
 
 
 def test_signals_that_raise_nothing_do_not_stretch_the_wait(server: socket.socket, path: str) -> None:
-    line = Line(path)
+    line = ClientConn(path)
     peer, _ = server.accept()
     rung: list[int] = []
     before = signal.signal(signal.SIGALRM, lambda *_: rung.append(1))

@@ -7,14 +7,17 @@ import time
 
 import pytest
 
-from actorpool.channel import spin
-from actorpool.channel.spin import Account, look
+from actorpool.transport import spinwait
+from actorpool.transport.spinwait import Account, look
 
 
 def test_what_is_found_is_returned_and_booked_as_a_saving() -> None:
     account = Account()
     assert look(lambda: b"found", 10.0, account) == b"found"
-    assert account.balance in (0.0, spin.OPENING + spin.SAVED)  # 0.0: this very test lost the processor meanwhile
+    assert account.balance in (
+        0.0,
+        spinwait.OPENING + spinwait.SAVED,
+    )  # 0.0: this very test lost the processor meanwhile
 
 
 def test_nothing_found_in_time_means_blocking() -> None:
@@ -42,8 +45,8 @@ def test_what_was_found_after_a_loss_is_not_lost_with_it(monkeypatch: pytest.Mon
 def test_somebody_with_work_is_left_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     account = Account()
     looks: list[int] = []
-    monkeypatch.setattr(os, "sched_yield", lambda: time.sleep(spin.TAKEN))
-    monkeypatch.setattr(spin, "LOST", 10.0)
+    monkeypatch.setattr(os, "sched_yield", lambda: time.sleep(spinwait.TAKEN))
+    monkeypatch.setattr(spinwait, "LOST", 10.0)
     assert look(lambda: looks.append(1), 10.0, account) is None
     assert len(looks) == 1
     assert account.resume == 0.0
@@ -52,18 +55,18 @@ def test_somebody_with_work_is_left_the_processor(monkeypatch: pytest.MonkeyPatc
 def test_savings_pay_for_a_loss_and_losses_in_a_row_pause_longer_and_longer() -> None:
     account = Account()
     account.lost(0.003, now=1.0)
-    assert account.resume == 1.0 + spin.SHORTEST_PAUSE
+    assert account.resume == 1.0 + spinwait.SHORTEST_PAUSE
     account.lost(0.003, now=2.0)
-    assert account.resume == 2.0 + 4 * spin.SHORTEST_PAUSE
+    assert account.resume == 2.0 + 4 * spinwait.SHORTEST_PAUSE
     for _ in range(20):
         account.lost(0.003, now=3.0)
-    assert account.resume == 3.0 + spin.LONGEST_PAUSE
-    for _ in range(int(spin.CREDIT / spin.SAVED) + 1):
+    assert account.resume == 3.0 + spinwait.LONGEST_PAUSE
+    for _ in range(int(spinwait.CREDIT / spinwait.SAVED) + 1):
         account.saved()
     account.lost(0.003, now=9.0)
-    assert account.resume == 3.0 + spin.LONGEST_PAUSE  # paid for
+    assert account.resume == 3.0 + spinwait.LONGEST_PAUSE  # paid for
     account.lost(0.004, now=10.0)
-    assert account.resume == 10.0 + spin.SHORTEST_PAUSE
+    assert account.resume == 10.0 + spinwait.SHORTEST_PAUSE
 
 
 def test_a_look_that_just_missed_what_came_is_a_waste() -> None:
@@ -71,16 +74,16 @@ def test_a_look_that_just_missed_what_came_is_a_waste() -> None:
     now, looks = 100.0, 0
     while account.begins(now):
         account.gave_up = now
-        now += spin.SOON / 2
+        now += spinwait.SOON / 2
         looks += 1
-    assert looks * spin.WASTED == pytest.approx(spin.OPENING, abs=2 * spin.WASTED)
+    assert looks * spinwait.WASTED == pytest.approx(spinwait.OPENING, abs=2 * spinwait.WASTED)
     assert account.resume > now
 
 
 def test_looking_goes_on_where_every_other_look_finds_something() -> None:
     account = Account()
     for number in range(1000):
-        now = 100.0 + number * spin.SOON / 2
+        now = 100.0 + number * spinwait.SOON / 2
         assert account.begins(now)
         if number % 2:
             account.saved()
@@ -91,7 +94,7 @@ def test_looking_goes_on_where_every_other_look_finds_something() -> None:
 def test_looking_while_there_was_nothing_to_do_costs_nothing() -> None:
     account = Account()
     for number in range(1000):
-        now = 100.0 + number * spin.SOON * 2
+        now = 100.0 + number * spinwait.SOON * 2
         assert account.begins(now)
         account.gave_up = now
 
@@ -101,11 +104,11 @@ def test_it_can_be_turned_off(monkeypatch: pytest.MonkeyPatch, enabled: bool, se
     monkeypatch.delenv("ACTORPOOL_SPIN", raising=False)
     if setting is not None:
         monkeypatch.setenv("ACTORPOOL_SPIN", setting)
-    assert (spin.spin_seconds(enabled) > 0) is on
+    assert (spinwait.spin_seconds(enabled) > 0) is on
 
 
 def test_a_clock_that_stands_still_does_not_keep_it_looking(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(time, "perf_counter", lambda: 1000.0)
     looks: list[int] = []
     assert look(lambda: looks.append(1), 50e-6, Account()) is None
-    assert len(looks) == spin.LOOKS
+    assert len(looks) == spinwait.LOOKS

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from actorpool.channel import wire
 from actorpool.client import standing
 from actorpool.client.work import Hold
+from actorpool.transport import frames
 
 _paths = count()
 
@@ -26,7 +26,7 @@ class Pool:
 
     def hold(self, lease: int, rested: float | None = None) -> Hold:
         """A standing lease that was used a moment ago."""
-        hold = Hold(lease, 1, 1, self.give_back, flags=wire.STAY)
+        hold = Hold(lease, 1, 1, self.give_back, flags=frames.STICKY)
         hold.rested = time.perf_counter() if rested is None else rested
         return hold
 
@@ -182,9 +182,7 @@ def test_who_waits_takes_one_that_rests_when_the_others_are_not_quick(pool: Pool
 
 
 @pytest.mark.usefixtures("busy")
-def test_who_has_waited_longer_than_that_gets_the_next_at_once(
-    pool: Pool, eventually: Callable[..., Any]
-) -> None:
+def test_who_has_waited_longer_than_that_gets_the_next_at_once(pool: Pool, eventually: Callable[..., Any]) -> None:
     first, _ = in_use(pool, 1, 2)
     thread, got = waiting(pool)
     home = standing._homes[pool.path]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 
-from actorpool.channel import tally
+from actorpool.transport import usage_counters
 
 
 def test_a_use_is_begun_and_then_ended():
-    pages = tally.Pages()
-    slot = tally.Slot(pages, 3)
+    pages = usage_counters.UsagePages()
+    slot = usage_counters.UsageCounters(pages, 3)
     slot.begin(10.0)
     assert slot.read() == (1, 0, 10.0, 0.0)
     slot.end(10.5)
@@ -18,27 +18,27 @@ def test_a_use_is_begun_and_then_ended():
 
 
 def test_slots_are_apart():
-    pages = tally.Pages()
-    first, second = tally.Slot(pages, 0), tally.Slot(pages, 1)
+    pages = usage_counters.UsagePages()
+    first, second = usage_counters.UsageCounters(pages, 0), usage_counters.UsageCounters(pages, 1)
     first.begin(1.0)
     assert second.read() == (0, 0, 0.0, 0.0)
 
 
 def test_the_last_hold_times_are_remembered():
-    slot = tally.Slot(tally.Pages(), 0)
+    slot = usage_counters.UsageCounters(usage_counters.UsagePages(), 0)
     for number in range(100):
         slot.begin(0.0)
         slot.end(float(number))
     assert slot.holds(3) == [97.0, 98.0, 99.0]
-    assert slot.holds(1000) == [float(number) for number in range(100 - tally.HOLDS, 100)]
+    assert slot.holds(1000) == [float(number) for number in range(100 - usage_counters.HOLDS, 100)]
 
 
 def test_another_process_reads_what_a_worker_wrote_also_after_its_death():
-    pages = tally.found()
+    pages = usage_counters.found()
     number = pages.take(7)
     pid = os.fork()
     if pid == 0:
-        slot = tally.inherited(number)
+        slot = usage_counters.inherited(number)
         slot.begin(1.0)
         slot.end(2.0)
         os._exit(0)
@@ -48,22 +48,22 @@ def test_another_process_reads_what_a_worker_wrote_also_after_its_death():
 
 
 def test_only_a_child_of_the_pool_finds_its_slot():
-    tally.found()
-    assert tally.inherited(0) is None
-    assert tally.inherited(None) is None
+    usage_counters.found()
+    assert usage_counters.inherited(0) is None
+    assert usage_counters.inherited(None) is None
 
 
 def test_a_worker_that_does_not_count_has_no_slot():
-    pages = tally.Pages()
+    pages = usage_counters.UsagePages()
     pages.take(7)
     assert pages.slot(7) is None
     assert pages.slot(8) is None
 
 
 def test_a_slot_is_used_again_and_begins_at_nothing():
-    pages = tally.Pages()
-    numbers = [pages.take(worker) for worker in range(tally.SLOTS)]
-    assert len(set(numbers)) == tally.SLOTS
+    pages = usage_counters.UsagePages()
+    numbers = [pages.take(worker) for worker in range(usage_counters.SLOTS)]
+    assert len(set(numbers)) == usage_counters.SLOTS
     assert pages.take(5000) is None
     pages.counts(3)
     slot = pages.slot(3)

@@ -17,10 +17,6 @@ from typing import Any
 
 import pytest
 
-from actorpool.channel import line as lines
-from actorpool.channel import wire
-from actorpool.channel.aioline import AioLine, lines_of
-from actorpool.channel.line import Gone, Line, NotDelivered
 from actorpool.client import faults
 from actorpool.client.aio_link import AioLink
 from actorpool.client.channel_link import ChannelLink
@@ -28,6 +24,10 @@ from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.errors import CallTimeout, CheckoutTimeout
 from actorpool.protocol import HandleFacts
+from actorpool.transport import client as lines
+from actorpool.transport import frames
+from actorpool.transport.aio import AioConn, conns_of
+from actorpool.transport.client import ClientConn, Gone, NotDelivered
 from tests.channel.standin import Standin, add
 
 Eventually = Callable[..., Any]
@@ -108,7 +108,7 @@ def test_the_same_holds_for_a_loop_and_nothing_is_kept_for_a_pool_that_does_not_
             with pytest.raises(CheckoutTimeout):
                 await pool.checkout(timeout=0)
             assert time.perf_counter() - began < 1.0
-        line = lines_of(asyncio.get_running_loop()).known(stopped.endpoint.pool("db"))
+        line = conns_of(asyncio.get_running_loop()).known(stopped.endpoint.pool("db"))
         assert line is not None
         assert len(line._out) < ATTEMPTS / 3  # to cancel what has left
 
@@ -156,11 +156,11 @@ def test_a_request_that_was_given_up_half_sent_leaves_no_line_to_others(deaf: st
 
 def test_a_call_that_was_not_sent_yet_when_it_is_given_up_is_never_sent(deaf: str) -> None:
     async def main() -> None:
-        line = AioLine(asyncio.get_running_loop(), f"{deaf}/x.pool")
-        first, _ = line.request(wire.CALL, b"x" * 1_000_000)
-        second, _ = line.request(wire.CALL, b"y" * 1_000_000)
-        assert not line.give_up(wire.CALL, second)
-        assert line.give_up(wire.CALL, first)  # a part of it has left: the rest has to follow
+        line = AioConn(asyncio.get_running_loop(), f"{deaf}/x.pool")
+        first, _ = line.request(frames.CALL, b"x" * 1_000_000)
+        second, _ = line.request(frames.CALL, b"y" * 1_000_000)
+        assert not line.give_up(frames.CALL, second)
+        assert line.give_up(frames.CALL, first)  # a part of it has left: the rest has to follow
         assert len(line._out) == 1
         line.close()
 
@@ -172,7 +172,7 @@ def test_tasks_that_meet_a_full_queue_share_one_line() -> None:
     path = f"{directory}/x.pool"
 
     async def main(listener: socket.socket) -> None:
-        here = lines_of(asyncio.get_running_loop())
+        here = conns_of(asyncio.get_running_loop())
         tasks = [asyncio.ensure_future(here.line(path)) for _ in range(3)]
         await asyncio.sleep(0.02)
         accepted = []
@@ -198,7 +198,7 @@ def test_tasks_that_meet_a_full_queue_share_one_line() -> None:
         listener.bind(path)
         listener.listen(0)
         listener.setblocking(False)
-        waiting = Line(path)
+        waiting = ClientConn(path)
         asyncio.run(main(listener))
         waiting.close()
     shutil.rmtree(directory)
@@ -217,7 +217,7 @@ def _has_ended(sock: socket.socket) -> bool:
 def test_giving_back_never_waits_for_a_pool_that_does_not_read(deaf: str) -> None:
     link = ChannelLink(deaf, "x")
     began = time.perf_counter()
-    told = [link._tell(link.path, os.getpid(), wire.CHECKIN, number) for number in range(1000)]
+    told = [link._tell(link.path, os.getpid(), frames.CHECKIN, number) for number in range(1000)]
     assert all(told)  # what had no room in one line had it in another
     assert time.perf_counter() - began < 2.0
 
@@ -251,7 +251,7 @@ def test_a_lease_that_is_dropped_is_given_back_without_waiting(standin: Standin,
     pid = standin.manager("pid")
     os.kill(pid, signal.SIGSTOP)
     line = lines.take(standin.endpoint.pool("db"))
-    while line.tell(wire.CHECKIN, 10**9):  # no room is left in it
+    while line.tell(frames.CHECKIN, 10**9):  # no room is left in it
         pass
     lines.give(line)
     began = time.perf_counter()
@@ -265,8 +265,8 @@ def test_a_lease_that_is_dropped_is_given_back_without_waiting(standin: Standin,
 
 
 def test_hanging_up_ends_the_wait_of_whoever_has_the_line(deaf: str) -> None:
-    line = Line(f"{deaf}/x.pool")
-    line.send(wire.ASK, 1)
+    line = ClientConn(f"{deaf}/x.pool")
+    line.send(frames.ASK, 1)
     threading.Timer(0.05, line.hang_up).start()
     with pytest.raises((Gone, NotDelivered)):
         line.receive(1, time.perf_counter() + 5)

@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from actorpool.channel import wire
 from actorpool.errors import CheckoutTimeout, RemoteError, RemoteTraceback, WorkerUnavailable
 from actorpool.status import PoolStatus
+from actorpool.transport import frames
 
 
 class TwoArguments(Exception):
@@ -35,7 +35,7 @@ def raised(error: BaseException) -> BaseException:
 
 
 def travelled(error: BaseException) -> BaseException:
-    return wire.load_error(wire.dump_error(error))
+    return frames.load_error(frames.dump_error(error))
 
 
 def test_an_exception_arrives_with_its_type_arguments_and_remote_traceback() -> None:

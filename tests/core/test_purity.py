@@ -34,7 +34,7 @@ LAYERS = [
     {
         "actorpool.thespian_adapter",
         "actorpool._arriving",
-        "actorpool.channel",
+        "actorpool.transport",
         "actorpool.telemetry",
     },
     {"actorpool.workers"},

@@ -13,9 +13,9 @@ import pytest
 
 import actorpool
 from actorpool import Call, CallTimeout, Checkin, Checkout, Err, LeaseExpired
-from actorpool.channel import paths, wire
-from actorpool.channel.line import Line
 from actorpool.serialization import pickling
+from actorpool.transport import frames, paths
+from actorpool.transport.client import ClientConn
 from actorpool.workers import EchoWorker, Worker, method
 from tests.pools.conftest import StartPool
 
@@ -52,12 +52,12 @@ def test_a_call_with_the_grant_of_another_worker_is_expired_and_the_worker_serve
 
 
 @pytest.fixture
-def line(node: actorpool.System) -> Iterator[Callable[[int], Line]]:
+def line(node: actorpool.System) -> Iterator[Callable[[int], ClientConn]]:
     """A line of a stranger to the socket of a worker, by its pid."""
-    made: list[Line] = []
+    made: list[ClientConn] = []
 
-    def connect(pid: int) -> Line:
-        made.append(Line(paths.worker(str(node.directory), pid)))
+    def connect(pid: int) -> ClientConn:
+        made.append(ClientConn(paths.worker(str(node.directory), pid)))
         return made[-1]
 
     yield connect
@@ -66,20 +66,20 @@ def line(node: actorpool.System) -> Iterator[Callable[[int], Line]]:
 
 
 def test_no_number_that_was_not_granted_moves_the_fence_of_a_worker(
-    start: StartPool, line: Callable[[int], Line]
+    start: StartPool, line: Callable[[int], ClientConn]
 ) -> None:
     pool = start(EchoWorker, size=1)
     with pool.checkout() as lease:
         assert lease.echo(1) == 1
         stranger = line(lease.worker_pid)
         call = pickling.dumps(("echo", (1,), {}))
-        for number, flags in ((HUGE, 0), (HUGE, wire.STAY), (HUGE, wire.TURN), (lease.id, 0)):
-            stranger.send(wire.CALL, ref := stranger.new_ref(), wire.CALL_HEAD.pack(number, flags, 1) + call)
-            assert stranger.receive(ref)[0] == wire.NOT_STARTED
-        for body in (b"", wire.END_BODY.pack(1), b"junk"):
+        for number, flags in ((HUGE, 0), (HUGE, frames.STICKY), (HUGE, frames.TURN), (lease.id, 0)):
+            stranger.send(frames.CALL, ref := stranger.new_ref(), frames.CALL_HEAD.pack(number, flags, 1) + call)
+            assert stranger.receive(ref)[0] == frames.NOT_STARTED
+        for body in (b"", frames.END_BODY.pack(1), b"junk"):
             for number in (HUGE, lease.id):
-                stranger.send(wire.END, number, body)
-        stranger.send(wire.CONTROL, 0, b"junk")
+                stranger.send(frames.END, number, body)
+        stranger.send(frames.CONTROL, 0, b"junk")
         assert lease.echo(2) == 2
         assert lease.echo(3) == 3
     assert [pool.echo(number) for number in range(5)] == list(range(5))
@@ -87,14 +87,14 @@ def test_no_number_that_was_not_granted_moves_the_fence_of_a_worker(
 
 
 def test_a_frame_that_is_cut_short_is_answered_and_the_worker_lives(
-    start: StartPool, line: Callable[[int], Line]
+    start: StartPool, line: Callable[[int], ClientConn]
 ) -> None:
     pool = start(EchoWorker, size=1)
     pid = pool.workers()[0].pid
     assert pid is not None
     stranger = line(pid)
-    stranger.send(wire.CALL, ref := stranger.new_ref(), b"\0\1")
-    assert stranger.receive(ref)[0] == wire.ERROR
+    stranger.send(frames.CALL, ref := stranger.new_ref(), b"\0\1")
+    assert stranger.receive(ref)[0] == frames.ERROR
     assert pool.workers()[0].pid == pid
     assert pool.echo(1) == 1
 

@@ -12,9 +12,9 @@ import pytest
 
 import actorpool
 from actorpool import Checkout, Err, WithConnection
-from actorpool.channel import paths
-from actorpool.channel.line import Line
 from actorpool.messages import Call, Ok, WhereIs
+from actorpool.transport import paths
+from actorpool.transport.client import ClientConn
 from actorpool.workers import EchoWorker
 from tests.hostile_messages import Bare, frames, spoiled, strangers
 
@@ -109,7 +109,7 @@ def test_no_frame_ends_a_pool_or_a_worker_or_holds_up_who_calls(node: actorpool.
     pools = [paths.pool(directory, "frames"), paths.pool(directory, "framed")]
     for number, (kind, ref, body) in enumerate(frames(Random(5), 3 * SOME, {"pool": "frames", "lease": 1})):
         worker = pool.workers()[0].pid if number % 30 == 0 else worker  # one that is asked to recycle has a new one
-        line = Line([*pools, paths.worker(directory, worker or 0)][number % 3])
+        line = ClientConn([*pools, paths.worker(directory, worker or 0)][number % 3])
         line.send(kind, ref, body)
         line.close()
         if number % 30 == 0:
@@ -125,9 +125,7 @@ def test_no_frame_ends_a_pool_or_a_worker_or_holds_up_who_calls(node: actorpool.
     node.stop_pool("framed", timeout=0.5)
 
 
-def test_the_same_request_sent_again_while_it_waits_is_dropped(
-    system: actorpool.System, pool: actorpool.Pool
-) -> None:
+def test_the_same_request_sent_again_while_it_waits_is_dropped(system: actorpool.System, pool: actorpool.Pool) -> None:
     ask, tell_one = system.actor_system.ask, system.actor_system.tell
     lease = ask(system.manager, Checkout("db"), 5).unwrap()
     again: tuple[Any, ...] = (Checkout("db", timeout=20.0), WithConnection("db", _one, timeout=20.0))

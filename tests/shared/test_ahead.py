@@ -14,10 +14,10 @@ import psutil
 import pytest
 
 from actorpool import SharedPool
-from actorpool.channel import wire
 from actorpool.errors import WorkerDied
 from actorpool.serialization import pickling
 from actorpool.sharing import Recall
+from actorpool.transport import frames
 from actorpool.workers import EchoWorker, Reply, Worker, method
 from actorpool.workers.shared import SharedWorkerActor
 from tests.shared.conftest import Library
@@ -218,13 +218,13 @@ def test_a_loan_that_is_over_stays_over_whatever_older_call_is_run_after_it() ->
     call = pickling.dumps(("echo", (1,), {}))
 
     def lent(loan: int) -> int:
-        worker.on_frame(client, wire.CALL, 1, wire.CALL_HEAD.pack(loan, 0, 0) + call)  # type: ignore[arg-type]
+        worker.on_frame(client, frames.CALL, 1, frames.CALL_HEAD.pack(loan, 0, 0) + call)  # type: ignore[arg-type]
         return client.kinds[-1]
 
-    assert lent(9) == wire.RESULT
+    assert lent(9) == frames.RESULT
     worker._on_control(Recall(9))
-    assert lent(9) == wire.NOT_STARTED
-    worker.on_frame(pool, wire.PERFORM, 5, wire.AT_ONCE + call)  # type: ignore[arg-type]
-    assert pool.kinds == [wire.PERFORMED]
-    assert lent(9) == wire.NOT_STARTED
-    assert lent(10) == wire.RESULT
+    assert lent(9) == frames.NOT_STARTED
+    worker.on_frame(pool, frames.PERFORM, 5, frames.AT_ONCE + call)  # type: ignore[arg-type]
+    assert pool.kinds == [frames.PERFORMED]
+    assert lent(9) == frames.NOT_STARTED
+    assert lent(10) == frames.RESULT

@@ -18,9 +18,9 @@ import pytest
 
 import actorpool
 from actorpool import SharedPool
-from actorpool.channel import line as lines
 from actorpool.errors import CallTimeout, MethodNotFound, NoResource, WorkerDied
 from actorpool.messages import Event, Subscribe
+from actorpool.transport import client as lines
 from actorpool.workers import EchoWorker
 from tests.shared.kit import Book, tokens
 

@@ -143,7 +143,7 @@ for line in sys.stdin:
 
 @pytest.fixture
 def peer() -> Iterator[Callable[[Any], Peer]]:
-    """Start a `Peer` with a copy of a handle; it is ended after the test."""
+    """Start a `ServerConn` with a copy of a handle; it is ended after the test."""
     started: list[Peer] = []
 
     def start(pool: Any) -> Peer:

@@ -17,15 +17,15 @@ from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from actorpool.channel import paths, wire
-from actorpool.channel.connection import Connection, credentials
-from actorpool.channel.line import ABSENT, MAX_PATHS, Gone, NotDelivered, TimedOut
+from actorpool.transport import frames, paths
+from actorpool.transport.client import ABSENT, MAX_PATHS, Gone, NotDelivered, TimedOut
+from actorpool.transport.connection import Connection, credentials
 
-_lines: weakref.WeakSet[AioLine] = weakref.WeakSet()
-_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopLines] = weakref.WeakKeyDictionary()
+_lines: weakref.WeakSet[AioConn] = weakref.WeakSet()
+_loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConns] = weakref.WeakKeyDictionary()
 
 
-class AioLine(Connection):
+class AioConn(Connection):
     """A connection to a lane, multiplexed by ref. Belongs to one event loop."""
 
     __slots__ = ("_last", "_loop", "_refs", "loans", "path", "pid", "waiting")
@@ -42,7 +42,7 @@ class AioLine(Connection):
         except BaseException:
             sock.close()
             raise
-        super().__init__(sock, self._answered, wire.LONGEST)
+        super().__init__(sock, self._answered, frames.LONGEST)
         self.path = path
         self.loans: dict[bytes, Any] = {}  # as of a `Line`
         self.waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
@@ -84,7 +84,7 @@ class AioLine(Connection):
     def cancel(self, kind: int, ref: int) -> None:
         """As `give_up`, and the other side is told."""
         if self.give_up(kind, ref):
-            self.tell(wire.CANCEL, ref)
+            self.tell(frames.CANCEL, ref)
 
     def _answered(self, kind: int, ref: int, body: Any) -> None:
         future = self.waiting.pop(ref, None)
@@ -133,14 +133,14 @@ class AioLine(Connection):
         return f"<asyncio line to {self.path} pid {self.pid}>"
 
 
-class LoopLines:
+class LoopConns:
     """The lines of one event loop, by path; of those to workers only the ones used last are kept."""
 
     def __init__(self) -> None:
-        self._open: OrderedDict[str, AioLine] = OrderedDict()
-        self._own: weakref.WeakSet[AioLine] = weakref.WeakSet()
+        self._open: OrderedDict[str, AioConn] = OrderedDict()
+        self._own: weakref.WeakSet[AioConn] = weakref.WeakSet()
 
-    async def line(self, path: str, deadline: float | None = None) -> AioLine:
+    async def line(self, path: str, deadline: float | None = None) -> AioConn:
         """The line to `path`, connected if need be.
 
         Args:
@@ -164,17 +164,17 @@ class LoopLines:
         self._trim()
         return line
 
-    async def own(self, path: str, deadline: float | None = None) -> AioLine:
+    async def own(self, path: str, deadline: float | None = None) -> AioConn:
         """A line of the asker's alone, who hangs up when it is done; takes and raises what `line` does."""
         line = await self._connected(path, deadline)
         self._own.add(line)
         return line
 
-    async def _connected(self, path: str, deadline: float | None) -> AioLine:
+    async def _connected(self, path: str, deadline: float | None) -> AioConn:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return AioLine(loop, path)
+                return AioConn(loop, path)
             except BlockingIOError:
                 if deadline is not None and loop.time() >= deadline:
                     raise TimedOut from None
@@ -184,12 +184,12 @@ class LoopLines:
                     raise NotDelivered(path) from error
                 raise
 
-    def known(self, path: str) -> AioLine | None:
+    def known(self, path: str) -> AioConn | None:
         """The open line to `path`, if there is one."""
         line = self._open.get(path)
         return line if line is not None and line.open else None
 
-    def drop(self, line: AioLine) -> None:
+    def drop(self, line: AioConn) -> None:
         """Close a line and have the next one connect anew."""
         line.close()
         if self._open.get(line.path) is line:
@@ -211,13 +211,13 @@ class LoopLines:
         self._open.clear()
 
 
-def lines_of(loop: asyncio.AbstractEventLoop) -> LoopLines:
+def conns_of(loop: asyncio.AbstractEventLoop) -> LoopConns:
     """The lines of a running loop. Those of loops that were closed meanwhile are closed as well."""
     found = _loops.get(loop)
     if found is None:
         for other in [other for other in list(_loops) if other.is_closed()]:
             _loops.pop(other).close()
-        found = _loops[loop] = LoopLines()
+        found = _loops[loop] = LoopConns()
         weakref.finalize(loop, found.close).atexit = False
     return found
 

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.channel import wire
+from actorpool.transport import frames
 
 RECEIVE = 65536
 """Bytes asked for at once. The body of a longer frame is received into a buffer of its own, uncopied."""
@@ -21,10 +21,10 @@ PIECE = 4 * RECEIVE
 """Bytes by which that grows, at most, each time as many have arrived."""
 JOIN = 65536
 """Bodies up to this are joined with their header for one plain send; longer ones go by `sendmsg`, uncopied."""
-HEAD = wire.HEADER.size
+HEAD = frames.HEADER.size
 
-_pack = wire.HEADER.pack
-_unpack = wire.HEADER.unpack_from
+_pack = frames.HEADER.pack
+_unpack = frames.HEADER.unpack_from
 _CREDENTIALS = struct.Struct("3i")
 
 
@@ -173,8 +173,8 @@ class Connection:
     def _send_long(self, kind: int, ref: int, body: bytes | memoryview, lead: bytes) -> None:
         size = len(lead) + len(body)
         if size > self.max_message:
-            kind, lead = wire.ERROR, b""
-            body = wire.dump_error(wire.too_big(size, self.max_message, "the result would"))
+            kind, lead = frames.ERROR, b""
+            body = frames.dump_error(frames.too_big(size, self.max_message, "the result would"))
             size = len(body)
         idle = not self._out
         self._out.append(_Queued(kind, ref, False, memoryview(_pack(size, kind, ref) + lead), memoryview(body)))
@@ -288,11 +288,11 @@ class Connection:
 
     def _refuse(self, kind: int, ref: int, size: int) -> None:
         """A body is too long to be received: whoever waits for an answer gets an error, and the connection goes on."""
-        if kind in (wire.CALL, wire.ASK, wire.SHARED):
-            self.send(wire.ERROR, ref, wire.dump_error(wire.too_big(size, self.max_message, "the arguments")))
-        elif kind in (wire.RESULT, wire.REPLY, wire.ERROR, wire.PERFORMED):
-            error = wire.too_big(size, self.max_message, "the result would")
-            self._deliver(wire.ERROR, ref, wire.dump_error(error))
+        if kind in (frames.CALL, frames.ASK, frames.SHARED):
+            self.send(frames.ERROR, ref, frames.dump_error(frames.too_big(size, self.max_message, "the arguments")))
+        elif kind in (frames.RESULT, frames.REPLY, frames.ERROR, frames.PERFORMED):
+            error = frames.too_big(size, self.max_message, "the result would")
+            self._deliver(frames.ERROR, ref, frames.dump_error(error))
 
     def _receive_long(self, long: _Long) -> bool:
         body = long.body

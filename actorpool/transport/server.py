@@ -1,8 +1,8 @@
 """The serving side of the channel inside an actor: one epoll for everything that can become readable.
 
-Rule of this file: nothing blocks but `serve`. An actor watches ONE descriptor (`Lane.descriptor`); when it is readable
-the actor calls `serve`, which stays until something calls it away, because going back to Thespian and being called
-again costs several times what a small call does.
+Rule of this file: nothing blocks but `serve`. An actor watches ONE descriptor (`ChannelServer.descriptor`); when it is
+readable the actor calls `serve`, which stays until something calls it away, because going back to Thespian and being
+called again costs several times what a small call does.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
-from actorpool.channel import wire
-from actorpool.channel.connection import Connection, credentials
-from actorpool.channel.spin import look
+from actorpool.transport import frames
+from actorpool.transport.connection import Connection, credentials
+from actorpool.transport.spinwait import look
 
 BACKLOG = 1024
 BUDGET = 0.005
@@ -34,19 +34,19 @@ log = logging.getLogger("actorpool")
 
 _READABLE = getattr(select, "EPOLLIN", 1)  # a name of the module: looked up for every event
 
-_lanes: weakref.WeakSet[Lane] = weakref.WeakSet()
+_lanes: weakref.WeakSet[ChannelServer] = weakref.WeakSet()
 
 
 class Handler(Protocol):
-    """What an actor does with what arrives. Called inside `Lane.serve`.
+    """What an actor does with what arrives. Called inside `ChannelServer.serve`.
 
     `BadFrame` is for what a peer must not send: that peer is closed. Whatever else is raised comes out of `serve`.
     """
 
-    def on_frame(self, peer: Peer, kind: int, ref: int, body: bytes | memoryview) -> None:
+    def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A whole frame. A long body is a memoryview; release it to give its memory back before a long call."""
 
-    def on_gone(self, peer: Peer) -> None:
+    def on_gone(self, peer: ServerConn) -> None:
         """The other side closed its end; called once, after its last frame, not after our own `peer.close()`."""
 
 
@@ -63,7 +63,7 @@ class Outside(Protocol):
         """What becomes readable when there is more to do."""
 
 
-class Peer(Connection):
+class ServerConn(Connection):
     """One connection of a lane.
 
     Attributes:
@@ -77,7 +77,7 @@ class Peer(Connection):
 
     __slots__ = ("_lane", "heeded", "pid", "state", "when_sent")
 
-    def __init__(self, lane: Lane, sock: socket.socket, pid: int) -> None:
+    def __init__(self, lane: ChannelServer, sock: socket.socket, pid: int) -> None:
         super().__init__(sock, partial(lane.handler.on_frame, self), lane.max_message)
         self._lane = lane
         self.pid = pid
@@ -102,7 +102,7 @@ class Peer(Connection):
         return f"<peer pid {self.pid}{'' if self.open else ' closed'}>"
 
 
-class Lane:
+class ChannelServer:
     """Serves a unix socket, the connections made to it, outgoing connections and watched descriptors.
 
     Args:
@@ -128,7 +128,7 @@ class Lane:
         *,
         outside: Outside | None = None,
         spin: float = 50e-6,
-        max_message: int = wire.MAX_MESSAGE,
+        max_message: int = frames.MAX_MESSAGE,
     ) -> None:
         self.path = path
         self.handler = handler
@@ -139,7 +139,7 @@ class Lane:
         self._look = partial(self._epoll.poll, 0)
         self._everything = self._epoll if outside is None else select.epoll()
         self._attended: list[int] = []  # the descriptors of `outside` that are in `_everything`
-        self._peers: dict[int, Peer] = {}
+        self._peers: dict[int, ServerConn] = {}
         self._others: dict[int, Callable[[int], None]] = {}
         self._gone_fds: set[int] = set()  # closed in this round: their events are stale, their numbers may be reused
         self._listener: socket.socket | None = None
@@ -247,14 +247,14 @@ class Lane:
                             peer.flush()
                         if events & ~select.EPOLLOUT and not peer.receive():
                             self._lost(peer)
-                except wire.BadFrame as problem:
+                except frames.BadFrame as problem:
                     log.info("%r has sent a bad frame and is hung up on: %s", peer, problem)
                     self._lost(peer)
 
     def _is_later(self, event: tuple[int, int]) -> bool:
         return event[0] != self.first
 
-    def _lost(self, peer: Peer) -> None:
+    def _lost(self, peer: ServerConn) -> None:
         if peer.open:
             self._forget(peer)
             self.handler.on_gone(peer)
@@ -293,7 +293,7 @@ class Lane:
                 self._listener.accept()[0].close()
         self._spare = _spare()
 
-    def connect(self, path: str) -> Peer:
+    def connect(self, path: str) -> ServerConn:
         """An outgoing connection, served like the others.
 
         Raises:
@@ -313,14 +313,14 @@ class Lane:
         peer.heeded = True
         return peer
 
-    def _add(self, sock: socket.socket, pid: int) -> Peer:
+    def _add(self, sock: socket.socket, pid: int) -> ServerConn:
         sock.setblocking(False)
-        peer = Peer(self, sock, pid)
+        peer = ServerConn(self, sock, pid)
         self._peers[peer.fd] = peer
         self._epoll.register(peer.fd, select.EPOLLIN)
         return peer
 
-    def _forget(self, peer: Peer) -> None:
+    def _forget(self, peer: ServerConn) -> None:
         if peer.open:
             del self._peers[peer.fd]
             self._unregister(peer.fd)
@@ -333,7 +333,7 @@ class Lane:
         self._gone_fds.add(fd)
 
     @property
-    def peers(self) -> list[Peer]:
+    def peers(self) -> list[ServerConn]:
         """Everybody who is connected."""
         return list(self._peers.values())
 

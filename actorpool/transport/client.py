@@ -20,23 +20,23 @@ import weakref
 from contextlib import suppress
 from typing import Any
 
-from actorpool.channel import paths, wire
-from actorpool.channel.connection import HEAD, JOIN, RECEIVE, Body, credentials
-from actorpool.channel.spin import SPIN, look
+from actorpool.transport import frames, paths
+from actorpool.transport.connection import HEAD, JOIN, RECEIVE, Body, credentials
+from actorpool.transport.spinwait import SPIN, look
 
 MAX_PATHS = 128
 """Free lines are kept to so many sockets: a descriptor each, here and there."""
 MAX_FREE = 64
 """Free lines kept to one socket; more only when so many threads call at once."""
 
-_pack = wire.HEADER.pack
-_unpack = wire.HEADER.unpack_from
+_pack = frames.HEADER.pack
+_unpack = frames.HEADER.unpack_from
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
 ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
-_lines: weakref.WeakSet[Line] = weakref.WeakSet()
-_free: dict[str, list[Line]] = {}
-_waiting: list[Line] = []
+_lines: weakref.WeakSet[ClientConn] = weakref.WeakSet()
+_free: dict[str, list[ClientConn]] = {}
+_waiting: list[ClientConn] = []
 """As many as there are threads of this process that wait for an answer."""
 generation = 0
 """Grows with each fork: what was made in another generation belongs to an ancestor of this process."""
@@ -54,7 +54,7 @@ class TimedOut(Exception):
     """No answer within the time."""
 
 
-class Line:
+class ClientConn:
     """A blocking connection to a lane, used by one thread at a time.
 
     Args:
@@ -143,13 +143,13 @@ class Line:
         The line is not to be used again. Of a request whose end has not left nothing will come.
         """
         with suppress(NotDelivered):
-            if not self._unfinished and not self.tell(wire.CANCEL, ref):
+            if not self._unfinished and not self.tell(frames.CANCEL, ref):
                 self.hang_up()
 
     def _send_long(self, kind: int, ref: int, body: bytes, lead: bytes, deadline: float | None) -> None:
         size = len(lead) + len(body)
-        if size > wire.LONGEST:
-            raise wire.too_big(size, wire.LONGEST, "the arguments")
+        if size > frames.LONGEST:
+            raise frames.too_big(size, frames.LONGEST, "the arguments")
         self._send_rest(deadline, memoryview(_pack(size, kind, ref) + lead), memoryview(body))
 
     def _send_rest(self, deadline: float | None, *parts: memoryview) -> None:
@@ -304,15 +304,15 @@ def _connect(sock: socket.socket, path: str, deadline: float | None) -> None:
 # -- free lines -------------------------------------------------------------------------------------------------
 
 
-def take(path: str, spin: float = SPIN, deadline: float | None = None) -> Line:
+def take(path: str, spin: float = SPIN, deadline: float | None = None) -> ClientConn:
     """A line to `path` for the asker alone: a free one, or a new one (see `Line` for what that raises)."""
     try:
         return _free[path].pop()
     except (KeyError, IndexError):
-        return Line(path, spin=spin, deadline=deadline)
+        return ClientConn(path, spin=spin, deadline=deadline)
 
 
-def take_free(path: str) -> Line | None:
+def take_free(path: str) -> ClientConn | None:
     """A free line to `path` for the asker alone; None if there is none."""
     try:
         return _free[path].pop()
@@ -320,7 +320,7 @@ def take_free(path: str) -> Line | None:
         return None
 
 
-def give(line: Line) -> None:
+def give(line: ClientConn) -> None:
     """Give a line back that has nothing under way."""
     free = _free.get(line.path)
     if free is None:

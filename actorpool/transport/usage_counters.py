@@ -20,7 +20,7 @@ SLOTS = 1024
 """Workers beyond these have none, and no lease of them stands. 512 KB, of which only what is used takes memory."""
 
 
-class Slot:
+class UsageCounters:
     """The count of one worker.
 
     Args:
@@ -30,7 +30,7 @@ class Slot:
 
     __slots__ = ("_at", "_begun", "_ended", "_since", "_words")
 
-    def __init__(self, pages: Pages, number: int) -> None:
+    def __init__(self, pages: UsagePages, number: int) -> None:
         view = memoryview(pages.memory)[number * WORDS * 8 : (number + 1) * WORDS * 8]
         self._words = view.cast("d")  # exact for whole numbers up to 2**53
         self._begun = self._ended = 0
@@ -73,14 +73,14 @@ class Slot:
             self._words[number] = 0.0
 
 
-class Pages:
+class UsagePages:
     """The slots of all workers of a pool. Made in its process, before it forks; never given back before it ends."""
 
     def __init__(self) -> None:
         self.memory = mmap.mmap(-1, SLOTS * WORDS * 8)
         self.owner = os.getpid()
         self._free = list(range(SLOTS - 1, -1, -1))
-        self._taken: dict[int, tuple[int, Slot]] = {}
+        self._taken: dict[int, tuple[int, UsageCounters]] = {}
         self._counting: set[int] = set()
 
     def take(self, worker: int) -> int | None:
@@ -88,7 +88,7 @@ class Pages:
         if not self._free:
             return None
         number = self._free.pop()
-        slot = Slot(self, number)
+        slot = UsageCounters(self, number)
         slot.clear()
         self._taken[worker] = number, slot
         return number
@@ -97,7 +97,7 @@ class Pages:
         """The worker says that it has found its slot."""
         self._counting.add(worker)
 
-    def slot(self, worker: int) -> Slot | None:
+    def slot(self, worker: int) -> UsageCounters | None:
         """The slot of a worker; None if it does not count."""
         return self._taken[worker][1] if worker in self._counting else None
 
@@ -109,19 +109,19 @@ class Pages:
             self._free.append(taken[0])
 
 
-_pages: Pages | None = None
+_pages: UsagePages | None = None
 """Those of the pool whose process this is, or (in a worker's process) of the pool that forked it."""
 
 
-def found() -> Pages:
+def found() -> UsagePages:
     """Make the pages of this pool, which its workers will inherit."""
     global _pages
-    _pages = Pages()
+    _pages = UsagePages()
     return _pages
 
 
-def inherited(number: int | None) -> Slot | None:
+def inherited(number: int | None) -> UsageCounters | None:
     """The slot of this worker; None where it has none, or was not forked by its pool."""
     if number is None or _pages is None or _pages.owner != os.getppid():
         return None
-    return Slot(_pages, number)
+    return UsageCounters(_pages, number)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 
 from actorpool.errors import MessageTooBig
+from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import dump_error, load_error
 
 HEADER = struct.Struct("!IBQ")
@@ -35,7 +36,7 @@ LONGEST = 2**32 - 1
 """Bytes a body can have: what the length field holds. Callers check no more, for the limit is their system's."""
 
 CHECKOUT, CANCEL, CHECKIN, ABANDON, ASK, GRANT, REPLY, ERROR, CALL, END, RESULT, NOT_STARTED, CONTROL = range(1, 14)
-SHARED, PERFORM, PERFORMED, LENT, ROUTED, AT_HOME = range(14, 20)
+SHARED, PERFORM, PERFORMED, LENT, ROUTED, USE_LOCAL = range(14, 20)
 
 LAST = 1
 """Flag of a call: the lease ends with it."""
@@ -46,7 +47,7 @@ FUNCTION = 4
 TURN = 8
 """Flag of a grant, passed on with every call: the lease is a turn in a sandbox, and its end is not the sandbox's."""
 
-STAY = 16
+STICKY = 16
 """Flag of a grant: the lease stands. Of a call: it is one use of a standing lease, and the lease goes on."""
 
 AT_ONCE, AHEAD = b"\0", b"\1"
@@ -79,7 +80,6 @@ __all__ = [
     "ABANDON",
     "AHEAD",
     "ASK",
-    "AT_HOME",
     "AT_ONCE",
     "CALL",
     "CALL_HEAD",
@@ -111,11 +111,22 @@ __all__ = [
     "ROUTED",
     "SHARED",
     "SHARED_HEAD",
-    "STAY",
+    "STICKY",
     "TURN",
+    "USE_LOCAL",
     "BadFrame",
     "dump_error",
     "frame",
     "load_error",
     "too_big",
 ]  # fmt: skip
+
+
+EXPIRED = pickling.dumps(("expired", None))
+
+
+def unavailable(error: Exception) -> bytes:
+    try:
+        return pickling.dumps(("unavailable", dump_error(error)))
+    except Exception:  # a cause that cannot travel is told by its text
+        return pickling.dumps(("unavailable", dump_error(ConnectionError(str(error)))))

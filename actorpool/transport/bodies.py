@@ -13,9 +13,9 @@ import pickle
 import struct
 from typing import Any, NamedTuple
 
-from actorpool.channel import wire
-from actorpool.channel.wire import BadFrame
 from actorpool.config import LONGEST
+from actorpool.transport import frames
+from actorpool.transport.frames import BadFrame
 
 _CHECKOUT = struct.Struct("!dBI")
 """Timeout in seconds, flags, bytes of the sandbox's name; that, and the stack, follow."""
@@ -90,14 +90,14 @@ def shared_call(body: bytes | memoryview) -> SharedCall:
         Exception: a user's value cannot be rebuilt here.
     """
     try:
-        timeout, routing, filtering = wire.SHARED_HEAD.unpack_from(body)
+        timeout, routing, filtering = frames.SHARED_HEAD.unpack_from(body)
     except struct.error as problem:
         raise BadFrame(f"no shared call: {problem}") from None
-    start = wire.SHARED_HEAD.size + routing
+    start = frames.SHARED_HEAD.size + routing
     end = start + filtering
     if not timeout >= 0.0 or end > len(body):
         raise BadFrame(f"no shared call: a timeout of {timeout} s, {end} of {len(body)} bytes")
-    route = body[wire.SHARED_HEAD.size : start]
+    route = body[frames.SHARED_HEAD.size : start]
     resource, method = _route(bytes(route)) if routing <= _SHORT else _loads(route)
     where = _loads(body[start:end]) if filtering else None
     limit = None if timeout == float("inf") else min(timeout, LONGEST)
