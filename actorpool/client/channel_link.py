@@ -12,7 +12,6 @@ from typing import Any, NoReturn
 
 from actorpool import process, protocol
 from actorpool.client import faults, standing
-from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, Recalled, Replaced, Work
 from actorpool.protocol import HandleFacts
@@ -21,6 +20,7 @@ from actorpool.transport import client as lines
 from actorpool.transport import frames
 from actorpool.transport.bodies import pack_checkout
 from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut
+from actorpool.transport.paths import Endpoint
 
 _DELIVERY_FAILED = (NotDelivered, Gone)
 PATIENCE = 2e-3

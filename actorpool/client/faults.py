@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from actorpool.client.endpoint import Endpoint
 from actorpool.client.work import Hold, NotStarted, Recalled, Work
 from actorpool.errors import (
     ActorPoolError,
@@ -24,6 +23,7 @@ from actorpool.messages import ListPools
 from actorpool.node import runtime
 from actorpool.serialization import pickling
 from actorpool.transport import client, frames
+from actorpool.transport.paths import Endpoint
 
 LEAST_PATIENCE, MANAGER_PATIENCE = 0.1, 1.0
 """Seconds the manager has to say whether a pool exists, within what the caller has; it never waits for anything."""

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from actorpool import protocol
 from actorpool.client import faults, sandboxes
 from actorpool.client.channel_link import ChannelLink
-from actorpool.client.endpoint import Endpoint
 from actorpool.client.lease import Lease, Transaction, transaction_options
 from actorpool.client.link import LEARNING, Link, stack_of_caller
 from actorpool.client.work import Replaced, Work
 from actorpool.config import check_request
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
+from actorpool.transport.paths import Endpoint
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncPool

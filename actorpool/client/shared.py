@@ -6,12 +6,13 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actorpool import sharing
-from actorpool.client.endpoint import Endpoint
 from actorpool.client.shared_link import STARTING, SharedChannel, SharedLink, SharedMail
 from actorpool.status import ConnInfo
+from actorpool.transport.paths import Endpoint
 
 if TYPE_CHECKING:
     from actorpool.client.shared_aio import AsyncSharedPool
+
 
 class SharedPool:
     """A handle of a shared pool: thread-safe, fork-safe, picklable, cheap.

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actorpool.client import faults
 from actorpool.client.channel_link import PoolAsker
-from actorpool.client.endpoint import Endpoint
 from actorpool.client.link import pauses
 from actorpool.client.message_link import PoolMail
 from actorpool.serialization import pickling
@@ -21,6 +20,7 @@ from actorpool.sharing import CallAll, CancelCall, SharedCall
 from actorpool.transport import client as lines
 from actorpool.transport import frames
 from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut
+from actorpool.transport.paths import Endpoint
 
 if TYPE_CHECKING:
     from actorpool.transport.aio import AioConn

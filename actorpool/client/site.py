@@ -15,7 +15,6 @@ from actorpool import transport
 from actorpool.client import faults, standing
 from actorpool.client.at_fork import renewed
 from actorpool.client.channel_link import ManagerLink
-from actorpool.client.endpoint import Endpoint
 from actorpool.client.mail import Mail
 from actorpool.client.message_link import MessageLink
 from actorpool.client.pool import Pool
@@ -27,6 +26,7 @@ from actorpool.messages import WhereIs
 from actorpool.node import runtime
 from actorpool.node.launch import Node
 from actorpool.transport import client
+from actorpool.transport.paths import Endpoint
 
 MANAGER_TIMEOUT = 10.0
 """Seconds for an answer of the manager, its own restart included; it never waits for anything itself."""

@@ -1,4 +1,4 @@
-"""The names of the channel's sockets in a system's directory; said once, for those who bind and those who connect."""
+"""Where the sockets of a system's channel are: their names, said once, and the endpoint that a handle keeps."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import hashlib
 import os
 import socket
 import sys
+from dataclasses import dataclass, field
+
+from actorpool.transport import spinwait
 
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
 """Bytes the path of a unix socket may have."""
@@ -64,3 +67,36 @@ def is_served(path: str) -> bool:
         except OSError:
             return False
     return True
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """The address of a system's channel.
+
+    Args:
+        directory: the runtime directory of its node.
+        spin: whether callers look for an answer for some microseconds before they block.
+    """
+
+    directory: str
+    spin: bool = True
+    seconds: float = field(init=False, repr=False, compare=False, default=0.0)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seconds", spinwait.spin_seconds(self.spin))
+
+    def __reduce__(self) -> tuple[type[Endpoint], tuple[str, bool]]:
+        return (Endpoint, (self.directory, self.spin))  # what the environment says about the spin is each process's own
+
+    @property
+    def manager(self) -> str:
+        """The manager's socket."""
+        return manager(self.directory)
+
+    def pool(self, name: str) -> str:
+        """The socket of a pool: its registered name."""
+        return pool(self.directory, name)
+
+    def worker(self, pid: int) -> str:
+        """The socket of a worker process."""
+        return worker(self.directory, pid)

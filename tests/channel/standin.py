@@ -24,7 +24,6 @@ from typing import Any
 
 from actorpool import process, protocol
 from actorpool.client.channel_link import ManagerLink
-from actorpool.client.endpoint import Endpoint
 from actorpool.errors import CheckoutTimeout, MethodNotFound, PoolFull
 from actorpool.messages import ListPools
 from actorpool.node import runtime
@@ -34,6 +33,7 @@ from actorpool.serialization import pickling
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 from actorpool.transport import bodies, client, frames, spinwait
 from actorpool.transport.client import ClientConn, NotDelivered
+from actorpool.transport.paths import Endpoint
 from actorpool.transport.server import ChannelServer, ServerConn
 
 ROOT = Path(__file__).resolve().parent.parent.parent
