@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import governing
+from actorpool._protocol import requests
 
 if TYPE_CHECKING:
     from actorpool.supervisors.callers import Asker
@@ -32,7 +32,7 @@ class Announcement:
         """Tell the pools at these addresses who is to get which events, and nobody else."""
         for pool in pools:
             self._open += 1
-            self._manager.ask(pool, governing.Listen(subscriptions), self._told)
+            self._manager.ask(pool, requests.Listen(subscriptions), self._told)
         if self._asker is not None:
             self._manager.set_timer(PATIENCE, self.finish)
         self._told()

@@ -10,7 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from actorpool import process, protocol
+from actorpool import process
+from actorpool._protocol import reports
 from actorpool.core.effects import AtHome, Ended, Granted, Refused
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied
 from actorpool.messages import Err, Grant, Ok, WithConnection
@@ -181,13 +182,13 @@ class Calls:
 
     def __init__(self, pool: PoolActor) -> None:
         self._pool = pool
-        self._under_way: dict[int, protocol.Running] = {}
+        self._under_way: dict[int, reports.Running] = {}
 
-    def begin(self, call: protocol.Running) -> None:
+    def begin(self, call: reports.Running) -> None:
         """A worker begins one."""
         self._under_way[call.worker_id] = call
 
-    def answered(self, answer: protocol.Answered, reply: Any) -> None:
+    def answered(self, answer: reports.Answered, reply: Any) -> None:
         """Pass the worker's reply on."""
         call = self._under_way.get(answer.worker_id)
         if call is not None and call.ref == answer.ref:

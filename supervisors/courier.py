@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from actorpool import governing
+from actorpool._protocol import manager
 from actorpool.errors import MessageTooBig
 from actorpool.messages import Err
 from actorpool.serialization import pickling
@@ -35,7 +35,7 @@ class Courier:
         if peer is not None:
             peer.close()
 
-    def take(self, pool: str, address: Any, message: governing.Routed) -> None:
+    def take(self, pool: str, address: Any, message: manager.Routed) -> None:
         """Send a message to the pool of that name and address; one that cannot be sent is answered in its place."""
         peer = self._peer(pool)
         if peer is None or not self._sent(peer, pickling.dumps(message)):

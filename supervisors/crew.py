@@ -15,7 +15,7 @@ from typing import Any
 
 from actorpool import _output, process
 from actorpool._output import Output
-from actorpool.protocol import Init
+from actorpool._protocol.orders import Init
 from actorpool.serialization import pickling
 from actorpool.supervisors.ending import end_processes
 from actorpool.thespian_adapter.shell import Shell, drop_connection, log

@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterable
 from typing import Any
 
-from actorpool import protocol
+from actorpool._protocol import orders, reports
 from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.callers import Asker
 from actorpool.supervisors.crew import Crew
@@ -35,7 +35,7 @@ class Gatherings:
         number = next(self._numbers)
         gathering = self._open[number] = _Gathering(asker, now + timeout, {hand.id for hand in self._crew})
         for id in list(gathering.missing):
-            self._crew.tell(id, protocol.Gather(number, method))
+            self._crew.tell(id, orders.Gather(number, method))
         self._finish(number)
 
     def ask_sessions(self, idle: Iterable[int], now: float) -> None:
@@ -44,10 +44,10 @@ class Gatherings:
         for id in idle:
             number = next(self._numbers)
             self._open[number] = _Gathering(None, now + 5.0, {id})
-            self._crew.tell(id, protocol.Gather(number, "session_count"))
+            self._crew.tell(id, orders.Gather(number, "session_count"))
             return
 
-    def arrived(self, message: protocol.Gathered) -> None:
+    def arrived(self, message: reports.Gathered) -> None:
         """A worker has answered; an answer to a question that is over falls through."""
         gathering = self._open.get(message.ref)
         if gathering is None:

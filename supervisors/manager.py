@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import governing, protocol, sharing
 from actorpool._arriving import problems_of, ref_of
+from actorpool._protocol import manager, requests, shared
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.backoff import Backoff
 from actorpool.core.supervising.children import State
@@ -197,9 +197,9 @@ class ConnectionManager(Supervisor):
 
     # -- requests -------------------------------------------------------------------------------------------
 
-    def _hello(self, _: governing.Hello, asker: Asker) -> None:
+    def _hello(self, _: manager.Hello, asker: Asker) -> None:
         above = os.getppid() if self.is_process and self.parent is not None else None
-        asker.answer(governing.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
+        asker.answer(manager.Welcome(self.myAddress, os.getpid() if self.is_process else None, above))
 
     def _start_pool(self, request: StartPool, asker: Asker) -> None:
         try:
@@ -265,7 +265,7 @@ class ConnectionManager(Supervisor):
             return
         child = self.machine.children.get(name)
         if child is not None and child.state is State.RUNNING:
-            self.ask(child.address, governing.Retire(request.timeout), lambda _: self._remove(name, asker))
+            self.ask(child.address, requests.Retire(request.timeout), lambda _: self._remove(name, asker))
             self.set_timer(request.timeout + config.kill_after + 1.0, lambda: self._remove(name, asker))
         else:
             self._remove(name, asker)
@@ -285,7 +285,7 @@ class ConnectionManager(Supervisor):
 
         self.administer(TerminateChild(name), forget)
 
-    def _kind(self, request: sharing.FindPool, asker: Asker) -> None:
+    def _kind(self, request: manager.FindPool, asker: Asker) -> None:
         try:
             asker.answer(self.register.kind(request.name))
         except ActorPoolError as error:
@@ -312,7 +312,7 @@ class ConnectionManager(Supervisor):
         child = self.machine.children.get(name)
         return child.address if child is not None and child.state is State.RUNNING else None
 
-    def _supervise(self, request: governing.Supervise, asker: Asker) -> None:
+    def _supervise(self, request: manager.Supervise, asker: Asker) -> None:
         spec = request.spec
         if isinstance(spec, SupervisorSpec):
             names = (f"supervisor-{number}" for number in itertools.count(1))
@@ -354,7 +354,7 @@ class ConnectionManager(Supervisor):
 
     def on_dead_letter(self, message: Any, address: Any) -> None:
         """Events or a lease that nobody is there for: the actor is gone, though its process lives."""
-        if isinstance(message, (Event, protocol.Events)):
+        if isinstance(message, (Event, requests.Events)):
             self.subscribers.forget(address)
         elif isinstance(message, Ok) and isinstance(message.value, Grant):
             self._pass_on(Checkin(message.value), address)
@@ -381,17 +381,17 @@ class ConnectionManager(Supervisor):
             shutil.rmtree(self._own_directory, ignore_errors=True)
 
 
-_UNANSWERED = (Checkin, protocol.Cancel, protocol.Abandon, sharing.CancelCall)
+_UNANSWERED = (Checkin, requests.Cancel, requests.Abandon, shared.CancelCall)
 """What the manager passes on, and nobody answers."""
-_ROUTED = (WithConnection, Checkout, sharing.SharedRequest)
+_ROUTED = (WithConnection, Checkout, shared.SharedRequest)
 """What the manager passes on, with who is to be answered."""
 
 _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
-    governing.Hello: ConnectionManager._hello,
-    governing.Tree: lambda manager, _, asker: Survey(manager, asker).begin(),
-    governing.Supervise: ConnectionManager._supervise,
+    manager.Hello: ConnectionManager._hello,
+    manager.Tree: lambda manager, _, asker: Survey(manager, asker).begin(),
+    manager.Supervise: ConnectionManager._supervise,
     ListPools: lambda manager, _, asker: asker.answer(manager.register.names()),
-    sharing.FindPool: ConnectionManager._kind,
+    manager.FindPool: ConnectionManager._kind,
     StartPool: ConnectionManager._start_pool,
     StopPool: ConnectionManager._stop_pool,
     Subscribe: ConnectionManager._subscribe,

@@ -12,7 +12,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import process, protocol, turns
+from actorpool import process
+from actorpool._protocol import orders, reports, requests, sandboxes
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
 from actorpool.core.pooling.fleet import STOPPING
@@ -48,7 +49,7 @@ class PoolActor(Serving):
 
     effects = EFFECTS
     verbs = VERBS
-    others = frozenset({WithConnection, Checkout, turns.CheckoutIn, Checkin, protocol.Cancel, protocol.Abandon})
+    others = frozenset({WithConnection, Checkout, sandboxes.CheckoutIn, Checkin, requests.Cancel, requests.Abandon})
     core: PoolCore
 
     def init(
@@ -144,11 +145,11 @@ class PoolActor(Serving):
                 self.carry_out(self.core.checkout(now, message.ref, holder, *wanted))
         elif isinstance(message, Checkin):
             self._checkin(message)
-        elif isinstance(message, protocol.Cancel):
+        elif isinstance(message, requests.Cancel):
             holder = MessageCaller(message.caller, sender, message.ref)
             self.carry_out(self.core.cancel(now, message.ref, holder))
             self.done(holder)
-        elif isinstance(message, protocol.Abandon):
+        elif isinstance(message, requests.Abandon):
             lease = self.core.lease(message.lease)
             if lease is not None and process_of(lease.holder) == message.caller:
                 self.carry_out(self.core.abandon(now, message.lease))
@@ -170,30 +171,30 @@ class PoolActor(Serving):
         lease = self.core.lease(message.grant.lease)
         hand = self.crew.find(lease.worker.id) if lease is not None else None
         if lease is not None and hand is not None and hand.seal(lease.id) == message.grant.seal:
-            self.crew.tell(hand.id, protocol.End(lease.id))
+            self.crew.tell(hand.id, orders.End(lease.id))
             self.carry_out(self.core.checkin(time.monotonic(), lease.id))
             self.done(lease.holder)
 
     # -- incoming: workers, deaths, time --------------------------------------------------------------------------
 
-    def _worker_started(self, message: protocol.Started) -> None:
+    def _worker_started(self, message: reports.Started) -> None:
         self.crew.attach(message.worker_id, message.pid)
         if message.counts:
             self.pages.counts(message.worker_id)
         self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id))
 
-    def _start_failed(self, message: protocol.StartFailed) -> None:
+    def _start_failed(self, message: reports.StartFailed) -> None:
         error = opaque_error(message.error, self.is_process)
         self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, error))
 
-    def _opened(self, message: protocol.Opened) -> None:
+    def _opened(self, message: reports.Opened) -> None:
         self.crew.settled(message.worker_id)
         self.carry_out(self.core.opened(time.monotonic(), message.worker_id, message.took))
 
-    def _reopened(self, message: protocol.Reopened) -> None:
+    def _reopened(self, message: reports.Reopened) -> None:
         self.carry_out(self.core.reopened(time.monotonic(), message.worker_id))
 
-    def _open_failed(self, message: protocol.OpenFailed) -> None:
+    def _open_failed(self, message: reports.OpenFailed) -> None:
         error = opaque_error(message.error, self.is_process)
         level = logging.WARNING if self.core.started or not message.permanent else logging.DEBUG  # it fails the start
         log.log(level, "pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
@@ -201,29 +202,29 @@ class PoolActor(Serving):
             self.core.open_failed(time.monotonic(), message.worker_id, error, message.permanent, message.retry_after)
         )
 
-    def _lost(self, message: protocol.Lost) -> None:
+    def _lost(self, message: reports.Lost) -> None:
         error = opaque_error(message.error, self.is_process)
         log.warning("pool %s: worker %s lost its connection: %s", self.name, message.worker_id, error)
         self.carry_out(self.core.lost(time.monotonic(), message.worker_id, error))
 
-    def _checked(self, message: protocol.Checked) -> None:
+    def _checked(self, message: reports.Checked) -> None:
         self.carry_out(self.core.checked(time.monotonic(), message.worker_id))
 
-    def _recalled(self, message: protocol.Recalled) -> None:
+    def _recalled(self, message: reports.Recalled) -> None:
         self.carry_out(self.core.recalled(time.monotonic(), message.worker_id, message.lease))
 
-    def _revoked(self, message: protocol.Revoked) -> None:
+    def _revoked(self, message: reports.Revoked) -> None:
         self.carry_out(self.core.revoked(time.monotonic(), message.worker_id, message.lease))
 
-    def _running(self, message: protocol.Running) -> None:
+    def _running(self, message: reports.Running) -> None:
         lease = self.core.lease(message.lease)
         if message.asker is not None:
             self._calls.begin(message)
         elif lease is not None and isinstance(lease.holder, RunCaller):
             lease.holder.running = True
-            self.crew.tell(message.worker_id, protocol.Begin(message.lease))
+            self.crew.tell(message.worker_id, orders.Begin(message.lease))
 
-    def _answered(self, message: protocol.Answered) -> None:
+    def _answered(self, message: reports.Answered) -> None:
         reply = PrePickled(message.reply) if self.is_process else pickling.loads(message.reply)
         lease = self.core.lease(message.lease)
         if lease is not None and isinstance(lease.holder, RunCaller):
@@ -231,19 +232,19 @@ class PoolActor(Serving):
         else:
             self._calls.answered(message, reply)
 
-    def _ran(self, message: protocol.Ran) -> None:
+    def _ran(self, message: reports.Ran) -> None:
         lease = self.core.lease(message.lease)
         self.carry_out(self.core.checkin(time.monotonic(), message.lease))
         if lease is not None:
             self.done(lease.holder)
 
-    def _not_run(self, message: protocol.NotRun) -> None:
+    def _not_run(self, message: reports.NotRun) -> None:
         lease = self.core.lease(message.lease)
         self.carry_out(self.core.checkin(time.monotonic(), message.lease))
         if lease is not None and isinstance(lease.holder, RunCaller):
             self.again(lease.holder)
 
-    def _called(self, message: protocol.Called) -> None:
+    def _called(self, message: reports.Called) -> None:
         metadata = {"worker": message.worker_id, "lease": message.lease, "failed": message.failed}
         self.telling.event("call.done", {"ms": message.seconds * 1e3}, metadata)
 
@@ -290,7 +291,7 @@ class PoolActor(Serving):
         """Send a call of the message way to its worker."""
         request = holder.request
         packed = (Pickled.of(request.fn), Pickled.of(request.args), Pickled.of(request.kwargs))
-        order = protocol.RunFor(grant.lease, request.ref, *packed, grant.check_first, grant.turn)
+        order = orders.RunFor(grant.lease, request.ref, *packed, grant.check_first, grant.turn)
         self.crew.call(grant.worker, order)
         if self.config.call_timeout is not None:
             self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
@@ -329,19 +330,19 @@ class PoolActor(Serving):
 
 
 PoolActor.reports = {
-    protocol.Started: PoolActor._worker_started,
-    protocol.StartFailed: PoolActor._start_failed,
-    protocol.Opened: PoolActor._opened,
-    protocol.Reopened: PoolActor._reopened,
-    protocol.OpenFailed: PoolActor._open_failed,
-    protocol.Lost: PoolActor._lost,
-    protocol.Checked: PoolActor._checked,
-    protocol.Recalled: PoolActor._recalled,
-    protocol.Revoked: PoolActor._revoked,
-    protocol.Running: PoolActor._running,
-    protocol.Answered: PoolActor._answered,
-    protocol.Ran: PoolActor._ran,
-    protocol.NotRun: PoolActor._not_run,
-    protocol.Called: PoolActor._called,
-    protocol.Gathered: lambda pool, message: pool.gatherings.arrived(message),
+    reports.Started: PoolActor._worker_started,
+    reports.StartFailed: PoolActor._start_failed,
+    reports.Opened: PoolActor._opened,
+    reports.Reopened: PoolActor._reopened,
+    reports.OpenFailed: PoolActor._open_failed,
+    reports.Lost: PoolActor._lost,
+    reports.Checked: PoolActor._checked,
+    reports.Recalled: PoolActor._recalled,
+    reports.Revoked: PoolActor._revoked,
+    reports.Running: PoolActor._running,
+    reports.Answered: PoolActor._answered,
+    reports.Ran: PoolActor._ran,
+    reports.NotRun: PoolActor._not_run,
+    reports.Called: PoolActor._called,
+    reports.Gathered: lambda pool, message: pool.gatherings.arrived(message),
 }

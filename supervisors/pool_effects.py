@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool._protocol import orders
 from actorpool.core import effects as fx
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
@@ -37,7 +37,7 @@ def ended(pool: PoolActor, effect: Any) -> None:
 def start(pool: PoolActor, effect: fx.Start) -> None:
     """Create a worker's process."""
     config = pool.config
-    init = protocol.Init(
+    init = orders.Init(
         pool=pool.name,
         worker_id=effect.worker,
         worker=Pickled.of(config.worker),
@@ -55,29 +55,29 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
 
 def open_(pool: PoolActor, effect: fx.Open) -> None:
     """Have a worker connect."""
-    pool.crew.tell(effect.worker, protocol.Open())
+    pool.crew.tell(effect.worker, orders.Open())
 
 
 def close(pool: PoolActor, effect: fx.Close) -> None:
     """Have a worker disconnect."""
-    pool.crew.tell(effect.worker, protocol.Close())
+    pool.crew.tell(effect.worker, orders.Close())
 
 
 def check(pool: PoolActor, effect: fx.Check) -> None:
     """Have a worker check its connection."""
-    pool.crew.tell(effect.worker, protocol.Check())
+    pool.crew.tell(effect.worker, orders.Check())
 
 
 def recall(pool: PoolActor, effect: fx.Recall) -> None:
     """Have a worker leave the caller with whom it stays."""
-    pool.crew.tell(effect.worker, protocol.Recall(effect.lease, effect.first))
+    pool.crew.tell(effect.worker, orders.Recall(effect.lease, effect.first))
 
 
 def revoke(pool: PoolActor, effect: fx.Revoke) -> None:
     """Take a worker back."""
     # The signal first: its flag is then up before the message can be read, and cleared by the message.
     pool.crew.interrupt(effect.worker)
-    pool.crew.tell(effect.worker, protocol.Revoke(effect.lease))
+    pool.crew.tell(effect.worker, orders.Revoke(effect.lease))
 
 
 def stop(pool: PoolActor, effect: fx.Stop) -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import governing, protocol, turns
+from actorpool._protocol import orders, requests, sandboxes
 from actorpool.messages import GetPoolStatus
 from actorpool.supervisors.callers import Asker
 from actorpool.supervisors.serving import LATER_ANSWER
@@ -18,10 +18,11 @@ from actorpool.supervisors.serving import LATER_ANSWER
 if TYPE_CHECKING:
     from actorpool.supervisors.pool import PoolActor
 
+
 def facts(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`HandleFacts`."""
     config = pool.config
-    return protocol.HandleFacts(config.checkout_timeout, config.call_timeout, config.leak_threshold is not None)
+    return requests.HandleFacts(config.checkout_timeout, config.call_timeout, config.leak_threshold is not None)
 
 
 def status(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
@@ -44,7 +45,7 @@ def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     return pool.telling.samples.metrics()
 
 
-def resize(pool: PoolActor, request: protocol.Resize, asker: Asker) -> Any:
+def resize(pool: PoolActor, request: requests.Resize, asker: Asker) -> Any:
     """Change the size in place; answered when that outlives this process."""
     pool.carry_out(pool.core.resize(time.monotonic(), request.size, request.max_overflow))
     return _once_sent(pool, asker)
@@ -68,19 +69,19 @@ def _once_sent(pool: PoolActor, asker: Asker) -> Any:
     return LATER_ANSWER
 
 
-def drain(pool: PoolActor, request: protocol.Drain, asker: Asker) -> Any:
+def drain(pool: PoolActor, request: requests.Drain, asker: Asker) -> Any:
     """Answered when every lease is back."""
     pool.carry_out(pool.core.drain(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
 
 
-def recycle(pool: PoolActor, request: protocol.Recycle, asker: Asker) -> Any:
+def recycle(pool: PoolActor, request: requests.Recycle, asker: Asker) -> Any:
     """Answered when every connection (or process) is a new one."""
     pool.carry_out(pool.core.recycle(time.monotonic(), asker, request.timeout, request.restart))
     return LATER_ANSWER
 
 
-def retire(pool: PoolActor, request: governing.Retire, asker: Asker) -> Any:
+def retire(pool: PoolActor, request: requests.Retire, asker: Asker) -> Any:
     """Answered when the pool has stopped."""
     pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
@@ -89,54 +90,54 @@ def retire(pool: PoolActor, request: governing.Retire, asker: Asker) -> Any:
 def clear_cache(pool: PoolActor, _request: Any, _asker: Asker) -> None:
     """Every worker clears its cache, those in use before their next call."""
     for hand in pool.crew:
-        pool.crew.tell(hand.id, protocol.Broadcast("clear_cache"))
+        pool.crew.tell(hand.id, orders.Broadcast("clear_cache"))
 
 
-def gather_stats(pool: PoolActor, request: protocol.GatherStats, asker: Asker) -> Any:
+def gather_stats(pool: PoolActor, request: requests.GatherStats, asker: Asker) -> Any:
     """Answered when every worker has told its `stats()`, or time is up."""
     pool.gatherings.begin("stats", request.timeout, asker, time.monotonic())
     return LATER_ANSWER
 
 
-def open_sandbox(pool: PoolActor, request: turns.OpenSandbox, _asker: Asker) -> Any:
+def open_sandbox(pool: PoolActor, request: sandboxes.OpenSandbox, _asker: Asker) -> Any:
     """A lease is a sandbox from now on."""
     return pool.core.enclose(request.key, request.lease, request.caller)
 
 
-def allow(pool: PoolActor, request: turns.Allow, asker: Asker) -> Any:
+def allow(pool: PoolActor, request: sandboxes.Allow, asker: Asker) -> Any:
     """Another process may come into a sandbox."""
     pool.carry_out(pool.core.allow(time.monotonic(), asker, request.key, request.process))
     return LATER_ANSWER
 
 
-def close_sandbox(pool: PoolActor, request: turns.CloseSandbox, asker: Asker) -> Any:
+def close_sandbox(pool: PoolActor, request: sandboxes.CloseSandbox, asker: Asker) -> Any:
     """Answered when everything that was done in the sandbox is rolled back."""
     pool.carry_out(pool.core.release(time.monotonic(), asker, request.key))
     return LATER_ANSWER
 
 
-def listen(pool: PoolActor, request: governing.Listen, _asker: Asker) -> None:
+def listen(pool: PoolActor, request: requests.Listen, _asker: Asker) -> None:
     """Send events to these subscribers and no others from now on."""
     pool.telling.listen(request.subscriptions)
 
 
 VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
-    protocol.Facts: facts,
-    protocol.Status: status,
+    requests.Facts: facts,
+    requests.Status: status,
     GetPoolStatus: status,
-    protocol.Workers: workers,
-    protocol.Leases: leases,
-    protocol.Metrics: metrics,
-    protocol.Resize: resize,
-    protocol.Suspend: suspend,
-    protocol.Resume: resume,
-    protocol.Drain: drain,
-    protocol.Recycle: recycle,
-    governing.Retire: retire,
-    protocol.ClearCache: clear_cache,
-    protocol.GatherStats: gather_stats,
-    turns.OpenSandbox: open_sandbox,
-    turns.Allow: allow,
-    turns.CloseSandbox: close_sandbox,
-    governing.Listen: listen,
+    requests.Workers: workers,
+    requests.Leases: leases,
+    requests.Metrics: metrics,
+    requests.Resize: resize,
+    requests.Suspend: suspend,
+    requests.Resume: resume,
+    requests.Drain: drain,
+    requests.Recycle: recycle,
+    requests.Retire: retire,
+    requests.ClearCache: clear_cache,
+    requests.GatherStats: gather_stats,
+    sandboxes.OpenSandbox: open_sandbox,
+    sandboxes.Allow: allow,
+    sandboxes.CloseSandbox: close_sandbox,
+    requests.Listen: listen,
 }

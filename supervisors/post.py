@@ -12,8 +12,8 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from actorpool._protocol.requests import Events
 from actorpool.messages import Event
-from actorpool.protocol import Events
 from actorpool.telemetry import FREQUENT
 from actorpool.thespian_adapter.shell import Shell, log
 

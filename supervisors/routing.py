@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any
 
-from actorpool import governing
+from actorpool._protocol import manager as governing
 from actorpool.errors import ActorPoolError, PoolDown
 from actorpool.supervisors.callers import Asker, MessageAsker
 from actorpool.supervisors.courier import Courier

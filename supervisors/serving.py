@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from actorpool import governing
 from actorpool._arriving import problems_of, ref_of
+from actorpool._protocol import manager, requests
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
 from actorpool.serialization import pickling
@@ -22,7 +22,7 @@ from actorpool.transport import bodies, frames, paths
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import WorkerActor
 
-_OF_THE_MANAGER = frozenset({governing.Retire, governing.Listen})
+_OF_THE_MANAGER = frozenset({requests.Retire, requests.Listen})
 """What nobody else may ask for."""
 
 LATER_ANSWER = object()
@@ -76,7 +76,7 @@ class Serving(Supervised, Shell):
         """
         if not hasattr(self, "core"):
             return
-        if type(message) is governing.Routed:
+        if type(message) is manager.Routed:
             if problems_of(message) or message.asker is None:
                 return
             message, sender = message.request, message.asker
@@ -147,7 +147,7 @@ class Serving(Supervised, Shell):
         except BaseException as error:  # the same
             log.warning("%s %s: dropped what cannot be rebuilt here: %r", self.title, self.name, error)
             return
-        if type(routed) is governing.Routed:
+        if type(routed) is manager.Routed:
             self.on_message(routed, None)
 
     def _welcome(self, peer: ServerConn) -> ChannelCaller | None:

@@ -10,7 +10,7 @@ import select
 import time
 from typing import Any
 
-from actorpool import sharing
+from actorpool._protocol import shared
 from actorpool.config import SharedPoolConfig
 from actorpool.core.backoff import Backoff
 from actorpool.core.sharing.connections import Loan
@@ -48,7 +48,7 @@ class SharedPoolActor(Serving):
     title = "shared pool"
     verbs = VERBS
     reports = REPORTS
-    others = frozenset({sharing.SharedCall, sharing.CancelCall})
+    others = frozenset({shared.SharedCall, shared.CancelCall})
     core: Dispatcher
 
     def init(
@@ -124,7 +124,7 @@ class SharedPoolActor(Serving):
         call = ChannelCall(peer, ref)
         try:
             asked = bodies.shared_call(body)
-            sharing.check_call(asked.method, asked.where, asked.timeout)
+            shared.check_call(asked.method, asked.where, asked.timeout)
         except frames.BadFrame:
             raise
         except BaseException as error:  # a user's value that cannot be rebuilt here may raise anything
@@ -145,7 +145,7 @@ class SharedPoolActor(Serving):
         return super()._refusal(message, sender)
 
     def _unpacked(self, message: Any) -> Exception | None:
-        if isinstance(message, sharing.SharedRequest):
+        if isinstance(message, shared.SharedRequest):
             try:
                 message.unpack()
             except BaseException as error:  # a user's value that cannot be rebuilt here may raise anything
@@ -155,7 +155,7 @@ class SharedPoolActor(Serving):
     def _other(self, message: Any, sender: Any) -> None:
         """A message that is no question with one answer."""
         call = MessageCall(self, sender, message.ref, message.caller)
-        if isinstance(message, sharing.CancelCall):
+        if isinstance(message, shared.CancelCall):
             self.carry_out(self.core.cancel(time.monotonic(), call))
             return
         holder = MessageCaller(message.caller, None, None)  # of all calls of that process

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from actorpool._protocol.shared import OpaqueReply, OpaqueResult
 from actorpool.messages import Err
 from actorpool.process import Caller
-from actorpool.sharing import Sealed, SealedReply
 from actorpool.transport import frames
 from actorpool.transport.server import ServerConn
 
@@ -24,11 +24,11 @@ class ChannelCall(NamedTuple):
         """The call has failed."""
         self.peer.send(frames.ERROR, self.ref, frames.dump_error(error))
 
-    def deliver(self, reply: Sealed) -> None:
+    def deliver(self, reply: OpaqueResult) -> None:
         """Pass the worker's answer on."""
         self.peer.send(frames.ERROR if reply.failed else frames.RESULT, self.ref, reply.data)
 
-    def lend(self, reply: Sealed, loan: int, seal: int, pid: int, methods: bytes) -> None:
+    def lend(self, reply: OpaqueResult, loan: int, seal: int, pid: int, methods: bytes) -> None:
         """Pass the worker's answer on, and say that the next calls may go straight to that worker."""
         self.peer.send(
             frames.LENT, self.ref, reply.data, frames.LOAN_HEAD.pack(loan, seal, pid, len(methods)) + methods
@@ -56,7 +56,7 @@ class MessageCall:
         """The call has failed."""
         self.pool.send(self.address, Err(error, self.ref))
 
-    def deliver(self, reply: Sealed) -> None:
+    def deliver(self, reply: OpaqueResult) -> None:
         """Pass the worker's answer on."""
-        answer = SealedReply(reply, self.ref)
+        answer = OpaqueReply(reply, self.ref)
         self.pool.send(self.address, answer if self.pool.is_process else answer.open())

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol, sharing
+from actorpool._protocol import orders as orders_module
+from actorpool._protocol import shared
 from actorpool.core import effects as fx
 from actorpool.core.sharing import orders
 from actorpool.serialization import pickling
@@ -29,7 +30,7 @@ def run(pool: SharedPoolActor, effect: orders.Run) -> None:
         if hand.peer.refused:
             pool.refused.setdefault(worker, call.number)
     else:
-        pool.send(hand.address, sharing.Perform(call.number, when + call.payload))
+        pool.send(hand.address, shared.Perform(call.number, when + call.payload))
 
 
 def deliver(pool: SharedPoolActor, effect: orders.Deliver) -> None:
@@ -48,21 +49,21 @@ def deliver(pool: SharedPoolActor, effect: orders.Deliver) -> None:
 
 def recall(pool: SharedPoolActor, effect: orders.Recall) -> None:
     """Have a worker end a loan."""
-    pool.crew.tell(effect.worker, sharing.Recall(effect.number))
+    pool.crew.tell(effect.worker, shared.Recall(effect.number))
 
 
 def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
     """Answer a request, or a call that failed; its ref is the way back."""
     value = effect.value
     if not pool.is_process and isinstance(value, dict):  # of `map`: what does not travel is not opened on arrival
-        value = {id: one.open() if isinstance(one, sharing.Sealed) else one for id, one in value.items()}
+        value = {id: one.open() if isinstance(one, shared.OpaqueResult) else one for id, one in value.items()}
     effect.ref.answer(value)
 
 
 def launch(pool: SharedPoolActor, effect: orders.Launch) -> None:
     """Create the process of a connection."""
     worker, worker_args = effect.spec
-    init = protocol.Init(
+    init = orders_module.Init(
         pool=pool.name,
         worker_id=effect.worker,
         worker=worker,
@@ -78,13 +79,13 @@ def launch(pool: SharedPoolActor, effect: orders.Launch) -> None:
 
 def open_(pool: SharedPoolActor, effect: fx.Open) -> None:
     """Have a worker connect."""
-    pool.crew.tell(effect.worker, protocol.Open())
+    pool.crew.tell(effect.worker, orders_module.Open())
 
 
 def interrupt(pool: SharedPoolActor, effect: orders.Interrupt) -> None:
     """Break into the call that a worker runs."""
     pool.crew.interrupt(effect.worker)
-    pool.crew.tell(effect.worker, sharing.Interrupt(effect.number))
+    pool.crew.tell(effect.worker, shared.Interrupt(effect.number))
 
 
 def stop(pool: SharedPoolActor, effect: fx.Stop) -> None:

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol, sharing
-from actorpool.sharing import Sealed
+from actorpool._protocol import reports, shared
+from actorpool._protocol.shared import OpaqueResult
 from actorpool.transport import frames
 
 if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor
 
 
-def started(pool: SharedPoolActor, report: protocol.Started) -> None:
+def started(pool: SharedPoolActor, report: reports.Started) -> None:
     """The worker's process is up."""
     id, pid = report.worker_id, report.pid
     pool.crew.attach(id, pid)
@@ -24,12 +24,12 @@ def started(pool: SharedPoolActor, report: protocol.Started) -> None:
         pool.carry_out(pool.core.worker_started(time.monotonic(), id, pid, prompt))
 
 
-def start_failed(pool: SharedPoolActor, report: protocol.StartFailed) -> None:
+def start_failed(pool: SharedPoolActor, report: reports.StartFailed) -> None:
     """The worker's `__init__` raised."""
     pool.carry_out(pool.core.start_failed(time.monotonic(), report.worker_id, _error(report.error.data)))
 
 
-def opened(pool: SharedPoolActor, report: sharing.Opened) -> None:
+def opened(pool: SharedPoolActor, report: shared.Opened) -> None:
     """The worker is connected."""
     now, worker = time.monotonic(), report.worker_id
     try:
@@ -40,18 +40,18 @@ def opened(pool: SharedPoolActor, report: sharing.Opened) -> None:
         pool.carry_out(pool.core.opened(now, worker, report.took, resource, report.methods))
 
 
-def open_failed(pool: SharedPoolActor, report: protocol.OpenFailed) -> None:
+def open_failed(pool: SharedPoolActor, report: reports.OpenFailed) -> None:
     """The worker could not connect."""
     now, error = time.monotonic(), _error(report.error.data)
     pool.carry_out(pool.core.open_failed(now, report.worker_id, error, report.permanent, report.retry_after))
 
 
-def lost(pool: SharedPoolActor, report: protocol.Lost) -> None:
+def lost(pool: SharedPoolActor, report: reports.Lost) -> None:
     """The worker's connection is gone."""
     pool.carry_out(pool.core.lost(time.monotonic(), report.worker_id, _error(report.error.data)))
 
 
-def returned(pool: SharedPoolActor, report: sharing.Returned) -> None:
+def returned(pool: SharedPoolActor, report: shared.Returned) -> None:
     """The worker has ended a loan."""
     now, done, last_call = time.monotonic(), report.done, report.last_call
     pool.carry_out(
@@ -65,14 +65,14 @@ def performed(pool: SharedPoolActor, worker: int, number: int, body: bytes | mem
     """The worker has answered a call."""
     flags, cooldown, took = frames.OUTCOME.unpack_from(body)
     failed, close = bool(flags & frames.FAILED), bool(flags & frames.CLOSE)
-    reply = Sealed(body[frames.OUTCOME.size :], failed)
+    reply = OpaqueResult(body[frames.OUTCOME.size :], failed)
     now = time.monotonic()
     pool.carry_out(pool.core.done(now, worker, number, reply, failed=failed, cooldown=cooldown, close=close, took=took))
 
 
 def answer_too_long(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
     """The worker's answer did not fit into a frame; it sent this error in its place."""
-    pool.carry_out(pool.core.done(time.monotonic(), worker, number, Sealed(body, True), failed=True))
+    pool.carry_out(pool.core.done(time.monotonic(), worker, number, OpaqueResult(body, True), failed=True))
 
 
 def not_started(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
@@ -94,11 +94,11 @@ FRAMES: dict[int, Callable[[SharedPoolActor, int, int, Any], None]] = {
 """By kind of frame: what is told of the call of a number."""
 
 REPORTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
-    protocol.Started: started,
-    protocol.StartFailed: start_failed,
-    protocol.OpenFailed: open_failed,
-    protocol.Lost: lost,
-    sharing.Opened: opened,
-    sharing.Returned: returned,
-    sharing.Told: lambda pool, report: FRAMES[report.kind](pool, report.worker_id, report.number, report.body),
+    reports.Started: started,
+    reports.StartFailed: start_failed,
+    reports.OpenFailed: open_failed,
+    reports.Lost: lost,
+    shared.Opened: opened,
+    shared.Returned: returned,
+    shared.Told: lambda pool, report: FRAMES[report.kind](pool, report.worker_id, report.number, report.body),
 }

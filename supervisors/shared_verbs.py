@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import governing, protocol, sharing
+from actorpool._protocol import requests, shared
 from actorpool.core.sharing.connections import LIVE
 from actorpool.messages import GetPoolStatus
 from actorpool.serialization.pickling import Pickled
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from actorpool.supervisors.shared import SharedPoolActor
 
 
-def add(pool: SharedPoolActor, request: sharing.AddConnection, asker: Asker) -> Any:
+def add(pool: SharedPoolActor, request: shared.AddConnection, asker: Asker) -> Any:
     """Answered by the id once the connection is open, or by why it cannot be."""
     spec = (Pickled.of(request.worker), Pickled.of(request.worker_args))
     resource, extra = request.opened("resource"), request.opened("extra")
@@ -36,7 +36,7 @@ def add(pool: SharedPoolActor, request: sharing.AddConnection, asker: Asker) -> 
     return LATER_ANSWER
 
 
-def call_all(pool: SharedPoolActor, request: sharing.CallAll, asker: Asker) -> Any:
+def call_all(pool: SharedPoolActor, request: shared.CallAll, asker: Asker) -> Any:
     """Answered by what each live connection of the resource answers."""
     resource, method, payload = request.opened("resource"), request.method, request.payload
     now, timeout = time.monotonic(), request.timeout
@@ -44,39 +44,39 @@ def call_all(pool: SharedPoolActor, request: sharing.CallAll, asker: Asker) -> A
     return LATER_ANSWER
 
 
-def get(pool: SharedPoolActor, request: sharing.GetConnection, asker: Asker) -> Any:
+def get(pool: SharedPoolActor, request: shared.GetConnection, asker: Asker) -> Any:
     """`ConnInfo`."""
     pool.carry_out(pool.core.info(time.monotonic(), asker, request.id))
     return LATER_ANSWER
 
 
-def set_extra(pool: SharedPoolActor, request: sharing.SetExtra, asker: Asker) -> Any:
+def set_extra(pool: SharedPoolActor, request: shared.SetExtra, asker: Asker) -> Any:
     """The `extra` before."""
     pool.carry_out(pool.core.extra(time.monotonic(), asker, request.id, request.opened("value")))
     return LATER_ANSWER
 
 
-def update(pool: SharedPoolActor, request: sharing.UpdateConnections, asker: Asker) -> Any:
+def update(pool: SharedPoolActor, request: shared.UpdateConnections, asker: Asker) -> Any:
     """How many connections were changed."""
     resource, where, settings = (request.opened(name) for name in ("resource", "where", "settings"))
     pool.carry_out(pool.core.update(time.monotonic(), asker, resource, where, settings))
     return LATER_ANSWER
 
 
-def pop(pool: SharedPoolActor, request: sharing.PopConnection, asker: Asker) -> Any:
+def pop(pool: SharedPoolActor, request: shared.PopConnection, asker: Asker) -> Any:
     """`ConnInfo`, once its queued calls are done."""
     pool.carry_out(pool.core.pop(time.monotonic(), asker, request.id))
     return LATER_ANSWER
 
 
-def pop_all(pool: SharedPoolActor, request: sharing.PopConnections, asker: Asker) -> Any:
+def pop_all(pool: SharedPoolActor, request: shared.PopConnections, asker: Asker) -> Any:
     """`[ConnInfo]`, once their queued calls are done."""
     resource, where = request.opened("resource"), request.opened("where")
     pool.carry_out(pool.core.pop_all(time.monotonic(), asker, resource, where))
     return LATER_ANSWER
 
 
-def is_empty(pool: SharedPoolActor, request: sharing.IsEmpty, asker: Asker) -> Any:
+def is_empty(pool: SharedPoolActor, request: shared.IsEmpty, asker: Asker) -> Any:
     """Whether no live connection to the resource exists."""
     pool.carry_out(pool.core.is_empty(time.monotonic(), asker, request.opened("resource")))
     return LATER_ANSWER
@@ -88,13 +88,13 @@ def resources(pool: SharedPoolActor, _request: Any, asker: Asker) -> Any:
     return LATER_ANSWER
 
 
-def retire(pool: SharedPoolActor, request: governing.Retire, asker: Asker) -> Any:
+def retire(pool: SharedPoolActor, request: requests.Retire, asker: Asker) -> Any:
     """Answered when the pool has stopped."""
     pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
 
 
-def listen(pool: SharedPoolActor, request: governing.Listen, asker: Asker) -> Any:
+def listen(pool: SharedPoolActor, request: requests.Listen, asker: Asker) -> Any:
     """Send events to these subscribers and no others; answered once that includes whatever is called from now on."""
     pool.listen(request.subscriptions)
     pool.observe(asker)
@@ -149,19 +149,19 @@ def metrics(pool: SharedPoolActor, _request: Any, _asker: Asker) -> Any:
 
 
 VERBS: dict[type, Callable[[SharedPoolActor, Any, Asker], Any]] = {
-    sharing.AddConnection: add,
-    sharing.CallAll: call_all,
-    sharing.GetConnection: get,
-    sharing.SetExtra: set_extra,
-    sharing.UpdateConnections: update,
-    sharing.PopConnection: pop,
-    sharing.PopConnections: pop_all,
-    sharing.IsEmpty: is_empty,
-    sharing.ListResources: resources,
+    shared.AddConnection: add,
+    shared.CallAll: call_all,
+    shared.GetConnection: get,
+    shared.SetExtra: set_extra,
+    shared.UpdateConnections: update,
+    shared.PopConnection: pop,
+    shared.PopConnections: pop_all,
+    shared.IsEmpty: is_empty,
+    shared.ListResources: resources,
     GetPoolStatus: status,
-    protocol.Status: status,
-    protocol.Workers: workers,
-    protocol.Metrics: metrics,
-    governing.Retire: retire,
-    governing.Listen: listen,
+    requests.Status: status,
+    requests.Workers: workers,
+    requests.Metrics: metrics,
+    requests.Retire: retire,
+    requests.Listen: listen,
 }

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import governing, process
+from actorpool import process
 from actorpool._arriving import problems_of, ref_of
+from actorpool._protocol import manager
 from actorpool.core.supervising import signals
 from actorpool.core.supervising.administration import REQUESTS
 from actorpool.core.supervising.children import DIED, End
@@ -65,7 +66,7 @@ class Supervisor(Supervised, Shell):
         elif type(message) in _WORDS:
             if self._is_of(message.token, sender):
                 self._hear(message, sender)
-        elif isinstance(message, governing.Happened):
+        elif isinstance(message, manager.Happened):
             if not problems_of(message):
                 self.emit(message.name, message.measurements, message.metadata)
         else:
@@ -192,7 +193,7 @@ class Supervisor(Supervised, Shell):
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Something happened, `supervisor.restarted` or `supervisor.gave_up`: tell who is above, up to the sinks."""
         if self.parent is not None:
-            self.send(self.parent, governing.Happened(name, measurements, metadata))
+            self.send(self.parent, manager.Happened(name, measurements, metadata))
 
     def on_exit(self) -> None:
         """End the children in reverse order, each within its `shutdown`. Blocks for as long."""

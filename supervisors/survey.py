@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool._protocol import requests
 from actorpool.messages import WhichChildren
 from actorpool.status import TreeNode
 from actorpool.supervisors.supervised import plain
@@ -63,7 +63,7 @@ class Survey:
         if info.address is None:
             return
         if kind == "pool":
-            self._ask(info.address, protocol.Workers(), lambda answer: self._workers(sketch, answer))
+            self._ask(info.address, requests.Workers(), lambda answer: self._workers(sketch, answer))
         elif kind == "supervisor":
             self._ask(info.address, WhichChildren(), lambda answer: self._below(sketch, answer))
 

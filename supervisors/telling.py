@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool._protocol import orders
 from actorpool.messages import Event
 from actorpool.status import Sample
 from actorpool.supervisors.post import Post
@@ -61,7 +61,7 @@ class Telling:
         pool = self._pool
         observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
         pool.carry_out(pool.core.observe(time.monotonic(), observed))
-        order = protocol.Observe(self.hub.wants("call.done"))
+        order = orders.Observe(self.hub.wants("call.done"))
         for hand in pool.crew:
             pool.crew.tell(hand.id, order)
 

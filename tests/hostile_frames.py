@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from random import Random
 
-from actorpool import protocol, sharing
+from actorpool._protocol import orders, reports, requests, shared
+from actorpool._protocol.manager import Hello
 from actorpool.client.shared_link import Work
-from actorpool.governing import Hello
 from actorpool.messages import ListPools
 from actorpool.serialization import pickling
 from actorpool.transport import bodies
@@ -24,8 +24,8 @@ from actorpool.transport import frames as wire
 from tests.hostile_messages import frames
 
 QUESTIONS = (
-    protocol.Status(), protocol.Workers(), protocol.Leases(), protocol.Metrics(), protocol.Facts(), ListPools(),
-    Hello(), sharing.ListResources("shared"), sharing.IsEmpty("shared", "book"),
+    requests.Status(), requests.Workers(), requests.Leases(), requests.Metrics(), requests.Facts(), ListPools(),
+    Hello(), shared.ListResources("shared"), shared.IsEmpty("shared", "book"),
 )  # fmt: skip
 """What changes nothing, so that figures can be compared afterwards."""
 
@@ -43,8 +43,8 @@ def genuine() -> list[tuple[int, bytes]]:
         (wire.SHARED, shared.head(1.0) + shared.payload),
         (wire.SHARED, Work("nobody", "write", (), {}, None, None).head(None) + shared.payload),
         (wire.CALL, wire.CALL_HEAD.pack(10**9, wire.LAST, 10**9) + call),
-        (wire.CONTROL, pickling.dumps(protocol.Open())),
-        (wire.CONTROL, pickling.dumps(protocol.Lost(1, pickling.Pickled(b"")))),
+        (wire.CONTROL, pickling.dumps(orders.Open())),
+        (wire.CONTROL, pickling.dumps(reports.Lost(1, pickling.Pickled(b"")))),
         (wire.PERFORMED, wire.OUTCOME.pack(0, 0.0, 0.0) + call),
         (wire.ROUTED, pickling.dumps(ListPools())),
     ]

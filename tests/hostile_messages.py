@@ -21,7 +21,8 @@ from typing import Any
 
 from thespian.actors import ActorAddress
 
-from actorpool import governing, messages, protocol, sharing, turns
+from actorpool import messages
+from actorpool._protocol import manager, requests, sandboxes, shared
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervising import signals
 from actorpool.messages import Grant
@@ -31,7 +32,7 @@ from actorpool.supervisors import ChildSpec, SupervisorSpec, nest
 from actorpool.transport import frames as wire
 from actorpool.workers import EchoWorker
 
-PUBLIC: tuple[ModuleType, ...] = (messages, governing, protocol, sharing, turns)
+PUBLIC: tuple[ModuleType, ...] = (messages, manager, requests, shared, sandboxes)
 """Where the messages are that travel between clients, the manager, pools and workers."""
 INNER: tuple[ModuleType, ...] = (signals, nest)
 """Where those are that a supervisor and its children exchange."""

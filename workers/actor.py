@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import process, protocol
+from actorpool import process
 from actorpool._arriving import problems_of, ref_of
+from actorpool._protocol import orders, reports
 from actorpool.config import load_worker
 from actorpool.errors import CallTimeout, InvalidConfig, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
@@ -55,7 +56,7 @@ class WorkerActor(Shell):
     """Whether what the pool has ordered goes before calls that are there at the same time."""
     session: Session | None = None
     stay: Stay | None = None
-    _init: protocol.Init | None = None
+    _init: orders.Init | None = None
     _lane: ChannelServer | None = None
     pool: ServerConn | None = None
     _running = False
@@ -65,7 +66,7 @@ class WorkerActor(Shell):
     _is_granted: Callable[[int, int], bool] = staticmethod(seals.anything)
     """Whether the pool has granted a lease of this very worker, by its seal; without a pool none is asked for."""
     _unborn: Exception | None = None
-    ordered: protocol.RunFor | None = None
+    ordered: orders.RunFor | None = None
     observed = False
     _began = 0.0
 
@@ -91,13 +92,13 @@ class WorkerActor(Shell):
                 self._on_call(message, sender)
         elif isinstance(message, (Ok, Err)):
             return  # an answer that nobody asked for: to answer it would be the first of a storm
-        elif type(message) is protocol.Init and self._init is None:
+        elif type(message) is orders.Init and self._init is None:
             self._start(message, sender)
         elif sender != self.parent or not self._on_control(message):
             self.send(sender, Err(TypeError(f"a worker does not understand {type(message).__name__}"),
                                   ref_of(message)))  # fmt: skip
 
-    def _start(self, init: protocol.Init, sender: Any) -> None:
+    def _start(self, init: orders.Init, sender: Any) -> None:
         self._init, self.observed = init, init.observed
         if init.key is not None:
             self._is_granted = seals.Granted(init.key)
@@ -119,11 +120,11 @@ class WorkerActor(Shell):
             if init.pool is None:  # whoever embeds it waits for answers only: each call gets this one
                 self._unborn = error
                 return
-            self.send(self.parent, protocol.StartFailed(init.worker_id, pickling.Pickled(self.packed(error))))
+            self.send(self.parent, reports.StartFailed(init.worker_id, pickling.Pickled(self.packed(error))))
             self.exit_with("start failed")
             return
         if init.pool is not None:
-            self.send(self.parent, protocol.Started(init.worker_id, os.getpid(), self.stay is not None))
+            self.send(self.parent, reports.Started(init.worker_id, os.getpid(), self.stay is not None))
 
     def _on_control(self, message: Any) -> bool:
         """An order of the pool, whichever way it came; False for anything else."""
@@ -152,7 +153,7 @@ class WorkerActor(Shell):
                                                "of its own grant"), call.ref))  # fmt: skip
             return
         if lease:
-            self.tell(protocol.Running(self.id, lease, sender, call.ref))
+            self.tell(reports.Running(self.id, lease, sender, call.ref))
 
         def run() -> Any:
             what = _opened(call.method), _opened(call.args), _opened(call.kwargs)
@@ -167,7 +168,7 @@ class WorkerActor(Shell):
             error = WorkerUnavailable(f"the worker is not connected ({cause!r})", cause=cause) if lease else cause
         reply = self.reply(call.ref, value, error)
         if lease:
-            self.tell(protocol.Answered(self.id, lease, call.ref, reply))
+            self.tell(reports.Answered(self.id, lease, call.ref, reply))
         else:
             self.send(sender, pickling.loads(reply))
         self.after_call(error, lease, lease == 0)
@@ -336,11 +337,11 @@ class WorkerActor(Shell):
         assert session is not None
         now = time.monotonic()
         if self.observed:
-            self.tell(protocol.Called(self.id, lease, now - self._began, error is not None))
+            self.tell(reports.Called(self.id, lease, now - self._began, error is not None))
         session.used = now
         if session.reopened and self._init is not None and self._init.pool is not None:
             session.reopened = False
-            self.tell(protocol.Reopened(self.id))
+            self.tell(reports.Reopened(self.id))
         if last:
             self._end(lease)
 
@@ -375,7 +376,7 @@ class WorkerActor(Shell):
     def tell_lost(self, error: Exception | None) -> None:
         if self._init is not None and self._init.pool is not None:
             cause = error or ConnectionError("the connection was lost")
-            self.tell(protocol.Lost(self.id, Pickled(self.packed(cause))))
+            self.tell(reports.Lost(self.id, Pickled(self.packed(cause))))
         elif self.session is not None:
             self.session.lost = None  # without a pool to order it, the next call connects again
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actorpool import protocol
+from actorpool._protocol import orders
 from actorpool.serialization.pickling import Pickled
 from actorpool.workers.actor import CHECK_AFTER, WorkerActor
 
@@ -25,7 +25,7 @@ def spawn_worker(host: Any, worker: Any, /, **worker_args: Any) -> Any:
     tell = getattr(host, "tell", None) or host.send
     tell(
         address,
-        protocol.Init(
+        orders.Init(
             pool=None,
             worker_id=0,
             worker=Pickled.of(worker),

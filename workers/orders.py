@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from actorpool import process, protocol
+from actorpool import process
+from actorpool._protocol import orders, reports
 from actorpool.errors import PermanentError
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from actorpool.workers.actor import WorkerActor
 
 
-def open_(actor: WorkerActor, session: Session, _order: protocol.Open) -> None:
+def open_(actor: WorkerActor, session: Session, _order: orders.Open) -> None:
     """Connect."""
     began = time.monotonic()
 
@@ -31,49 +32,49 @@ def open_(actor: WorkerActor, session: Session, _order: protocol.Open) -> None:
     _, error = actor.attempt(run)
     took = time.monotonic() - began
     if error is None:
-        actor.tell(protocol.Opened(actor.id, took))
+        actor.tell(reports.Opened(actor.id, took))
         return
     if actor.fired:
         error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
     session.lose(error)
     permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None
-    actor.tell(protocol.OpenFailed(actor.id, Pickled(actor.packed(error)), permanent, retry))
+    actor.tell(reports.OpenFailed(actor.id, Pickled(actor.packed(error)), permanent, retry))
 
 
-def check(actor: WorkerActor, session: Session, _order: protocol.Check) -> None:
+def check(actor: WorkerActor, session: Session, _order: orders.Check) -> None:
     """Check the idle connection."""
     if not session.connected:
         raise Unavailable(session.lost or ConnectionError("not connected"))
     session.check(time.monotonic())
-    actor.tell(protocol.Checked(actor.id))
+    actor.tell(reports.Checked(actor.id))
 
 
-def close(_actor: WorkerActor, session: Session, _order: protocol.Close) -> None:
+def close(_actor: WorkerActor, session: Session, _order: orders.Close) -> None:
     """Disconnect until the next call."""
     session.rest()
 
 
-def end(_actor: WorkerActor, session: Session, order: protocol.End) -> None:
+def end(_actor: WorkerActor, session: Session, order: orders.End) -> None:
     """A lease was checked in by message."""
     session.end(order.lease)
 
 
-def recall(actor: WorkerActor, session: Session, order: protocol.Recall) -> None:
+def recall(actor: WorkerActor, session: Session, order: orders.Recall) -> None:
     """Leave the caller with whom a standing lease stays."""
     if actor.stay is not None:
         actor.stay.recall(session, order.lease, order.first)
 
 
-def revoke(actor: WorkerActor, session: Session, order: protocol.Revoke) -> None:
+def revoke(actor: WorkerActor, session: Session, order: orders.Revoke) -> None:
     """A lease is taken back."""
     actor.interrupted = False
     if actor.stay is not None:
         actor.stay.revoked(order.lease)
     session.revoke(order.lease)
-    actor.tell(protocol.Revoked(actor.id, order.lease))
+    actor.tell(reports.Revoked(actor.id, order.lease))
 
 
-def broadcast(actor: WorkerActor, session: Session, order: protocol.Broadcast) -> None:
+def broadcast(actor: WorkerActor, session: Session, order: orders.Broadcast) -> None:
     """Call a method for its effect."""
     method = getattr(session.worker, order.method, None)
     if method is not None and session.connected:
@@ -85,12 +86,12 @@ def broadcast(actor: WorkerActor, session: Session, order: protocol.Broadcast) -
             actor.note_loss(error)
 
 
-def observe(actor: WorkerActor, _session: Session, order: protocol.Observe) -> None:
+def observe(actor: WorkerActor, _session: Session, order: orders.Observe) -> None:
     """Tell every call from now on."""
     actor.observed = order.on
 
 
-def gather(actor: WorkerActor, session: Session, order: protocol.Gather) -> None:
+def gather(actor: WorkerActor, session: Session, order: orders.Gather) -> None:
     """Tell what a method returns."""
     method = getattr(session.worker, order.method, None)
     value = Pickled.of(None)
@@ -101,26 +102,26 @@ def gather(actor: WorkerActor, session: Session, order: protocol.Gather) -> None
             process.end_copy(error)
             log.debug("worker %s: %s failed: %s", actor.id, order.method, error)
             actor.note_loss(error)
-    actor.tell(protocol.Gathered(actor.id, order.ref, value))
+    actor.tell(reports.Gathered(actor.id, order.ref, value))
 
 
-def run_for(actor: WorkerActor, session: Session, order: protocol.RunFor) -> None:
+def run_for(actor: WorkerActor, session: Session, order: orders.RunFor) -> None:
     """A call of the message way. By channel the kernel says whether an order was read; else the pool is asked."""
     if actor.pool is not None:
         _run(actor, session, order)
     else:
         actor.ordered = order
-        actor.tell(protocol.Running(actor.id, order.lease))
+        actor.tell(reports.Running(actor.id, order.lease))
 
 
-def begin(actor: WorkerActor, session: Session, order: protocol.Begin) -> None:
+def begin(actor: WorkerActor, session: Session, order: orders.Begin) -> None:
     """The pool knows of the call now."""
     ordered, actor.ordered = actor.ordered, None
     if ordered is not None and ordered.lease == order.lease:
         _run(actor, session, ordered)
 
 
-def _run(actor: WorkerActor, session: Session, order: protocol.RunFor) -> None:
+def _run(actor: WorkerActor, session: Session, order: orders.RunFor) -> None:
     def run() -> Any:
         what = order.fn.open(), order.args.open(), order.kwargs.open()
         actor.breakable()
@@ -129,23 +130,23 @@ def _run(actor: WorkerActor, session: Session, order: protocol.RunFor) -> None:
 
     value, error = actor.attempt(run)
     if isinstance(error, Unavailable):
-        actor.tell(protocol.NotRun(actor.id, order.lease))
+        actor.tell(reports.NotRun(actor.id, order.lease))
         raise error
-    actor.tell(protocol.Answered(actor.id, order.lease, order.ref, actor.reply(order.ref, value, error)))
+    actor.tell(reports.Answered(actor.id, order.lease, order.ref, actor.reply(order.ref, value, error)))
     actor.after_call(error, order.lease, True)
-    actor.tell(protocol.Ran(actor.id, order.lease))
+    actor.tell(reports.Ran(actor.id, order.lease))
 
 
 ORDERS: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
-    protocol.Open: open_,
-    protocol.Check: check,
-    protocol.Close: close,
-    protocol.End: end,
-    protocol.Recall: recall,
-    protocol.Revoke: revoke,
-    protocol.Broadcast: broadcast,
-    protocol.Observe: observe,
-    protocol.Gather: gather,
-    protocol.RunFor: run_for,
-    protocol.Begin: begin,
+    orders.Open: open_,
+    orders.Check: check,
+    orders.Close: close,
+    orders.End: end,
+    orders.Recall: recall,
+    orders.Revoke: revoke,
+    orders.Broadcast: broadcast,
+    orders.Observe: observe,
+    orders.Gather: gather,
+    orders.RunFor: run_for,
+    orders.Begin: begin,
 }

@@ -14,7 +14,8 @@ import functools
 import time
 from typing import Any, NamedTuple
 
-from actorpool import process, protocol, sharing
+from actorpool import process
+from actorpool._protocol import orders, reports, shared
 from actorpool.core.sharing.connections import Meter
 from actorpool.errors import PermanentError
 from actorpool.serialization import pickling
@@ -69,14 +70,14 @@ class SharedWorkerActor(WorkerActor):
 
     def _on_control(self, message: Any) -> bool:
         session = self.session
-        if isinstance(message, protocol.Open) and session is not None:
+        if isinstance(message, orders.Open) and session is not None:
             self._connect(session)
-        elif isinstance(message, sharing.Perform) and session is not None:
+        elif isinstance(message, shared.Perform) and session is not None:
             kind, number, data, *head = self._performed(message.number, message.body)
-            self.tell(sharing.Told(self.id, kind, number, b"".join((*head, data))))
-        elif isinstance(message, sharing.Interrupt):
+            self.tell(shared.Told(self.id, kind, number, b"".join((*head, data))))
+        elif isinstance(message, shared.Interrupt):
             self.interrupted = False
-        elif isinstance(message, sharing.Recall):
+        elif isinstance(message, shared.Recall):
             self._fence = max(self._fence, message.number + 1)
             self._give_back(message.number)
         else:
@@ -94,10 +95,10 @@ class SharedWorkerActor(WorkerActor):
             error = session.lost or raised
             retry_after = error.seconds if isinstance(error, RetryAfter) else None
             packed = Pickled(self.packed(error))
-            self.tell(protocol.OpenFailed(self.id, packed, isinstance(error, PermanentError), retry_after))
+            self.tell(reports.OpenFailed(self.id, packed, isinstance(error, PermanentError), retry_after))
         else:
             took = time.monotonic() - began
-            self.tell(sharing.Opened(self.id, took, resource, tuple(session.methods)))
+            self.tell(shared.Opened(self.id, took, resource, tuple(session.methods)))
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class SharedWorkerActor(WorkerActor):
         if loan == self._loan:
             done = {name: (meter.count, meter.mean, meter.errors) for name, meter in self._meters.items()}
             self._loan, last_call = 0, self._last_call
-        self.tell(sharing.Returned(self.id, loan, done, last_call, cooldown, close))
+        self.tell(shared.Returned(self.id, loan, done, last_call, cooldown, close))
 
 
 def _packed_resource(session: Session) -> Pickled:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
-from actorpool import protocol
+from actorpool._protocol import reports
 from actorpool.transport.server import ServerConn
 from actorpool.transport.usage_counters import UsageCounters
 from actorpool.workers.session import Session, Unavailable
@@ -103,7 +103,7 @@ class Stay:
         try:
             session.end(lease)
         finally:
-            self._actor.tell(protocol.Recalled(self._actor.id, lease))
+            self._actor.tell(reports.Recalled(self._actor.id, lease))
 
     def _hang_up(self, lease: int) -> None:
         if lease == self._lease:

@@ -7,14 +7,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Gener
 from types import TracebackType
 from typing import Any, Protocol
 
-from actorpool import protocol
+from actorpool._protocol import requests
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client import faults, sandboxes
 from actorpool.client.aio_sandboxes import AnyAioLink, aio_link
 from actorpool.client.lease import transaction_options
 from actorpool.client.link import LEARNING, Link, pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Replaced, Work
 from actorpool.config import check_request
-from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 from actorpool.workers import sql
 
@@ -347,23 +347,23 @@ class AsyncPool:
 
     async def status(self) -> PoolStatus:
         """The pool's figures."""
-        return await self._link.ask(protocol.Status())  # type: ignore[no-any-return]
+        return await self._link.ask(requests.Status())  # type: ignore[no-any-return]
 
     async def workers(self) -> list[WorkerInfo]:
         """One line for each worker process."""
-        return await self._link.ask(protocol.Workers())  # type: ignore[no-any-return]
+        return await self._link.ask(requests.Workers())  # type: ignore[no-any-return]
 
     async def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
-        return await self._link.ask(protocol.Leases())  # type: ignore[no-any-return]
+        return await self._link.ask(requests.Leases())  # type: ignore[no-any-return]
 
     async def metrics(self) -> PoolMetrics:
         """The last 100 samples."""
-        return await self._link.ask(protocol.Metrics())  # type: ignore[no-any-return]
+        return await self._link.ask(requests.Metrics())  # type: ignore[no-any-return]
 
     async def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """As `Pool.worker_stats`."""
-        told = await self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))
+        told = await self._link.ask(requests.GatherStats(timeout), timeout + faults.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
 
     async def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
@@ -372,27 +372,27 @@ class AsyncPool:
 
     async def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """As `Pool.resize`."""
-        await self._link.ask(protocol.Resize(size, max_overflow))
+        await self._link.ask(requests.Resize(size, max_overflow))
 
     async def suspend(self) -> None:
         """As `Pool.suspend`."""
-        await self._link.ask(protocol.Suspend())
+        await self._link.ask(requests.Suspend())
 
     async def resume(self) -> None:
         """As `Pool.resume`."""
-        await self._link.ask(protocol.Resume())
+        await self._link.ask(requests.Resume())
 
     async def drain(self, timeout: float = 5.0) -> None:
         """As `Pool.drain`."""
-        await self._link.ask(protocol.Drain(timeout), None)
+        await self._link.ask(requests.Drain(timeout), None)
 
     async def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
         """As `Pool.recycle`."""
-        await self._link.ask(protocol.Recycle(timeout, restart), None)
+        await self._link.ask(requests.Recycle(timeout, restart), None)
 
     async def clear_cache(self) -> None:
         """As `Pool.clear_cache`."""
-        await self._link.ask(protocol.ClearCache())
+        await self._link.ask(requests.ClearCache())
 
     def __repr__(self) -> str:
         return f"<asyncio side of {self._pool!r}>"

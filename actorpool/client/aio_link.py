@@ -13,12 +13,13 @@ import weakref
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
-from actorpool import process, protocol
+from actorpool import process
+from actorpool._protocol import requests
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client import faults, standing
 from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_head
 from actorpool.client.link import pauses
 from actorpool.client.work import Hold, NotStarted, Recalled, Replaced, Work
-from actorpool.protocol import HandleFacts
 from actorpool.serialization import pickling
 from actorpool.transport import frames
 from actorpool.transport.aio import AioConn, LoopConns, answered, conns_of
@@ -107,7 +108,7 @@ class AioLink(AioAsker):
         """As `Link.facts`."""
         began = self.now()
         try:
-            facts, self.link.expected = await self._asked(protocol.Facts(), timeout, faults.grace(timeout))
+            facts, self.link.expected = await self._asked(requests.Facts(), timeout, faults.grace(timeout))
         except TimedOut:
             raise faults.checkout_timeout(self.pool, self.now() - began) from None
         return facts  # type: ignore[no-any-return]

@@ -10,11 +10,12 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from actorpool import process, protocol
+from actorpool import process
+from actorpool._protocol import requests
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client import faults, standing
 from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, Recalled, Replaced, Work
-from actorpool.protocol import HandleFacts
 from actorpool.serialization import pickling
 from actorpool.transport import client as lines
 from actorpool.transport import frames
@@ -59,7 +60,7 @@ class _Asker:
         """Send a request message and return the answer's value.
 
         Args:
-            request: a message of `actorpool.protocol` or `actorpool.messages`.
+            request: a message of `actorpool._protocol.requests` or `actorpool.messages`.
             timeout: seconds; None waits for ever. A restart of the other side within them goes unseen.
 
         Raises:
@@ -172,7 +173,7 @@ class ChannelLink(PoolAsker, Link):
         """What a handle has to know of the pool's settings; see `Link.facts`."""
         began = time.perf_counter()
         try:
-            facts, self.expected = self._asked(protocol.Facts(), timeout, faults.grace(timeout))
+            facts, self.expected = self._asked(requests.Facts(), timeout, faults.grace(timeout))
         except TimedOut:
             raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
         return facts  # type: ignore[no-any-return]

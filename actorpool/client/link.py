@@ -11,10 +11,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from typing import Any
 
-from actorpool import protocol
+from actorpool._protocol import requests
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client import faults
 from actorpool.client.work import Hold, NotStarted, Recalled, Work
-from actorpool.protocol import HandleFacts
 
 LEARNING = 5.0
 """Seconds to learn the pool's settings in a call that goes by its checkout timeout, which is one of them."""
@@ -49,7 +49,9 @@ class Link(ABC):
     expected: Any = None
     """The process of the pool whose settings the handle goes by; another one is `Replaced`. None: whatever is there."""
     sandbox: str | None = None
-    """The sandbox in which a turn is asked for; `turns.OUTSIDE` is a worker of one's own; None: as the pool knows."""
+    """The sandbox in which a turn is asked for; `sandboxes.OUTSIDE` is a worker of one's own; None: as the pool
+    knows.
+    """
 
     def inside(self, sandbox: str) -> Link:
         """The way to the same pool for callers of a sandbox, or (`OUTSIDE`) for those who want to open one."""
@@ -113,7 +115,7 @@ class Link(ABC):
 
         From then on that process of the pool is `expected`. Raises as `checkout`.
         """
-        return self.ask(protocol.Facts(), timeout + faults.grace(timeout))  # type: ignore[no-any-return]
+        return self.ask(requests.Facts(), timeout + faults.grace(timeout))  # type: ignore[no-any-return]
 
     def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
         """Checkout, call and checkin in one. What was not started is taken to another worker within `timeout`."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client.local_link import LocalLink
 from actorpool.client.pool import Pool
 from actorpool.config import PoolConfig
 from actorpool.errors import InvalidConfig
-from actorpool.protocol import HandleFacts
 
 
 class LocalPool(Pool):

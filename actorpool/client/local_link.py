@@ -14,7 +14,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import protocol, turns
+from actorpool._protocol import requests, sandboxes
+from actorpool._protocol.sandboxes import OUTSIDE
 from actorpool.client import faults
 from actorpool.client.at_fork import renewed
 from actorpool.client.link import Link
@@ -28,7 +29,6 @@ from actorpool.process import HOST
 from actorpool.serialization.pickling import Pickled, dumps, loads
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 from actorpool.transport import frames
-from actorpool.turns import OUTSIDE
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Session, Unavailable
 
@@ -272,15 +272,15 @@ class LocalLink(OwnLeases):
         with self._changed:
             return list(self._out.values())
 
-    def _workers(self, _: protocol.Workers) -> list[WorkerInfo]:
+    def _workers(self, _: requests.Workers) -> list[WorkerInfo]:
         pid = os.getpid()
         return [WorkerInfo(it.number, pid, "busy", it.calls, 0, it.connected_at, False) for it in self._leases()]
 
-    def _lease_infos(self, _: protocol.Leases) -> list[LeaseInfo]:
+    def _lease_infos(self, _: requests.Leases) -> list[LeaseInfo]:
         now, pid = time.monotonic(), os.getpid()
         return [LeaseInfo(it.number, it.number, pid, HOST, now - it.since) for it in self._leases()]
 
-    def _gather(self, request: protocol.GatherStats) -> dict[int, Pickled]:
+    def _gather(self, request: requests.GatherStats) -> dict[int, Pickled]:
         found = {}
         for lease in self._leases():
             stats = getattr(lease.session.worker, "stats", None)
@@ -291,7 +291,7 @@ class LocalLink(OwnLeases):
                     lease.lock.release()
         return found
 
-    def _clear(self, _: protocol.ClearCache) -> None:
+    def _clear(self, _: requests.ClearCache) -> None:
         for lease in self._leases():
             lease.stale_cache = hasattr(lease.session.worker, "clear_cache")
 
@@ -300,23 +300,23 @@ class LocalLink(OwnLeases):
             self._halted = state
             self._changed.notify_all()
 
-    def _drain(self, request: protocol.Drain) -> None:
+    def _drain(self, request: requests.Drain) -> None:
         self._halt("draining")
         with self._changed:
             self._changed.wait_for(lambda: not self._out, request.timeout)
         for lease in self._leases():
             self._take_back(lease)
 
-    def _open_sandbox(self, request: turns.OpenSandbox) -> None:
+    def _open_sandbox(self, request: sandboxes.OpenSandbox) -> None:
         self._sandboxes[request.key] = LocalSandbox(self._out[request.lease])
 
-    def _close_sandbox(self, request: turns.CloseSandbox) -> None:
+    def _close_sandbox(self, request: sandboxes.CloseSandbox) -> None:
         sandbox = self._sandboxes.pop(request.key, None)
         if sandbox is not None:
             sandbox.close()
             self._take_back(sandbox.lease)
 
-    def _allow(self, _: turns.Allow) -> None:
+    def _allow(self, _: sandboxes.Allow) -> None:
         raise TypeError(f"pool {self.pool!r} is a LocalPool, which is in this process only: nobody else can come in")
 
 
@@ -335,18 +335,18 @@ def _leave_to_parent() -> None:
 os.register_at_fork(after_in_child=_leave_to_parent)
 
 _ANSWERS: dict[type, Callable[[LocalLink, Any], Any]] = {
-    protocol.Status: lambda link, _: link.status(),
-    protocol.Workers: LocalLink._workers,
-    protocol.Leases: LocalLink._lease_infos,
-    protocol.Metrics: lambda link, _: PoolMetrics((), 0, 0, 0.0),
-    protocol.GatherStats: LocalLink._gather,
-    protocol.ClearCache: LocalLink._clear,
-    protocol.Suspend: lambda link, _: link._halt("suspended"),
-    protocol.Resume: lambda link, _: link._halt(""),
-    protocol.Drain: LocalLink._drain,
-    protocol.Resize: lambda link, _: None,  # nothing is kept, so there is nothing to resize or to replace
-    protocol.Recycle: lambda link, _: None,
-    turns.OpenSandbox: LocalLink._open_sandbox,
-    turns.CloseSandbox: LocalLink._close_sandbox,
-    turns.Allow: LocalLink._allow,
+    requests.Status: lambda link, _: link.status(),
+    requests.Workers: LocalLink._workers,
+    requests.Leases: LocalLink._lease_infos,
+    requests.Metrics: lambda link, _: PoolMetrics((), 0, 0, 0.0),
+    requests.GatherStats: LocalLink._gather,
+    requests.ClearCache: LocalLink._clear,
+    requests.Suspend: lambda link, _: link._halt("suspended"),
+    requests.Resume: lambda link, _: link._halt(""),
+    requests.Drain: LocalLink._drain,
+    requests.Resize: lambda link, _: None,  # nothing is kept, so there is nothing to resize or to replace
+    requests.Recycle: lambda link, _: None,
+    sandboxes.OpenSandbox: LocalLink._open_sandbox,
+    sandboxes.CloseSandbox: LocalLink._close_sandbox,
+    sandboxes.Allow: LocalLink._allow,
 }

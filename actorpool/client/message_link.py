@@ -9,14 +9,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from actorpool import process, protocol, turns
+from actorpool import process
+from actorpool._protocol import requests, sandboxes
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
 from actorpool.client.mail import Mail, Site
 from actorpool.client.work import Hold, Replaced, Work
 from actorpool.errors import ActorPoolError, CallTimeout, LeaseExpired, PoolDown, WorkerDied
 from actorpool.messages import Call, Checkin, Checkout, Err, ListPools, Ok, WhereIs, WithConnection
-from actorpool.protocol import HandleFacts
 from actorpool.serialization.pickling import Pickled
 from actorpool.transport import frames
 
@@ -148,7 +149,7 @@ class MessageLink(PoolMail, Link):
         """Get a lease; as `Link.checkout`. `stack` does not travel this way."""
         request = Checkout(self.pool, block, timeout)
         if self.sandbox is not None:
-            request = turns.CheckoutIn(self.pool, block, timeout, self.sandbox)
+            request = sandboxes.CheckoutIn(self.pool, block, timeout, self.sandbox)
         manager = self.site.manager()
         answer = hold = None
         try:
@@ -159,7 +160,7 @@ class MessageLink(PoolMail, Link):
                 hold = Hold(*ids, give_back=self.checkin, home=grant, flags=frames.TURN * grant.turn)
         finally:
             if hold is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
-                self.mail.tell(manager, protocol.Cancel(self.pool, ref=request.ref, caller=request.caller))
+                self.mail.tell(manager, requests.Cancel(self.pool, ref=request.ref, caller=request.caller))
         if hold is not None:
             self._address = hold.home.pool_address or self._address
             if self.expected in (None, self._address):
@@ -184,7 +185,7 @@ class MessageLink(PoolMail, Link):
     def abandon(self, hold: Hold) -> None:
         """Have the pool take the worker back from what it does for this lease."""
         if hold.ours:
-            message = protocol.Abandon(self.pool, hold.lease)
+            message = requests.Abandon(self.pool, hold.lease)
             self.mail.tell(hold.home.pool_address or self.site.manager(), message)
             hold.end()
 
@@ -216,7 +217,7 @@ class MessageLink(PoolMail, Link):
 
     def _lost(self, hold: Hold, work: Work) -> BaseException | None:
         """Whether the pool has given the lease up: its worker died, or it was taken back."""
-        answer = self.mail.ask(hold.home.pool_address, protocol.Leases(), MANAGER_PATIENCE)
+        answer = self.mail.ask(hold.home.pool_address, requests.Leases(), MANAGER_PATIENCE)
         if isinstance(answer, Ok) and any(lease.id == hold.lease for lease in answer.value):
             return None
         if hold.worker_pid and process.alive(hold.worker_pid):

@@ -9,14 +9,14 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from actorpool import protocol
+from actorpool._protocol import requests
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client import faults, sandboxes
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.lease import Lease, Transaction, transaction_options
 from actorpool.client.link import LEARNING, Link, stack_of_caller
 from actorpool.client.work import Replaced, Work
 from actorpool.config import check_request
-from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 from actorpool.transport.paths import Endpoint
 
@@ -244,23 +244,23 @@ class Pool:
 
     def status(self) -> PoolStatus:
         """The pool's figures; answered also while the pool is saturated."""
-        return self._link.ask(protocol.Status())  # type: ignore[no-any-return]
+        return self._link.ask(requests.Status())  # type: ignore[no-any-return]
 
     def workers(self) -> list[WorkerInfo]:
         """One line for each worker process."""
-        return self._link.ask(protocol.Workers())  # type: ignore[no-any-return]
+        return self._link.ask(requests.Workers())  # type: ignore[no-any-return]
 
     def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
-        return self._link.ask(protocol.Leases())  # type: ignore[no-any-return]
+        return self._link.ask(requests.Leases())  # type: ignore[no-any-return]
 
     def metrics(self) -> PoolMetrics:
         """The last 100 samples."""
-        return self._link.ask(protocol.Metrics())  # type: ignore[no-any-return]
+        return self._link.ask(requests.Metrics())  # type: ignore[no-any-return]
 
     def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
-        told = self._link.ask(protocol.GatherStats(timeout), timeout + faults.grace(5.0))
+        told = self._link.ask(requests.GatherStats(timeout), timeout + faults.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
 
     def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
@@ -277,19 +277,19 @@ class Pool:
 
     def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """Change the size while it works: no lease breaks, surplus workers stop as they come back. None: as it is."""
-        self._link.ask(protocol.Resize(size, max_overflow))
+        self._link.ask(requests.Resize(size, max_overflow))
 
     def suspend(self) -> None:
         """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
-        self._link.ask(protocol.Suspend())
+        self._link.ask(requests.Suspend())
 
     def resume(self) -> None:
         """End a suspension or a drain."""
-        self._link.ask(protocol.Resume())
+        self._link.ask(requests.Resume())
 
     def drain(self, timeout: float = 5.0) -> None:
         """Suspend, and return when every lease is back; after `timeout` seconds what still runs is interrupted."""
-        self._link.ask(protocol.Drain(timeout), None)
+        self._link.ask(requests.Drain(timeout), None)
 
     def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
         """Replace every connection, one at a time, those in use when they come back; returns when done.
@@ -301,11 +301,11 @@ class Pool:
         Raises:
             CallTimeout: not all are replaced yet; they will be.
         """
-        self._link.ask(protocol.Recycle(timeout, restart), None)
+        self._link.ask(requests.Recycle(timeout, restart), None)
 
     def clear_cache(self) -> None:
         """Have every worker forget its prepared statements before its next call."""
-        self._link.ask(protocol.ClearCache())
+        self._link.ask(requests.ClearCache())
 
     @property
     def aio(self) -> AsyncPool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from actorpool import sharing
+from actorpool._protocol import shared
 from actorpool.client.shared_link import STARTING, SharedChannel, SharedLink, SharedMail
 from actorpool.status import ConnInfo
 from actorpool.transport.paths import Endpoint
@@ -71,7 +71,7 @@ class SharedPool:
             Exception: what its `__init__` raised.
         """
         args = {} if worker_args is None else worker_args
-        request = sharing.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
+        request = shared.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
         return self._link.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     def info(self, id: int) -> ConnInfo:
@@ -80,7 +80,7 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._link.ask(sharing.GetConnection(self.name, id))  # type: ignore[no-any-return]
+        return self._link.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
 
     def extra(self, id: int, value: Any) -> Any:
         """Attach `value` to a connection; returns what was attached before.
@@ -88,7 +88,7 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._link.ask(sharing.SetExtra(self.name, id, value))
+        return self._link.ask(shared.SetExtra(self.name, id, value))
 
     def update(self, resource: Hashable, where: Any = None, **settings: Any) -> int:
         """Change `extra`, `ttl` or `revive` of the connections to `resource` that `where` accepts; how many these are.
@@ -96,7 +96,7 @@ class SharedPool:
         Raises:
             InvalidConfig: a setting is unknown or bad; nothing was changed.
         """
-        return self._link.ask(sharing.UpdateConnections(self.name, resource, where, settings))  # type: ignore[no-any-return]
+        return self._link.ask(shared.UpdateConnections(self.name, resource, where, settings))  # type: ignore[no-any-return]
 
     def pop(self, id: int) -> ConnInfo:
         """Take a connection out: it gets no new calls, and is gone once those that wait are done; then this returns.
@@ -104,19 +104,19 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._link.ask(sharing.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
+        return self._link.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
 
     def pop_all(self, resource: Hashable, where: Any = None) -> list[ConnInfo]:
         """Take out all connections to `resource` that `where` accepts; as `pop`."""
-        return self._link.ask(sharing.PopConnections(self.name, resource, where), None)  # type: ignore[no-any-return]
+        return self._link.ask(shared.PopConnections(self.name, resource, where), None)  # type: ignore[no-any-return]
 
     def is_empty(self, resource: Hashable) -> bool:
         """Whether no connection to `resource` is open."""
-        return self._link.ask(sharing.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
+        return self._link.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
 
     def resources(self) -> list[Any]:
         """What open connections lead to."""
-        return self._link.ask(sharing.ListResources(self.name))  # type: ignore[no-any-return]
+        return self._link.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -147,7 +147,7 @@ class SharedPool:
             BaseException: what the method raised, with its own type and the remote traceback as its cause.
         """
         if timeout is not None or where is not None or type(method) is not str:
-            sharing.check_call(method, where, timeout)
+            shared.check_call(method, where, timeout)
         return self._link.call(resource, method, args, kwargs, where, timeout)
 
     def map(
@@ -155,7 +155,7 @@ class SharedPool:
     ) -> dict[int, Any]:
         """Call a method on every open connection to `resource`: id to result, or to the exception in its place."""
         return self._link.call_all(  # type: ignore[no-any-return]
-            sharing.CallAll(self.name, resource, method, args, kwargs, None, timeout)
+            shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
         )
 
     @property

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
-from actorpool import sharing
+from actorpool._protocol import shared
 from actorpool.client.shared_aio_link import aio_link
 from actorpool.client.shared_link import STARTING, SharedLink
 from actorpool.status import ConnInfo
@@ -49,38 +49,38 @@ class AsyncSharedPool:
     ) -> int:
         """As `SharedPool.add`."""
         args = {} if worker_args is None else worker_args
-        request = sharing.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
+        request = shared.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
         return await self._link.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     async def info(self, id: int) -> ConnInfo:
         """As `SharedPool.info`."""
-        return await self._link.ask(sharing.GetConnection(self.name, id))  # type: ignore[no-any-return]
+        return await self._link.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
 
     async def extra(self, id: int, value: Any) -> Any:
         """As `SharedPool.extra`."""
-        return await self._link.ask(sharing.SetExtra(self.name, id, value))
+        return await self._link.ask(shared.SetExtra(self.name, id, value))
 
     async def update(self, resource: Hashable, where: Any = None, **settings: Any) -> int:
         """As `SharedPool.update`."""
-        request = sharing.UpdateConnections(self.name, resource, where, settings)
+        request = shared.UpdateConnections(self.name, resource, where, settings)
         return await self._link.ask(request)  # type: ignore[no-any-return]
 
     async def pop(self, id: int) -> ConnInfo:
         """As `SharedPool.pop`."""
-        return await self._link.ask(sharing.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
+        return await self._link.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
 
     async def pop_all(self, resource: Hashable, where: Any = None) -> list[ConnInfo]:
         """As `SharedPool.pop_all`."""
-        request = sharing.PopConnections(self.name, resource, where)
+        request = shared.PopConnections(self.name, resource, where)
         return await self._link.ask(request, None)  # type: ignore[no-any-return]
 
     async def is_empty(self, resource: Hashable) -> bool:
         """As `SharedPool.is_empty`."""
-        return await self._link.ask(sharing.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
+        return await self._link.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
 
     async def resources(self) -> list[Any]:
         """As `SharedPool.resources`."""
-        return await self._link.ask(sharing.ListResources(self.name))  # type: ignore[no-any-return]
+        return await self._link.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
 
     async def call(
         self,
@@ -94,14 +94,14 @@ class AsyncSharedPool:
     ) -> Any:
         """As `SharedPool.call`."""
         if timeout is not None or where is not None or type(method) is not str:
-            sharing.check_call(method, where, timeout)
+            shared.check_call(method, where, timeout)
         return await self._link.call(resource, method, args, kwargs, where, timeout)
 
     async def map(
         self, resource: Hashable, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> dict[int, Any]:
         """As `SharedPool.map`."""
-        request = sharing.CallAll(self.name, resource, method, args, kwargs, None, timeout)
+        request = shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
         return await self._link.call_all(request)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:

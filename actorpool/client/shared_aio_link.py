@@ -7,12 +7,12 @@ import functools
 from collections.abc import Mapping
 from typing import Any
 
+from actorpool._protocol.shared import CallAll
 from actorpool.client import faults
 from actorpool.client.aio_link import AioAsker
 from actorpool.client.link import pauses
 from actorpool.client.shared_link import REACH, Answer, Loan, SharedChannel, SharedMail, Work, keep_loan, take_loan
 from actorpool.serialization import pickling
-from actorpool.sharing import CallAll
 from actorpool.transport import frames
 from actorpool.transport.aio import AioConn, answered, conns_of
 from actorpool.transport.client import Gone, NotDelivered, TimedOut

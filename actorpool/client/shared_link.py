@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from actorpool._protocol.shared import CallAll, CancelCall, SharedCall
 from actorpool.client import faults
 from actorpool.client.channel_link import PoolAsker
 from actorpool.client.link import pauses
 from actorpool.client.message_link import PoolMail
 from actorpool.serialization import pickling
-from actorpool.sharing import CallAll, CancelCall, SharedCall
 from actorpool.transport import client as lines
 from actorpool.transport import frames
 from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut

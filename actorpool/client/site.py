@@ -12,6 +12,7 @@ import time
 from typing import Any, Protocol
 
 from actorpool import transport
+from actorpool._protocol.manager import Hello, Welcome
 from actorpool.client import faults, standing
 from actorpool.client.at_fork import renewed
 from actorpool.client.channel_link import ManagerLink
@@ -21,7 +22,6 @@ from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.client.shared_link import SharedMail
 from actorpool.errors import SystemDown
-from actorpool.governing import Hello, Welcome
 from actorpool.messages import WhereIs
 from actorpool.node import runtime
 from actorpool.node.launch import Node

@@ -11,7 +11,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from actorpool import _output as outputs
-from actorpool import governing
+from actorpool._protocol import manager as governing
+from actorpool._protocol.manager import FindPool
 from actorpool.client.at_fork import renewed
 from actorpool.client.pool import Pool
 from actorpool.client.site import Site, node_site
@@ -19,7 +20,6 @@ from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
 from actorpool.node import launch, runtime
-from actorpool.sharing import FindPool
 from actorpool.status import PoolMetrics, PoolStatus, TreeNode
 from actorpool.transport import frames, paths
 

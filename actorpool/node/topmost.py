@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actorpool import governing
+from actorpool._protocol import manager
 from actorpool.core.supervising.children import State
 from actorpool.node.runtime import MANAGER
 from actorpool.supervisors.supervisor import Supervisor
@@ -17,4 +17,4 @@ class Topmost(Supervisor):
         """Tell the manager; one that was just restarted hears so itself."""
         child = self.machine.children.get(MANAGER)
         if child is not None and child.state is State.RUNNING:
-            self.send(child.address, governing.Happened(name, measurements, metadata))
+            self.send(child.address, manager.Happened(name, measurements, metadata))

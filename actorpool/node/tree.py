@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actorpool.governing import Hello, Welcome
+from actorpool._protocol.manager import Hello, Welcome
 from actorpool.messages import WhereIs
 from actorpool.node.runtime import MANAGER
 from actorpool.supervisors import ChildSpec, SupervisorSpec, start_supervisor

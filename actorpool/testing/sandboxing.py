@@ -11,14 +11,14 @@ import secrets
 from types import TracebackType
 from typing import Any
 
-from actorpool import turns
+from actorpool._protocol import sandboxes as turns
+from actorpool._protocol.sandboxes import OUTSIDE
 from actorpool.client import faults, sandboxes
 from actorpool.client.aio import AsyncLease, AsyncPool
 from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
 from actorpool.errors import ActorPoolError, MethodNotFound, PoolNotFound, SystemDown
 from actorpool.process import HOST, Caller, start_time
-from actorpool.turns import OUTSIDE
 from actorpool.workers.session import BEGIN_SANDBOX
 
 KILL_TIME = 5.0

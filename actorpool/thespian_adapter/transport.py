@@ -26,8 +26,8 @@ from thespian.system.transport.TCPTransport import (
 from thespian.system.transport.UDPTransport import UDPEndpoint, UDPTransport, UDPTransportCopy
 
 from actorpool import process
+from actorpool._protocol.requests import Events
 from actorpool.errors import MessageTooBig
-from actorpool.protocol import Events
 from actorpool.thespian_adapter import unix
 from actorpool.thespian_adapter.seal import SIGNATURE, ForgedMessageError, Seal
 from actorpool.thespian_adapter.shell import UDP_ADVICE

@@ -16,9 +16,9 @@ import pytest
 
 import actorpool
 from actorpool import Pool, System
+from actorpool._protocol.requests import Status
 from actorpool.errors import MessageTooBig
 from actorpool.messages import WhereIs
-from actorpool.protocol import Status
 from actorpool.transport import client as lines
 from actorpool.workers import EchoWorker
 from tests.channel.standin import add

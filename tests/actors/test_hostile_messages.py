@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import actorpool
-from actorpool.governing import Hello
+from actorpool._protocol.manager import Hello
 from actorpool.messages import Ok, WhichChildren
 from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, TerminateChild
 from actorpool.transport import frames as wire

@@ -22,13 +22,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from actorpool import process, protocol
+from actorpool import process
+from actorpool._protocol import requests
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client.channel_link import ManagerLink
 from actorpool.errors import CheckoutTimeout, MethodNotFound, PoolFull
 from actorpool.messages import ListPools
 from actorpool.node import runtime
 from actorpool.node.runtime import NodeFacts
-from actorpool.protocol import HandleFacts
 from actorpool.serialization import pickling
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 from actorpool.transport import bodies, client, frames, spinwait
@@ -262,14 +263,14 @@ class PoolHandler:
 
     def ask(self, peer: ServerConn, ref: int, request: Any) -> None:
         answers = {
-            protocol.Facts: HandleFacts,
-            protocol.Status: lambda: PoolStatus(
+            requests.Facts: HandleFacts,
+            requests.Status: lambda: PoolStatus(
                 "db", "ready", self.size, 0, len(self.idle), len(self.waiting), len(self.leases), len(self.pids)
             ),
-            protocol.Leases: lambda: [
+            requests.Leases: lambda: [
                 LeaseInfo(id, worker, peer.pid, process.HOST, 0.0) for id, (peer, worker, _) in self.leases.items()
             ],
-            protocol.Workers: lambda: [
+            requests.Workers: lambda: [
                 WorkerInfo(id, pid, "idle" if id in self.idle else "busy", 0, 0, None, False)
                 for id, pid in self.pids.items()
             ],

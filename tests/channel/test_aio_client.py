@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from actorpool import LocalPool, PoolConfig
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client.aio import AsyncPool
 from actorpool.client.pool import Pool
 from actorpool.errors import (
@@ -29,7 +30,6 @@ from actorpool.errors import (
     SystemDown,
     WorkerDied,
 )
-from actorpool.protocol import HandleFacts
 from actorpool.transport import aio
 from actorpool.workers import EchoWorker
 from tests.channel.standin import Standin, add

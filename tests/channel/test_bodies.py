@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorpool import protocol
+from actorpool._protocol import requests
 from actorpool.client.shared_link import Work
 from actorpool.serialization import pickling
 from actorpool.transport import bodies
@@ -62,8 +62,8 @@ def test_any_bytes_are_a_shared_call_or_refused(data: bytes) -> None:
 
 
 def test_a_question_that_cannot_be_read_says_so() -> None:
-    assert type(bodies.request(pickling.dumps(protocol.Status()))) is protocol.Status
-    for body in (b"", b"\x80\x05", pickle.dumps(protocol.Status())[:-5], b"\x80\x05cno_such_module\nname\n."):
+    assert type(bodies.request(pickling.dumps(requests.Status()))) is requests.Status
+    for body in (b"", b"\x80\x05", pickle.dumps(requests.Status())[:-5], b"\x80\x05cno_such_module\nname\n."):
         with pytest.raises(TypeError, match="cannot be read"):
             bodies.request(body)
 

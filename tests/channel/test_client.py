@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from actorpool import process
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client.channel_link import ManagerLink
 from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
@@ -31,7 +32,6 @@ from actorpool.errors import (
     WorkerDied,
 )
 from actorpool.messages import ListPools
-from actorpool.protocol import HandleFacts
 from actorpool.transport import client as lines
 from tests.channel.standin import Standin, add
 

@@ -17,13 +17,13 @@ from typing import Any
 
 import pytest
 
+from actorpool._protocol.requests import HandleFacts
 from actorpool.client import faults
 from actorpool.client.aio_link import AioLink
 from actorpool.client.channel_link import ChannelLink
 from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.errors import CallTimeout, CheckoutTimeout
-from actorpool.protocol import HandleFacts
 from actorpool.transport import client as lines
 from actorpool.transport import frames
 from actorpool.transport.aio import AioConn, conns_of

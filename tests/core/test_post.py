@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from actorpool._protocol.requests import Events
 from actorpool.messages import Event
-from actorpool.protocol import Events
 from actorpool.supervisors import post
 from actorpool.supervisors.post import AT_ONCE, EVERY, KEPT, TOGETHER, Post
 

@@ -14,18 +14,15 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PACKAGE = ROOT / "actorpool"
 
 VALUES = {
+    "actorpool._protocol",
     "actorpool.serialization",
     "actorpool.config",
     "actorpool.errors",
-    "actorpool.governing",
     "actorpool.process",
     "actorpool.messages",
     "actorpool._offspring",
     "actorpool._output",
-    "actorpool.protocol",
-    "actorpool.sharing",
     "actorpool.status",
-    "actorpool.turns",
 }
 # Arrow rule: a module imports only from its own layer or from layers to its left.
 LAYERS = [

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 import actorpool
+from actorpool._protocol.manager import Hello
 from actorpool.errors import PoolDown, PoolNotFound
-from actorpool.governing import Hello
 from actorpool.messages import DeleteChild, Event, RestartChild, Subscribe, TerminateChild, WhichChildren
 from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, root
 from actorpool.supervisors.nest import Begin

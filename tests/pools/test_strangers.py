@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 import actorpool
-from actorpool import protocol
+from actorpool._protocol import reports, requests
 from actorpool.serialization import pickling
 from actorpool.transport import bodies, frames, paths
 from actorpool.transport.client import ClientConn, Gone, NotDelivered
@@ -28,7 +28,7 @@ def in_another_process(pool: actorpool.Pool, *data: bytes) -> None:
     if pid == 0:
         try:
             line = ClientConn(path)
-            line.sock.sendall(b"".join(data) + frames.frame(frames.ASK, 99, pickling.dumps(protocol.Status())))
+            line.sock.sendall(b"".join(data) + frames.frame(frames.ASK, 99, pickling.dumps(requests.Status())))
             line.receive(99)
         except (Gone, NotDelivered):
             pass
@@ -48,7 +48,7 @@ def test_a_lease_is_ended_by_its_own_process_only(pool: actorpool.Pool, kind: in
 
 @pytest.mark.parametrize(
     ("kind", "message"),
-    [(frames.CONTROL, protocol.Revoked(1, 1)), (frames.ROUTED, protocol.Suspend()), (frames.PERFORMED, None)],
+    [(frames.CONTROL, reports.Revoked(1, 1)), (frames.ROUTED, requests.Suspend()), (frames.PERFORMED, None)],
 )
 def test_nobody_speaks_for_a_worker_or_for_the_manager(pool: actorpool.Pool, kind: int, message: object) -> None:
     in_another_process(pool, frames.frame(kind, 0, pickling.dumps(message)))

@@ -14,9 +14,9 @@ import psutil
 import pytest
 
 from actorpool import SharedPool
+from actorpool._protocol.shared import Recall
 from actorpool.errors import WorkerDied
 from actorpool.serialization import pickling
-from actorpool.sharing import Recall
 from actorpool.transport import frames
 from actorpool.workers import EchoWorker, Reply, Worker, method
 from actorpool.workers.shared import SharedWorkerActor

@@ -11,9 +11,7 @@ from thespian.actors import Actor
 
 import actorpool
 from actorpool import Err, Ok, SharedPool, StartPool, StopPool
-from actorpool.config import SharedPoolConfig
-from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolNotFound, WorkerDied
-from actorpool.sharing import (
+from actorpool._protocol.shared import (
     AddConnection,
     CallAll,
     CancelCall,
@@ -26,6 +24,8 @@ from actorpool.sharing import (
     SharedCall,
     UpdateConnections,
 )
+from actorpool.config import SharedPoolConfig
+from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolNotFound, WorkerDied
 from actorpool.workers import EchoWorker
 from tests.shared.kit import Book, Door, raises
 

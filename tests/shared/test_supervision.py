@@ -13,6 +13,7 @@ import pytest
 
 import actorpool
 from actorpool import SharedPool
+from actorpool._protocol.shared import AddConnection, SharedCall
 from actorpool.config import SharedPoolConfig
 from actorpool.errors import (
     CallTimeout,
@@ -26,7 +27,6 @@ from actorpool.errors import (
     WorkerDied,
 )
 from actorpool.messages import Event, Subscribe
-from actorpool.sharing import AddConnection, SharedCall
 from actorpool.supervisors import SupervisorSpec, WhereIs, pool_child_spec
 from actorpool.workers import EchoWorker
 from tests.shared.conftest import Library

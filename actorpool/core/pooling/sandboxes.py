@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any
 
+from actorpool._protocol.sandboxes import OUTSIDE
 from actorpool.core.decider import decides
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
 from actorpool.core.pooling.connecting import Connecting
@@ -21,7 +22,6 @@ from actorpool.core.pooling.ledger import Lease
 from actorpool.core.pooling.waiting import Waiter, WaitingQueue
 from actorpool.core.pooling.workforce import DIED
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
-from actorpool.turns import OUTSIDE
 
 
 class Sandbox:

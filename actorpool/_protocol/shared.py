@@ -1,7 +1,6 @@
-"""Messages about shared pools: what callers ask, and what a pool and its workers say to each other.
+"""Shared pools: what clients ask, and what such a pool and its workers say to each other.
 
-What a user gave (resources, arguments, `where`, `extra`) travels in parcels, so that a value that cannot be rebuilt
-where it arrives is an error of that request, and of nobody else.
+Answers travel as `OpaqueResult`: only the client that asked opens them.
 """
 
 from __future__ import annotations
@@ -16,16 +15,6 @@ from actorpool.messages import Err, Ok, Request
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import load_error
 from actorpool.serialization.pickling import Pickled
-
-
-@dataclass(frozen=True)
-class FindPool(Request):
-    """To the manager: `Ok("pool")` or `Ok("shared")`, whichever is running under that name."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        check_request("FindPool", name=self.name)
 
 
 @dataclass(frozen=True)
@@ -277,7 +266,7 @@ class Told:
 # -- a worker's answer on its way to the caller -------------------------------------------------------------------
 
 
-class Sealed:
+class OpaqueResult:
     """A value, or the exception in its place, that nobody on the way opens: pickled, it arrives as what it holds."""
 
     __slots__ = ("data", "failed")
@@ -301,15 +290,15 @@ class Sealed:
 
 
 def _unsealed(data: bytes, failed: bool) -> Any:
-    return Sealed(data, failed).open()
+    return OpaqueResult(data, failed).open()
 
 
-class SealedReply:
+class OpaqueReply:
     """The same as an answer to a request: pickled, it arrives as `Ok` or `Err`."""
 
     __slots__ = ("ref", "sealed")
 
-    def __init__(self, sealed: Sealed, ref: Any) -> None:
+    def __init__(self, sealed: OpaqueResult, ref: Any) -> None:
         self.sealed = sealed
         self.ref = ref
 

@@ -1,4 +1,4 @@
-"""Messages about the sandboxes of `actorpool.testing`: client → pool, by `ASK` or as Thespian messages. Not public."""
+"""Client → pool: requests about the sandboxes of `actorpool.testing`, by `ASK` or as Thespian messages."""
 
 from __future__ import annotations
 

@@ -1,13 +1,11 @@
-"""Messages between our own parts that the manager gets or sends: from clients and nodes (`ASK` or Thespian), to pools.
-
-Not public. Each is handled the same whichever way it came.
-"""
+"""Client → manager (`ASK` or Thespian): requests; and how the manager passes on what it got for a pool."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
+from actorpool.config import check_request
 from actorpool.messages import Request
 
 
@@ -38,20 +36,6 @@ class Supervise(Request):
 
 
 @dataclass(frozen=True)
-class Retire(Request):
-    """Manager → pool: stop for good; running calls may finish within `timeout` seconds. Answered when all are gone."""
-
-    timeout: float = 5.0
-
-
-@dataclass(frozen=True)
-class Listen(Request):
-    """Manager → pool: from now on these are all the (pattern, address) pairs of who gets events."""
-
-    subscriptions: tuple[tuple[str, Any], ...] = ()
-
-
-@dataclass(frozen=True)
 class Happened:
     """Supervisor → whoever is above it, up to the manager: an event of telemetry, for the sinks."""
 
@@ -66,3 +50,13 @@ class Routed:
 
     request: Any
     asker: Any
+
+
+@dataclass(frozen=True)
+class FindPool(Request):
+    """To the manager: `Ok("pool")` or `Ok("shared")`, whichever is running under that name."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check_request("FindPool", name=self.name)

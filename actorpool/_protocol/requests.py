@@ -1,0 +1,142 @@
+"""Client → pool and manager → pool: requests, answered by the value or an error, by `ASK` or as Thespian messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from actorpool.config import check_request
+from actorpool.messages import Event, Request
+
+# -- client → pool, by ASK or as Thespian messages; answered by the value or an error -------------------------
+
+
+@dataclass(frozen=True)
+class Facts(Request):
+    """What a handle has to know of its pool's settings: `HandleFacts`."""
+
+
+@dataclass(frozen=True)
+class HandleFacts:
+    """The settings a handle goes by. `stacks`: leases are watched for leaks, so a checkout tells where it was made."""
+
+    checkout_timeout: float = 5.0
+    call_timeout: float | None = None
+    stacks: bool = False
+
+
+@dataclass(frozen=True)
+class Status(Request):
+    """`PoolStatus`."""
+
+
+@dataclass(frozen=True)
+class Workers(Request):
+    """`list[WorkerInfo]`."""
+
+
+@dataclass(frozen=True)
+class Leases(Request):
+    """`list[LeaseInfo]`."""
+
+
+@dataclass(frozen=True)
+class Metrics(Request):
+    """`PoolMetrics`."""
+
+
+@dataclass(frozen=True)
+class Resize(Request):
+    """Change `size` and `max_overflow` (None: as it is)."""
+
+    size: int | None = None
+    max_overflow: int | None = None
+
+    def __post_init__(self) -> None:
+        check_request("resize", size=self.size, max_overflow=self.max_overflow)
+
+
+@dataclass(frozen=True)
+class Suspend(Request):
+    """Serve nobody new until `Resume`."""
+
+
+@dataclass(frozen=True)
+class Resume(Request):
+    """End a suspension or a drain."""
+
+
+@dataclass(frozen=True)
+class Drain(Request):
+    """Suspend, and answer when every lease is back; at the deadline interrupt what still runs."""
+
+    timeout: float = 5.0
+
+    def __post_init__(self) -> None:
+        check_request("drain", timeout=self.timeout)
+
+
+@dataclass(frozen=True)
+class Recycle(Request):
+    """Replace every connection (or process, with `restart`), one at a time; answered when done."""
+
+    timeout: float | None = None
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None:
+            check_request("recycle", timeout=self.timeout)
+
+
+@dataclass(frozen=True)
+class ClearCache(Request):
+    """Have every worker clear its cache before its next call."""
+
+
+@dataclass(frozen=True)
+class GatherStats(Request):
+    """`dict[worker id, parcel of stats()]` of all workers that answer within `timeout` seconds."""
+
+    timeout: float = 1.0
+
+
+# -- pool or manager → subscriber ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Events:
+    """What happened in a moment, in order. The transport of a node hands each on as the `Event` that it is."""
+
+    events: tuple[Event, ...]
+
+
+# -- the message way of a client --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Cancel(Request):
+    """Client → pool: the `Checkout` of that `ref` is not waited for any more. Not answered."""
+
+    pool: str = ""
+
+
+@dataclass(frozen=True)
+class Abandon(Request):
+    """Client → pool: a call of this lease timed out. Not answered."""
+
+    pool: str = ""
+    lease: int = 0
+
+
+@dataclass(frozen=True)
+class Retire(Request):
+    """Manager → pool: stop for good; running calls may finish within `timeout` seconds. Answered when all are gone."""
+
+    timeout: float = 5.0
+
+
+@dataclass(frozen=True)
+class Listen(Request):
+    """Manager → pool: from now on these are all the (pattern, address) pairs of who gets events."""
+
+    subscriptions: tuple[tuple[str, Any], ...] = ()
