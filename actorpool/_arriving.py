@@ -16,7 +16,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from actorpool.config import PoolConfig, SharedPoolConfig, config_problems, request_check
-from actorpool.core.supervising.children import is_key
+from actorpool.core.supervisor.children import is_key
 from actorpool.messages import Grant
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import ActorAddress

@@ -20,8 +20,8 @@ from actorpool.benchmarks.chart import Line, Point, draw
 from actorpool.benchmarks.world import World
 from actorpool.config import Autoscale, Breaker, PoolConfig
 from actorpool.core.effects import Granted
-from actorpool.core.meters import Quantiles
-from actorpool.core.pooling.pool import PoolCore
+from actorpool.core.machine import Quantiles
+from actorpool.core.pool.core import PoolCore
 from actorpool.workers.base import Worker
 
 CALLERS = 200

@@ -1,6 +1,6 @@
 """A pool core in an invented world: a driven clock, a resource that comes and goes, callers without processes.
 
-The core under test is the real one, `actorpool.core.pooling.pool.PoolCore`; the world does what its shell would do.
+The core under test is the real one, `actorpool.core.pool.core.PoolCore`; the world does what its shell would do.
 A run is a function of its seed: it gives the same figures on every machine.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from actorpool.config import PoolConfig
 from actorpool.core import effects
-from actorpool.core.pooling.pool import PoolCore
+from actorpool.core.pool.core import PoolCore
 from actorpool.workers.base import Worker
 
 STARTING = 0.005  # a forked worker process is up after about that long

@@ -1,6 +1,6 @@
 """Supervisors with OTP's semantics for Thespian actors; see docs/supervisors.md."""
 
-from actorpool.core.backoff import Backoff
+from actorpool.core.machine import Backoff
 from actorpool.errors import SupervisorError
 from actorpool.messages import (
     CountChildren,

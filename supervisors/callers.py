@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool import process
 from actorpool._protocol import reports
-from actorpool.core.effects import AtHome, Ended, Granted, Refused
+from actorpool.core.effects import Ended, Granted, Refused, UseLocal
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied
 from actorpool.messages import Err, Grant, Ok, WithConnection
 from actorpool.process import Caller
@@ -42,7 +42,7 @@ class ChannelCaller:
         body = frames.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease))
         self.peer.send(frames.GRANT, grant.ref, body)
 
-    def at_home(self, effect: AtHome) -> None:
+    def at_home(self, effect: UseLocal) -> None:
         """Tell the client to look among its own threads."""
         self.peer.send(frames.USE_LOCAL, effect.ref)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
-from actorpool.core.supervising.supervision import Supervision
+from actorpool.core.supervisor.core import SupervisorCore
 from actorpool.messages import Request
 from actorpool.supervisors.register import Register
 
@@ -19,7 +19,7 @@ class Governor(Protocol):
         parent: the supervisor's address.
     """
 
-    machine: Supervision
+    machine: SupervisorCore
     register: Register
     parent: Any
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from actorpool.core.supervising.children import State
+from actorpool.core.supervisor.children import State
 
 if TYPE_CHECKING:
     from actorpool.supervisors.governor import Governor

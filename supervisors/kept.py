@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import Any
 
-from actorpool.core.agenda import Agenda
+from actorpool.core.machine import TimerQueue
 
 
 class Kept:
@@ -13,7 +13,7 @@ class Kept:
 
     def __init__(self) -> None:
         self._pools: dict[str, dict[int, Any]] = {}
-        self._deadlines = Agenda()
+        self._deadlines = TimerQueue()
         self._numbers = itertools.count(1)
 
     def keep(self, pool: str, what: Any, deadline: float) -> None:

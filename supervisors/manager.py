@@ -16,8 +16,8 @@ from typing import Any
 from actorpool._arriving import problems_of, ref_of
 from actorpool._protocol import manager, requests, shared
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
-from actorpool.core.backoff import Backoff
-from actorpool.core.supervising.children import State
+from actorpool.core.machine import Backoff
+from actorpool.core.supervisor.children import State
 from actorpool.errors import ActorPoolError, InvalidConfig, LeaseExpired
 from actorpool.messages import (
     Call,

@@ -14,7 +14,7 @@ from typing import Any
 
 from actorpool import process
 from actorpool.config import PoolConfig, SharedPoolConfig
-from actorpool.core.supervising.signals import Began, Ignored, Leaving, Refused, Remembered
+from actorpool.core.supervisor.events import Began, Ignored, Leaving, Refused, Remembered
 from actorpool.messages import Err, Ok
 from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.specs import SupervisorSpec, load_class

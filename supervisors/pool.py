@@ -16,9 +16,9 @@ from actorpool import process
 from actorpool._protocol import orders, reports, requests, sandboxes
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
-from actorpool.core.pooling.fleet import STOPPING
-from actorpool.core.pooling.pool import PoolCore
-from actorpool.core.pooling.sandboxes import process_of
+from actorpool.core.pool.core import PoolCore
+from actorpool.core.pool.sandbox import process_of
+from actorpool.core.pool.workers import STOPPING
 from actorpool.errors import PoolStopped
 from actorpool.messages import Checkin, Checkout, WithConnection
 from actorpool.serialization import pickling

@@ -139,7 +139,7 @@ _LEAKS = {"pool.leak": "leak", "pool.leak_returned": "a leak came back"}
 
 EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
     fx.Granted: granted,
-    fx.AtHome: at_home,
+    fx.UseLocal: at_home,
     fx.Refused: refused,
     fx.Ended: ended,
     fx.Start: start,

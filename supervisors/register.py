@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from actorpool.config import PoolConfig, SharedPoolConfig
-from actorpool.core.supervising.children import State
+from actorpool.core.supervisor.children import State
 from actorpool.errors import ActorPoolError, PoolAlreadyExists, PoolDown, PoolNotFound
 from actorpool.serialization.exceptions import OpaqueError, dump_error
 from actorpool.supervisors.specs import SupervisorSpec

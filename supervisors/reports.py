@@ -6,7 +6,7 @@ import logging
 import reprlib
 from typing import Any
 
-from actorpool.core.supervising.signals import Report
+from actorpool.core.supervisor.events import Report
 from actorpool.supervisors.supervised import plain
 from actorpool.thespian_adapter.shell import log as _log
 

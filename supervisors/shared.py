@@ -12,9 +12,9 @@ from typing import Any
 
 from actorpool._protocol import shared
 from actorpool.config import SharedPoolConfig
-from actorpool.core.backoff import Backoff
-from actorpool.core.sharing.connections import Loan
-from actorpool.core.sharing.dispatch import Dispatcher
+from actorpool.core.machine import Backoff
+from actorpool.core.shared.core import SharedPoolCore
+from actorpool.core.shared.records import Loan
 from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Event, WithConnection
 from actorpool.serialization import pickling
@@ -49,7 +49,7 @@ class SharedPoolActor(Serving):
     verbs = VERBS
     reports = REPORTS
     others = frozenset({shared.SharedCall, shared.CancelCall})
-    core: Dispatcher
+    core: SharedPoolCore
 
     def init(
         self,
@@ -85,7 +85,7 @@ class SharedPoolActor(Serving):
         self._begin_serving(name, directory, spin, max_message)
         backoff = Backoff(config.backoff_min, config.backoff_max)
         epoch = time.time() - time.monotonic()  # some time has passed since `now`
-        self.core = Dispatcher(name, random.random, backoff=backoff, penalties=config.series,
+        self.core = SharedPoolCore(name, random.random, backoff=backoff, penalties=config.series,
                                kill_after=config.kill_after, epoch=epoch,
                                look=limited if self.is_process else lambda look: look())  # fmt: skip
         self.observe()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool._protocol import orders as orders_module
 from actorpool._protocol import shared
 from actorpool.core import effects as fx
-from actorpool.core.sharing import orders
+from actorpool.core.shared import effects
 from actorpool.serialization import pickling
 from actorpool.thespian_adapter.shell import log
 from actorpool.transport import frames
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def run(pool: SharedPoolActor, effect: orders.Run) -> None:
+def run(pool: SharedPoolActor, effect: effects.Run) -> None:
     """Have a worker run a call."""
     worker, call, ahead = effect
     hand = pool.crew.hand(worker)
@@ -33,7 +33,7 @@ def run(pool: SharedPoolActor, effect: orders.Run) -> None:
         pool.send(hand.address, shared.Perform(call.number, when + call.payload))
 
 
-def deliver(pool: SharedPoolActor, effect: orders.Deliver) -> None:
+def deliver(pool: SharedPoolActor, effect: effects.Deliver) -> None:
     """Pass a worker's answer on."""
     call, reply, loan = effect
     way: Any = call.ref
@@ -47,7 +47,7 @@ def deliver(pool: SharedPoolActor, effect: orders.Deliver) -> None:
         way.lend(reply, loan.number, seal, connection.pid, pickling.dumps(tuple(connection.meters)))
 
 
-def recall(pool: SharedPoolActor, effect: orders.Recall) -> None:
+def recall(pool: SharedPoolActor, effect: effects.Recall) -> None:
     """Have a worker end a loan."""
     pool.crew.tell(effect.worker, shared.Recall(effect.number))
 
@@ -60,7 +60,7 @@ def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
     effect.ref.answer(value)
 
 
-def launch(pool: SharedPoolActor, effect: orders.Launch) -> None:
+def launch(pool: SharedPoolActor, effect: effects.Launch) -> None:
     """Create the process of a connection."""
     worker, worker_args = effect.spec
     init = orders_module.Init(
@@ -82,7 +82,7 @@ def open_(pool: SharedPoolActor, effect: fx.Open) -> None:
     pool.crew.tell(effect.worker, orders_module.Open())
 
 
-def interrupt(pool: SharedPoolActor, effect: orders.Interrupt) -> None:
+def interrupt(pool: SharedPoolActor, effect: effects.Interrupt) -> None:
     """Break into the call that a worker runs."""
     pool.crew.interrupt(effect.worker)
     pool.crew.tell(effect.worker, shared.Interrupt(effect.number))
@@ -105,7 +105,7 @@ def emit(pool: SharedPoolActor, effect: fx.Emit) -> None:
     pool.emit(effect.name, effect.measurements, effect.metadata)
 
 
-def note(pool: SharedPoolActor, effect: orders.Log) -> None:
+def note(pool: SharedPoolActor, effect: effects.Log) -> None:
     """Write a line to the log."""
     log.log(_LEVELS[effect.level], "%s", effect.text)
 
@@ -117,12 +117,12 @@ def stopped(pool: SharedPoolActor, _effect: fx.Stopped) -> None:
 
 
 EFFECTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
-    orders.Run: run,
-    orders.Deliver: deliver,
-    orders.Recall: recall,
-    orders.Launch: launch,
-    orders.Interrupt: interrupt,
-    orders.Log: note,
+    effects.Run: run,
+    effects.Deliver: deliver,
+    effects.Recall: recall,
+    effects.Launch: launch,
+    effects.Interrupt: interrupt,
+    effects.Log: note,
     fx.Answer: answer,
     fx.Open: open_,
     fx.Stop: stop,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import requests, shared
-from actorpool.core.sharing.connections import LIVE
+from actorpool.core.shared.records import LIVE
 from actorpool.messages import GetPoolStatus
 from actorpool.serialization.pickling import Pickled
 from actorpool.status import PoolStatus, WorkerInfo

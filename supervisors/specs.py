@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any
 
 from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings, check_pool_name
-from actorpool.core.backoff import Backoff
-from actorpool.core.supervising.children import is_key
+from actorpool.core.machine import Backoff
+from actorpool.core.supervisor.children import is_key
 from actorpool.errors import InvalidConfig, SupervisorError
 from actorpool.serialization import pickling
 from actorpool.serialization.pickling import Pickled

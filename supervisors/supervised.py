@@ -11,8 +11,8 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.core.supervising.children import NORMAL, End
-from actorpool.core.supervising.signals import Began, Leaving, Refused, Remembered
+from actorpool.core.supervisor.children import NORMAL, End
+from actorpool.core.supervisor.events import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
 from actorpool.serialization.exceptions import message_of, name_of
 from actorpool.serialization.pickling import Pickled

@@ -1,4 +1,4 @@
-"""The supervisor actor, a thin shell around `core.supervising.supervision`: messages and deaths in, effects out."""
+"""The supervisor actor, a thin shell around `core.supervisor.core`: messages and deaths in, effects out."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from typing import Any
 from actorpool import process
 from actorpool._arriving import problems_of, ref_of
 from actorpool._protocol import manager
-from actorpool.core.supervising import signals
-from actorpool.core.supervising.administration import REQUESTS
-from actorpool.core.supervising.children import DIED, End
-from actorpool.core.supervising.supervision import Supervision
+from actorpool.core.supervisor import events
+from actorpool.core.supervisor.children import DIED, End
+from actorpool.core.supervisor.core import SupervisorCore
+from actorpool.core.supervisor.requests import REQUESTS
 from actorpool.errors import SupervisorError
 from actorpool.messages import Err, Ok, Request
 from actorpool.serialization.exceptions import OpaqueError, opaque_error
@@ -40,20 +40,20 @@ class Supervisor(Supervised, Shell):
     """
 
     per_child = False
-    """Whether every child has an intensity window of its own (see `Supervision`)."""
+    """Whether every child has an intensity window of its own (see `SupervisorCore`)."""
     _over = True
 
     def init(self, spec: SupervisorSpec) -> Any:
         """Start the children in order; up once they all are."""
-        self.machine = Supervision(spec, _is_address, per_child=self.per_child)
+        self.machine = SupervisorCore(spec, _is_address, per_child=self.per_child)
         self._processes: dict[int, tuple[ActorAddress, int | None]] = {}
-        self._events: deque[signals.Event] = deque()
+        self._events: deque[events.Event] = deque()
         self._asked: dict[int, Then] = {}
         self._last_asked = 0
         self._over = False
         if self.is_process:
             gc.freeze()  # no child looks through what it was forked with: that would copy every page of it
-        self._step(signals.Boot())
+        self._step(events.Boot())
         return LATER
 
     # -- in ---------------------------------------------------------------------------------------------------------
@@ -78,9 +78,9 @@ class Supervisor(Supervised, Shell):
         return known is not None and known[0] == sender
 
     def _hear(self, word: Any, sender: Any) -> None:
-        if isinstance(word, signals.Began):
+        if isinstance(word, events.Began):
             word = word._replace(address=sender, pid=self._processes[word.token][1])
-        elif isinstance(word, (signals.Refused, signals.Leaving)):
+        elif isinstance(word, (events.Refused, events.Leaving)):
             word = word._replace(end=_unpacked(word.end, self.is_process))
         self._step(word)
 
@@ -89,7 +89,7 @@ class Supervisor(Supervised, Shell):
 
     def on_timer(self, payload: Any) -> None:
         """A deadline of the machine."""
-        if isinstance(payload, signals.Due):
+        if isinstance(payload, events.Due):
             self._step(payload)
 
     def on_child_exit(self, address: ActorAddress) -> None:
@@ -98,7 +98,7 @@ class Supervisor(Supervised, Shell):
         token = next((token for token, (known, _) in self._processes.items() if known == address), None)
         if token is not None and not self._over:
             del self._processes[token]
-            self._step(signals.Exited(token, self._shown()))
+            self._step(events.Exited(token, self._shown()))
 
     def _shown(self) -> End | None:
         """What is known of the end of a child's process; nothing if it ended in good order."""
@@ -109,7 +109,7 @@ class Supervisor(Supervised, Shell):
         token = getattr(message, "token", None)
         if isinstance(message, Begin) and isinstance(token, int) and token in self._processes:
             reason = f"its first message could not be sent: {why.strip().splitlines()[-1]}"
-            self._step(signals.Refused(token, End(reason, why)))
+            self._step(events.Refused(token, End(reason, why)))
 
     def on_dead_letter(self, message: Any, address: ActorAddress) -> None:
         """The first message to a child of this supervisor, or of another one."""
@@ -126,9 +126,9 @@ class Supervisor(Supervised, Shell):
         """Put a request to the machine; `then(value, error)` is called once, now or later."""
         self._last_asked += 1
         self._asked[self._last_asked] = then
-        self._step(signals.Asked(self._last_asked, request))
+        self._step(events.Asked(self._last_asked, request))
 
-    def _step(self, event: signals.Event) -> None:
+    def _step(self, event: events.Event) -> None:
         """Take an event in; one that comes of carrying out the effects of another waits until these are done."""
         self._events.append(event)
         if len(self._events) > 1:
@@ -147,7 +147,7 @@ class Supervisor(Supervised, Shell):
 
     # -- out --------------------------------------------------------------------------------------------------------
 
-    def _start(self, effect: signals.Start) -> None:
+    def _start(self, effect: events.Start) -> None:
         address, pid = self.spawn(Nest)
         self._processes[effect.token] = (address, pid)
         spec: Any = effect.spec
@@ -159,24 +159,24 @@ class Supervisor(Supervised, Shell):
         """What a child is told over all else when it is started. Override it to tell something."""
         return ()
 
-    def _terminate(self, effect: signals.Terminate) -> None:
+    def _terminate(self, effect: events.Terminate) -> None:
         self.end_child(self._processes[effect.token][0])
 
-    def _kill(self, effect: signals.Kill) -> None:
+    def _kill(self, effect: events.Kill) -> None:
         address, pid = self._processes[effect.token]
         if not process.kill(pid):  # no process of its own
             self.end_child(address)
 
-    def _timer(self, effect: signals.Timer) -> None:
-        self.set_timer(effect.delay, signals.Due(effect.number))
+    def _timer(self, effect: events.Timer) -> None:
+        self.set_timer(effect.delay, events.Due(effect.number))
 
-    def _answer(self, effect: signals.Answer) -> None:
+    def _answer(self, effect: events.Answer) -> None:
         self._asked.pop(effect.ref)(effect.value, effect.error)
 
-    def _ready(self, _: signals.Ready) -> None:
+    def _ready(self, _: events.Ready) -> None:
         self.started()
 
-    def _exit(self, effect: signals.Exit) -> None:
+    def _exit(self, effect: events.Exit) -> None:
         if effect.failed is not None:
             self.start_failed(effect.failed)
         else:
@@ -185,7 +185,7 @@ class Supervisor(Supervised, Shell):
     def _reply(self, asker: Any, ref: Any, value: Any, error: SupervisorError | None) -> None:
         self.send(asker, Ok(value, ref) if error is None else Err(error, ref))
 
-    def _tell_of(self, report: signals.Report) -> None:
+    def _tell_of(self, report: events.Report) -> None:
         event = reports.log(self.child_id, report)
         if event is not None:
             self.emit(*event)
@@ -213,8 +213,8 @@ def _is_address(value: Any) -> bool:
     return isinstance(value, ActorAddress)
 
 
-def _is_report(effect: signals.Effect) -> bool:
-    return isinstance(effect, signals.Report)
+def _is_report(effect: events.Effect) -> bool:
+    return isinstance(effect, events.Report)
 
 
 def _packed(args: Any) -> Pickled:
@@ -233,16 +233,16 @@ def _unpacked(end: End, elsewhere: bool) -> End:
     return End(plain(end.reason), end.traceback if isinstance(end.traceback, str) else "", error)
 
 
-_WORDS = frozenset({signals.Began, signals.Ignored, signals.Refused, signals.Leaving, signals.Remembered})
+_WORDS = frozenset({events.Began, events.Ignored, events.Refused, events.Leaving, events.Remembered})
 """What a child says of itself."""
 
 _EFFECTS: dict[type, Callable[[Supervisor, Any], None]] = {
-    signals.Start: Supervisor._start,
-    signals.Terminate: Supervisor._terminate,
-    signals.Kill: Supervisor._kill,
-    signals.Timer: Supervisor._timer,
-    signals.Answer: Supervisor._answer,
-    signals.Report: Supervisor._tell_of,
-    signals.Ready: Supervisor._ready,
-    signals.Exit: Supervisor._exit,
+    events.Start: Supervisor._start,
+    events.Terminate: Supervisor._terminate,
+    events.Kill: Supervisor._kill,
+    events.Timer: Supervisor._timer,
+    events.Answer: Supervisor._answer,
+    events.Report: Supervisor._tell_of,
+    events.Ready: Supervisor._ready,
+    events.Exit: Supervisor._exit,
 }

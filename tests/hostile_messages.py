@@ -24,7 +24,7 @@ from thespian.actors import ActorAddress
 from actorpool import messages
 from actorpool._protocol import manager, requests, sandboxes, shared
 from actorpool.config import PoolConfig, SharedPoolConfig
-from actorpool.core.supervising import signals
+from actorpool.core.supervisor import events
 from actorpool.messages import Grant
 from actorpool.process import Caller
 from actorpool.serialization.pickling import Pickled
@@ -34,7 +34,7 @@ from actorpool.workers import EchoWorker
 
 PUBLIC: tuple[ModuleType, ...] = (messages, manager, requests, shared, sandboxes)
 """Where the messages are that travel between clients, the manager, pools and workers."""
-INNER: tuple[ModuleType, ...] = (signals, nest)
+INNER: tuple[ModuleType, ...] = (events, nest)
 """Where those are that a supervisor and its children exchange."""
 
 

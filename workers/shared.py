@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from actorpool import process
 from actorpool._protocol import orders, reports, shared
-from actorpool.core.sharing.connections import Meter
+from actorpool.core.shared.records import Meter
 from actorpool.errors import PermanentError
 from actorpool.serialization import pickling
 from actorpool.serialization.pickling import Pickled

@@ -22,8 +22,7 @@ from actorpool.client.link import Link
 from actorpool.client.local_sandbox import LocalLease, LocalSandbox, LocalTurnLink, LocalWay, OwnLeases
 from actorpool.client.work import Hold, Work
 from actorpool.config import PoolConfig, load_worker
-from actorpool.core.backoff import Backoff, Retry
-from actorpool.core.meters import Quantiles
+from actorpool.core.machine import Backoff, Quantiles, Retry
 from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, PoolNotFound
 from actorpool.process import HOST
 from actorpool.serialization.pickling import Pickled, dumps, loads

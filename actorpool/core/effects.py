@@ -22,7 +22,7 @@ class Granted(NamedTuple):
     standing: bool = False
 
 
-class AtHome(NamedTuple):
+class UseLocal(NamedTuple):
     """Tell the holder that all there is stays with its own process: its threads are to share that among them.
 
     It does not wait any more. If it gets nothing in a moment, it asks again, without `stay`.
@@ -147,6 +147,6 @@ class Keep(NamedTuple):
 
 
 Effect = (
-    Granted | AtHome | Refused | Ended | Start | Open | Close | Check | Recall | Revoke | Stop | Kill
+    Granted | UseLocal | Refused | Ended | Start | Open | Close | Check | Recall | Revoke | Stop | Kill
     | Emit | Answer | Ready | Fail | Stopped | Keep
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from actorpool._protocol import manager
-from actorpool.core.supervising.children import State
+from actorpool.core.supervisor.children import State
 from actorpool.node.runtime import MANAGER
 from actorpool.supervisors.supervisor import Supervisor
 

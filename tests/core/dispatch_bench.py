@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from actorpool.core.backoff import Backoff
 from actorpool.core.effects import Answer, Emit, Stopped
-from actorpool.core.sharing.connections import Call, Loan
-from actorpool.core.sharing.dispatch import Dispatcher
-from actorpool.core.sharing.orders import Deliver, Log
+from actorpool.core.machine import Backoff
+from actorpool.core.shared.core import SharedPoolCore
+from actorpool.core.shared.effects import Deliver, Log
+from actorpool.core.shared.records import Call, Loan
 
 
 class Bench:
@@ -16,7 +16,7 @@ class Bench:
 
     def __init__(self) -> None:
         self.now = 100.0
-        self.core = Dispatcher("mirrors", lambda: 0.5, backoff=Backoff(1.0, 8.0), kill_after=2.0, epoch=1000.0)
+        self.core = SharedPoolCore("mirrors", lambda: 0.5, backoff=Backoff(1.0, 8.0), kill_after=2.0, epoch=1000.0)
         self.answers: dict[Any, Any] = {}
         self.asked: list[Any] = []
         """What the workers were told, in order, by name: effects are tuples, and `Open(1) == Kill(1)`."""

@@ -13,8 +13,8 @@ from typing import Any
 
 from actorpool.config import PoolConfig
 from actorpool.core import effects as fx
-from actorpool.core.pooling.pool import PoolCore
-from actorpool.core.pooling.uses import Uses
+from actorpool.core.pool.core import PoolCore
+from actorpool.core.pool.usage import Uses
 from actorpool.errors import PermanentError
 from actorpool.workers.base import Worker
 
@@ -389,7 +389,7 @@ class Kit:
     def _carry(self, effect: fx.Effect) -> None:
         if isinstance(effect, fx.Granted):
             self._granted(effect)
-        elif isinstance(effect, fx.AtHome):
+        elif isinstance(effect, fx.UseLocal):
             ticket = self.tickets[effect.ref]
             assert ticket.waiting or ticket.cancelled, f"{ticket} is answered again: {effect}"
             ticket.sent_home = True

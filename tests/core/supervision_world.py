@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from typing import Any
 
-from actorpool.core.supervising import signals
-from actorpool.core.supervising.children import End
-from actorpool.core.supervising.supervision import Supervision
+from actorpool.core.supervisor import events
+from actorpool.core.supervisor.children import End
+from actorpool.core.supervisor.core import SupervisorCore
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
 from actorpool.workers.base import Worker
 
@@ -33,29 +33,29 @@ class World:
     """
 
     def __init__(self, spec: SupervisorSpec, *, boot: bool = True, random: float = 0.5, **options: Any) -> None:
-        self.machine = Supervision(spec, lambda value: isinstance(value, str) and value.startswith("@"), **options)
+        self.machine = SupervisorCore(spec, lambda value: isinstance(value, str) and value.startswith("@"), **options)
         self.now = 1000.0
         self.random = random
         self.inits: dict[Any, deque[Any]] = defaultdict(deque)
         self.stubborn: set[Any] = set()
         self.log: list[tuple[str, Any]] = []
-        self.reports: list[signals.Report] = []
-        self.answers: dict[Any, signals.Answer] = {}
+        self.reports: list[events.Report] = []
+        self.answers: dict[Any, events.Answer] = {}
         self.answered: Counter[Any] = Counter()
         self.alive: dict[int, Any] = {}  # token -> id of the child
         self.extras: dict[int, Any] = {}
         self.leaving: set[int] = set()  # who only waits for the request to end
-        self.exit: signals.Exit | None = None
+        self.exit: events.Exit | None = None
         self.ready = False
         self._timers: list[tuple[float, int]] = []
-        self._events: deque[signals.Event] = deque()
+        self._events: deque[events.Event] = deque()
         self._refs = 0
         if boot:
-            self.tell(signals.Boot())
+            self.tell(events.Boot())
 
     # -- what happens -----------------------------------------------------------------------------------------------
 
-    def tell(self, *events: signals.Event) -> None:
+    def tell(self, *events: events.Event) -> None:
         """Tell the machine, and then whatever follows from what it does."""
         self._events.extend(events)
         while self._events:
@@ -65,7 +65,7 @@ class World:
     def ask(self, request: Any) -> Any:
         """The ref of a request that has been put."""
         self._refs += 1
-        self.tell(signals.Asked(self._refs, request))
+        self.tell(events.Asked(self._refs, request))
         return self._refs
 
     def reply(self, request: Any) -> Any:
@@ -86,24 +86,24 @@ class World:
         else:
             token = self.token(id)
             self.leaving.add(token)
-            self.tell(signals.Leaving(token, End(reason, traceback)))
+            self.tell(events.Leaving(token, End(reason, traceback)))
 
     def dies(self, id: Any) -> None:
         """A process is gone (again: a process that is gone may be said to be so twice)."""
         token = self.token(id)
         self.alive.pop(token, None)
-        self.tell(signals.Exited(token))
+        self.tell(events.Exited(token))
 
     def comes_up(self, id: Any) -> None:
         """A child whose init hung is up now."""
         token = self.token(id)
         self.log.append(("up", id))
-        self.tell(signals.Began(token, f"@{token}", token))
+        self.tell(events.Began(token, f"@{token}", token))
 
     def fails(self, id: Any, reason: Any) -> None:
         """A child whose init hung has failed now."""
         self.leaving.add(self.token(id))
-        self.tell(signals.Refused(self.token(id), End(reason)))
+        self.tell(events.Refused(self.token(id), End(reason)))
 
     def advance(self, seconds: float) -> None:
         """Let time pass, and timers run out in their order."""
@@ -112,58 +112,58 @@ class World:
             moment, number = min(self._timers)
             self._timers.remove((moment, number))
             self.now = moment
-            self.tell(signals.Due(number))
+            self.tell(events.Due(number))
         self.now = until
 
     # -- what the machine wants done ----------------------------------------------------------------------------------
 
-    def _start(self, effect: signals.Start) -> None:
+    def _start(self, effect: events.Start) -> None:
         id, token = effect.spec.id, effect.token
         assert token not in self.alive
         self.alive[token], self.extras[token] = id, (effect.extra, effect.memory)
         self.log.append(("start", id))
         outcome = self.inits[id].popleft() if self.inits[id] else None
         if outcome is None:
-            self._events.append(signals.Began(token, f"@{token}", token))
+            self._events.append(events.Began(token, f"@{token}", token))
         elif outcome == IGNORE:
             self.leaving.add(token)
-            self._events.append(signals.Ignored(token))
+            self._events.append(events.Ignored(token))
         elif outcome == DIE:
             del self.alive[token]
-            self._events.append(signals.Exited(token))
+            self._events.append(events.Exited(token))
         elif outcome != HANG:
             self.leaving.add(token)
-            self._events.append(signals.Refused(token, End(outcome)))
+            self._events.append(events.Refused(token, End(outcome)))
 
-    def _terminate(self, effect: signals.Terminate) -> None:
+    def _terminate(self, effect: events.Terminate) -> None:
         id = self.alive[effect.token]
         if effect.token not in self.leaving:
             self.log.append(("stop", id))
         if id not in self.stubborn:
             self._gone(effect.token)
 
-    def _kill(self, effect: signals.Kill) -> None:
+    def _kill(self, effect: events.Kill) -> None:
         self.log.append(("kill", self.alive[effect.token]))
         self._gone(effect.token)
 
     def _gone(self, token: int) -> None:
         del self.alive[token]
-        self._events.append(signals.Exited(token))
+        self._events.append(events.Exited(token))
 
-    def _timer(self, effect: signals.Timer) -> None:
+    def _timer(self, effect: events.Timer) -> None:
         self._timers.append((self.now + effect.delay, effect.number))
 
-    def _answer(self, effect: signals.Answer) -> None:
+    def _answer(self, effect: events.Answer) -> None:
         self.answers[effect.ref] = effect
         self.answered[effect.ref] += 1
 
-    def _report(self, effect: signals.Report) -> None:
+    def _report(self, effect: events.Report) -> None:
         self.reports.append(effect)
 
-    def _ready(self, _: signals.Ready) -> None:
+    def _ready(self, _: events.Ready) -> None:
         self.ready = True
 
-    def _exit(self, effect: signals.Exit) -> None:
+    def _exit(self, effect: events.Exit) -> None:
         assert self.exit is None
         assert not self.alive
         self.exit = effect

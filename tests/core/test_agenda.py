@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorpool.core.agenda import Agenda
+from actorpool.core.machine import TimerQueue
 
 
 def test_reminders_come_when_they_are_due_and_once():
-    agenda = Agenda()
+    agenda = TimerQueue()
     agenda.at(2.0, "second")
     agenda.at(1.0, "first")
     agenda.at(3.0, "third")
@@ -21,7 +21,7 @@ def test_reminders_come_when_they_are_due_and_once():
 
 
 def test_reminders_of_the_same_moment_come_in_the_order_they_were_made_whatever_they_are():
-    agenda = Agenda()
+    agenda = TimerQueue()
     things = [object(), {}, lambda: None, "text"]
     for thing in things:
         agenda.at(1.0, thing)
@@ -29,13 +29,13 @@ def test_reminders_of_the_same_moment_come_in_the_order_they_were_made_whatever_
 
 
 def test_an_empty_agenda_is_never_due():
-    assert Agenda().next() is None
-    assert Agenda().due(1e9) == []
+    assert TimerQueue().next() is None
+    assert TimerQueue().due(1e9) == []
 
 
 @given(st.lists(st.floats(0, 100)), st.floats(0, 100))
 def test_what_is_due_is_all_that_is_not_later(times, now):
-    agenda = Agenda()
+    agenda = TimerQueue()
     for time in times:
         agenda.at(time, time)
     assert agenda.due(now) == sorted(time for time in times if time <= now)
@@ -43,7 +43,7 @@ def test_what_is_due_is_all_that_is_not_later(times, now):
 
 
 def test_tidying_forgets_only_what_is_not_wanted():
-    agenda = Agenda()
+    agenda = TimerQueue()
     for number in range(1000):
         agenda.at(float(number), number)
     agenda.tidy(lambda number: number % 100 == 0)
@@ -52,7 +52,7 @@ def test_tidying_forgets_only_what_is_not_wanted():
 
 
 def test_tidying_costs_little_however_often_it_is_asked_for():
-    agenda, looked, living = Agenda(), [], set(range(500))
+    agenda, looked, living = TimerQueue(), [], set(range(500))
 
     def wanted(key):
         looked.append(key)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actorpool.config import Autoscale
-from actorpool.core.pooling.autoscale import Scaler, target_size
+from actorpool.core.pool.autoscale import Scaler, target_size
 
 
 @pytest.mark.parametrize(

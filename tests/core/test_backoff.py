@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorpool.core.backoff import Backoff, Retry
+from actorpool.core.machine import Backoff, Retry
 from actorpool.errors import InvalidConfig
 
 seconds = st.floats(0.001, 1000)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actorpool.config import Breaker
-from actorpool.core.pooling.breaker import Circuit
+from actorpool.core.pool.breaker import Circuit
 
 BREAKER = Breaker(failures=3, window=10.0, reset_after=30.0, half_open=2)
 

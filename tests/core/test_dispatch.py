@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from actorpool.core.sharing.connections import ENDING, LIVE, OPENING, RESTING, Call, Connection, Deadlines, IllegalMove
-from actorpool.core.sharing.orders import Deliver, Run
+from actorpool.core.shared.effects import Deliver, Run
+from actorpool.core.shared.records import ENDING, LIVE, OPENING, RESTING, Call, Connection, Deadlines, IllegalMove
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,

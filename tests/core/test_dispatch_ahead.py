@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from actorpool.core.sharing.connections import ENDING, LIVE, QUICK, SURE
-from actorpool.core.sharing.routing import AHEAD
+from actorpool.core.shared.calls import AHEAD
+from actorpool.core.shared.records import ENDING, LIVE, QUICK, SURE
 from actorpool.errors import NoResource, PoolStopped, WorkerDied
 from tests.core.dispatch_bench import Bench
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from actorpool.core.sharing.connections import DRAINING, Loan
-from actorpool.core.sharing.loans import ALONE, TELLING
+from actorpool.core.shared.loans import ALONE, TELLING
+from actorpool.core.shared.records import DRAINING, Loan
 from actorpool.errors import NoResource, UnknownConnection
 from tests.core.dispatch_bench import Bench
 

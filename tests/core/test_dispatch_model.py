@@ -14,24 +14,14 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actorpool.core.backoff import Backoff
 from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
-from actorpool.core.sharing import connections
-from actorpool.core.sharing.connections import (
-    DRAINING,
-    ENDING,
-    LIVE,
-    OPENING,
-    RESTING,
-    STARTING,
-    Call,
-    Connection,
-    Loan,
-)
-from actorpool.core.sharing.dispatch import Dispatcher
-from actorpool.core.sharing.loans import ALONE
-from actorpool.core.sharing.orders import Deliver, Interrupt, Launch, Log, Recall, Run
-from actorpool.core.sharing.routing import AHEAD
+from actorpool.core.machine import Backoff
+from actorpool.core.shared import records
+from actorpool.core.shared.calls import AHEAD
+from actorpool.core.shared.core import SharedPoolCore
+from actorpool.core.shared.effects import Deliver, Interrupt, Launch, Log, Recall, Run
+from actorpool.core.shared.loans import ALONE
+from actorpool.core.shared.records import DRAINING, ENDING, LIVE, OPENING, RESTING, STARTING, Call, Connection, Loan
 from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolStopped, WorkerDied
 
 RESOURCES = ("a", "b")
@@ -63,7 +53,7 @@ def matches(where: Any, extra: Any) -> bool:
     return extra is not None and extra["zone"] == (0 if isinstance(where, dict) else 1)
 
 
-class Watched(Dispatcher):
+class Watched(SharedPoolCore):
     """Order is checked in the moment of the decision: one step may let many calls begin, wait and move."""
 
     def _do(self, effect: Any) -> None:
@@ -115,7 +105,7 @@ class SharedPool(RuleBasedStateMachine):
         self.stopped = 0
         self.refs = 0
         self.event = ""
-        self.sure, connections.SURE = connections.SURE, 1
+        self.sure, records.SURE = records.SURE, 1
         self.cut_off: Call | None = None
         """What the worker ran that died last."""
 
@@ -657,7 +647,7 @@ class SharedPool(RuleBasedStateMachine):
         try:
             self.wind_up()
         finally:
-            connections.SURE = self.sure
+            records.SURE = self.sure
 
     def wind_up(self) -> None:
         for _ in range(300):

@@ -11,9 +11,9 @@ from collections.abc import Callable
 
 import pytest
 
-from actorpool.core.sharing.connections import Connection
-from actorpool.core.sharing.dispatch import Dispatcher
-from actorpool.core.sharing.orders import Deliver, Run
+from actorpool.core.shared.core import SharedPoolCore
+from actorpool.core.shared.effects import Deliver, Run
+from actorpool.core.shared.records import Connection
 
 
 class Mirrors:
@@ -21,7 +21,7 @@ class Mirrors:
 
     def __init__(self, *speeds: Callable[[float], float]) -> None:
         self.now = 0.0
-        self.core = Dispatcher("mirrors", lambda: 0.5)
+        self.core = SharedPoolCore("mirrors", lambda: 0.5)
         self.speeds = {}
         self.served: Counter[int] = Counter()
         self.waits: list[float] = []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from actorpool.core.pooling.fleet import MOVES, Fleet, IllegalMove, State, Worker
+from actorpool.core.pool.workers import MOVES, IllegalMove, State, Worker, Workers
 
 IDLE, LEASED, OPENING, STARTING, STOPPING = State.IDLE, State.LEASED, State.OPENING, State.STARTING, State.STOPPING
 
 
 def fleet_of(count):
-    fleet = Fleet()
+    fleet = Workers()
     workers = [Worker(id, overflow=False, restarts=0) for id in range(1, count + 1)]
     for worker in workers:
         fleet.add(worker)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorpool.core.intensity import Intensity
+from actorpool.core.machine import Intensity
 
 
 def test_intensity_zero_refuses_the_first_restart():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actorpool.core.meters import Quantiles
+from actorpool.core.machine import Quantiles
 
 
 def filled(numbers, size=1000):

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actorpool.config import Autoscale, Breaker
 from actorpool.core import effects as fx
-from actorpool.core.pooling.fleet import DOWN, OPENING
+from actorpool.core.pool.workers import DOWN, OPENING
 from actorpool.errors import PermanentError
 from tests.core.poolkit import AWAY, Kit, Process
 

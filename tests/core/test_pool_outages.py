@@ -8,7 +8,7 @@ import pytest
 
 from actorpool.config import PoolConfig
 from actorpool.core.effects import Granted, Open, Refused, Start
-from actorpool.core.pooling.pool import PoolCore
+from actorpool.core.pool.core import PoolCore
 from actorpool.errors import CheckoutTimeout, WorkerUnavailable
 
 GONE = ConnectionError("the server went away")

@@ -6,7 +6,7 @@ import pytest
 
 from actorpool.config import Breaker
 from actorpool.core import effects as fx
-from actorpool.core.pooling.staying import CROWDED, REST, RETURN
+from actorpool.core.pool.sticky import CROWDED, REST, RETURN
 from actorpool.errors import CheckoutTimeout, PoolFull
 from tests.core.poolkit import AWAY, Kit
 

@@ -52,10 +52,10 @@ BORROWED = {f"actorpool.config.{name}" for name in ("_number", "_one_of", "_sett
 # Loops of imports that are still there: in each a table of functions takes the object that reads the table.
 TANGLED = [
     {
-        "actorpool.core.pooling.connecting",
-        "actorpool.core.pooling.ledger",
-        "actorpool.core.pooling.sandboxes",
-        "actorpool.core.pooling.workforce",
+        "actorpool.core.pool.connector",
+        "actorpool.core.pool.ledger",
+        "actorpool.core.pool.sandbox",
+        "actorpool.core.pool.workforce",
     },
     {
         "actorpool.supervisors.callers",

@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from actorpool.config import PoolConfig
 from actorpool.core.effects import Answer, Ended, Granted, Kill, Open, Refused, Revoke, Start, Stop
-from actorpool.core.pooling.pool import PoolCore
+from actorpool.core.pool.core import PoolCore
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.workers import EchoWorker
 

@@ -9,7 +9,7 @@ import pytest
 from actorpool.benchmarks import simulations
 from actorpool.benchmarks.chart import Line, draw, ticks
 from actorpool.config import Breaker
-from actorpool.core.meters import Quantiles
+from actorpool.core.machine import Quantiles
 
 
 def settled(run):

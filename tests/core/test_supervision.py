@@ -2,9 +2,9 @@
 
 import pytest
 
-from actorpool.core.backoff import Backoff
-from actorpool.core.supervising import signals
-from actorpool.core.supervising.children import End, is_ordinary, restarts
+from actorpool.core.machine import Backoff
+from actorpool.core.supervisor import events
+from actorpool.core.supervisor.children import End, is_ordinary, restarts
 from actorpool.errors import SupervisorError
 from actorpool.messages import CountChildren, RestartChild, StartChild, TerminateChild, WhichChildren
 from tests.core.supervision_world import DIE, HANG, IGNORE, World, child, tree
@@ -94,7 +94,7 @@ def test_an_end_that_was_not_to_be_expected_is_reported(restart, reason, told):
 def test_children_start_in_order_each_after_the_one_before_is_up():
     world = World(tree(child("a"), child("b"), child("c")), boot=False)
     world.inits["a"].append(HANG)
-    world.tell(signals.Boot())
+    world.tell(events.Boot())
     assert world.log == [("start", "a")]
     assert not world.ready
     world.comes_up("a")
@@ -106,7 +106,7 @@ def test_children_start_in_order_each_after_the_one_before_is_up():
 def test_a_failed_initial_start_stops_the_others_in_reverse_and_is_not_tried_again(how):
     world = World(tree(child("a"), child("b"), child("c"), child("d"), **PLENTY), boot=False)
     world.inits["c"].append(how)
-    world.tell(signals.Boot())
+    world.tell(events.Boot())
     assert world.log == [("start", "a"), ("start", "b"), ("start", "c"), ("stop", "b"), ("stop", "a")]
     reason = ("shutdown", ("failed_to_start_child", "c", "died" if how == DIE else how))
     assert world.exit.reason == world.exit.failed.reason == reason
@@ -118,7 +118,7 @@ def test_an_ignored_child_keeps_its_spec_unless_it_is_temporary():
     world = World(tree(child("a"), child("b"), child("c", "temporary"), child("d")), boot=False)
     world.inits["b"].append(IGNORE)
     world.inits["c"].append(IGNORE)
-    world.tell(signals.Boot())
+    world.tell(events.Boot())
     assert world.ready
     assert world.states() == {"a": "running", "b": "stopped", "d": "running"}
     assert set(world.alive.values()) == {"a", "d"}
@@ -133,7 +133,7 @@ def test_a_supervisor_of_many_starts_with_none():
 def test_nothing_is_answered_before_all_are_up():
     world = World(tree(child("a"), child("b")), boot=False)
     world.inits["b"].append(HANG)
-    world.tell(signals.Boot())
+    world.tell(events.Boot())
     ref = world.ask(CountChildren())
     assert ref not in world.answers
     world.comes_up("b")
@@ -143,7 +143,7 @@ def test_nothing_is_answered_before_all_are_up():
 def test_a_request_that_met_a_failing_start_gets_its_reason():
     world = World(tree(child("a")), boot=False)
     world.inits["a"].append(HANG)
-    world.tell(signals.Boot())
+    world.tell(events.Boot())
     ref = world.ask(WhichChildren())
     world.fails("a", "no disk")
     assert world.answers[ref].error.reason == ("shutdown", ("failed_to_start_child", "a", "no disk"))
@@ -152,8 +152,8 @@ def test_a_request_that_met_a_failing_start_gets_its_reason():
 def test_a_child_that_stops_itself_in_its_init_has_failed_to_start():
     world = World(tree(child("a")), boot=False)
     world.inits["a"].append(HANG)
-    world.tell(signals.Boot())
-    world.tell(signals.Leaving(world.token("a"), End("not today")))
+    world.tell(events.Boot())
+    world.tell(events.Leaving(world.token("a"), End("not today")))
     assert world.exit.reason == ("shutdown", ("failed_to_start_child", "a", "not today"))
 
 
@@ -161,7 +161,7 @@ def test_a_child_whose_init_failed_has_its_shutdown_time_to_leave_and_is_then_ki
     world = World(tree(child("a", shutdown=2.0)), boot=False)
     world.inits["a"].append("no disk")
     world.stubborn.add("a")
-    world.tell(signals.Boot())
+    world.tell(events.Boot())
     assert world.exit is None
     world.advance(2.0)
     assert world.log == [("start", "a"), ("kill", "a")]
@@ -179,7 +179,7 @@ def test_the_restart_beyond_the_intensity_ends_the_supervisor_with_shutdown():
     world.forget_the_past()
     world.ends("b")
     assert world.log == [("stop", "c"), ("stop", "a")]
-    assert world.exit == signals.Exit("shutdown", None)
+    assert world.exit == events.Exit("shutdown", None)
     assert world.kinds == ["terminated", "gave_up"]
     assert world.reports[1].window == 3
     assert world.reports[1].limit == 2
@@ -351,7 +351,7 @@ def test_a_death_that_is_told_twice_restarts_once():
     token = world.token("a")
     world.forget_the_past()
     world.ends("a")
-    world.tell(signals.Exited(token), signals.Exited(token))
+    world.tell(events.Exited(token), events.Exited(token))
     assert world.log == [("start", "a")]
     assert world.exit is None
 
@@ -362,11 +362,11 @@ def test_late_words_of_an_old_incarnation_change_nothing():
     world.ends("a")
     world.forget_the_past()
     world.tell(
-        signals.Began(old, "@old", 1),
-        signals.Refused(old, End("late")),
-        signals.Ignored(old),
-        signals.Leaving(old, End("normal")),
-        signals.Remembered(old, {"x": 1}),
+        events.Began(old, "@old", 1),
+        events.Refused(old, End("late")),
+        events.Ignored(old),
+        events.Leaving(old, End("normal")),
+        events.Remembered(old, {"x": 1}),
     )
     assert world.log == []
     assert world.reply(WhichChildren())[0].address == f"@{world.token('a')}"
@@ -416,8 +416,8 @@ def test_where_children_share_their_fate_changes_wait_for_the_running_plan(strat
 
 def test_a_restarted_child_is_told_what_it_asked_to_remember():
     world = World(tree(child("a"), **PLENTY))
-    world.tell(signals.Remembered(world.token("a"), {"pools": 1}))
-    world.tell(signals.Remembered(world.token("a"), {"pools": 2}))
+    world.tell(events.Remembered(world.token("a"), {"pools": 1}))
+    world.tell(events.Remembered(world.token("a"), {"pools": 2}))
     world.ends("a")
     assert world.extras[world.token("a")] == (None, {"pools": 2})
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actorpool.core.backoff import Backoff
+from actorpool.core.machine import Backoff
 from actorpool.errors import InvalidConfig, SupervisorError
 from actorpool.messages import (
     CountChildren,

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from actorpool.core.supervising import signals
-from actorpool.core.supervising.administration import REQUESTS
-from actorpool.core.supervising.supervision import Supervision
+from actorpool.core.supervisor import events
+from actorpool.core.supervisor.core import SupervisorCore
+from actorpool.core.supervisor.requests import REQUESTS
 from actorpool.errors import SupervisorError
 from actorpool.messages import DeleteChild, StartChild, TerminateChild, WhereIs, WhichChildren
 from actorpool.supervisors import ChildSpec, SupervisorSpec
@@ -22,24 +22,24 @@ class Shell:
     """Carries out nothing but what makes a child run or end."""
 
     def __init__(self, strategy: str) -> None:
-        self.machine = Supervision(SupervisorSpec([ChildSpec("db", Child)], strategy), lambda value: False)
+        self.machine = SupervisorCore(SupervisorSpec([ChildSpec("db", Child)], strategy), lambda value: False)
         self.answers: dict[int, Any] = {}
-        self.take(signals.Boot())
+        self.take(events.Boot())
 
     def take(self, event: Any) -> None:
         effects = self.machine.handle(event, 0.0)
         for effect in effects:
-            if isinstance(effect, signals.Start):
-                self.take(signals.Began(effect.token, f"address {effect.token}", effect.token))
-            elif isinstance(effect, signals.Terminate):
-                self.take(signals.Exited(effect.token))
-            elif isinstance(effect, signals.Answer):
+            if isinstance(effect, events.Start):
+                self.take(events.Began(effect.token, f"address {effect.token}", effect.token))
+            elif isinstance(effect, events.Terminate):
+                self.take(events.Exited(effect.token))
+            elif isinstance(effect, events.Answer):
                 assert effect.ref not in self.answers, "answered twice"
                 self.answers[effect.ref] = effect.error or effect.value
 
     def ask(self, request: Any) -> Any:
         number = len(self.answers) + 1
-        self.take(signals.Asked(number, request))
+        self.take(events.Asked(number, request))
         return self.answers[number]
 
 

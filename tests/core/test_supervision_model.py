@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actorpool.core.backoff import Backoff
-from actorpool.core.supervising import signals
-from actorpool.core.supervising.children import End, State
+from actorpool.core.machine import Backoff
+from actorpool.core.supervisor import events
+from actorpool.core.supervisor.children import End, State
 from actorpool.messages import (
     CountChildren,
     DeleteChild,
@@ -48,7 +48,7 @@ class Supervisors(RuleBasedStateMachine):
         self.reads = 0
         for id, outcome in zip(IDS, first, strict=False):
             self.world.inits[id].append(outcome)
-        self.world.tell(signals.Boot())
+        self.world.tell(events.Boot())
 
     def some(self, number, among):
         among = sorted(among)
@@ -71,13 +71,13 @@ class Supervisors(RuleBasedStateMachine):
     def end(self, token, reason):
         if reason is not None:
             self.world.leaving.add(token)
-            self.world.tell(signals.Leaving(token, End(reason)))
+            self.world.tell(events.Leaving(token, End(reason)))
         else:
             self.vanish(token)
 
     def vanish(self, token):
         del self.world.alive[token]
-        self.world.tell(signals.Exited(token))
+        self.world.tell(events.Exited(token))
 
     @rule(number=st.integers(0, 9))
     def a_process_dies(self, number):
@@ -88,7 +88,7 @@ class Supervisors(RuleBasedStateMachine):
     @rule(token=st.integers(0, 60))
     def a_death_is_told_again(self, token):
         if token not in self.world.alive:
-            self.world.tell(signals.Exited(token))
+            self.world.tell(events.Exited(token))
 
     @rule(number=st.integers(0, 9), outcome=st.sampled_from(["up", "no disk", IGNORE]))
     def an_init_ends(self, number, outcome):
@@ -96,10 +96,10 @@ class Supervisors(RuleBasedStateMachine):
         if token is None:
             return
         if outcome == "up":
-            self.world.tell(signals.Began(token, f"@{token}", token))
+            self.world.tell(events.Began(token, f"@{token}", token))
         else:
             self.world.leaving.add(token)
-            self.world.tell(signals.Ignored(token) if outcome == IGNORE else signals.Refused(token, End(outcome)))
+            self.world.tell(events.Ignored(token) if outcome == IGNORE else events.Refused(token, End(outcome)))
 
     @rule(id=st.sampled_from(IDS), outcomes=st.lists(OUTCOMES, max_size=3))
     def coming_inits(self, id, outcomes):
@@ -159,7 +159,7 @@ class Supervisors(RuleBasedStateMachine):
 
     def finish(self, token):
         if token in self.in_state(State.STARTING):
-            self.world.tell(signals.Began(token, f"@{token}", token))
+            self.world.tell(events.Began(token, f"@{token}", token))
         else:
             self.vanish(token)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from actorpool.core.supervising.plans import EVERYTHING, Sequencer
+from actorpool.core.supervisor.plans import EVERYTHING, Sequencer
 
 
 @pytest.fixture

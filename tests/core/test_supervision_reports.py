@@ -4,8 +4,8 @@ import logging
 
 import pytest
 
-from actorpool.core.supervising.children import End
-from actorpool.core.supervising.signals import Report
+from actorpool.core.supervisor.children import End
+from actorpool.core.supervisor.events import Report
 from actorpool.supervisors import reports
 
 CRASH = End("KeyError: 7", "Traceback (most recent call last):\n  ...\nKeyError: 7\n")

@@ -7,7 +7,7 @@ import pytest
 from thespian.actors import Actor
 
 from actorpool.config import PoolConfig
-from actorpool.core.backoff import Backoff
+from actorpool.core.machine import Backoff
 from actorpool.errors import InvalidConfig, SupervisorError
 from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, load_class, pool_child_spec

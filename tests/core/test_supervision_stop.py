@@ -2,8 +2,8 @@
 
 import pytest
 
-from actorpool.core.supervising import signals
-from actorpool.core.supervising.children import End
+from actorpool.core.supervisor import events
+from actorpool.core.supervisor.children import End
 from actorpool.messages import CountChildren, StartChild, TerminateChild
 from actorpool.status import Counts
 from tests.core.supervision_world import DIE, HANG, World, child, tree
@@ -73,7 +73,7 @@ def test_a_child_that_ends_by_itself_while_it_is_stopped_keeps_its_reason(restar
     world = World(tree(child("a", restart), child("b"))).forget_the_past()
     world.stubborn.add("a")
     world.ask(TerminateChild("a"))
-    world.tell(signals.Leaving(world.token("a"), End(reason)))
+    world.tell(events.Leaving(world.token("a"), End(reason)))
     world.dies("a")
     assert [report.end.reason for report in world.reports] == ([reason] if reported else [])
     assert ("kill", "a") not in world.log
@@ -137,7 +137,7 @@ def test_a_death_that_shows_its_cause_is_reported_with_it():
     world = World(tree(child("a"), **PLENTY))
     token = world.token("a")
     del world.alive[token]
-    world.tell(signals.Exited(token, End("killed by SIGKILL")))
+    world.tell(events.Exited(token, End("killed by SIGKILL")))
     assert world.reports[0].end.reason == "killed by SIGKILL"
 
 

@@ -9,7 +9,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from actorpool.core.pooling.waiting import Waiter, WaitingQueue
+from actorpool.core.pool.queue import Waiter, WaitingQueue
 
 
 def waiter(ref, since=0.0, timeout=5.0, caller="c"):

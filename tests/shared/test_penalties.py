@@ -15,7 +15,7 @@ import pytest
 import actorpool
 from actorpool import InvalidConfig
 from actorpool.config import SharedPoolConfig
-from actorpool.core.backoff import Series
+from actorpool.core.machine import Series
 from actorpool.workers import Worker, method
 
 Eventually = Callable[..., Any]

@@ -22,8 +22,8 @@ from actorpool.core.cluster.members import (
     display_names,
 )
 from actorpool.core.cluster.shares import overflow_shares, shares
-from actorpool.core.decider import Decider, decides
 from actorpool.core.effects import Emit
+from actorpool.core.machine import StateMachine, step
 
 
 class Tell(NamedTuple):
@@ -42,7 +42,7 @@ class Dismiss(NamedTuple):
 Effect = Tell | Dismiss | Emit
 
 
-class ClusterCore(Decider):
+class ClusterCore(StateMachine):
     """Shares of all pools on all hosts.
 
     Args:
@@ -63,7 +63,7 @@ class ClusterCore(Decider):
 
     # -- what happens -----------------------------------------------------------------------------------------
 
-    @decides
+    @step
     def members_are(self, now: float, members: Iterable[Member]) -> None:
         """The engine's list of living hosts.
 
@@ -91,19 +91,19 @@ class ClusterCore(Decider):
         if changed or retried:
             self._settle()
 
-    @decides
+    @step
     def declare(self, declaration: Declaration) -> None:
         """A pool is started, or changed: of two declarations the later one counts."""
         self.declared[declaration.name] = declaration
         self._settle()
 
-    @decides
+    @step
     def remove(self, pool: str) -> None:
         """A pool is stopped."""
         if self.declared.pop(pool, None) is not None:
             self._settle()
 
-    @decides
+    @step
     def resize(self, pool: str, size: int | None, max_overflow: int | None) -> None:
         """Change the sizes of all hosts together; None: as it is."""
         known = self.declared[pool]
@@ -115,7 +115,7 @@ class ClusterCore(Decider):
         )
         self._settle()
 
-    @decides
+    @step
     def leave(self, host: str) -> None:
         """A host leaves in order: its workers are moved to the others, then its agent ends."""
         if host in self.members and host not in self.left:
@@ -125,14 +125,14 @@ class ClusterCore(Decider):
             self._emit("host.left", metadata=metadata)
             self._settle()
 
-    @decides
+    @step
     def join(self, host: str) -> None:
         """A host that had left takes part again."""
         if host in self.left:
             self.left.discard(host)
             self._settle()
 
-    @decides
+    @step
     def told(self, host: str, orders: Orders) -> None:
         """A host has carried out its orders."""
         if self._asked.get(host) != orders:
@@ -146,7 +146,7 @@ class ClusterCore(Decider):
             del self._told[host]
             self._do(Dismiss(host))
 
-    @decides
+    @step
     def failed(self, host: str, orders: Orders, reason: str | None = None, again: float = 0.0) -> None:
         """A host has not carried out its orders.
 
@@ -162,7 +162,7 @@ class ClusterCore(Decider):
             self._told.pop(host, None)
         self._settle()
 
-    @decides
+    @step
     def agent_lost(self, host: str) -> None:
         """The agent has ended; its successor knows nothing."""
         self._asked.pop(host, None)

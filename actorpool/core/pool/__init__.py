@@ -1,0 +1,4 @@
+"""A pool's decisions: start with `core`.
+
+Its layers are `ledger` <- `workforce`, `connecting` <- `sandboxes` <- `leasing` <- `pool`.
+"""

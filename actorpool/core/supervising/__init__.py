@@ -1,1 +1,0 @@
-"""A supervisor's decisions, as OTP takes them: start with `supervision`."""

@@ -1,0 +1,1 @@
+"""A supervisor's decisions, as OTP takes them: start with `core`."""
