@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actorpool.core.shared.loans import ALONE, TELLING
+from actorpool.core.shared.connections import ALONE, TELLING
 from actorpool.core.shared.records import DRAINING, Loan
 from actorpool.errors import NoResource, UnknownConnection
 from tests.core.dispatch_bench import Bench

@@ -18,9 +18,9 @@ from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
 from actorpool.core.machine import Backoff
 from actorpool.core.shared import records
 from actorpool.core.shared.calls import AHEAD
+from actorpool.core.shared.connections import ALONE
 from actorpool.core.shared.core import SharedPoolCore
 from actorpool.core.shared.effects import Deliver, Interrupt, Launch, Log, Recall, Run
-from actorpool.core.shared.loans import ALONE
 from actorpool.core.shared.records import DRAINING, ENDING, LIVE, OPENING, RESTING, STARTING, Call, Connection, Loan
 from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolStopped, WorkerDied
 

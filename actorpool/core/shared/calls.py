@@ -54,7 +54,7 @@ class Calls(Balancing):
             ref: names the call towards its caller; a second call of a pending `ref` is the same message again.
             caller: whoever dies or lives as one (`caller_down`).
             payload: what the worker needs; passed on in `Run`.
-            where: see `Roster._fits`.
+            where: see `Connections._fits`.
             timeout: seconds from now, waiting and running together, or None.
             direct: the caller could as well send such a call to the worker itself, see `Loan`.
         """

@@ -16,9 +16,8 @@ from typing import Any
 from actorpool.core.effects import Answer
 from actorpool.core.machine import step
 from actorpool.core.shared.calls import Calls
-from actorpool.core.shared.loans import TELLING
+from actorpool.core.shared.connections import TELLING, check_settings
 from actorpool.core.shared.records import DRAINING, ENDING, LIVE, Connection, Gather, Loan
-from actorpool.core.shared.roster import check_settings
 from actorpool.errors import InvalidConfig
 
 SETTINGS = ("extra", "ttl", "revive")

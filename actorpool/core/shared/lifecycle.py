@@ -15,10 +15,9 @@ from typing import Any
 
 from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
 from actorpool.core.machine import Retry, Series, step
+from actorpool.core.shared.connections import Loans, check_settings
 from actorpool.core.shared.effects import Kept, Launch, Log
-from actorpool.core.shared.loans import Loans
 from actorpool.core.shared.records import DROPPED, ENDING, LIVE, OPENING, RESTING, STARTING, Connection, Meter
-from actorpool.core.shared.roster import check_settings
 from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied, WorkerUnavailable
 
 

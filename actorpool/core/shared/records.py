@@ -100,7 +100,7 @@ class Call:
         ref: names the call towards the caller.
         caller: who asked; its waiting calls leave when it dies.
         payload: whatever the worker needs to run it; opaque here.
-        where: which connections will do, see `Roster._fits`.
+        where: which connections will do, see `Connections._fits`.
         arrived: monotonic seconds.
         deadline: when it is given up, monotonic seconds, or None.
         gather: the call belongs to a `map`: it stays with its connection, and its outcome goes there.

@@ -1,9 +1,4 @@
-"""The connections of a shared pool by id and by resource, and what is told about them. Decides nothing.
-
-`Dispatcher` is built in layers, each on the one before: `Roster` (records, figures, texts) <- `Loans` (lending) <-
-`Lifecycle` (worker processes and their connections) <- `Balancing` (where calls go) <- `Routing` (calls) <-
-`Dispatcher` (requests and time).
-"""
+"""The connections of a shared pool by id and by resource, what is told about them, and their loans to callers."""
 
 from __future__ import annotations
 
@@ -15,8 +10,8 @@ from typing import Any
 
 from actorpool.core.effects import Answer
 from actorpool.core.machine import Backoff, StateMachine, TimerQueue
-from actorpool.core.shared.effects import Kept, Log
-from actorpool.core.shared.records import LIVE, RESTING, Call, Connection, Deadlines, Gather
+from actorpool.core.shared.effects import Kept, Log, Recall
+from actorpool.core.shared.records import LIVE, RESTING, Call, Connection, Deadlines, Gather, Loan
 from actorpool.errors import (
     CallTimeout,
     InvalidConfig,
@@ -51,7 +46,7 @@ def check_settings(
         resource: what it is connected to; anything hashable.
         ttl: seconds to live from connecting, above 0, or None for ever.
         revive: False, True or `"force"`.
-        look: see `Roster`.
+        look: see `Connections`.
 
     Raises:
         InvalidConfig: names every bad setting.
@@ -70,7 +65,7 @@ def check_settings(
         raise InvalidConfig("connection", problems)
 
 
-class Roster(StateMachine):
+class Connections(StateMachine):
     """Everything a shared pool knows; every figure is counted from it, never kept beside it.
 
     Args:
@@ -272,3 +267,40 @@ class Roster(StateMachine):
 
     def _live_now(self, resource: Hashable, now: float) -> bool:
         return any(one.state is LIVE and not one.expired(now) for one in self._of(resource))
+
+
+ALONE = 4
+"""Calls in a row of one caller after which it is taken to be alone; calling back costs about as much as two save."""
+TELLING = 0.05
+"""Seconds a worker has to tell what was done in a loan; who asks is then told what is known."""
+
+
+class Loans(Connections):
+    """The layer that lends connections and gets them back."""
+
+    def _lend(self, connection: Connection, call: Call, now: float) -> Loan | None:
+        """The loan that the caller of a call gets, which has just ended well; None if it was not alone, or may not."""
+        alone = call.caller == connection.last_caller
+        connection.in_row = connection.in_row + 1 if alone else 1
+        connection.last_caller = call.caller
+        if connection.in_row < ALONE or not call.direct or call.answered:
+            return None
+        free = connection.state is LIVE and connection.running is None and connection.free_at <= now
+        if not free or connection.ttl is not None or self.observed:
+            return None
+        loan = connection.running = Loan(next(self._numbers), call.caller)
+        return loan
+
+    def _recall(self, connection: Connection) -> None:
+        """If it is lent, have it back as soon as the call that may be running is over."""
+        loan = connection.running
+        if isinstance(loan, Loan) and not loan.recalled:
+            assert connection.worker is not None
+            loan.recalled = True
+            self._do(Recall(connection.worker, loan.number))
+
+    def _tell(self, connection: Connection, loan: Loan, now: float) -> None:
+        """The loan is back, or those who have asked meanwhile have waited for long enough: tell them what is known."""
+        asking, loan.asking = loan.asking, []
+        for gather in asking:
+            self._contribute(gather, connection, connection.info(now, self.epoch))
