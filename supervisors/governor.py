@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from actorpool.core.supervisor.core import SupervisorCore
 from actorpool.messages import Request
-from actorpool.supervisors.register import Register
+from actorpool.supervisors.registry import Registry
 
 
 class Governor(Protocol):
@@ -20,7 +20,7 @@ class Governor(Protocol):
     """
 
     machine: SupervisorCore
-    register: Register
+    register: Registry
     parent: Any
 
     @property

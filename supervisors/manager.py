@@ -16,7 +16,6 @@ from typing import Any
 from actorpool._arriving import problems_of, ref_of
 from actorpool._protocol import manager, requests, shared
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
-from actorpool.core.machine import Backoff
 from actorpool.core.supervisor.children import State
 from actorpool.errors import ActorPoolError, InvalidConfig, LeaseExpired
 from actorpool.messages import (
@@ -38,29 +37,26 @@ from actorpool.messages import (
     TerminateChild,
     WithConnection,
 )
+from actorpool.pools.holders import Asker, ChannelAsker, MessageAsker
 from actorpool.serialization.exceptions import name_of
 from actorpool.serialization.pickling import Pickled
-from actorpool.supervisors.announcement import Announcement
-from actorpool.supervisors.callers import Asker, ChannelAsker, MessageAsker
-from actorpool.supervisors.courier import Courier
+from actorpool.supervisors.child_host import POOL
+from actorpool.supervisors.forwarder import Forwarder
 from actorpool.supervisors.heritage import Heritage
-from actorpool.supervisors.nest import POOL
 from actorpool.supervisors.post import Post
 from actorpool.supervisors.private import private_directory
 from actorpool.supervisors.questions import Questions
-from actorpool.supervisors.register import Register, cause_of
+from actorpool.supervisors.registry import POOLS, Registry, cause_of
 from actorpool.supervisors.routing import Routing
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec, load_class, pool_child_spec
+from actorpool.supervisors.subscribe_all import SubscribeAll
 from actorpool.supervisors.subscribers import Subscriber, Subscribers
 from actorpool.supervisors.supervisor import Supervisor
-from actorpool.supervisors.survey import Survey
+from actorpool.supervisors.tree_builder import TreeBuilder
 from actorpool.telemetry import Hub
 from actorpool.thespian_adapter.shell import log
 from actorpool.transport import bodies, frames, paths, spinwait
 from actorpool.transport.server import ChannelServer, ServerConn
-
-POOLS = SupervisorSpec(max_restarts=20, max_seconds=60, backoff=Backoff(0.01, 1.0))
-"""Each pool may fail this often before it is left alone, in state "failed"; it stays registered until it is stopped."""
 
 
 class ConnectionManager(Supervisor):
@@ -95,7 +91,7 @@ class ConnectionManager(Supervisor):
         self._own_directory: str | None = None
         self._directory = directory
         self._hub = Hub(self._options.get("sinks", ()), here=not self.is_process)
-        self.register = Register(POOLS)
+        self.register = Registry(POOLS)
         self._heritage = Heritage(self)
         self._questions = Questions(self)
         self._post = Post(self)
@@ -104,7 +100,7 @@ class ConnectionManager(Supervisor):
         self.subscribers = Subscribers(self, self._lane)
         self.subscribers.add(subscribers)
         self._hub.listen(self.subscribers.pairs())
-        self._courier = Courier(self, self._lane, self._directory)
+        self._courier = Forwarder(self, self._lane, self._directory)
         self._routing = Routing(self, self._courier)
         if self._options.get("dead_letters"):
             self.handleDeadLetters()
@@ -305,7 +301,7 @@ class ConnectionManager(Supervisor):
         self._post.forget(address for _, address in pairs)
         self._heritage.tell(always=True)
         pools = [address for name in self.register.configs if (address := self.serving(name)) is not None]
-        Announcement(self, asker).begin(pairs, pools)
+        SubscribeAll(self, asker).begin(pairs, pools)
 
     def serving(self, name: str | None) -> Any:
         """The address of the pool of that name; None while it does not run."""
@@ -367,7 +363,7 @@ class ConnectionManager(Supervisor):
         pool = child if isinstance(child, str) and child in self.register.configs else None
         self._post.add(self._hub.emit(Event(name, pool, time.time(), measurements, metadata)))
         if name == "supervisor.restarted" and (address := self.serving(pool)) is not None:
-            Announcement(self).begin(self.subscribers.pairs(), [address])  # there may be others than when it began
+            SubscribeAll(self).begin(self.subscribers.pairs(), [address])  # there may be others than when it began
 
     def on_exit(self) -> None:
         """End all pools, side by side with nothing left behind."""
@@ -388,7 +384,7 @@ _ROUTED = (WithConnection, Checkout, shared.SharedRequest)
 
 _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     manager.Hello: ConnectionManager._hello,
-    manager.Tree: lambda manager, _, asker: Survey(manager, asker).begin(),
+    manager.Tree: lambda manager, _, asker: TreeBuilder(manager, asker).begin(),
     manager.Supervise: ConnectionManager._supervise,
     ListPools: lambda manager, _, asker: asker.answer(manager.register.names()),
     manager.FindPool: ConnectionManager._kind,

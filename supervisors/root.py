@@ -9,7 +9,7 @@ from actorpool import process
 from actorpool.errors import SupervisorError
 from actorpool.messages import Err, Ok, new_ref
 from actorpool.serialization.pickling import Pickled
-from actorpool.supervisors.nest import SUPERVISOR, Begin, Beginning, Nest
+from actorpool.supervisors.child_host import SUPERVISOR, ChildHost, HostChild, HostStarted
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.thespian_adapter.shell import Actor, ActorAddress
 
@@ -41,9 +41,9 @@ def start_supervisor(
     """
     what = (Pickled.of(SUPERVISOR if actor is None else actor), (Pickled.of({"spec": spec}),))
     if isinstance(actor_system_or_actor, Actor):
-        return _start_below(actor_system_or_actor, Begin(0, name, *what, ref=new_ref(), awaited=False))
-    begin = Begin(0, name, *what, ref=new_ref())
-    address = actor_system_or_actor.createActor(Nest)
+        return _start_below(actor_system_or_actor, HostChild(0, name, *what, ref=new_ref(), awaited=False))
+    begin = HostChild(0, name, *what, ref=new_ref())
+    address = actor_system_or_actor.createActor(ChildHost)
     if _has_processes(actor_system_or_actor):
         with actor_system_or_actor.private() as context:  # nobody else's late answers arrive here
             _wait(context, address, begin)
@@ -52,9 +52,9 @@ def start_supervisor(
     return address
 
 
-def _start_below(actor: Any, begin: Begin) -> ActorAddress:
+def _start_below(actor: Any, begin: HostChild) -> ActorAddress:
     with process.linked_forks():
-        address = actor.createActor(Nest)
+        address = actor.createActor(ChildHost)
     actor.send(address, begin)
     return address
 
@@ -63,13 +63,13 @@ def _has_processes(system: Any) -> bool:
     return hasattr(system._systemBase, "transport")
 
 
-def _wait(context: Any, address: ActorAddress, begin: Begin) -> None:
+def _wait(context: Any, address: ActorAddress, begin: HostChild) -> None:
     """Have it begin, and wait for the end of the start: for as long as that takes, if its process lives."""
     pid: int | None = None
     deadline = time.monotonic() + FIRST_WORD
     reply = context.ask(address, begin, LOOK_AFTER)
     while True:
-        if isinstance(reply, Beginning) and reply.ref == begin.ref:
+        if isinstance(reply, HostStarted) and reply.ref == begin.ref:
             pid = reply.pid
         elif isinstance(reply, (Ok, Err)) and reply.ref == begin.ref:
             reply.unwrap()

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import manager as governing
 from actorpool.errors import ActorPoolError, PoolDown
-from actorpool.supervisors.callers import Asker, MessageAsker
-from actorpool.supervisors.courier import Courier
+from actorpool.pools.holders import Asker, MessageAsker
+from actorpool.supervisors.forwarder import Forwarder
 from actorpool.supervisors.kept import Kept
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ class Routing:
         courier: takes messages.
     """
 
-    def __init__(self, manager: Governor, courier: Courier) -> None:
+    def __init__(self, manager: Governor, courier: Forwarder) -> None:
         self._manager = manager
         self._courier = courier
         self._kept = Kept()

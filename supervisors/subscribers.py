@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from actorpool.pools.holders import Holders
 from actorpool.process import Caller
-from actorpool.supervisors.clientele import Clientele
 
 if TYPE_CHECKING:
     from actorpool.supervisors.governor import Governor
@@ -37,7 +37,7 @@ class Subscribers:
 
     def __init__(self, manager: Governor, lane: ChannelServer | None) -> None:
         self._manager = manager
-        self._clientele: Any = Clientele(lane, self._gone)
+        self._clientele: Any = Holders(lane, self._gone)
         self._all: list[Subscriber] = []
         self._looking = False
 

@@ -22,8 +22,8 @@ from actorpool.messages import Err, Ok, Request
 from actorpool.serialization.exceptions import OpaqueError, opaque_error
 from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors import reports
+from actorpool.supervisors.child_host import ChildHost, HostChild
 from actorpool.supervisors.ending import end_processes
-from actorpool.supervisors.nest import Begin, Nest
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised, plain
 from actorpool.thespian_adapter.shell import ActorAddress, Shell
@@ -107,13 +107,13 @@ class Supervisor(Supervised, Shell):
     def on_undelivered(self, message: Any, why: str) -> None:
         """A child cannot be told what it is (over UDP a message has 64 KiB at most): it will not start."""
         token = getattr(message, "token", None)
-        if isinstance(message, Begin) and isinstance(token, int) and token in self._processes:
+        if isinstance(message, HostChild) and isinstance(token, int) and token in self._processes:
             reason = f"its first message could not be sent: {why.strip().splitlines()[-1]}"
             self._step(events.Refused(token, End(reason, why)))
 
     def on_dead_letter(self, message: Any, address: ActorAddress) -> None:
         """The first message to a child of this supervisor, or of another one."""
-        if not isinstance(message, Begin) or self._is_of(getattr(message, "token", None), address):
+        if not isinstance(message, HostChild) or self._is_of(getattr(message, "token", None), address):
             super().on_dead_letter(message, address)
 
     def on_other(self, message: Any, sender: Any) -> None:
@@ -148,12 +148,12 @@ class Supervisor(Supervised, Shell):
     # -- out --------------------------------------------------------------------------------------------------------
 
     def _start(self, effect: events.Start) -> None:
-        address, pid = self.spawn(Nest)
+        address, pid = self.spawn(ChildHost)
         self._processes[effect.token] = (address, pid)
         spec: Any = effect.spec
         actor, args = spec.parcels()
         more = (_packed(args) for args in (effect.extra, effect.memory) if args is not None)
-        self.send(address, Begin(effect.token, spec.id, actor, (args, *more, *self._more_args(spec))))
+        self.send(address, HostChild(effect.token, spec.id, actor, (args, *more, *self._more_args(spec))))
 
     def _more_args(self, spec: Any) -> tuple[Pickled, ...]:
         """What a child is told over all else when it is started. Override it to tell something."""

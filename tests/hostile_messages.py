@@ -28,13 +28,13 @@ from actorpool.core.supervisor import events
 from actorpool.messages import Grant
 from actorpool.process import Caller
 from actorpool.serialization.pickling import Pickled
-from actorpool.supervisors import ChildSpec, SupervisorSpec, nest
+from actorpool.supervisors import ChildSpec, SupervisorSpec, child_host
 from actorpool.transport import frames as wire
 from actorpool.workers import EchoWorker
 
 PUBLIC: tuple[ModuleType, ...] = (messages, manager, requests, shared, sandboxes)
 """Where the messages are that travel between clients, the manager, pools and workers."""
-INNER: tuple[ModuleType, ...] = (events, nest)
+INNER: tuple[ModuleType, ...] = (events, child_host)
 """Where those are that a supervisor and its children exchange."""
 
 

@@ -6,7 +6,7 @@ import pickle
 from random import Random
 
 from actorpool.messages import StartPool, TerminateChild
-from actorpool.supervisors.nest import Begin
+from actorpool.supervisors.child_host import HostChild
 from tests.hostile_messages import INNER, PUBLIC, WRONG, Bare, classes, frames, spoiled
 
 
@@ -17,7 +17,7 @@ def test_every_class_is_made_with_each_field_spoiled_and_arrives_as_it_was_made(
     ids = [message.state.get("id") for message in made if isinstance(message, Bare) and message.cls is TerminateChild]
     assert len(ids) > len(WRONG)
     assert any(value == ("job", ["x"]) for value in ids if type(value) is tuple)
-    assert {StartPool, Begin} < {type(message) for message in arrived}
+    assert {StartPool, HostChild} < {type(message) for message in arrived}
 
 
 def test_frames_are_random_and_repeatable():

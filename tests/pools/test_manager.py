@@ -19,7 +19,7 @@ from actorpool._protocol.manager import Hello
 from actorpool.errors import PoolDown, PoolNotFound
 from actorpool.messages import DeleteChild, Event, RestartChild, Subscribe, TerminateChild, WhichChildren
 from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, root
-from actorpool.supervisors.nest import Begin
+from actorpool.supervisors.child_host import HostChild
 from actorpool.supervisors.routing import Routing
 from actorpool.workers import EchoWorker
 from tests.actors.supervised_actors import Child, Diary
@@ -202,7 +202,7 @@ def test_start_supervisor_gives_up_on_a_process_that_never_says_a_word(monkeypat
     monkeypatch.setattr(root, "FIRST_WORD", 0.1)
     began = time.monotonic()
     with pytest.raises(SupervisorError, match="said nothing"):
-        root._wait(Silent(), None, Begin(0, "silent", None, ref=1))  # type: ignore[arg-type]
+        root._wait(Silent(), None, HostChild(0, "silent", None, ref=1))  # type: ignore[arg-type]
     assert time.monotonic() - began < 5
 
 

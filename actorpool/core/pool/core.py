@@ -1,6 +1,6 @@
 """The pool: every decision about it, without clock, process or Thespian. Start reading here.
 
-The shell (`supervisors/pool.py`) calls one method for each thing that happens and carries the returned effects out;
+The shell (`pools/actor.py`) calls one method for each thing that happens and carries the returned effects out;
 it asks `deadline()` when to call `tick()`. Identities of holders and refs of requests are opaque; worker and lease
 ids are numbers that only grow, so a late answer about an old one falls through.
 

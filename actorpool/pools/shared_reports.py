@@ -12,7 +12,7 @@ from actorpool._protocol.shared import OpaqueResult
 from actorpool.transport import frames
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.shared import SharedPoolActor
+    from actorpool.pools.shared_actor import SharedPoolActor
 
 
 def started(pool: SharedPoolActor, report: reports.Started) -> None:

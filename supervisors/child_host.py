@@ -24,14 +24,14 @@ from actorpool.transport import frames
 from actorpool.workers.base import Worker
 
 SUPERVISOR = "actorpool.supervisors.supervisor:Supervisor"
-POOL = "actorpool.supervisors.pool:PoolActor"
-SHARED_POOL = "actorpool.supervisors.shared:SharedPoolActor"
+POOL = "actorpool.pools.actor:PoolActor"
+SHARED_POOL = "actorpool.pools.shared_actor:SharedPoolActor"
 WORKER = "actorpool.supervisors.worker:SupervisedWorker"
 
 
 @dataclass(frozen=True)
-class Begin:
-    """The first message to a `Nest`: what to host.
+class HostChild:
+    """The first message to a `ChildHost`: what to host.
 
     Attributes:
         token: numbers this incarnation.
@@ -51,17 +51,17 @@ class Begin:
 
 
 @dataclass(frozen=True)
-class Beginning:
+class HostStarted:
     """At once, to who asked for a start below no supervisor: the process in which it is tried."""
 
     ref: Any
     pid: int
 
 
-class Nest(Shell):
+class ChildHost(Shell):
     """Stands in Thespian's eyes for the actor that it hosts."""
 
-    _begin: Begin
+    _begin: HostChild
     _starter: Any
     _hosted: Any = None
     _over = False
@@ -83,7 +83,7 @@ class Nest(Shell):
         return watching
 
     def _take_in(self, message: Any, sender: Any) -> Any:
-        if isinstance(message, Begin) and not hasattr(self, "_begin"):  # only the first is the supervisor's
+        if isinstance(message, HostChild) and not hasattr(self, "_begin"):  # only the first is the supervisor's
             self.enter()
             self._begin, self._starter = message, sender
             return self._start()
@@ -95,7 +95,7 @@ class Nest(Shell):
     def _start(self) -> Any:
         begin = self._begin
         if begin.ref is not None and begin.awaited:
-            self.send(self._starter, Beginning(begin.ref, os.getpid()))
+            self.send(self._starter, HostStarted(begin.ref, os.getpid()))
         try:
             outcome = self._host()
         except Exception as error:

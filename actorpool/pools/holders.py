@@ -1,12 +1,13 @@
-"""Who a pool serves, and how each is told: by channel or by Thespian message.
+"""The processes that hold leases or wait for one, and how each is told: by channel or by Thespian message.
 
-A holder is what the core knows as opaque: whoever a lease belongs to. An asker is whoever waits for the answer to an
-administrative request. Both carry the way back with them, so the pool itself never asks which way a request came.
+When one of them dies, everything it held is told to be over.
 """
 
 from __future__ import annotations
 
+import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,13 @@ from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerD
 from actorpool.messages import Err, Grant, Ok, WithConnection
 from actorpool.process import Caller
 from actorpool.serialization import pickling
+from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
+from actorpool.thespian_adapter.shell import log
 from actorpool.transport import frames
-from actorpool.transport.server import ServerConn
+from actorpool.transport.server import ChannelServer, ServerConn
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.pool import PoolActor
+    from actorpool.pools.actor import PoolActor
 
 
 class ChannelCaller:
@@ -242,3 +245,87 @@ class MessageAsker:
 
 Asker = ChannelAsker | MessageAsker
 Holder = ChannelCaller | MessageCaller | RunCaller
+
+
+MANY_HOSTS = 100
+"""Of so many other hosts it is said that their processes cannot be seen."""
+
+
+class Holders:
+    """Holders by process.
+
+    Args:
+        lane: where descriptors are watched; None: processes are looked at every `POLL_EVERY` seconds.
+        on_gone: called with each holder of a process that died.
+    """
+
+    def __init__(self, lane: ChannelServer | None, on_gone: Callable[[Holder], None]) -> None:
+        self._lane = lane
+        self._on_gone = on_gone
+        self._watch = DeathWatch(polling=None if lane is not None else True)
+        self._holders: dict[Caller, set[Holder]] = {}
+        self._descriptors: dict[Caller, int] = {}
+        self._looked = 0.0
+        self._unseen: set[str] = set()
+
+    def add(self, holder: Holder) -> bool:
+        """Watch the holder's process; False when it is gone already. One of another host is not ours to watch."""
+        caller = holder.caller
+        if not caller.is_here:
+            self._cannot_see(caller)
+            return True
+        if caller.pid == os.getpid():
+            return True
+        known = self._holders.get(caller)
+        if known is not None:
+            known.add(holder)
+            return True
+        try:
+            descriptor = self._watch.watch(caller)
+        except ProcessLookupError:
+            return False
+        self._holders[caller] = {holder}
+        if descriptor is not None and self._lane is not None:
+            self._descriptors[caller] = descriptor
+            self._lane.watch(descriptor, lambda _: self._died(caller))
+        return True
+
+    def _cannot_see(self, caller: Caller) -> None:
+        """Say it once: what a caller of another host holds is not given back by its death."""
+        if caller.machine not in self._unseen and len(self._unseen) < MANY_HOSTS:
+            self._unseen.add(caller.machine)
+            text = "callers of host %s (as pid %s) cannot be watched from here: leases of dead ones end by max_lease"
+            log.warning(text, caller.host, caller.pid)
+
+    def remove(self, holder: Holder) -> None:
+        """This holder holds nothing more. Its process stays watched until it dies: it may well ask again."""
+        holders = self._holders.get(holder.caller)
+        if holders is not None:
+            holders.discard(holder)
+
+    def poll(self, now: float) -> None:
+        """Look at the processes that have no descriptor."""
+        self._looked = now
+        for caller in self._watch.poll(now):
+            self._died(caller)
+
+    def deadline(self) -> float | None:
+        """When `poll` is to be called next."""
+        return self._looked + POLL_EVERY if self._watch.polled else None
+
+    def _died(self, caller: Caller) -> None:
+        holders = self._holders.get(caller, set())
+        self._forget(caller)
+        for holder in holders:
+            self._on_gone(holder)
+
+    def _forget(self, caller: Caller) -> None:
+        self._holders.pop(caller, None)
+        descriptor = self._descriptors.pop(caller, None)
+        if descriptor is not None and self._lane is not None:
+            self._lane.unwatch(descriptor)
+        self._watch.forget(caller)
+
+    def close(self) -> None:
+        """Let go of all descriptors."""
+        self._watch.close()

@@ -21,21 +21,17 @@ from actorpool.core.pool.sandbox import process_of
 from actorpool.core.pool.workers import STOPPING
 from actorpool.errors import PoolStopped
 from actorpool.messages import Checkin, Checkout, WithConnection
+from actorpool.pools.base import BasePoolActor
+from actorpool.pools.effects import EFFECTS
+from actorpool.pools.holders import Calls, MessageCaller, RunCaller
+from actorpool.pools.telemetry import PoolTelemetry
+from actorpool.pools.verbs import VERBS
+from actorpool.pools.worker_handles import WorkerHandle
+from actorpool.pools.worker_queries import WorkerQueries
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import opaque_error
 from actorpool.serialization.pickling import Pickled, PrePickled
-from actorpool.supervisors.callers import (
-    Calls,
-    MessageCaller,
-    RunCaller,
-)
-from actorpool.supervisors.crew import Hand
-from actorpool.supervisors.gatherings import Gatherings
-from actorpool.supervisors.pool_effects import EFFECTS
-from actorpool.supervisors.pool_verbs import VERBS
-from actorpool.supervisors.serving import Serving
 from actorpool.supervisors.supervised import LATER
-from actorpool.supervisors.telling import Telling
 from actorpool.thespian_adapter.shell import FAREWELL, log
 from actorpool.transport import bodies, frames, usage_counters
 from actorpool.transport.server import ServerConn
@@ -44,7 +40,7 @@ LOOK = 0.001
 """Seconds between two looks at messages that are on their way."""
 
 
-class PoolActor(Serving):
+class PoolActor(BasePoolActor):
     """Owns the workers of one pool. Started by a supervisor with `init`; counts as started once `Ready`."""
 
     effects = EFFECTS
@@ -84,10 +80,10 @@ class PoolActor(Serving):
         if isinstance(size, str):
             size = worker.auto_size(**arguments)  # type: ignore[attr-defined]
         self._begin_serving(name, directory, spin, max_message)
-        self.telling = Telling(self, sinks, subscriptions, metrics_interval)
+        self.telling = PoolTelemetry(self, sinks, subscriptions, metrics_interval)
         self._calls = Calls(self)
         self.pages = usage_counters.found()
-        self.gatherings = Gatherings(self.crew)
+        self.gatherings = WorkerQueries(self.crew)
         self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, tally=self.pages.slot)
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
             self.remember(kept=kept)
@@ -101,7 +97,7 @@ class PoolActor(Serving):
     def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
         core, holder = self.core, peer.state
-        if type(holder) is Hand:
+        if type(holder) is WorkerHandle:
             if kind == frames.CONTROL:
                 self._on_report(pickling.loads(body))
         elif kind == frames.CHECKOUT:

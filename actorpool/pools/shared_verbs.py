@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 from actorpool._protocol import requests, shared
 from actorpool.core.shared.records import LIVE
 from actorpool.messages import GetPoolStatus
+from actorpool.pools.base import LATER_ANSWER
+from actorpool.pools.holders import Asker
 from actorpool.serialization.pickling import Pickled
 from actorpool.status import PoolStatus, WorkerInfo
-from actorpool.supervisors.callers import Asker
-from actorpool.supervisors.serving import LATER_ANSWER
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.shared import SharedPoolActor
+    from actorpool.pools.shared_actor import SharedPoolActor
 
 
 def add(pool: SharedPoolActor, request: shared.AddConnection, asker: Asker) -> Any:

@@ -11,7 +11,7 @@ from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.pool import PoolActor
+    from actorpool.pools.actor import PoolActor
 
 
 def granted(pool: PoolActor, effect: Any) -> None:

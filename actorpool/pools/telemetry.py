@@ -13,13 +13,13 @@ from actorpool.supervisors.post import Post
 from actorpool.telemetry import Hub, Samples
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.pool import PoolActor
+    from actorpool.pools.actor import PoolActor
 
 FLUSH_EVERY = 1.0
 """Seconds until what sinks have gathered is sent, whether or not more comes."""
 
 
-class Telling:
+class PoolTelemetry:
     """The voice of one pool.
 
     Args:

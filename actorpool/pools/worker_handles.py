@@ -24,7 +24,7 @@ from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
 
-class Hand:
+class WorkerHandle:
     """One worker process. `pid` is None where actors have no process of their own.
 
     `key`: seals its leases.
@@ -48,7 +48,7 @@ class Hand:
         return seals.seal(self.key, lease)
 
 
-class Crew:
+class WorkerHandles:
     """All worker processes of one pool.
 
     Args:
@@ -72,13 +72,13 @@ class Crew:
         self._directory = directory
         self._on_death = on_death
         self._kind = kind
-        self._hands: dict[int, Hand] = {}
+        self._hands: dict[int, WorkerHandle] = {}
 
-    def hand(self, id: int) -> Hand:
+    def hand(self, id: int) -> WorkerHandle:
         """The worker of that id; raises KeyError when it is gone."""
         return self._hands[id]
 
-    def find(self, id: Any) -> Hand | None:
+    def find(self, id: Any) -> WorkerHandle | None:
         """The worker of that id, whatever it is; None when there is none."""
         return self._hands.get(id) if type(id) is int else None
 
@@ -92,7 +92,7 @@ class Crew:
         """Worker id to pid."""
         return {hand.id: hand.pid for hand in self._hands.values()}
 
-    def __iter__(self) -> Iterator[Hand]:
+    def __iter__(self) -> Iterator[WorkerHandle]:
         return iter(list(self._hands.values()))
 
     def start(self, id: int, init: Init, requirements: Any) -> None:
@@ -100,7 +100,7 @@ class Crew:
         heard = self._listen(id)
         with heard.of_forks() if heard is not None else contextlib.nullcontext():
             address, pid = self._actor.spawn(self._kind, requirements)
-        hand = self._hands[id] = Hand(id, address, pid)
+        hand = self._hands[id] = WorkerHandle(id, address, pid)
         hand.output = heard
         self._watch(hand)
         self._actor.send(address, dataclasses.replace(init, key=hand.key))
@@ -115,7 +115,7 @@ class Crew:
         lane.watch(heard.reader, lambda reader: None if heard.read() else lane.unwatch(reader))
         return heard
 
-    def _watch(self, hand: Hand) -> None:
+    def _watch(self, hand: WorkerHandle) -> None:
         if self._lane is None or hand.pid is None:
             return
         try:

@@ -14,7 +14,7 @@ from actorpool.transport import frames, paths
 from actorpool.transport.server import ChannelServer, ServerConn
 
 
-class Courier:
+class Forwarder:
     """The manager's connections to its pools, one each, made at the first message.
 
     Args:

@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from actorpool.config import PoolConfig, SharedPoolConfig
+from actorpool.core.machine import Backoff
 from actorpool.core.supervisor.children import State
 from actorpool.errors import ActorPoolError, PoolAlreadyExists, PoolDown, PoolNotFound
 from actorpool.serialization.exceptions import OpaqueError, dump_error
 from actorpool.supervisors.specs import SupervisorSpec
 
 
-class Register:
+class Registry:
     """Knows pools by name; starts and stops nothing.
 
     Args:
@@ -132,3 +133,7 @@ def cause_of(error: Exception, name: str) -> Exception:
     if isinstance(cause, ActorPoolError) and cause.pool is None:
         cause.pool = name
     return cause
+
+
+POOLS = SupervisorSpec(max_restarts=20, max_seconds=60, backoff=Backoff(0.01, 1.0))
+"""Each pool may fail this often before it is left alone, in state "failed"; it stays registered until it is stopped."""

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 from actorpool._protocol import requests
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.callers import Asker
+    from actorpool.pools.holders import Asker
     from actorpool.supervisors.governor import Governor
 
 PATIENCE = 1.0
 """Seconds for every pool to answer; one that has died meanwhile is told when it is started again."""
 
 
-class Announcement:
+class SubscribeAll:
     """A new list of subscriptions on its way to all pools.
 
     Args:

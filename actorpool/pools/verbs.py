@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import orders, requests, sandboxes
 from actorpool.messages import GetPoolStatus
-from actorpool.supervisors.callers import Asker
-from actorpool.supervisors.serving import LATER_ANSWER
+from actorpool.pools.base import LATER_ANSWER
+from actorpool.pools.holders import Asker
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.pool import PoolActor
+    from actorpool.pools.actor import PoolActor
 
 
 def facts(pool: PoolActor, _request: Any, _asker: Asker) -> Any:

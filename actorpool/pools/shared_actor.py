@@ -17,19 +17,19 @@ from actorpool.core.shared.core import SharedPoolCore
 from actorpool.core.shared.records import Loan
 from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Event, WithConnection
+from actorpool.pools.base import BasePoolActor
+from actorpool.pools.holders import Asker, MessageCaller
+from actorpool.pools.shared_callers import ChannelCall, MessageCall
+from actorpool.pools.shared_effects import EFFECTS
+from actorpool.pools.shared_reports import FRAMES, REPORTS
+from actorpool.pools.shared_verbs import VERBS, status
+from actorpool.pools.verbs import VERBS as POOL_VERBS
+from actorpool.pools.worker_handles import WorkerHandle
 from actorpool.serialization import pickling
 from actorpool.serialization.pickling import Pickled
 from actorpool.status import Sample
-from actorpool.supervisors.callers import Asker, MessageCaller
-from actorpool.supervisors.crew import Hand
 from actorpool.supervisors.limited import limited
-from actorpool.supervisors.pool_verbs import VERBS as POOL_VERBS
 from actorpool.supervisors.post import Post
-from actorpool.supervisors.serving import Serving
-from actorpool.supervisors.shared_callers import ChannelCall, MessageCall
-from actorpool.supervisors.shared_effects import EFFECTS
-from actorpool.supervisors.shared_reports import FRAMES, REPORTS
-from actorpool.supervisors.shared_verbs import VERBS, status
 from actorpool.telemetry import Hub, Samples
 from actorpool.thespian_adapter.shell import log
 from actorpool.transport import bodies, frames
@@ -40,7 +40,7 @@ _OF_OTHER_POOLS = frozenset({*POOL_VERBS, WithConnection, Checkout}) - VERBS.key
 """What is asked of pools that lend workers."""
 
 
-class SharedPoolActor(Serving):
+class SharedPoolActor(BasePoolActor):
     """Owns the connections of one shared pool, one worker process each. Started by a supervisor with `init`."""
 
     effects = EFFECTS
@@ -104,7 +104,7 @@ class SharedPoolActor(Serving):
     def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """One frame of a client or a worker."""
         hand = peer.state
-        if type(hand) is Hand:
+        if type(hand) is WorkerHandle:
             if kind == frames.CONTROL:
                 self._on_report(pickling.loads(body))
             elif kind in FRAMES:

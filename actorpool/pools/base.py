@@ -12,10 +12,9 @@ from actorpool._arriving import problems_of, ref_of
 from actorpool._protocol import manager, requests
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
+from actorpool.pools.holders import Asker, ChannelAsker, ChannelCaller, Holder, Holders, MessageAsker
+from actorpool.pools.worker_handles import WorkerHandles
 from actorpool.serialization import pickling
-from actorpool.supervisors.callers import Asker, ChannelAsker, ChannelCaller, Holder, MessageAsker
-from actorpool.supervisors.clientele import Clientele
-from actorpool.supervisors.crew import Crew
 from actorpool.supervisors.supervised import Supervised
 from actorpool.thespian_adapter.shell import Shell, log
 from actorpool.transport import bodies, frames, paths
@@ -29,7 +28,7 @@ LATER_ANSWER = object()
 """Returned by a verb whose answer comes with a later effect."""
 
 
-class Serving(Supervised, Shell):
+class BasePoolActor(Supervised, Shell):
     """Base of a pool's actor. Everything runs in the pool's process.
 
     Attributes:
@@ -57,8 +56,8 @@ class Serving(Supervised, Shell):
         if self.directory is not None:
             path = paths.pool(self.directory, name)
             self._lane = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
-        self._clientele = Clientele(self._lane, self._holder_gone)
-        self.crew = Crew(self, self._lane, self.directory, self._worker_gone, self.kind)
+        self._clientele = Holders(self._lane, self._holder_gone)
+        self.crew = WorkerHandles(self, self._lane, self.directory, self._worker_gone, self.kind)
 
     def _share_memory(self) -> None:
         """Before the first fork: what is loaded so far stays shared with every worker."""

@@ -15,7 +15,7 @@ from actorpool.thespian_adapter.shell import log
 from actorpool.transport import frames
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.shared import SharedPoolActor
+    from actorpool.pools.shared_actor import SharedPoolActor
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 from actorpool._protocol import orders, reports
+from actorpool.pools.holders import Asker
+from actorpool.pools.worker_handles import WorkerHandles
 from actorpool.serialization.pickling import Pickled
-from actorpool.supervisors.callers import Asker
-from actorpool.supervisors.crew import Crew
 
 
-class _Gathering:
+class _Query:
     def __init__(self, asker: Asker | None, deadline: float, missing: set[int]) -> None:
         self.asker = asker
         self.deadline = deadline
@@ -20,12 +20,12 @@ class _Gathering:
         self.values: dict[int, Any] = {}
 
 
-class Gatherings:
+class WorkerQueries:
     """The questions that are open. Time is an argument, as in the core."""
 
-    def __init__(self, crew: Crew) -> None:
+    def __init__(self, crew: WorkerHandles) -> None:
         self._crew = crew
-        self._open: dict[int, _Gathering] = {}
+        self._open: dict[int, _Query] = {}
         self._numbers = itertools.count(1)
         self.sessions: int | None = None
         """The last answer about the server's own session count; None when it could not be asked."""
@@ -33,7 +33,7 @@ class Gatherings:
     def begin(self, method: str, timeout: float, asker: Asker | None, now: float) -> None:
         """Ask every worker; `asker` gets `{worker id: parcel}` of those that answered within `timeout` seconds."""
         number = next(self._numbers)
-        gathering = self._open[number] = _Gathering(asker, now + timeout, {hand.id for hand in self._crew})
+        gathering = self._open[number] = _Query(asker, now + timeout, {hand.id for hand in self._crew})
         for id in list(gathering.missing):
             self._crew.tell(id, orders.Gather(number, method))
         self._finish(number)
@@ -43,7 +43,7 @@ class Gatherings:
         self.sessions = None
         for id in idle:
             number = next(self._numbers)
-            self._open[number] = _Gathering(None, now + 5.0, {id})
+            self._open[number] = _Query(None, now + 5.0, {id})
             self._crew.tell(id, orders.Gather(number, "session_count"))
             return
 

@@ -11,7 +11,7 @@ from actorpool.status import TreeNode
 from actorpool.supervisors.supervised import plain
 
 if TYPE_CHECKING:
-    from actorpool.supervisors.callers import Asker
+    from actorpool.pools.holders import Asker
     from actorpool.supervisors.governor import Governor
 
 PATIENCE = 1.0
@@ -31,7 +31,7 @@ class _Sketch:
         )
 
 
-class Survey:
+class TreeBuilder:
     """One drawing of the whole tree, from the root supervisor down.
 
     Args:

@@ -1,0 +1,1 @@
+"""The actors of pools: thin shells around `actorpool.core.pool` and `actorpool.core.shared`."""
