@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import random
+import reprlib
 import time
 from collections import deque
 from collections.abc import Callable
@@ -16,17 +18,18 @@ from actorpool._protocol import manager
 from actorpool.core.supervisor import events
 from actorpool.core.supervisor.children import DIED, End
 from actorpool.core.supervisor.core import SupervisorCore
+from actorpool.core.supervisor.events import Report
 from actorpool.core.supervisor.requests import REQUESTS
 from actorpool.errors import SupervisorError
 from actorpool.messages import Err, Ok, Request
 from actorpool.serialization.exceptions import OpaqueError, opaque_error
 from actorpool.serialization.pickling import Pickled
-from actorpool.supervisors import reports
 from actorpool.supervisors.child_host import ChildHost, HostChild
 from actorpool.supervisors.ending import end_processes
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised, plain
 from actorpool.thespian_adapter.shell import ActorAddress, Shell
+from actorpool.thespian_adapter.shell import log as _log
 
 _OWN_ERROR = f"{SupervisorError.__module__}.{SupervisorError.__qualname__}"
 Then = Callable[[Any, "SupervisorError | None"], None]
@@ -186,7 +189,7 @@ class Supervisor(Supervised, Shell):
         self.send(asker, Ok(value, ref) if error is None else Err(error, ref))
 
     def _tell_of(self, report: events.Report) -> None:
-        event = reports.log(self.child_id, report)
+        event = log_report(self.child_id, report)
         if event is not None:
             self.emit(*event)
 
@@ -246,3 +249,43 @@ _EFFECTS: dict[type, Callable[[Supervisor, Any], None]] = {
     events.Ready: Supervisor._ready,
     events.Exit: Supervisor._exit,
 }
+
+
+_REPORTS = {
+    "terminated": (logging.WARNING, "ended"),
+    "start_failed": (logging.WARNING, "did not start"),
+    "stop_failed": (logging.WARNING, "did not stop as told"),
+    "restarted": (logging.INFO, "was restarted after it ended"),
+    "gave_up": (logging.ERROR, "was restarted too often and is given up; it ended"),
+}
+_REPORTED = {"restarted": "supervisor.restarted", "gave_up": "supervisor.gave_up"}
+
+Telemetry = tuple[str, dict[str, Any], dict[str, Any]]
+
+
+def log_report(supervisor: Any, report: Report) -> Telemetry | None:
+    """Log a crash report.
+
+    Args:
+        supervisor: how the supervisor is called.
+        report: what the machine reports.
+
+    Returns:
+        Name, measurements and metadata of the event that goes with it, if one does.
+    """
+    level, what = _REPORTS[report.kind]
+    process = "" if report.pid is None else f" (pid {report.pid})"
+    text = f"supervisor {supervisor!r}: child {reprlib.repr(report.id)}{process} {what}: {report.end.reason}"
+    window = f"; {report.window} restart(s) of at most {report.limit} within {report.period:g} s"
+    trace = f"\n{report.end.traceback.rstrip()}" if report.end.traceback and level > logging.INFO else ""
+    _log.log(level, "%s%s%s", text, window, trace)
+    name = _REPORTED.get(report.kind)
+    if name is None:
+        return None
+    metadata = {
+        "supervisor": supervisor,
+        "child": plain(report.id),
+        "pid": report.pid,
+        "reason": str(report.end.reason),
+    }
+    return name, {"restarts": report.window}, metadata

@@ -6,7 +6,7 @@ import pytest
 
 from actorpool.core.supervisor.children import End
 from actorpool.core.supervisor.events import Report
-from actorpool.supervisors import reports
+from actorpool.supervisors import supervisor
 
 CRASH = End("KeyError: 7", "Traceback (most recent call last):\n  ...\nKeyError: 7\n")
 
@@ -16,7 +16,7 @@ def told(caplog):
     caplog.set_level(logging.INFO, "actorpool")
 
     def tell(kind, end=CRASH):
-        event = reports.log("team", Report(kind, "planner", 4711, end, 2, 5, 10.0))
+        event = supervisor.log_report("team", Report(kind, "planner", 4711, end, 2, 5, 10.0))
         (record,) = caplog.records
         return record, event
 
