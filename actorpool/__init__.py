@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from actorpool.status import PoolMetrics, PoolStatus
     from actorpool.supervisors.manager import ConnectionManager
     from actorpool.telemetry import LoggingSink, StatsdSink
-    from actorpool.workers.sizing import pool_size
+    from actorpool.workers.base import pool_size
 
 __version__ = "0.1.0"
 
@@ -95,7 +95,7 @@ _HOMES = {
     "actorpool.status": "PoolMetrics PoolStatus",
     "actorpool.supervisors.manager": "ConnectionManager",
     "actorpool.telemetry": "LoggingSink StatsdSink",
-    "actorpool.workers.sizing": "pool_size",
+    "actorpool.workers.base": "pool_size",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

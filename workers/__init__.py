@@ -8,30 +8,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from actorpool.workers.actor import WorkerActor
     from actorpool.workers.alchemy import SqlAlchemyWorker
-    from actorpool.workers.base import PermanentError, Reply, RetryAfter, Worker, method
+    from actorpool.workers.base import PermanentError, Reply, RetryAfter, Worker, method, pool_size
     from actorpool.workers.dbapi import DbapiWorker
     from actorpool.workers.echo import EchoWorker
     from actorpool.workers.embedding import spawn_worker
+    from actorpool.workers.http import HttpWorker, Response
     from actorpool.workers.postgres import PostgresWorker
-    from actorpool.workers.sizing import pool_size
     from actorpool.workers.sql import Result, Rollback, SqlWorker
     from actorpool.workers.sqlite import SqliteWorker
     from actorpool.workers.statements import cache_key
-    from actorpool.workers.web import HttpWorker, Response
 
 _HOMES = {
     "actorpool.workers.actor": "WorkerActor",
     "actorpool.workers.alchemy": "SqlAlchemyWorker",
-    "actorpool.workers.base": "PermanentError Reply RetryAfter Worker method",
+    "actorpool.workers.base": "PermanentError Reply RetryAfter Worker method pool_size",
     "actorpool.workers.dbapi": "DbapiWorker",
     "actorpool.workers.echo": "EchoWorker",
     "actorpool.workers.embedding": "spawn_worker",
     "actorpool.workers.postgres": "PostgresWorker",
-    "actorpool.workers.sizing": "pool_size",
     "actorpool.workers.sql": "Result Rollback SqlWorker",
     "actorpool.workers.statements": "cache_key",
     "actorpool.workers.sqlite": "SqliteWorker",
-    "actorpool.workers.web": "HttpWorker Response",
+    "actorpool.workers.http": "HttpWorker Response",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 

@@ -26,8 +26,8 @@ from actorpool.transport import frames, paths, seals, usage_counters
 from actorpool.transport.frames import EXPIRED, unavailable
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.orders import ORDERS
-from actorpool.workers.session import Interrupted, Session, Unavailable
-from actorpool.workers.staying import Stay
+from actorpool.workers.session import Interrupted, Unavailable, WorkerSession
+from actorpool.workers.sticky import StickyUse
 
 INTERRUPT = signal.SIGUSR2
 """The signal by which a pool interrupts a running call; Thespian leaves it free."""
@@ -54,8 +54,8 @@ class WorkerActor(Shell):
 
     orders_first = True
     """Whether what the pool has ordered goes before calls that are there at the same time."""
-    session: Session | None = None
-    stay: Stay | None = None
+    session: WorkerSession | None = None
+    stay: StickyUse | None = None
     _init: orders.Init | None = None
     _lane: ChannelServer | None = None
     pool: ServerConn | None = None
@@ -72,7 +72,7 @@ class WorkerActor(Shell):
 
     def host_worker(self, worker: Any, worker_args: dict[str, Any] | None = None) -> None:
         """Without a pool: create the worker, which connects at its first call. Raises what its class raises."""
-        self.session = Session(load_worker(worker)(**(worker_args or {})), CHECK_AFTER, self.is_process)
+        self.session = WorkerSession(load_worker(worker)(**(worker_args or {})), CHECK_AFTER, self.is_process)
 
     # -- messages of the pool and of embedding actors -------------------------------------------------------
 
@@ -105,14 +105,14 @@ class WorkerActor(Shell):
         self.parent = init.parent or sender
         try:
             worker = load_worker(init.worker)(**init.worker_args.open())
-            self.session = Session(worker, init.check_on_checkout, self.is_process)
+            self.session = WorkerSession(worker, init.check_on_checkout, self.is_process)
             if init.directory is not None and self.can_watch:
                 path = paths.worker(init.directory, os.getpid())
                 self._lane = ChannelServer(
                     path, self, outside=self.messages, spin=init.spin, max_message=init.max_message
                 )
                 slot = usage_counters.inherited(init.slot)
-                self.stay = Stay(self, slot) if slot is not None else None
+                self.stay = StickyUse(self, slot) if slot is not None else None
             process.end_copy()
         except BaseException as raised:  # user code, as in `attempt`
             process.end_copy(raised)
@@ -262,7 +262,7 @@ class WorkerActor(Shell):
         if session.used - began > LONG and self.pool is not None and self.pool.open:
             self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
 
-    def _run_frame(self, session: Session, body: bytes | memoryview) -> Any:
+    def _run_frame(self, session: WorkerSession, body: bytes | memoryview) -> Any:
         target, args, kwargs = pickling.loads_sent(memoryview(body)[frames.CALL_HEAD.size :])
         self.breakable()
         return session.run(target, args, kwargs)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool.errors import InvalidConfig, PermanentError
 from actorpool.workers.arguments import given_instead, misspelt
 from actorpool.workers.driver_settings import DriverSettings
-from actorpool.workers.refusals import refusal
+from actorpool.workers.login_errors import login_error
 from actorpool.workers.sql import Result, SqlWorker
 from actorpool.workers.sqlite_session import clean_up, is_in_memory, take_back
 from actorpool.workers.statements import POSTGRES_RESTORE
@@ -97,7 +97,7 @@ class SqlAlchemyWorker(SqlWorker):
         try:
             self._conn = AutocommitConnection(self._engine)
         except DBAPIError as error:
-            why = refusal(str(error.orig))
+            why = login_error(str(error.orig))
             if why is not None:
                 raise PermanentError(f"{self!r}: {error.orig}; {why.advice}", cause=error) from error
             raise

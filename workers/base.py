@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from actorpool.errors import ActorPoolError, MethodNotFound, PermanentError
+from actorpool.errors import ActorPoolError, InvalidConfig, MethodNotFound, PermanentError
 
 __all__ = ["PermanentError", "Reply", "RetryAfter", "Worker", "method", "methods_of"]
 
@@ -129,3 +129,26 @@ class Worker:
     def auto_size(cls, **worker_args: Any) -> int:
         """The pool size for `size="auto"`; called in the pool's process before the first worker starts."""
         raise PermanentError(f'{cls.__name__} cannot tell a size: give size=N instead of size="auto"')
+
+
+def pool_size(max_connections: int = 100, reserved_connections: int = 20, nodes: int = 1) -> int:
+    """The share of one node: `max((max_connections - reserved_connections) // nodes, 1)`.
+
+    Args:
+        max_connections: what the server accepts in all.
+        reserved_connections: kept free for administrators and other programs.
+        nodes: how many nodes share the server, each with a pool of this size.
+
+    Raises:
+        InvalidConfig: a figure is no whole number, is negative, or `nodes` is below 1.
+    """
+    given = {"max_connections": max_connections, "reserved_connections": reserved_connections, "nodes": nodes}
+    least = {"max_connections": 0, "reserved_connections": 0, "nodes": 1}
+    problems = {
+        name: f"must be a whole number of at least {least[name]}, not {value!r}"
+        for name, value in given.items()
+        if isinstance(value, bool) or not isinstance(value, int) or value < least[name]
+    }
+    if problems:
+        raise InvalidConfig("pool_size", problems)
+    return max((max_connections - reserved_connections) // nodes, 1)

@@ -14,14 +14,14 @@ from typing import Any
 
 from actorpool.errors import InvalidConfig, PermanentError
 from actorpool.workers.arguments import given_instead, misspelt
-from actorpool.workers.commits import Commits, commits_of
+from actorpool.workers.autocommit import Autocommit, autocommit_of
+from actorpool.workers.buffered_rows import unbuffered_cursor
 from actorpool.workers.driver_settings import DriverSettings
-from actorpool.workers.refusals import refusal, without_quoted
+from actorpool.workers.login_errors import login_error, without_quoted
 from actorpool.workers.sandboxed import InSandbox
 from actorpool.workers.sql import Result, SqlWorker
 from actorpool.workers.sqlite_session import clean_up, is_in_memory, take_back
 from actorpool.workers.statements import alters_session
-from actorpool.workers.streams import unbuffered_cursor
 
 log = logging.getLogger("actorpool")
 
@@ -83,7 +83,7 @@ class DbapiWorker(SqlWorker):
         self.check_statement = check_statement
         self.stream_cursor = stream_cursor
         self._conn: Any = None
-        self._commits: Commits | None = None
+        self._commits: Autocommit | None = None
         self._settings: DriverSettings  # as `configure` left them
         self._begun = self._altered = self._handed_out = False
         self._torn = False  # interrupted in the middle of a statement
@@ -110,12 +110,12 @@ class DbapiWorker(SqlWorker):
                 # It may quote what it cannot read, which may hold a password: the cause must not travel either.
                 told = without_quoted(str(error))
                 raise PermanentError(f"{self!r}: connect() refuses its arguments: {told}; correct them") from None
-            why = refusal(str(error))
+            why = login_error(str(error))
             if why is not None:
                 raise PermanentError(f"{self!r}: {error}; {why.advice}", cause=error) from error
             raise
         try:
-            self._commits = commits_of(self._conn)
+            self._commits = autocommit_of(self._conn)
             if self.configure is not None:
                 self.configure(self._conn)
                 self._live.commit()

@@ -15,13 +15,13 @@ from actorpool.errors import PermanentError
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
 from actorpool.workers.base import RetryAfter
-from actorpool.workers.session import Session, Unavailable
+from actorpool.workers.session import Unavailable, WorkerSession
 
 if TYPE_CHECKING:
     from actorpool.workers.actor import WorkerActor
 
 
-def open_(actor: WorkerActor, session: Session, _order: orders.Open) -> None:
+def open_(actor: WorkerActor, session: WorkerSession, _order: orders.Open) -> None:
     """Connect."""
     began = time.monotonic()
 
@@ -41,7 +41,7 @@ def open_(actor: WorkerActor, session: Session, _order: orders.Open) -> None:
     actor.tell(reports.OpenFailed(actor.id, Pickled(actor.packed(error)), permanent, retry))
 
 
-def check(actor: WorkerActor, session: Session, _order: orders.Check) -> None:
+def check(actor: WorkerActor, session: WorkerSession, _order: orders.Check) -> None:
     """Check the idle connection."""
     if not session.connected:
         raise Unavailable(session.lost or ConnectionError("not connected"))
@@ -49,23 +49,23 @@ def check(actor: WorkerActor, session: Session, _order: orders.Check) -> None:
     actor.tell(reports.Checked(actor.id))
 
 
-def close(_actor: WorkerActor, session: Session, _order: orders.Close) -> None:
+def close(_actor: WorkerActor, session: WorkerSession, _order: orders.Close) -> None:
     """Disconnect until the next call."""
     session.rest()
 
 
-def end(_actor: WorkerActor, session: Session, order: orders.End) -> None:
+def end(_actor: WorkerActor, session: WorkerSession, order: orders.End) -> None:
     """A lease was checked in by message."""
     session.end(order.lease)
 
 
-def recall(actor: WorkerActor, session: Session, order: orders.Recall) -> None:
+def recall(actor: WorkerActor, session: WorkerSession, order: orders.Recall) -> None:
     """Leave the caller with whom a standing lease stays."""
     if actor.stay is not None:
         actor.stay.recall(session, order.lease, order.first)
 
 
-def revoke(actor: WorkerActor, session: Session, order: orders.Revoke) -> None:
+def revoke(actor: WorkerActor, session: WorkerSession, order: orders.Revoke) -> None:
     """A lease is taken back."""
     actor.interrupted = False
     if actor.stay is not None:
@@ -74,7 +74,7 @@ def revoke(actor: WorkerActor, session: Session, order: orders.Revoke) -> None:
     actor.tell(reports.Revoked(actor.id, order.lease))
 
 
-def broadcast(actor: WorkerActor, session: Session, order: orders.Broadcast) -> None:
+def broadcast(actor: WorkerActor, session: WorkerSession, order: orders.Broadcast) -> None:
     """Call a method for its effect."""
     method = getattr(session.worker, order.method, None)
     if method is not None and session.connected:
@@ -86,12 +86,12 @@ def broadcast(actor: WorkerActor, session: Session, order: orders.Broadcast) -> 
             actor.note_loss(error)
 
 
-def observe(actor: WorkerActor, _session: Session, order: orders.Observe) -> None:
+def observe(actor: WorkerActor, _session: WorkerSession, order: orders.Observe) -> None:
     """Tell every call from now on."""
     actor.observed = order.on
 
 
-def gather(actor: WorkerActor, session: Session, order: orders.Gather) -> None:
+def gather(actor: WorkerActor, session: WorkerSession, order: orders.Gather) -> None:
     """Tell what a method returns."""
     method = getattr(session.worker, order.method, None)
     value = Pickled.of(None)
@@ -105,7 +105,7 @@ def gather(actor: WorkerActor, session: Session, order: orders.Gather) -> None:
     actor.tell(reports.Gathered(actor.id, order.ref, value))
 
 
-def run_for(actor: WorkerActor, session: Session, order: orders.RunFor) -> None:
+def run_for(actor: WorkerActor, session: WorkerSession, order: orders.RunFor) -> None:
     """A call of the message way. By channel the kernel says whether an order was read; else the pool is asked."""
     if actor.pool is not None:
         _run(actor, session, order)
@@ -114,14 +114,14 @@ def run_for(actor: WorkerActor, session: Session, order: orders.RunFor) -> None:
         actor.tell(reports.Running(actor.id, order.lease))
 
 
-def begin(actor: WorkerActor, session: Session, order: orders.Begin) -> None:
+def begin(actor: WorkerActor, session: WorkerSession, order: orders.Begin) -> None:
     """The pool knows of the call now."""
     ordered, actor.ordered = actor.ordered, None
     if ordered is not None and ordered.lease == order.lease:
         _run(actor, session, ordered)
 
 
-def _run(actor: WorkerActor, session: Session, order: orders.RunFor) -> None:
+def _run(actor: WorkerActor, session: WorkerSession, order: orders.RunFor) -> None:
     def run() -> Any:
         what = order.fn.open(), order.args.open(), order.kwargs.open()
         actor.breakable()
@@ -137,7 +137,7 @@ def _run(actor: WorkerActor, session: Session, order: orders.RunFor) -> None:
     actor.tell(reports.Ran(actor.id, order.lease))
 
 
-ORDERS: dict[type, Callable[[WorkerActor, Session, Any], None]] = {
+ORDERS: dict[type, Callable[[WorkerActor, WorkerSession, Any], None]] = {
     orders.Open: open_,
     orders.Check: check,
     orders.Close: close,

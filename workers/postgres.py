@@ -14,15 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool.errors import ActorPoolError, InvalidConfig, PermanentError
 from actorpool.workers.arguments import misspelt, nearest
-from actorpool.workers.base import method
-from actorpool.workers.refusals import refusal, without_quoted
-from actorpool.workers.sizing import pool_size
+from actorpool.workers.base import method, pool_size
+from actorpool.workers.login_errors import login_error, without_quoted
 from actorpool.workers.sql import SqlWorker
 
 if TYPE_CHECKING:
     import psycopg
 
-    from actorpool.workers.pg_session import Session, Settings
+    from actorpool.workers.postgres_session import PgConnection, Settings
 
 log = logging.getLogger("actorpool")
 
@@ -100,7 +99,7 @@ class PostgresWorker(SqlWorker):
         self.configure = configure
         self.statement_timeout = statement_timeout
         self.nodes = nodes
-        self._session: Session | None = None
+        self._session: PgConnection | None = None
         self._counters: Any = None
         self._made: Settings  # what the connection object was set to before `configure` ...
         self._settled: Settings  # ... and after it
@@ -131,11 +130,11 @@ class PostgresWorker(SqlWorker):
             raise
         self._connected()
 
-    def _connect(self) -> Session:
+    def _connect(self) -> PgConnection:
         try:
             import psycopg
 
-            from actorpool.workers.pg_session import Counters, Session, Settings
+            from actorpool.workers.postgres_session import Counters, PgConnection, Settings
         except ImportError as error:
             raise PermanentError(
                 f"{type(self).__name__} needs psycopg 3 with libpq ({error}): pip install 'psycopg[binary]>=3.2,<3.4'",
@@ -143,7 +142,7 @@ class PostgresWorker(SqlWorker):
             ) from error
         text = self._connection_string()
         try:
-            session = Session.connect(text, autocommit=True, prepare_threshold=self.prepare_threshold)
+            session = PgConnection.connect(text, autocommit=True, prepare_threshold=self.prepare_threshold)
         except psycopg.OperationalError as error:
             raise self._refused(error) or error from None
         self._counters = session.statements.counters = self._counters or Counters()
@@ -175,14 +174,14 @@ class PostgresWorker(SqlWorker):
             ) from None
 
     def _refused(self, error: psycopg.OperationalError) -> PermanentError | None:
-        why = refusal(str(error))
+        why = login_error(str(error))
         if why is None or (why.login and callable(self._conninfo)):
             return None
         text = f"{type(self).__name__}: PostgreSQL refused the connection: {error}; {why.advice}"
         return PermanentError(text, cause=error)
 
     def _configure(self) -> None:
-        from actorpool.workers.pg_session import Settings
+        from actorpool.workers.postgres_session import Settings
 
         session = self._live
         if self.configure is not None:
@@ -234,7 +233,7 @@ class PostgresWorker(SqlWorker):
         return super().connection
 
     @property
-    def _live(self) -> Session:
+    def _live(self) -> PgConnection:
         if self._session is None:
             import psycopg
 

@@ -31,7 +31,7 @@ class Unavailable(Exception):
         self.error = error
 
 
-class Session:
+class WorkerSession:
     """One `Worker` instance through its life.
 
     Lease ids grow, so `fence` (the lowest id that is still good) is all it takes to refuse a lease that is over.

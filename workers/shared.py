@@ -24,7 +24,7 @@ from actorpool.transport import frames
 from actorpool.transport.server import ServerConn
 from actorpool.workers.actor import LONG, WorkerActor
 from actorpool.workers.base import Reply, RetryAfter
-from actorpool.workers.session import Session, Unavailable
+from actorpool.workers.session import Unavailable, WorkerSession
 
 _EXPIRED = pickling.dumps(("expired", None))
 
@@ -84,7 +84,7 @@ class SharedWorkerActor(WorkerActor):
             return super()._on_control(message)
         return True
 
-    def _connect(self, session: Session) -> None:
+    def _connect(self, session: WorkerSession) -> None:
         began = time.monotonic()
         try:
             session.open(began)
@@ -121,7 +121,7 @@ class SharedWorkerActor(WorkerActor):
             session.close()
         return frames.PERFORMED, number, outcome.data, outcome.head
 
-    def _run(self, session: Session, body: bytes | memoryview) -> Outcome:
+    def _run(self, session: WorkerSession, body: bytes | memoryview) -> Outcome:
         self._method, self._begun = "", False
         began = time.monotonic()
         value, error = self.attempt(functools.partial(self._call, session, body))
@@ -139,7 +139,7 @@ class SharedWorkerActor(WorkerActor):
                 error = problem
         return Outcome(True, self.packed(error), took, cooldown, close)
 
-    def _call(self, session: Session, body: bytes | memoryview) -> Any:
+    def _call(self, session: WorkerSession, body: bytes | memoryview) -> Any:
         method, args, kwargs = pickling.loads_sent(body)
         if isinstance(args, Pickled):  # the call came as a message
             args, kwargs = args.open(), kwargs.open()
@@ -149,7 +149,7 @@ class SharedWorkerActor(WorkerActor):
         self._begun = True
         return session.run(method, args, kwargs)
 
-    def _put_in_order(self, session: Session) -> None:
+    def _put_in_order(self, session: WorkerSession) -> None:
         """A call was broken into, perhaps in the middle of a conversation: the worker's `reset` cleans up after it."""
         try:
             session.reset()
@@ -202,7 +202,7 @@ class SharedWorkerActor(WorkerActor):
         self.tell(shared.Returned(self.id, loan, done, last_call, cooldown, close))
 
 
-def _packed_resource(session: Session) -> Pickled:
+def _packed_resource(session: WorkerSession) -> Pickled:
     try:
         return Pickled.of(session.worker.resource)
     except BaseException as error:  # whatever a user's value raises when it is pickled

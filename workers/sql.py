@@ -16,8 +16,8 @@ from typing import Any
 
 from actorpool.errors import ActorPoolError, MethodNotFound
 from actorpool.workers.base import method
+from actorpool.workers.buffered_rows import ReadToItsEnd, holds_connection
 from actorpool.workers.sandboxed import Sandboxed
-from actorpool.workers.streams import ReadToItsEnd, holds_connection
 from actorpool.workers.transactions import Rollback, run_in_transaction
 
 __all__ = ["Result", "Rollback", "SqlWorker", "iterate", "run_in_transaction"]

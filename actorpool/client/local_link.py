@@ -29,7 +29,7 @@ from actorpool.serialization.pickling import Pickled, dumps, loads
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 from actorpool.transport import frames
 from actorpool.workers.base import RetryAfter
-from actorpool.workers.session import Session, Unavailable
+from actorpool.workers.session import Unavailable, WorkerSession
 
 log = logging.getLogger("actorpool")
 
@@ -77,8 +77,8 @@ class LocalLink(OwnLeases):
         finally:
             session.close()
 
-    def _session(self) -> Session:
-        return Session(self._worker(**self._worker_args.open()), None)
+    def _session(self) -> WorkerSession:
+        return WorkerSession(self._worker(**self._worker_args.open()), None)
 
     def leave_to_parent(self) -> None:
         """In a forked child: the leases are the parent's, and kept, for dropping one would close its connection."""
@@ -127,7 +127,7 @@ class LocalLink(OwnLeases):
                 text = f"pool {self.pool!r} is {self._halted}; waited {waited:.2f} s: resume() it, or wait longer"
                 raise CheckoutTimeout(text, pool=self.pool, waited=waited, status=self.status())
 
-    def _connected(self, deadline: float) -> Session:
+    def _connected(self, deadline: float) -> WorkerSession:
         session = self._session()
         retry = Retry(Backoff(self.config.backoff_min, self.config.backoff_max))
         while True:

@@ -16,13 +16,13 @@ from actorpool.client.sandboxes import Gate
 from actorpool.client.work import Hold, Work
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.transport import frames
-from actorpool.workers.session import Session
+from actorpool.workers.session import WorkerSession
 
 
 class LocalLease:
     """A lease that is out: its worker, and who may use it now."""
 
-    def __init__(self, number: int, session: Session) -> None:
+    def __init__(self, number: int, session: WorkerSession) -> None:
         self.number = number
         self.session = session
         self.lock = threading.RLock()  # one call at a time, from whatever thread

@@ -75,7 +75,7 @@ TANGLED = [
     {
         "actorpool.workers.actor",
         "actorpool.workers.orders",
-        "actorpool.workers.staying",
+        "actorpool.workers.sticky",
     },
 ]
 

@@ -6,7 +6,7 @@ import pytest
 
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, method
-from actorpool.workers.session import Interrupted, Session, Unavailable
+from actorpool.workers.session import Interrupted, Unavailable, WorkerSession
 
 AWAY = ConnectionError("the server went away")
 
@@ -44,7 +44,7 @@ class Scripted(Worker):
 
 
 def opened(check_after=None, **state):
-    session = Session(Scripted(), check_after)
+    session = WorkerSession(Scripted(), check_after)
     session.open(0.0)
     session.worker.log.clear()
     for name, value in state.items():
@@ -133,7 +133,7 @@ def test_a_worker_that_belongs_to_no_pool_goes_on_without_leases():
 
 
 def test_a_worker_that_was_never_opened_connects_at_its_first_call():
-    session = Session(Scripted(), None)
+    session = WorkerSession(Scripted(), None)
     call(session, 1)
     assert session.worker.log == ["open"]
 
@@ -206,7 +206,7 @@ def test_a_worker_that_has_no_reset_of_its_own_is_not_reset():
         def add(self, one):
             return one
 
-    session = Session(Plain(), None)
+    session = WorkerSession(Plain(), None)
     session.open(0.0)
     session.admit(1, False, 0.0)
     session.run("add", (1,), None)
@@ -242,7 +242,7 @@ def test_a_check_that_fails_loses_the_connection_and_runs_nothing():
 
 
 def test_an_open_that_fails_at_a_call_is_remembered():
-    session = Session(Scripted(), None)
+    session = WorkerSession(Scripted(), None)
     session.worker.broken = {"open"}
     for _ in range(2):
         with pytest.raises(Unavailable):

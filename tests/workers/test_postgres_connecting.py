@@ -196,7 +196,7 @@ def test_auto_size_of_a_server_that_does_not_show_its_limits_falls_back(
 def test_a_psycopg_whose_private_names_are_not_known_is_refused_with_what_to_install(
     monkeypatch: pytest.MonkeyPatch, version: str
 ) -> None:
-    monkeypatch.delitem(sys.modules, "actorpool.workers.pg_session", raising=False)
+    monkeypatch.delitem(sys.modules, "actorpool.workers.postgres_session", raising=False)
     monkeypatch.setattr("psycopg.__version__", version)
     with pytest.raises(PermanentError, match=rf"psycopg {version} is not among .*pip install .*>=3.2,<3.4"):
         PostgresWorker("host=nowhere.invalid").open()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actorpool.workers.refusals import refusal
+from actorpool.workers.login_errors import login_error
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ from actorpool.workers.refusals import refusal
     ],
 )
 def test_what_will_not_pass_is_told_with_what_to_do(told: str, advice: str, login: bool) -> None:
-    why = refusal(told)
+    why = login_error(told)
     assert why is not None
     assert advice in why.advice
     assert why.login is login
@@ -47,4 +47,4 @@ def test_what_will_not_pass_is_told_with_what_to_do(told: str, advice: str, logi
     ],
 )
 def test_what_may_pass_is_no_refusal(told: str) -> None:
-    assert refusal(told) is None
+    assert login_error(told) is None

@@ -10,7 +10,7 @@ import pytest
 
 from actorpool.errors import ActorPoolError, LeaseExpired, MethodNotFound
 from actorpool.workers import EchoWorker, Rollback, SqlWorker
-from actorpool.workers.session import Session, Unavailable
+from actorpool.workers.session import Unavailable, WorkerSession
 from tests.workers.databases import Database
 
 COUNT = "SELECT count(*) FROM t"
@@ -22,7 +22,7 @@ class Host:
     def __init__(self, db: Database) -> None:
         self.worker: SqlWorker = db.open_with_table()
         self.other = db.open()
-        self.session = Session(self.worker, None)
+        self.session = WorkerSession(self.worker, None)
         self.session.connected = True
         self.lease = 1
         self.session.admit(1, False, 0.0)
@@ -343,7 +343,7 @@ def test_a_sandbox_does_not_begin_in_a_transaction(db: Database) -> None:
 
 
 def test_other_workers_have_no_sandbox() -> None:
-    session = Session(EchoWorker(), None)
+    session = WorkerSession(EchoWorker(), None)
     session.open(0.0)
     session.admit(1, False, 0.0)
     with pytest.raises(MethodNotFound, match="begin_sandbox"):
@@ -351,7 +351,7 @@ def test_other_workers_have_no_sandbox() -> None:
 
 
 def test_two_sandboxes_do_not_see_each_other(db: Database, host: Host) -> None:
-    other = Session(host.other, None)
+    other = WorkerSession(host.other, None)
     other.connected = True
     other.admit(1, False, 0.0)
     other.run("begin_sandbox", (), {})

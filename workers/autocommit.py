@@ -9,7 +9,7 @@ from typing import Any
 log = logging.getLogger("actorpool")
 
 
-class Commits:
+class Autocommit:
     """A driver that has no `autocommit`: by saying so after each statement."""
 
     def __init__(self, conn: Any) -> None:
@@ -50,7 +50,7 @@ class Commits:
             log.debug("rollback after a failed statement: %s", error)
 
 
-class _BySwitch(Commits):
+class _BySwitch(Autocommit):
     """`connection.autocommit`, an attribute or a method."""
 
     def __init__(self, conn: Any) -> None:
@@ -77,7 +77,7 @@ class _BySwitch(Commits):
         pass
 
 
-class _ByStatement(Commits):
+class _ByStatement(Autocommit):
     """sqlite3, which is told to leave transactions alone: its own idea of when to begin one leaves out too much."""
 
     def __init__(self, conn: sqlite3.Connection) -> None:
@@ -102,8 +102,8 @@ class _ByStatement(Commits):
         pass
 
 
-def commits_of(conn: Any) -> Commits:
+def autocommit_of(conn: Any) -> Autocommit:
     """The way of this connection."""
     if isinstance(conn, sqlite3.Connection):
         return _ByStatement(conn)
-    return _BySwitch(conn) if hasattr(conn, "autocommit") else Commits(conn)
+    return _BySwitch(conn) if hasattr(conn, "autocommit") else Autocommit(conn)

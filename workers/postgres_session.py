@@ -98,14 +98,14 @@ _SETTINGS = (
 class Settings:
     """What a connection object is set to: a copy, which later changes of the object do not reach."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: PgConnection) -> None:
         self._values = {name: getattr(session, name) for name in _SETTINGS}
         self._values |= {name: value for name, value in vars(session).items() if name not in session.attributes}
         self._adapters = None if session._adapters is None else AdaptersMap(session._adapters)
         self._notice_handlers = session._notice_handlers.copy()
         self._notify_handlers = session._notify_handlers.copy()
 
-    def apply(self, session: Session) -> None:
+    def apply(self, session: PgConnection) -> None:
         """Set a new object to the same."""
         for name, value in self._values.items():
             setattr(session, name, value)
@@ -114,7 +114,7 @@ class Settings:
         session._notify_handlers = self._notify_handlers.copy()
 
 
-class Session(psycopg.Connection[Any]):
+class PgConnection(psycopg.Connection[Any]):
     """A connection that knows whether anything may have changed its session, and counts its statements.
 
     Attributes:
@@ -129,15 +129,15 @@ class Session(psycopg.Connection[Any]):
     def __init__(self, pgconn: Any) -> None:
         super().__init__(pgconn)
         self._prepared = self.statements = Statements()
-        self.cursor_factory = SessionCursor
+        self.cursor_factory = PgCursor
         self.dirty = False
         self.vouched = 0
         self._plans_lost = False
         self._readable = select.poll()
         self._readable.register(pgconn.socket, select.POLLIN)
         self.before_statement: Callable[[str], Any] | None = None
-        if not Session.attributes:
-            Session.attributes = frozenset(vars(self))
+        if not PgConnection.attributes:
+            PgConnection.attributes = frozenset(vars(self))
 
     def __repr__(self) -> str:
         if self.closed:
@@ -194,15 +194,15 @@ class Session(psycopg.Connection[Any]):
 
     # -- what the worker runs -----------------------------------------------------------------------------
 
-    def statement(self, query: Any, params: Any) -> SessionCursor:
+    def statement(self, query: Any, params: Any) -> PgCursor:
         """Run one statement; the rows are tuples, whatever the connection's own `row_factory` makes of rows."""
-        cursor = SessionCursor(self, row_factory=tuple_row)
+        cursor = PgCursor(self, row_factory=tuple_row)
         cursor.execute(query, params)
         return cursor
 
     def many(self, query: Any, rows: Sequence[Any]) -> int:
         """Run one statement for each row; returns the rows changed."""
-        with SessionCursor(self, row_factory=tuple_row) as cursor:
+        with PgCursor(self, row_factory=tuple_row) as cursor:
             cursor.executemany(query, rows)
             return cursor.rowcount
 
@@ -275,13 +275,13 @@ class Session(psycopg.Connection[Any]):
         self.dirty = False
         return was_dirty
 
-    def renewed(self, settings: Settings) -> Session:
+    def renewed(self, settings: Settings) -> PgConnection:
         """The same session of the server in a new object, which is set to `settings`.
 
         Whatever was put on this object (adapters, handlers, factories, notifications nobody has asked for) is gone
         with it, and who has kept it finds it closed.
         """
-        fresh = Session(self.pgconn)
+        fresh = PgConnection(self.pgconn)
         fresh.pgconn.nonblocking = 1  # as psycopg leaves it when it has connected
         fresh._prepared = fresh.statements = self.statements
         fresh._plans_lost = self._plans_lost
@@ -341,7 +341,7 @@ class Session(psycopg.Connection[Any]):
         return results
 
 
-class SessionCursor(psycopg.Cursor[Any]):
+class PgCursor(psycopg.Cursor[Any]):
     """A cursor whose statements are read before they are sent, and run again when only their plan was lost."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
@@ -372,7 +372,7 @@ class SessionCursor(psycopg.Cursor[Any]):
             session.vouched = 0
 
     @property
-    def _session(self) -> Session:
+    def _session(self) -> PgConnection:
         return self._conn  # type: ignore[return-value]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from actorpool._protocol import reports
 from actorpool.transport.server import ServerConn
 from actorpool.transport.usage_counters import UsageCounters
-from actorpool.workers.session import Session, Unavailable
+from actorpool.workers.session import Unavailable, WorkerSession
 
 if TYPE_CHECKING:
     from actorpool.workers.actor import WorkerActor
@@ -22,7 +22,7 @@ LONG = 65536
 """Bytes; an answer up to this leaves in one piece, so its use may be counted as ended before it is sent."""
 
 
-class Stay:
+class StickyUse:
     """The standing leases of one worker, one after the other. Runs in the worker's process.
 
     Args:
@@ -65,7 +65,7 @@ class Stay:
         if peer is self._using:
             self._over()
 
-    def recall(self, session: Session, lease: int, first: int) -> None:
+    def recall(self, session: WorkerSession, lease: int, first: int) -> None:
         """Leave the caller, after what is on its way; the first use of a lease that was just granted is."""
         if self._slot.begun < first or self._using is not None:
             self._leaving = lease
@@ -98,7 +98,7 @@ class Stay:
         except Unavailable as gone:
             self._actor.tell_lost(gone.error)
 
-    def _leave(self, session: Session, lease: int) -> None:
+    def _leave(self, session: WorkerSession, lease: int) -> None:
         self._hang_up(lease)
         try:
             session.end(lease)

@@ -23,7 +23,7 @@ from actorpool.workers.base import Worker, method
 if TYPE_CHECKING:
     import httpx
 
-    from actorpool.workers.web_client import Client
+    from actorpool.workers.http_client import Client
 
 _SECRET = re.compile(
     r"auth|cookie|credential|csrf|jwt|key|passwd|password|secret|session|signature|token|xsrf", re.IGNORECASE
@@ -152,7 +152,7 @@ class HttpWorker(Worker):
             PermanentError: httpx or HTTP/2 support is missing, or it refuses an option.
         """
         try:
-            from actorpool.workers.web_client import Client, InvalidURL
+            from actorpool.workers.http_client import Client, InvalidURL
         except ImportError as error:
             raise PermanentError(f"{self!r}: {error}; pip install 'httpx'", cause=error) from error
         try:
@@ -310,7 +310,7 @@ class HttpWorker(Worker):
     @contextmanager
     def _counting(self, method: str, path: str, timeout: float | None) -> Iterator[None]:
         """Count one request, and make httpx's timeouts ours."""
-        from actorpool.workers.web_client import TimeoutException, without_request
+        from actorpool.workers.http_client import TimeoutException, without_request
 
         self._requests += 1
         self._last_request_at = time.time()

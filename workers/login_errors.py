@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 
-class Refusal(NamedTuple):
+class LoginError(NamedTuple):
     """What a person can do about it.
 
     Attributes:
@@ -22,9 +22,9 @@ class Refusal(NamedTuple):
     login: bool
 
 
-_USER = Refusal("check user and password", True)
-_NO_DATABASE = Refusal("create the database, or correct its name", False)
-_GRANT = Refusal("grant the user access to the database", False)
+_USER = LoginError("check user and password", True)
+_NO_DATABASE = LoginError("create the database, or correct its name", False)
+_GRANT = LoginError("grant the user access to the database", False)
 
 # PostgreSQL, MariaDB and MySQL, SQL Server, Oracle, SQLite; the first that fits.
 _REFUSALS = tuple(
@@ -32,17 +32,17 @@ _REFUSALS = tuple(
     for pattern, refusal in (
         (r"access denied for user .* to database|permission denied for database", _GRANT),
         (r"authentication failed|no password supplied|access denied for user|login failed|ORA-01017", _USER),
-        (r'role ".*" does not exist', Refusal("create the role, or correct the user", True)),
-        (r"is not permitted to log in", Refusal("give the role LOGIN, or use another one", True)),
+        (r'role ".*" does not exist', LoginError("create the role, or correct the user", True)),
+        (r"is not permitted to log in", LoginError("give the role LOGIN, or use another one", True)),
         (r'database ".*" does not exist|unknown database|cannot open database', _NO_DATABASE),
-        (r"no pg_hba.conf entry", Refusal("allow this host, user and database in the server's pg_hba.conf", False)),
-        (r"server does not support SSL", Refusal("lower sslmode, or give the server a certificate", False)),
-        (r"file is not a database", Refusal("give another path, or a database's file", False)),
+        (r"no pg_hba.conf entry", LoginError("allow this host, user and database in the server's pg_hba.conf", False)),
+        (r"server does not support SSL", LoginError("lower sslmode, or give the server a certificate", False)),
+        (r"file is not a database", LoginError("give another path, or a database's file", False)),
     )
 )
 
 
-def refusal(told: str) -> Refusal | None:
+def login_error(told: str) -> LoginError | None:
     """What to do about an error of connecting; None: it may pass, so trying again makes sense."""
     return next((refusal for pattern, refusal in _REFUSALS if pattern.search(told)), None)
 
