@@ -16,7 +16,7 @@ from random import Random
 
 from actorpool._protocol import orders, reports, requests, shared
 from actorpool._protocol.manager import Hello
-from actorpool.client.shared_link import Work
+from actorpool.client._shared_blocking import SharedCallRequest
 from actorpool.messages import ListPools
 from actorpool.serialization import pickling
 from actorpool.transport import bodies
@@ -33,7 +33,7 @@ QUESTIONS = (
 def genuine() -> list[tuple[int, bytes]]:
     """Frames as clients send them, but for the numbers of leases, which nobody can guess."""
     call = pickling.dumps(("echo", (1,), {}))
-    shared = Work("book", "write", (1,), {}, {"a": 1}, 5.0)
+    shared = SharedCallRequest("book", "write", (1,), {}, {"a": 1}, 5.0)
     return [
         *((wire.ASK, pickling.dumps(question)) for question in QUESTIONS),
         (wire.CHECKOUT, bodies.pack_checkout(0.01, False, None, None)),
@@ -41,7 +41,7 @@ def genuine() -> list[tuple[int, bytes]]:
         (wire.CHECKOUT, bodies.pack_checkout(0.01, True, None, "a sandbox")),
         (wire.CANCEL, b""),
         (wire.SHARED, shared.head(1.0) + shared.payload),
-        (wire.SHARED, Work("nobody", "write", (), {}, None, None).head(None) + shared.payload),
+        (wire.SHARED, SharedCallRequest("nobody", "write", (), {}, None, None).head(None) + shared.payload),
         (wire.CALL, wire.CALL_HEAD.pack(10**9, wire.LAST, 10**9) + call),
         (wire.CONTROL, pickling.dumps(orders.Open())),
         (wire.CONTROL, pickling.dumps(reports.Lost(1, pickling.Pickled(b"")))),

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import faults, sandboxes
-from actorpool.client.aio_sandboxes import AnyAioLink, aio_link
+from actorpool.client import client_errors, sandboxes
+from actorpool.client._aio_sandboxes import AnyAsyncioTransport, aio_transport
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replaced
+from actorpool.client._transport import LEARNING, PoolTransport, pauses, stack_of_caller
 from actorpool.client.lease import transaction_options
-from actorpool.client.link import LEARNING, Link, pauses, stack_of_caller
-from actorpool.client.work import Hold, NotStarted, Replaced, Work
 from actorpool.config import check_request
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 from actorpool.workers import sql
@@ -30,7 +30,9 @@ class AsyncLease:
         closed: whether the lease has ended; always true for a forked copy.
     """
 
-    def __init__(self, link: AnyAioLink, hold: Hold, timeout: float, call_timeout: float | None) -> None:
+    def __init__(
+        self, link: AnyAsyncioTransport, hold: LeaseHandle, timeout: float, call_timeout: float | None
+    ) -> None:
         self._link = link
         self._hold = hold
         hold.promised = link.pool
@@ -59,14 +61,16 @@ class AsyncLease:
 
     async def run(self, fn: Callable[..., Any], /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
         """Run `fn(connection, *args, **kwargs)` in the worker's process; as `Lease.run`."""
-        return await self._perform(Work(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout))
+        return await self._perform(
+            CallRequest(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout)
+        )
 
     with_connection = run
 
     async def call(self, method: str, /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
         """Call a `@method` of the worker; as `Lease.call`."""
         timeout = self._call_timeout if call_timeout is None else call_timeout
-        return await self._perform(Work(method, args, kwargs, timeout))
+        return await self._perform(CallRequest(method, args, kwargs, timeout))
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_"):
@@ -87,10 +91,10 @@ class AsyncLease:
             if not finished and not self.closed:
                 await self.call("close_cursor", cursor)
 
-    async def _perform(self, work: Work) -> Any:
+    async def _perform(self, work: CallRequest) -> Any:
         hold = self._hold
         if not hold.ours:
-            raise faults.expired(self._link.pool, hold)
+            raise client_errors.expired(self._link.pool, hold)
         try:
             return await self._link.call(hold, work)
         except NotStarted as refusal:
@@ -99,7 +103,7 @@ class AsyncLease:
             error = refusal.error
         return await self._elsewhere(work, error)
 
-    async def _elsewhere(self, work: Work, error: BaseException) -> Any:
+    async def _elsewhere(self, work: CallRequest, error: BaseException) -> Any:
         """The first call met a dead or disconnected worker: the lease moves to another one, unseen by the caller."""
         deadline = self._link.now() + self._timeout
         former = self._hold
@@ -108,11 +112,11 @@ class AsyncLease:
             try:
                 self._hold = await self._link.another(deadline, pause, error)
             except Replaced:
-                raise faults.expired(self._link.pool, former) from None
+                raise client_errors.expired(self._link.pool, former) from None
             self._hold.promised = self._link.pool
             if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
                 self._link.checkin(self._hold)
-                raise faults.expired(self._link.pool, former)
+                raise client_errors.expired(self._link.pool, former)
             try:
                 return await self._link.call(self._hold, work)
             except NotStarted as refusal:
@@ -125,7 +129,7 @@ class AsyncLease:
 
     async def __aenter__(self) -> AsyncLease:
         if not self._hold.ours:
-            raise faults.expired(self._link.pool, self._hold)
+            raise client_errors.expired(self._link.pool, self._hold)
         return self
 
     async def __aexit__(
@@ -203,7 +207,7 @@ class _Handle(Protocol):
     """What an `AsyncPool` shares with the `Pool` it belongs to."""
 
     name: str
-    _link: Link
+    _link: PoolTransport
     _known: HandleFacts | None
 
 
@@ -219,7 +223,7 @@ class AsyncPool:
     def __init__(self, pool: _Handle) -> None:
         self._pool = pool
         self.name = pool.name
-        self._link = aio_link(pool._link)
+        self._link = aio_transport(pool._link)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (AsyncPool, (self._pool,))
@@ -242,7 +246,7 @@ class AsyncPool:
         **kwargs: Any,
     ) -> Any:
         """Run `fn(connection, *args, **kwargs)` in a worker's process; as `Pool.run`."""
-        return await self._run(Work(fn, args, kwargs, call_timeout), checkout_timeout)
+        return await self._run(CallRequest(fn, args, kwargs, call_timeout), checkout_timeout)
 
     with_connection = run
 
@@ -256,14 +260,14 @@ class AsyncPool:
         **kwargs: Any,
     ) -> Any:
         """Call a `@method` of a worker; as `Pool.call`."""
-        return await self._run(Work(method, args, kwargs, call_timeout), checkout_timeout)
+        return await self._run(CallRequest(method, args, kwargs, call_timeout), checkout_timeout)
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_"):
             raise AttributeError(name)
         return functools.partial(self.call, name)
 
-    async def _run(self, work: Work, checkout_timeout: float | None) -> Any:
+    async def _run(self, work: CallRequest, checkout_timeout: float | None) -> Any:
         limit = work.timeout
         if limit is not None or checkout_timeout is not None:
             check_request("call", call_timeout=limit, checkout_timeout=checkout_timeout)
@@ -279,9 +283,9 @@ class AsyncPool:
             except Replaced:
                 self._pool._known = None
 
-    def _way(self) -> AnyAioLink:
-        link = sandboxes.way(self._pool._link)
-        return self._link if link is self._pool._link else aio_link(link)
+    def _way(self) -> AnyAsyncioTransport:
+        link = sandboxes.route(self._pool._link)
+        return self._link if link is self._pool._link else aio_transport(link)
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -339,7 +343,7 @@ class AsyncPool:
         """
         options = transaction_options(isolation, read_only)
         if fn is not None:
-            return self._run(Work("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
+            return self._run(CallRequest("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
         lease = functools.partial(self._lease, True, checkout_timeout, call_timeout)
         return _Transaction(lease, {**options, **kwargs})
 
@@ -363,7 +367,7 @@ class AsyncPool:
 
     async def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """As `Pool.worker_stats`."""
-        told = await self._link.ask(requests.GatherStats(timeout), timeout + faults.grace(5.0))
+        told = await self._link.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
 
     async def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from actorpool.client import faults
-from actorpool.client.link import Link, pauses
-from actorpool.client.work import Hold, NotStarted, Replaced, Work
+from actorpool.client import client_errors
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replaced
+from actorpool.client._transport import PoolTransport, pauses
 from actorpool.workers import sql
 
 
@@ -27,7 +27,7 @@ class Lease:
         closed: whether the lease has ended.
     """
 
-    def __init__(self, link: Link, hold: Hold, timeout: float, call_timeout: float | None) -> None:
+    def __init__(self, link: PoolTransport, hold: LeaseHandle, timeout: float, call_timeout: float | None) -> None:
         self._link = link
         self._hold = hold
         hold.promised = link.pool
@@ -66,7 +66,9 @@ class Lease:
             CallTimeout, WorkerDied: the call failed so, and the lease has ended.
             BaseException: what `fn` raised.
         """
-        return self._perform(Work(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout))
+        return self._perform(
+            CallRequest(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout)
+        )
 
     with_connection = run
 
@@ -76,7 +78,9 @@ class Lease:
         Raises:
             MethodNotFound: the worker has no such method.
         """
-        return self._perform(Work(method, args, kwargs, self._call_timeout if call_timeout is None else call_timeout))
+        return self._perform(
+            CallRequest(method, args, kwargs, self._call_timeout if call_timeout is None else call_timeout)
+        )
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
@@ -87,10 +91,10 @@ class Lease:
         """The rows of a query one by one, `batch` of them in memory at a time (SQL workers)."""
         return sql.iterate(self.call, query, params, batch)
 
-    def _perform(self, work: Work) -> Any:
+    def _perform(self, work: CallRequest) -> Any:
         hold = self._hold
         if not hold.ours:
-            raise faults.expired(self._link.pool, hold)
+            raise client_errors.expired(self._link.pool, hold)
         try:
             return self._link.call(hold, work)
         except NotStarted as refusal:
@@ -99,7 +103,7 @@ class Lease:
             error = refusal.error
         return self._elsewhere(work, error)
 
-    def _elsewhere(self, work: Work, error: BaseException) -> Any:
+    def _elsewhere(self, work: CallRequest, error: BaseException) -> Any:
         """The first call met a dead or disconnected worker: the lease moves to another one, unseen by the caller."""
         deadline = time.perf_counter() + self._timeout
         former = self._hold
@@ -108,11 +112,11 @@ class Lease:
             try:
                 self._hold = self._link.another(deadline, pause, error)
             except Replaced:
-                raise faults.expired(self._link.pool, former) from None
+                raise client_errors.expired(self._link.pool, former) from None
             self._hold.promised = self._link.pool
             if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
                 self._link.checkin(self._hold)
-                raise faults.expired(self._link.pool, former)
+                raise client_errors.expired(self._link.pool, former)
             try:
                 return self._link.call(self._hold, work)
             except NotStarted as refusal:
@@ -125,7 +129,7 @@ class Lease:
 
     def __enter__(self) -> Lease:
         if not self._hold.ours:
-            raise faults.expired(self._link.pool, self._hold)
+            raise client_errors.expired(self._link.pool, self._hold)
         return self
 
     def __exit__(

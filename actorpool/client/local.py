@@ -6,7 +6,7 @@ from types import TracebackType
 from typing import Any
 
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client.local_link import LocalLink
+from actorpool.client._local import LocalTransport
 from actorpool.client.pool import Pool
 from actorpool.config import PoolConfig
 from actorpool.errors import InvalidConfig
@@ -36,7 +36,7 @@ class LocalPool(Pool):
     def __init__(self, config: PoolConfig, name: str = "local") -> None:
         if not isinstance(config, PoolConfig):
             raise InvalidConfig("LocalPool", {"config": f"must be a PoolConfig, not {config!r}"})
-        link = LocalLink(config, name)
+        link = LocalTransport(config, name)
         link.probe()
         super().__init__(link, name, HandleFacts(config.checkout_timeout, config.call_timeout))
         self._local = link

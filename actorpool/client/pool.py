@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import faults, sandboxes
-from actorpool.client.channel_link import ChannelLink
+from actorpool.client import client_errors, sandboxes
+from actorpool.client._blocking import BlockingTransport
+from actorpool.client._calls import CallRequest, Replaced
+from actorpool.client._transport import LEARNING, PoolTransport, stack_of_caller
 from actorpool.client.lease import Lease, Transaction, transaction_options
-from actorpool.client.link import LEARNING, Link, stack_of_caller
-from actorpool.client.work import Replaced, Work
 from actorpool.config import check_request
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 from actorpool.transport.paths import Endpoint
 
 if TYPE_CHECKING:
+    from actorpool.client._futures import PoolDispatcher
     from actorpool.client.aio import AsyncPool
-    from actorpool.client.futures import PoolDispatcher
 
 
 class Pool:
@@ -35,17 +35,17 @@ class Pool:
         endpoint: the system's channel (or the directory of it), or a link of another kind.
         name: the pool's name.
         facts: settings of the pool that the handle goes by; None has them asked for when first needed.
-        process: the process of the pool that has told them (see `Link.expected`); None: they hold for any.
+        process: the process of the pool that has told them (see `PoolTransport.expected`); None: they hold for any.
     """
 
     _most_turns = 1000
     """Calls of `submit` at once, if the pool has so many workers."""
 
     def __init__(
-        self, endpoint: Endpoint | Link | str, name: str, facts: HandleFacts | None = None, process: Any = None
+        self, endpoint: Endpoint | PoolTransport | str, name: str, facts: HandleFacts | None = None, process: Any = None
     ) -> None:
         self.name = name
-        self._link = endpoint if isinstance(endpoint, Link) else ChannelLink(endpoint, name)
+        self._link = endpoint if isinstance(endpoint, PoolTransport) else BlockingTransport(endpoint, name)
         self._known = facts
         self._aio: AsyncPool | None = None
         self._dispatchers: dict[int, PoolDispatcher] = {}  # by pid: what was submitted before a fork is the parent's
@@ -54,11 +54,13 @@ class Pool:
 
     def __reduce__(self) -> tuple[Any, ...]:
         link = self._link
-        by_name = isinstance(link, ChannelLink) and link.sandbox is None
+        by_name = isinstance(link, BlockingTransport) and link.sandbox is None
         return (Pool, (link.endpoint if by_name else link, self.name, self._known, link.expected))  # type: ignore[attr-defined]
 
     def _learn(self, timeout: float | None) -> tuple[HandleFacts, float]:
-        """Ask for the settings, as a part of a checkout; also how many seconds that took. Raises as `Link.facts`."""
+        """Ask for the settings, as a part of a checkout; also how many seconds that took. Raises as
+        `PoolTransport.facts`.
+        """
         began = time.perf_counter()
         facts = self._known = self._link.facts(LEARNING if timeout is None else timeout)
         return facts, time.perf_counter() - began
@@ -88,7 +90,7 @@ class Pool:
             WorkerDied: the worker died during it; it may have taken effect and is not repeated.
             BaseException: what `fn` raised, with its own type and the remote traceback as its cause.
         """
-        return self._run(Work(fn, args, kwargs, call_timeout), checkout_timeout)
+        return self._run(CallRequest(fn, args, kwargs, call_timeout), checkout_timeout)
 
     with_connection = run
 
@@ -106,14 +108,14 @@ class Pool:
         Raises:
             MethodNotFound: the worker has no such method.
         """
-        return self._run(Work(method, args, kwargs, call_timeout), checkout_timeout)
+        return self._run(CallRequest(method, args, kwargs, call_timeout), checkout_timeout)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         if name.startswith("_"):
             raise AttributeError(name)
         return functools.partial(self.call, name)
 
-    def _run(self, work: Work, checkout_timeout: float | None) -> Any:
+    def _run(self, work: CallRequest, checkout_timeout: float | None) -> Any:
         limit = work.timeout
         if limit is not None or checkout_timeout is not None:
             check_request("call", call_timeout=limit, checkout_timeout=checkout_timeout)
@@ -125,7 +127,7 @@ class Pool:
             timeout = facts.checkout_timeout if checkout_timeout is None else checkout_timeout
             stack = stack_of_caller() if facts.stacks else None
             try:
-                return sandboxes.way(self._link).run(work, max(timeout - spent, 0.0) if spent else timeout, stack)
+                return sandboxes.route(self._link).run(work, max(timeout - spent, 0.0) if spent else timeout, stack)
             except Replaced:
                 self._known = None
 
@@ -140,7 +142,7 @@ class Pool:
         """
         dispatcher = self._dispatchers.get(os.getpid())
         if dispatcher is None:
-            from actorpool.client.futures import PoolDispatcher  # not at the top: asyncio is loaded only where needed
+            from actorpool.client._futures import PoolDispatcher  # not at the top: asyncio is loaded only where needed
 
             dispatcher = self._dispatchers.setdefault(os.getpid(), PoolDispatcher(self))
         return dispatcher.submit(fn, args, kwargs)
@@ -156,7 +158,7 @@ class Pool:
             timeout: seconds from now until the last result has to be there (`TimeoutError`); None is no limit.
             chunksize: rows that are one call: a worker that dies, or an exception, costs that many.
         """
-        from actorpool.client.mapping import mapped  # not at the top: few programs use it
+        from actorpool.client._mapping import mapped  # not at the top: few programs use it
         from actorpool.workers.executing import run_chunk_with
 
         return mapped(self.submit, run_chunk_with, fn, iterables, timeout, chunksize)
@@ -180,7 +182,7 @@ class Pool:
             if facts is None:
                 facts, spent = self._learn(timeout)
             longest = facts.checkout_timeout if timeout is None else timeout
-            link = sandboxes.way(self._link)
+            link = sandboxes.route(self._link)
             try:
                 hold = link.checkout(max(longest - spent, 0.0), block, stack_of_caller() if facts.stacks else None)
             except Replaced:
@@ -231,7 +233,7 @@ class Pool:
         """
         options = transaction_options(isolation, read_only)
         if fn is not None:
-            return self._run(Work("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
+            return self._run(CallRequest("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
         return Transaction(functools.partial(self._lease, checkout_timeout, call_timeout), {**options, **kwargs})
 
     def _lease(self, timeout: float | None, call_timeout: float | None) -> Lease:
@@ -260,7 +262,7 @@ class Pool:
 
     def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
-        told = self._link.ask(requests.GatherStats(timeout), timeout + faults.grace(5.0))
+        told = self._link.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
 
     def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
-from actorpool.client.at_fork import renewed
-from actorpool.client.link import Link
-from actorpool.client.work import Hold, Work
+from actorpool.client._at_fork import renewed
+from actorpool.client._calls import CallRequest, LeaseHandle
+from actorpool.client._transport import PoolTransport
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.transport import frames
 
@@ -71,13 +71,13 @@ class Gate:
 class Turn:
     """A lease in a sandbox, as those see it who make calls in its block."""
 
-    def __init__(self, link: Link, hold: Hold) -> None:
+    def __init__(self, link: PoolTransport, hold: LeaseHandle) -> None:
         self.link = link
         self.gate = Gate()
         self._hold = weakref.ref(hold)
 
     @property
-    def hold(self) -> Hold | None:
+    def hold(self) -> LeaseHandle | None:
         """The lease, while it is open and this process's."""
         hold = self._hold()
         return hold if hold is not None and hold.ours else None
@@ -86,36 +86,36 @@ class Turn:
 class Place(NamedTuple):
     """What a context is in, innermost last."""
 
-    sandboxes: tuple[Link, ...] = ()
+    sandboxes: tuple[PoolTransport, ...] = ()
     turns: tuple[Turn, ...] = ()
 
 
 NOWHERE = Place()
 _place: ContextVar[Place | None] = ContextVar("actorpool_place", default=None)
-_shared: dict[str, Link] = {}
+_shared: dict[str, PoolTransport] = {}
 
 
-def way(link: Link) -> Link:
+def route(link: PoolTransport) -> PoolTransport:
     """The way that a call by `link` takes in this context: mostly that very link."""
     place = _place.get()
-    return link if place is None and not _shared else _way(link, place or NOWHERE)
+    return link if place is None and not _shared else _route(link, place or NOWHERE)
 
 
-def _way(link: Link, place: Place) -> Link:
+def _route(link: PoolTransport, place: Place) -> PoolTransport:
     if link.sandbox is None:
         inside = (box for box in reversed(place.sandboxes) if _same_pool(box, link))
         link = next(inside, None) or next((box for box in _shared.values() if _same_pool(box, link)), link)
     for turn in reversed(place.turns):
         if turn.hold is not None and turn.link.sandbox == link.sandbox and _same_pool(turn.link, link):
-            return NestedLink(turn)
+            return NestedTransport(turn)
     return link
 
 
-def _same_pool(one: Link, other: Link) -> bool:
+def _same_pool(one: PoolTransport, other: PoolTransport) -> bool:
     return one.pool == other.pool and bool(one.where == other.where)
 
 
-def entered(link: Link, hold: Hold) -> None:
+def entered(link: PoolTransport, hold: LeaseHandle) -> None:
     """A lease was got in this context: calls in its block go along on it, if it is a turn in a sandbox."""
     if hold.turn:
         place = _place.get() or NOWHERE
@@ -123,7 +123,7 @@ def entered(link: Link, hold: Hold) -> None:
         _place.set(Place(place.sandboxes, (*turns, Turn(link, hold))))
 
 
-def enter(box: Link, shared: bool) -> None:
+def enter(box: PoolTransport, shared: bool) -> None:
     """Calls in this context, or `shared` in the whole process, go to that sandbox from now on.
 
     Raises:
@@ -137,7 +137,7 @@ def enter(box: Link, shared: bool) -> None:
     _place.set(Place((*place.sandboxes, box), place.turns))
 
 
-def leave(box: Link) -> None:
+def leave(box: PoolTransport) -> None:
     """Calls go where they went before; a context that was created inside keeps to the sandbox, which is over."""
     _shared.pop(box.sandbox or "", None)
     place = _place.get() or NOWHERE
@@ -146,7 +146,7 @@ def leave(box: Link) -> None:
     _place.set(Place(boxes, turns) if boxes or turns else None)
 
 
-class NestedHold(Hold):
+class NestedHandle(LeaseHandle):
     """A lease within a lease: what it runs, the outer one runs; its end is only the end of its own turn."""
 
     __slots__ = ("gate",)
@@ -160,7 +160,7 @@ class NestedHold(Hold):
             gate.leave()
 
 
-class NestedLink(Link):
+class NestedTransport(PoolTransport):
     """The way of calls that go along on an open turn. What they leave open, the end of that turn rolls back.
 
     Args:
@@ -170,11 +170,11 @@ class NestedLink(Link):
     def __init__(self, turn: Turn) -> None:
         outer = turn.link
         self.turn = turn
-        self.base: Link = outer.base if isinstance(outer, NestedLink) else outer
+        self.base: PoolTransport = outer.base if isinstance(outer, NestedTransport) else outer
         self.pool, self.where, self.sandbox = outer.pool, outer.where, outer.sandbox
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """The outer lease, when no other call in its block has it; as `Link.checkout`."""
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """The outer lease, when no other call in its block has it; as `PoolTransport.checkout`."""
         ticket = self.turn.gate.ticket()
         if not self.turn.gate.wait(ticket, timeout if block else 0.0):
             raise self.refusal(timeout, block)
@@ -188,7 +188,7 @@ class NestedLink(Link):
         text = f"{held}, and was not free within {timeout:.2f} s: end the lease or transaction that it has open"
         return CheckoutTimeout(text, pool=self.pool, waited=timeout)
 
-    def hold(self) -> Hold:
+    def hold(self) -> LeaseHandle:
         """A lease within the outer one, for who got in."""
         outer = self.turn.hold
         if outer is None:
@@ -197,12 +197,12 @@ class NestedLink(Link):
             raise LeaseExpired(text, pool=self.pool)
         outer.used = True
         ids = (outer.lease, outer.worker_id, outer.worker_pid)
-        hold = NestedHold(*ids, self.checkin, outer.home, outer.pool_pid, frames.TURN, outer.seal)
+        hold = NestedHandle(*ids, self.checkin, outer.home, outer.pool_pid, frames.TURN, outer.seal)
         hold.gate = self.turn.gate
         return hold
 
-    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the outer lease, which goes on; as `Link.perform`."""
+    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
+        """Run work on the outer lease, which goes on; as `PoolTransport.perform`."""
         try:
             return self.base.perform(hold, work)
         finally:
@@ -210,21 +210,21 @@ class NestedLink(Link):
                 self.end(hold)
 
     def value(self, answer: Any) -> Any:
-        """As `Link.value`."""
+        """As `PoolTransport.value`."""
         return self.base.value(answer)
 
-    def checkin(self, hold: Hold) -> bool:
+    def checkin(self, hold: LeaseHandle) -> bool:
         """The end of a nested lease; the outer one goes on."""
         there = hold.ours
         self.end(hold)
         return there
 
-    def end(self, hold: Hold) -> None:
+    def end(self, hold: LeaseHandle) -> None:
         """The nested lease is over, whatever ended it."""
         hold.end()
-        if isinstance(hold, NestedHold):
+        if isinstance(hold, NestedHandle):
             hold.leave()
 
     def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """As `Link.ask`."""
+        """As `PoolTransport.ask`."""
         return self.base.ask(request, timeout)

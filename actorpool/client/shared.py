@@ -6,7 +6,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import shared
-from actorpool.client.shared_link import STARTING, SharedChannel, SharedLink, SharedMail
+from actorpool.client._shared_blocking import STARTING, SharedChannel, SharedMessages, SharedTransport
 from actorpool.status import ConnInfo
 from actorpool.transport.paths import Endpoint
 
@@ -25,16 +25,16 @@ class SharedPool:
         name: the pool's name.
     """
 
-    def __init__(self, endpoint: Endpoint | SharedLink | str, name: str) -> None:
+    def __init__(self, endpoint: Endpoint | SharedTransport | str, name: str) -> None:
         self.name = name
         if isinstance(endpoint, (Endpoint, str)):
             endpoint = SharedChannel(endpoint, name)
-        self._link: SharedLink = endpoint
+        self._link: SharedTransport = endpoint
         self._aio: AsyncSharedPool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         link = self._link
-        return (SharedPool, (link if isinstance(link, SharedMail) else link.endpoint, self.name))
+        return (SharedPool, (link if isinstance(link, SharedMessages) else link.endpoint, self.name))
 
     # -- connections ----------------------------------------------------------------------------------------
 

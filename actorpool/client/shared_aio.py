@@ -6,8 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actorpool._protocol import shared
-from actorpool.client.shared_aio_link import aio_link
-from actorpool.client.shared_link import STARTING, SharedLink
+from actorpool.client._shared_asyncio import aio_link
+from actorpool.client._shared_blocking import STARTING, SharedTransport
 from actorpool.status import ConnInfo
 
 
@@ -15,7 +15,7 @@ class _Handle(Protocol):
     """What an `AsyncSharedPool` shares with the `SharedPool` it belongs to."""
 
     name: str
-    _link: SharedLink
+    _link: SharedTransport
 
 
 class AsyncSharedPool:

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 from actorpool import _output as outputs
 from actorpool._protocol import manager as governing
 from actorpool._protocol.manager import FindPool
-from actorpool.client.at_fork import renewed
+from actorpool.client._at_fork import renewed
+from actorpool.client._node_client import NodeClient, node_client
 from actorpool.client.pool import Pool
-from actorpool.client.site import Site, node_site
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
@@ -89,9 +89,9 @@ def start(
         "max_message": max_message,
     }
     if base not in NODE_BASES:
-        from actorpool.client.inside import InsideSite  # not at the top: it loads the actors
+        from actorpool.client._in_process import InProcessClient  # not at the top: it loads the actors
 
-        return System(InsideSite(name, settings))
+        return System(InProcessClient(name, settings))
     node = launch.launch(
         name,
         base,
@@ -100,7 +100,7 @@ def start(
         output=output,
         options=settings,
     )
-    return System(node_site(node.name, node, spin))
+    return System(node_client(node.name, node, spin))
 
 
 def connect(name: str) -> System:
@@ -110,7 +110,7 @@ def connect(name: str) -> System:
         SystemDown: no such node runs, or it is of an incompatible version.
         AuthenticationFailed: the cookie in its runtime directory cannot be read, or is not the node's.
     """
-    return System(node_site(name))
+    return System(node_client(name))
 
 
 def _problems(base: Any, interval: Any, level: Any, file: Any, spin: Any) -> dict[str, str]:
@@ -147,7 +147,7 @@ class System:
         directory: its runtime directory; None without a node.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: NodeClient) -> None:
         self._site = site
         self._local: dict[str, LocalPool] = {}  # pools that were started with enabled=False
         self._lock = renewed(self, "_lock", threading.Lock)

@@ -13,7 +13,7 @@ from typing import Any
 
 from actorpool._protocol import sandboxes as turns
 from actorpool._protocol.sandboxes import OUTSIDE
-from actorpool.client import faults, sandboxes
+from actorpool.client import client_errors, sandboxes
 from actorpool.client.aio import AsyncLease, AsyncPool
 from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
@@ -165,7 +165,7 @@ class Opening:
         if self._lease.closed:  # a forked child has come out of the block: the sandbox is its parent's
             return
         try:
-            box._link.ask(turns.CloseSandbox(box._key), faults.grace(KILL_TIME) + KILL_TIME)
+            box._link.ask(turns.CloseSandbox(box._key), client_errors.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)
         finally:
@@ -199,7 +199,7 @@ class Opening:
             return
         try:
             request: Any = turns.CloseSandbox(box._key)
-            await self._outside.aio._link.ask(request, faults.grace(KILL_TIME) + KILL_TIME)
+            await self._outside.aio._link.ask(request, client_errors.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)
         finally:

@@ -25,7 +25,7 @@ from typing import Any
 from actorpool import process
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client.channel_link import ManagerLink
+from actorpool.client._blocking import ManagerAsker
 from actorpool.errors import CheckoutTimeout, MethodNotFound, PoolFull
 from actorpool.messages import ListPools
 from actorpool.node import runtime
@@ -350,7 +350,7 @@ class Standin:
 
     def manager(self, request: Any) -> Any:
         """Ask the manager; any request is answered with the pid of the pool."""
-        return ManagerLink(self.endpoint).ask(request)
+        return ManagerAsker(self.endpoint).ask(request)
 
     def kill_pool(self) -> None:
         """SIGKILL the pool's process; it is started again."""

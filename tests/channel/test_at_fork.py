@@ -13,8 +13,8 @@ import pytest
 
 import actorpool
 from actorpool import LocalPool, PoolConfig
-from actorpool.client.at_fork import renewed
-from actorpool.client.mail import Mail
+from actorpool.client._at_fork import renewed
+from actorpool.client._message_client import MessageClient
 from actorpool.client.sandboxes import Gate
 from actorpool.workers import EchoWorker
 
@@ -60,7 +60,7 @@ def system() -> Any:
 
 
 def test_no_part_of_a_system_waits_in_a_child_for_a_thread_of_the_parent(system: actorpool.System) -> None:
-    mail, gate = Mail(system._site), Gate()
+    mail, gate = MessageClient(system._site), Gate()
     local = LocalPool(PoolConfig(worker=EchoWorker))
     pool = system.start_pool("forked", worker=EchoWorker, size=1)
     pool.echo(1)

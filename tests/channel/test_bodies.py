@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actorpool._protocol import requests
-from actorpool.client.shared_link import Work
+from actorpool.client._shared_blocking import SharedCallRequest
 from actorpool.serialization import pickling
 from actorpool.transport import bodies
 from actorpool.transport.bodies import BadFrame
@@ -43,13 +43,13 @@ def test_a_timeout_that_is_none_is_refused(timeout: float) -> None:
 
 
 def test_a_shared_call_is_read_as_it_was_made() -> None:
-    work = Work(("a", 1), "read", (1,), {}, {"x": 2}, None)
+    work = SharedCallRequest(("a", 1), "read", (1,), {}, {"x": 2}, None)
     asked = bodies.shared_call(work.head(None) + work.payload)
     assert (asked.timeout, asked.resource, asked.method, asked.where) == (None, ("a", 1), "read", {"x": 2})
     assert pickling.loads(asked.payload) == ("read", (1,), {})
 
 
-CUT = st.integers(0, 40).map(lambda length: Work("r", "m", (), {}, None, 1.0).head(1.0)[:length])
+CUT = st.integers(0, 40).map(lambda length: SharedCallRequest("r", "m", (), {}, None, 1.0).head(1.0)[:length])
 
 
 @given(st.binary(max_size=60) | CUT)

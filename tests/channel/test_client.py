@@ -15,7 +15,7 @@ import pytest
 
 from actorpool import process
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client.channel_link import ManagerLink
+from actorpool.client._blocking import ManagerAsker
 from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
 from actorpool.errors import (
@@ -504,8 +504,8 @@ def test_a_node_that_has_ended_is_down_at_once(own: Standin, eventually: Eventua
 
 
 def test_the_manager_is_asked_by_its_own_link(running: Standin) -> None:
-    assert ManagerLink(running.endpoint).ask(ListPools()) == ["db"]
-    assert ManagerLink(running.directory).ask(ListPools(), 1.0) == ["db"]
+    assert ManagerAsker(running.endpoint).ask(ListPools()) == ["db"]
+    assert ManagerAsker(running.directory).ask(ListPools(), 1.0) == ["db"]
 
 
 # -- threads, forks, pickles ------------------------------------------------------------------------------------

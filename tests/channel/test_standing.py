@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from actorpool.client import standing
-from actorpool.client.work import Hold
+from actorpool.client import _sticky
+from actorpool.client._calls import LeaseHandle
 from actorpool.transport import frames
 
 _paths = count()
@@ -24,13 +24,13 @@ class Pool:
         self.back: list[int] = []
         self.path = f"/nowhere/{next(_paths)}.pool"
 
-    def hold(self, lease: int, rested: float | None = None) -> Hold:
+    def hold(self, lease: int, rested: float | None = None) -> LeaseHandle:
         """A standing lease that was used a moment ago."""
-        hold = Hold(lease, 1, 1, self.give_back, flags=frames.STICKY)
+        hold = LeaseHandle(lease, 1, 1, self.give_back, flags=frames.STICKY)
         hold.rested = time.perf_counter() if rested is None else rested
         return hold
 
-    def give_back(self, hold: Hold) -> bool:
+    def give_back(self, hold: LeaseHandle) -> bool:
         self.back.append(hold.lease)
         hold.end()
         return True
@@ -40,45 +40,45 @@ class Pool:
 def pool() -> Iterator[Pool]:
     made = Pool()
     yield made
-    standing.forget(made.path)
+    _sticky.forget(made.path)
 
 
 def waiting(pool: Pool, seconds: float = 5.0) -> tuple[threading.Thread, list[Any]]:
     """A thread that waits in line; what it got."""
     got: list[Any] = []
-    thread = threading.Thread(target=lambda: got.append(standing.wait(pool.path, seconds)))
-    line = len(standing._home(pool.path).line)
+    thread = threading.Thread(target=lambda: got.append(_sticky.wait(pool.path, seconds)))
+    line = len(_sticky._home(pool.path).line)
     thread.start()
-    while len(standing._home(pool.path).line) == line and thread.is_alive():
+    while len(_sticky._home(pool.path).line) == line and thread.is_alive():
         time.sleep(0.0005)
     return thread, got
 
 
 def test_what_is_kept_is_taken_once(pool: Pool) -> None:
     hold = pool.hold(1)
-    standing.keep(pool.path, hold)
-    assert standing.take(pool.path) is hold
+    _sticky.keep(pool.path, hold)
+    assert _sticky.take(pool.path) is hold
     assert hold.rested == 0.0
-    assert standing.take(pool.path) is None
+    assert _sticky.take(pool.path) is None
 
 
 def test_the_one_used_last_is_taken_first(pool: Pool) -> None:
     for lease in (1, 2):
-        standing.keep(pool.path, pool.hold(lease))
-    assert standing.take(pool.path).lease == 2
+        _sticky.keep(pool.path, pool.hold(lease))
+    assert _sticky.take(pool.path).lease == 2
 
 
 def test_what_has_rested_for_long_is_given_back(pool: Pool) -> None:
-    standing.keep(pool.path, pool.hold(1, rested=1.0))
-    standing.keep(pool.path, pool.hold(2, rested=2.0))
-    assert standing.take(pool.path) is None
+    _sticky.keep(pool.path, pool.hold(1, rested=1.0))
+    _sticky.keep(pool.path, pool.hold(2, rested=2.0))
+    assert _sticky.take(pool.path) is None
     assert sorted(pool.back) == [1, 2]
 
 
 def test_who_waits_gets_what_the_next_use_leaves(pool: Pool) -> None:
     thread, got = waiting(pool)
     hold = pool.hold(1)
-    standing.keep(pool.path, hold)
+    _sticky.keep(pool.path, hold)
     thread.join(5)
     assert got == [hold]
     assert hold.rested == 0.0
@@ -87,52 +87,52 @@ def test_who_waits_gets_what_the_next_use_leaves(pool: Pool) -> None:
 def test_first_come_first_served(pool: Pool) -> None:
     threads = [waiting(pool) for _ in range(3)]
     for number, (thread, got) in enumerate(threads):
-        standing.keep(pool.path, pool.hold(number))
+        _sticky.keep(pool.path, pool.hold(number))
         thread.join(5)
         assert [hold.lease for hold in got] == [number]
 
 
 def test_a_newcomer_does_not_overtake_the_line(pool: Pool) -> None:
     thread, _ = waiting(pool)
-    assert standing.take(pool.path) is None
-    standing.keep(pool.path, pool.hold(1))
+    assert _sticky.take(pool.path) is None
+    _sticky.keep(pool.path, pool.hold(1))
     thread.join(5)
 
 
 def test_who_has_waited_long_enough_leaves_the_line(pool: Pool) -> None:
-    assert standing.wait(pool.path, 0.01) is None
+    assert _sticky.wait(pool.path, 0.01) is None
     hold = pool.hold(1)
-    standing.keep(pool.path, hold)
-    assert standing.take(pool.path) is hold
+    _sticky.keep(pool.path, hold)
+    assert _sticky.take(pool.path) is hold
 
 
 def test_a_recall_sends_everybody_to_the_pool(pool: Pool) -> None:
-    standing.note_all(pool.path)
+    _sticky.note_all(pool.path)
     threads = [waiting(pool) for _ in range(3)]
-    standing.disband(pool.path)
+    _sticky.disband(pool.path)
     for thread, got in threads:
         thread.join(5)
         assert got == [None]
-    assert not standing.is_all(pool.path)
+    assert not _sticky.is_all(pool.path)
 
 
 def test_a_recall_gives_the_others_back(pool: Pool) -> None:
-    standing.keep(pool.path, pool.hold(1))
-    standing.disband(pool.path)
+    _sticky.keep(pool.path, pool.hold(1))
+    _sticky.disband(pool.path)
     assert pool.back == [1]
 
 
 def test_the_pools_word_is_good_for_a_moment(pool: Pool, eventually: Callable[..., Any]) -> None:
-    standing.note_all(pool.path)
-    assert standing.is_all(pool.path)
-    eventually(lambda: not standing.is_all(pool.path))
+    _sticky.note_all(pool.path)
+    assert _sticky.is_all(pool.path)
+    eventually(lambda: not _sticky.is_all(pool.path))
 
 
 def test_a_system_that_has_ended_is_forgotten(pool: Pool) -> None:
     hold = pool.hold(1)
-    standing.keep(pool.path, hold)
-    standing.forget("/nowhere/")
-    assert standing.take(pool.path) is None
+    _sticky.keep(pool.path, hold)
+    _sticky.forget("/nowhere/")
+    assert _sticky.take(pool.path) is None
     assert not hold.open
     assert pool.back == []
 
@@ -140,24 +140,24 @@ def test_a_system_that_has_ended_is_forgotten(pool: Pool) -> None:
 # -- a process that is busy with itself ---------------------------------------------------------------------
 
 
-def in_use(pool: Pool, *leases: int) -> list[Hold]:
+def in_use(pool: Pool, *leases: int) -> list[LeaseHandle]:
     """So many leases in the hands of threads."""
     holds = [pool.hold(lease) for lease in leases]
     for hold in holds:
-        standing.use(pool.path, hold)
+        _sticky.use(pool.path, hold)
     return holds
 
 
-def end(pool: Pool, hold: Hold) -> None:
+def end(pool: Pool, hold: LeaseHandle) -> None:
     """A use is over."""
     hold.rested = time.perf_counter()
-    standing.keep(pool.path, hold)
+    _sticky.keep(pool.path, hold)
 
 
 @pytest.fixture
 def busy(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing._Load, "is_busy", lambda _load, _now: True)
-    monkeypatch.setattr(standing, "QUICK", 0.2)
+    monkeypatch.setattr(_sticky._Load, "is_busy", lambda _load, _now: True)
+    monkeypatch.setattr(_sticky, "QUICK", 0.2)
 
 
 @pytest.mark.usefixtures("busy")
@@ -169,7 +169,7 @@ def test_one_lease_goes_round_and_the_others_rest(pool: Pool) -> None:
     end(pool, second)
     thread.join(5)
     assert got == [second]
-    assert standing._homes[pool.path].kept == [first]
+    assert _sticky._homes[pool.path].kept == [first]
 
 
 @pytest.mark.usefixtures("busy")
@@ -185,8 +185,8 @@ def test_who_waits_takes_one_that_rests_when_the_others_are_not_quick(pool: Pool
 def test_who_has_waited_longer_than_that_gets_the_next_at_once(pool: Pool, eventually: Callable[..., Any]) -> None:
     first, _ = in_use(pool, 1, 2)
     thread, got = waiting(pool)
-    home = standing._homes[pool.path]
-    eventually(lambda: time.perf_counter() - home.line[0].since > standing.QUICK)
+    home = _sticky._homes[pool.path]
+    eventually(lambda: time.perf_counter() - home.line[0].since > _sticky.QUICK)
     end(pool, first)
     thread.join(5)
     assert got == [first]
@@ -194,7 +194,7 @@ def test_who_has_waited_longer_than_that_gets_the_next_at_once(pool: Pool, event
 
 
 def test_a_process_that_is_not_busy_uses_all_it_has(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(standing._Load, "is_busy", lambda _load, _now: False)
+    monkeypatch.setattr(_sticky._Load, "is_busy", lambda _load, _now: False)
     first, _ = in_use(pool, 1, 2)
     thread, got = waiting(pool)
     end(pool, first)
@@ -203,15 +203,15 @@ def test_a_process_that_is_not_busy_uses_all_it_has(pool: Pool, monkeypatch: pyt
 
 
 def test_a_process_is_busy_while_it_computes_and_not_while_it_sleeps() -> None:
-    load = standing._Load()
+    load = _sticky._Load()
     load.is_busy(time.perf_counter())
-    end, sums = time.process_time() + 3 * standing.WINDOW, 0
+    end, sums = time.process_time() + 3 * _sticky.WINDOW, 0
     began = time.perf_counter()
     while time.process_time() < end:
         sums += 1
-    alone = 3 * standing.WINDOW / (time.perf_counter() - began)
+    alone = 3 * _sticky.WINDOW / (time.perf_counter() - began)
     assert load.is_busy(time.perf_counter()) or alone < 0.9, "it had the processor to itself"
-    time.sleep(5 * standing.WINDOW)
+    time.sleep(5 * _sticky.WINDOW)
     assert not load.is_busy(time.perf_counter())
 
 
@@ -219,29 +219,29 @@ def test_a_process_is_busy_while_it_computes_and_not_while_it_sleeps() -> None:
 
 
 def test_what_is_kept_of_a_pool_that_is_not_used_any_more_goes_when_another_one_is(pool: Pool) -> None:
-    standing.keep(pool.path, pool.hold(1, rested=1.0))
+    _sticky.keep(pool.path, pool.hold(1, rested=1.0))
     other = Pool()
-    standing.keep(other.path, other.hold(2))
+    _sticky.keep(other.path, other.hold(2))
     assert pool.back == [1]
-    assert pool.path not in standing._homes
+    assert pool.path not in _sticky._homes
     third = Pool()
-    standing.keep(third.path, third.hold(3))
+    _sticky.keep(third.path, third.hold(3))
     assert other.back == []
     for made in (other, third):
-        standing.forget(made.path)
+        _sticky.forget(made.path)
 
 
 def test_many_threads_lose_none_and_share_none(pool: Pool) -> None:
     holds = [pool.hold(lease) for lease in range(3)]
     for hold in holds:
-        standing.keep(pool.path, hold)
+        _sticky.keep(pool.path, hold)
     used: set[int] = set()
     problems: list[str] = []
     served = count()
 
     def call() -> None:
         for _ in range(300):
-            hold = standing.take(pool.path) or standing.wait(pool.path, 0.0005)
+            hold = _sticky.take(pool.path) or _sticky.wait(pool.path, 0.0005)
             if hold is None:
                 continue
             if hold.lease in used:
@@ -251,7 +251,7 @@ def test_many_threads_lose_none_and_share_none(pool: Pool) -> None:
             time.sleep(0)
             used.discard(hold.lease)
             hold.rested = time.perf_counter()
-            standing.keep(pool.path, hold)
+            _sticky.keep(pool.path, hold)
 
     threads = [threading.Thread(target=call) for _ in range(8)]
     for thread in threads:
@@ -260,5 +260,5 @@ def test_many_threads_lose_none_and_share_none(pool: Pool) -> None:
         thread.join(30)
     assert not problems
     assert next(served) > 300
-    kept = [standing.take(pool.path) for _ in range(3)]
+    kept = [_sticky.take(pool.path) for _ in range(3)]
     assert {hold.lease for hold in kept if hold} | set(pool.back) == {0, 1, 2}

@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import faults
-from actorpool.client.aio_link import AioLink
-from actorpool.client.channel_link import ChannelLink
+from actorpool.client import client_errors
+from actorpool.client._asyncio import AsyncioTransport
+from actorpool.client._blocking import BlockingTransport
 from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.errors import CallTimeout, CheckoutTimeout
@@ -91,7 +91,7 @@ def in_loop(call: Callable[[], Any]) -> Callable[[], Any]:
 def test_a_checkout_that_may_not_wait_returns_however_often_a_stopped_pool_is_asked(
     stopped: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "grace", lambda _timeout: 0.0)
+    monkeypatch.setattr(client_errors, "grace", lambda _timeout: 0.0)
     pool = Pool(stopped.endpoint, "db", HandleFacts())
     assert max(took(lambda: pool.checkout(timeout=0), CheckoutTimeout) for _ in range(ATTEMPTS)) < 1.0
 
@@ -99,7 +99,7 @@ def test_a_checkout_that_may_not_wait_returns_however_often_a_stopped_pool_is_as
 def test_the_same_holds_for_a_loop_and_nothing_is_kept_for_a_pool_that_does_not_read(
     stopped: Standin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "grace", lambda _timeout: 0.0)
+    monkeypatch.setattr(client_errors, "grace", lambda _timeout: 0.0)
     pool = Pool(stopped.endpoint, "db", HandleFacts()).aio
 
     async def main() -> None:
@@ -129,10 +129,10 @@ def test_a_handle_that_knows_nothing_of_its_pool_yet_returns_as_soon(stopped: St
 
 @pytest.mark.parametrize("style", ["blocking", "asyncio"])
 def test_a_checkout_whose_stack_does_not_fit_into_the_socket_is_given_up_in_time(deaf: str, style: str) -> None:
-    link, stack = ChannelLink(deaf, "x"), "a line of a stack\n" * 100_000
+    link, stack = BlockingTransport(deaf, "x"), "a line of a stack\n" * 100_000
     call: Callable[[], Any] = lambda: link.checkout(0.1, True, stack)  # noqa: E731
     if style == "asyncio":
-        call = in_loop(lambda: AioLink(link).checkout(0.1, True, stack))
+        call = in_loop(lambda: AsyncioTransport(link).checkout(0.1, True, stack))
     for _ in range(3):
         assert took(call, CheckoutTimeout) < FULL + 1.0
 
@@ -148,7 +148,7 @@ def test_a_shared_call_that_does_not_fit_into_the_socket_is_given_up_in_time(dea
 
 
 def test_a_request_that_was_given_up_half_sent_leaves_no_line_to_others(deaf: str) -> None:
-    link = ChannelLink(deaf, "x")
+    link = BlockingTransport(deaf, "x")
     with pytest.raises(CheckoutTimeout):
         link.checkout(0.0, True, "stack" * 100_000)
     assert lines.take_free(link.path) is None
@@ -215,7 +215,7 @@ def _has_ended(sock: socket.socket) -> bool:
 
 
 def test_giving_back_never_waits_for_a_pool_that_does_not_read(deaf: str) -> None:
-    link = ChannelLink(deaf, "x")
+    link = BlockingTransport(deaf, "x")
     began = time.perf_counter()
     told = [link._tell(link.path, os.getpid(), frames.CHECKIN, number) for number in range(1000)]
     assert all(told)  # what had no room in one line had it in another

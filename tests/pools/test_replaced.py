@@ -11,7 +11,7 @@ import pytest
 
 import actorpool
 from actorpool import CallTimeout, CheckoutTimeout, LeaseExpired
-from actorpool.client.message_link import MessageLink
+from actorpool.client._messages import MessageTransport
 from actorpool.client.pool import Pool
 from actorpool.workers import EchoWorker
 
@@ -49,8 +49,8 @@ def lease_and_sleep(pool: Any, seconds: float) -> Any:
 WAYS: dict[str, Handle] = {
     "channel": lambda node: node.pool("db"),
     "asyncio": lambda node: Blocking(node.pool("db")),
-    "messages": lambda node: Pool(MessageLink(node._site, "db"), "db"),
-    "messages, asyncio": lambda node: Blocking(Pool(MessageLink(node._site, "db"), "db")),
+    "messages": lambda node: Pool(MessageTransport(node._site, "db"), "db"),
+    "messages, asyncio": lambda node: Blocking(Pool(MessageTransport(node._site, "db"), "db")),
 }
 
 

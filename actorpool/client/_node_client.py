@@ -13,14 +13,14 @@ from typing import Any, Protocol
 
 from actorpool import transport
 from actorpool._protocol.manager import Hello, Welcome
-from actorpool.client import faults, standing
-from actorpool.client.at_fork import renewed
-from actorpool.client.channel_link import ManagerLink
-from actorpool.client.mail import Mail
-from actorpool.client.message_link import MessageLink
+from actorpool.client import _sticky, client_errors
+from actorpool.client._at_fork import renewed
+from actorpool.client._blocking import ManagerAsker
+from actorpool.client._message_client import MessageClient
+from actorpool.client._messages import MessageTransport
+from actorpool.client._shared_blocking import SharedMessages
 from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
-from actorpool.client.shared_link import SharedMail
 from actorpool.errors import SystemDown
 from actorpool.messages import WhereIs
 from actorpool.node import runtime
@@ -34,7 +34,7 @@ _PAUSE = 0.02
 """Seconds between two questions where a manager is that is being restarted."""
 
 
-class Site(Protocol):
+class NodeClient(Protocol):
     """What a `System` needs to know of where it is."""
 
     name: str
@@ -59,8 +59,8 @@ class Site(Protocol):
         """Let go of it; the site that started the system ends it."""
 
 
-class NodeSite:
-    """A node of this host; how it is asked is said by `ChannelSite` and `MessageSite`.
+class AttachedClient:
+    """A node of this host; how it is asked is said by `ChannelClient` and `MessagesClient`.
 
     Args:
         name: the node's name.
@@ -92,7 +92,7 @@ class NodeSite:
         if not self.facts.alive():
             if self._node is not None:
                 self._node.reap()
-            down = faults.system_down(self.endpoint)
+            down = client_errors.system_down(self.endpoint)
             raise down or SystemDown(f"node {self.name!r} (pid {self.facts.pid}) was replaced: connect to it anew")
 
     def actor_system(self) -> Any:
@@ -110,7 +110,7 @@ class NodeSite:
     def close(self, timeout: float) -> None:
         """Let go of the node; the process that started it ends it."""
         self._closed = True
-        standing.forget(f"{self.directory}/")
+        _sticky.forget(f"{self.directory}/")
         client.forget(f"{self.directory}/")
         with self._lock:
             system = self._systems.pop(os.getpid(), None)
@@ -122,13 +122,13 @@ class NodeSite:
             self._node.stop(timeout)
 
 
-class ChannelSite(NodeSite):
+class ChannelClient(AttachedClient):
     """A node whose actors serve the channel."""
 
     def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
         """The manager's answer; over a restart of the manager, too."""
         self.check()
-        return ManagerLink(self.endpoint).ask(request, timeout)
+        return ManagerAsker(self.endpoint).ask(request, timeout)
 
     def pool(self, name: str) -> Pool:
         """A handle of a pool."""
@@ -145,12 +145,12 @@ class ChannelSite(NodeSite):
         return welcome.address
 
 
-class MessageSite(NodeSite):
+class MessagesClient(AttachedClient):
     """A node whose actors cannot watch descriptors (the UDP base), or a platform without the channel."""
 
     def __init__(self, name: str, node: Node | None = None, spin: bool = True) -> None:
         super().__init__(name, node, spin)
-        self._mail = Mail(self)
+        self._mail = MessageClient(self)
 
     def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
         """The manager's answer; if the manager is restarted meanwhile, its successor is asked."""
@@ -172,11 +172,11 @@ class MessageSite(NodeSite):
 
     def pool(self, name: str) -> Pool:
         """A handle of a pool."""
-        return Pool(MessageLink(self, name), name)
+        return Pool(MessageTransport(self, name), name)
 
     def shared_pool(self, name: str) -> SharedPool:
         """A handle of a shared pool."""
-        return SharedPool(SharedMail(self, name), name)
+        return SharedPool(SharedMessages(self, name), name)
 
     def manager(self) -> Any:
         """The manager's present address; the root supervisor, which never moves, knows it."""
@@ -197,11 +197,11 @@ class _Moved(Exception):
     """The manager is another process now."""
 
 
-def node_site(name: str, node: Node | None = None, spin: bool = True) -> ChannelSite | MessageSite:
+def node_client(name: str, node: Node | None = None, spin: bool = True) -> ChannelClient | MessagesClient:
     """The site of a running node.
 
     Raises:
         SystemDown, AuthenticationFailed: see `runtime.find`.
     """
     by_channel = transport.available() and runtime.find(name)[1].base == "multiprocTCPBase"
-    return (ChannelSite if by_channel else MessageSite)(name, node, spin)
+    return (ChannelClient if by_channel else MessagesClient)(name, node, spin)

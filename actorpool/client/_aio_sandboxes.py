@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from actorpool.client.aio_link import AioLink, ThreadedLink
-from actorpool.client.channel_link import ChannelLink
-from actorpool.client.link import Link
-from actorpool.client.sandboxes import NestedLink
-from actorpool.client.work import Hold, Work
+from actorpool.client._asyncio import AsyncioTransport, ThreadedTransport
+from actorpool.client._blocking import BlockingTransport
+from actorpool.client._calls import CallRequest, LeaseHandle
+from actorpool.client._transport import PoolTransport
+from actorpool.client.sandboxes import NestedTransport
 
 
-class AioNestedLink:
+class AsyncioNestedTransport:
     """The way of calls that go along on an open turn.
 
     Args:
@@ -20,7 +20,7 @@ class AioNestedLink:
         base: the way of that turn itself.
     """
 
-    def __init__(self, link: NestedLink, base: AioLink | ThreadedLink) -> None:
+    def __init__(self, link: NestedTransport, base: AsyncioTransport | ThreadedTransport) -> None:
         self.link = link
         self.pool = link.pool
         self.base = base
@@ -29,8 +29,8 @@ class AioNestedLink:
         self.facts = base.facts
         self.checkin = link.checkin
 
-    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """As `NestedLink.checkout`."""
+    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """As `NestedTransport.checkout`."""
         gate = self.link.turn.gate
         ticket = gate.ticket()
         try:
@@ -44,36 +44,38 @@ class AioNestedLink:
             raise
         return self.link.hold()
 
-    async def call(self, hold: Hold, work: Work) -> Any:
-        """As `Link.call`; cancelled, the outer lease is over as well."""
+    async def call(self, hold: LeaseHandle, work: CallRequest) -> Any:
+        """As `PoolTransport.call`; cancelled, the outer lease is over as well."""
         try:
             return await self.base.call(hold, work)
         finally:
             if not hold.open:
                 self.link.end(hold)
 
-    async def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
-        """As `Link.run`."""
+    async def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
+        """As `PoolTransport.run`."""
         hold = await self.checkout(timeout)
         try:
             return await self.call(hold, work)
         finally:
             self.checkin(hold)
 
-    async def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
+    async def another(
+        self, deadline: float, pause: float, error: BaseException, stack: str | None = None
+    ) -> LeaseHandle:
         """There is no other worker in a sandbox."""
         raise error
 
 
-AnyAioLink = AioLink | ThreadedLink | AioNestedLink
+AnyAsyncioTransport = AsyncioTransport | ThreadedTransport | AsyncioNestedTransport
 
 
-def aio_link(link: Link) -> AnyAioLink:
+def aio_transport(link: PoolTransport) -> AnyAsyncioTransport:
     """The asyncio side of a way to a pool."""
-    if isinstance(link, NestedLink):
-        return AioNestedLink(link, _plain(link.base))
+    if isinstance(link, NestedTransport):
+        return AsyncioNestedTransport(link, _plain(link.base))
     return _plain(link)
 
 
-def _plain(link: Link) -> AioLink | ThreadedLink:
-    return AioLink(link) if isinstance(link, ChannelLink) else ThreadedLink(link)
+def _plain(link: PoolTransport) -> AsyncioTransport | ThreadedTransport:
+    return AsyncioTransport(link) if isinstance(link, BlockingTransport) else ThreadedTransport(link)

@@ -16,10 +16,10 @@ from typing import Any, NoReturn
 from actorpool import process
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import faults, standing
-from actorpool.client.channel_link import AtHome, ChannelLink, PoolAsker, call_head
-from actorpool.client.link import pauses
-from actorpool.client.work import Hold, NotStarted, Recalled, Replaced, Work
+from actorpool.client import _sticky, client_errors
+from actorpool.client._blocking import BlockingTransport, PoolAsker, UseLocal, call_head
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Recalled, Replaced
+from actorpool.client._transport import pauses
 from actorpool.serialization import pickling
 from actorpool.transport import frames
 from actorpool.transport.aio import AioConn, LoopConns, answered, conns_of
@@ -27,7 +27,7 @@ from actorpool.transport.bodies import pack_checkout
 from actorpool.transport.client import Gone, NotDelivered, TimedOut
 
 
-class AioAsker:
+class AsyncioAsker:
     """The way to one pool of whatever kind, from any number of event loops.
 
     Args:
@@ -53,25 +53,25 @@ class AioAsker:
         loop = asyncio.get_running_loop()
         if pause:
             left = None if deadline is None else deadline - loop.time()
-            final = await loop.run_in_executor(None, faults.absent, self._endpoint, self.pool, left)
+            final = await loop.run_in_executor(None, client_errors.absent, self._endpoint, self.pool, left)
             if final is not None:
                 raise final
             now = loop.time()
             if deadline is not None and now >= deadline:
-                raise faults.pool_down(self.pool, "is not serving", now - began)
+                raise client_errors.pool_down(self.pool, "is not serving", now - began)
             await asyncio.sleep(pause if deadline is None else min(pause, deadline - now))
         return await conns_of(loop).line(self._path, deadline)
 
     async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """Ask the pool something; as `Link.ask`."""
+        """Ask the pool something; as `PoolTransport.ask`."""
         began = self.now()
         try:
             return (await self._asked(request, timeout))[0]
         except TimedOut:
-            raise faults.pool_down(self.pool, "has not answered", self.now() - began) from None
+            raise client_errors.pool_down(self.pool, "has not answered", self.now() - began) from None
 
     async def _asked(self, request: Any, timeout: float | None, patience: float = 0.0) -> tuple[Any, int]:
-        """The answer's value, and the process that gave it; as `ChannelLink._asked`."""
+        """The answer's value, and the process that gave it; as `BlockingTransport._asked`."""
         began = self.now()
         reach = None if timeout is None else began + timeout
         body = pickling.dumps(request)
@@ -88,39 +88,39 @@ class AioAsker:
             except (NotDelivered, Gone):
                 continue
             if kind == frames.REPLY:
-                return faults.result(data), line.pid
-            raise faults.for_a_loop(frames.load_error(data))
+                return client_errors.result(data), line.pid
+            raise client_errors.for_a_loop(frames.load_error(data))
         raise AssertionError
 
 
-class AioLink(AioAsker):
+class AsyncioTransport(AsyncioAsker):
     """The way to one pool that lends workers.
 
     Args:
         link: the blocking way to the same pool; it gives back what nobody on a loop can.
     """
 
-    def __init__(self, link: ChannelLink) -> None:
+    def __init__(self, link: BlockingTransport) -> None:
         super().__init__(link)
         self.link = link
 
     async def facts(self, timeout: float) -> HandleFacts:
-        """As `Link.facts`."""
+        """As `PoolTransport.facts`."""
         began = self.now()
         try:
-            facts, self.link.expected = await self._asked(requests.Facts(), timeout, faults.grace(timeout))
+            facts, self.link.expected = await self._asked(requests.Facts(), timeout, client_errors.grace(timeout))
         except TimedOut:
-            raise faults.checkout_timeout(self.pool, self.now() - began) from None
+            raise client_errors.checkout_timeout(self.pool, self.now() - began) from None
         return facts  # type: ignore[no-any-return]
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """Get a lease; as `Link.checkout`. A cancellation at any moment leaves no worker out."""
+    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """Get a lease; as `PoolTransport.checkout`. A cancellation at any moment leaves no worker out."""
         return await self._checkout(timeout, block, stack)
 
-    async def hire(self, timeout: float, stack: str | None = None) -> Hold:
-        """Get a lease for one call, if possible one that stays with this process; as `Link.hire`.
+    async def hire(self, timeout: float, stack: str | None = None) -> LeaseHandle:
+        """Get a lease for one call, if possible one that stays with this process; as `PoolTransport.hire`.
 
         Tasks do not wait for each other here, as threads do: it is no less work for a loop than to ask the pool.
         """
@@ -128,18 +128,18 @@ class AioLink(AioAsker):
             return await self._checkout(timeout, True, stack)
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
-        hold = standing.take(self._kept)
+        hold = _sticky.take(self._kept)
         if hold is not None:
             return hold
         try:
             return await self._checkout(timeout, True, stack, True)
-        except AtHome:
+        except UseLocal:
             return await self._checkout(max(deadline - loop.time(), 0.0), True, stack)
 
-    def finish(self, hold: Hold) -> None:
+    def finish(self, hold: LeaseHandle) -> None:
         """The one call is over, or could not be made."""
         if hold.rested:
-            standing.keep(self._kept, hold)
+            _sticky.keep(self._kept, hold)
         else:
             self.checkin(hold)
 
@@ -148,7 +148,7 @@ class AioLink(AioAsker):
         """Where the standing leases of this loop are: a worker knows them by the line that they are used by."""
         return f"{self._path}@{id(asyncio.get_running_loop())}"
 
-    async def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> Hold:
+    async def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> LeaseHandle:
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout
@@ -163,24 +163,24 @@ class AioLink(AioAsker):
             except (NotDelivered, Gone):
                 continue
             except TimedOut:
-                raise faults.checkout_timeout(self.pool, loop.time() - began) from None
+                raise client_errors.checkout_timeout(self.pool, loop.time() - began) from None
         raise AssertionError
 
-    async def _ask_lease(self, line: AioConn, body: bytes, timeout: float) -> Hold:
+    async def _ask_lease(self, line: AioConn, body: bytes, timeout: float) -> LeaseHandle:
         ref, future = line.request(frames.CHECKOUT, body)
         try:
-            kind, answer = await answered(future, timeout + faults.grace(timeout))
+            kind, answer = await answered(future, timeout + client_errors.grace(timeout))
         except (NotDelivered, Gone):
             raise
         except BaseException:  # timed out or cancelled, perhaps with the grant already here
             line.cancel(frames.CHECKOUT, ref)
             raise
         if kind != frames.GRANT:
-            raise AtHome if kind == frames.USE_LOCAL else frames.load_error(answer)
+            raise UseLocal if kind == frames.USE_LOCAL else frames.load_error(answer)
         lease, worker, pid, flags, seal = frames.GRANT_BODY.unpack(answer)
-        return Hold(lease, worker, pid, self.link.checkin, line, line.pid, flags, seal)
+        return LeaseHandle(lease, worker, pid, self.link.checkin, line, line.pid, flags, seal)
 
-    def checkin(self, hold: Hold) -> None:
+    def checkin(self, hold: LeaseHandle) -> None:
         """Give a lease back. Never waits, so nothing can come between."""
         if not hold.ours:
             return
@@ -190,12 +190,12 @@ class AioLink(AioAsker):
                 worker.tell(frames.END, hold.lease, frames.END_BODY.pack(hold.seal))
         self._tell_pool(hold, frames.CHECKIN)
 
-    def abandon(self, hold: Hold) -> None:
+    def abandon(self, hold: LeaseHandle) -> None:
         """Have the pool take the worker back from what it does for this lease."""
         if hold.ours:
             self._tell_pool(hold, frames.ABANDON)
 
-    def _tell_pool(self, hold: Hold, kind: int) -> None:
+    def _tell_pool(self, hold: LeaseHandle, kind: int) -> None:
         line = hold.home
         if line.here():
             line.tell(kind, hold.lease)
@@ -205,8 +205,10 @@ class AioLink(AioAsker):
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    async def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, Any]:
-        """Run work on the lease's worker; as `Link.perform`. Cancelled, it is interrupted and its lease is over."""
+    async def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> tuple[int, Any]:
+        """Run work on the lease's worker; as `PoolTransport.perform`. Cancelled, it is interrupted and its lease is
+        over.
+        """
         payload = work.payload  # first: what cannot be sent costs no lease
         head = call_head(hold, work, last)
         try:
@@ -215,49 +217,51 @@ class AioLink(AioAsker):
             if process.alive(hold.worker_pid):
                 self.abandon(hold)
             hold.end()
-            raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None
+            raise client_errors.not_started(hold, client_errors.worker_gone(self.pool, hold, work)) from None
         except Gone:
             self._lost(hold)
-            raise faults.worker_died(self.pool, hold, work) from None
+            raise client_errors.worker_died(self.pool, hold, work) from None
         except TimedOut:
             self.abandon(hold)
-            raise faults.call_timeout(self.pool, work) from None
+            raise client_errors.call_timeout(self.pool, work) from None
         except BaseException:  # cancelled: nobody waits for the answer any more
             self.abandon(hold)
             raise
         if answer[0] == frames.NOT_STARTED:
             if hold.stands:
-                standing.disband(self._kept)
-            faults.refuse(self.pool, hold, answer[1])
+                _sticky.disband(self._kept)
+            client_errors.refuse(self.pool, hold, answer[1])
         hold.used = not last
         if hold.stands and answer[0] == frames.RESULT:
             hold.rested = time.perf_counter()
         return answer
 
-    def _lost(self, hold: Hold) -> None:
-        """As `ChannelLink`: the worker has ended in a call."""
+    def _lost(self, hold: LeaseHandle) -> None:
+        """As `BlockingTransport`: the worker has ended in a call."""
         if hold.stands:
             self.checkin(hold)
         hold.end()
 
-    def _was_recalled(self, hold: Hold) -> NoReturn:
-        """As `ChannelLink`: the worker has hung up on a standing lease."""
+    def _was_recalled(self, hold: LeaseHandle) -> NoReturn:
+        """As `BlockingTransport`: the worker has hung up on a standing lease."""
         hold.end()
-        standing.disband(self._kept)
+        _sticky.disband(self._kept)
         raise Recalled
 
-    async def call(self, hold: Hold, work: Work) -> Any:
+    async def call(self, hold: LeaseHandle, work: CallRequest) -> Any:
         """Run work on the lease's worker and return its result."""
         return self._value(await self.perform(hold, work))
 
     def _value(self, answer: tuple[int, Any]) -> Any:
-        """The value in an answer; raises what the work raised, or (see `faults.for_a_loop`) what stands for it."""
+        """The value in an answer; raises what the work raised, or (see `client_errors.for_a_loop`) what stands for
+        it.
+        """
         kind, body = answer
         if kind == frames.RESULT:
-            return faults.result(body)
-        raise faults.for_a_loop(frames.load_error(body))
+            return client_errors.result(body)
+        raise client_errors.for_a_loop(frames.load_error(body))
 
-    async def _exchange(self, hold: Hold, head: bytes, payload: bytes, timeout: float | None) -> tuple[int, Any]:
+    async def _exchange(self, hold: LeaseHandle, head: bytes, payload: bytes, timeout: float | None) -> tuple[int, Any]:
         path = self._endpoint.worker(hold.worker_pid)
         here = self._here()
         known = hold.line
@@ -283,8 +287,8 @@ class AioLink(AioAsker):
                 line.give_up(frames.CALL, ref)
                 raise
 
-    async def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
-        """Checkout, call and checkin in one; as `Link.run`."""
+    async def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
+        """Checkout, call and checkin in one; as `PoolTransport.run`."""
         deadline = asyncio.get_running_loop().time() + timeout
         _ = work.payload  # what cannot be sent fails before a worker is asked for
         hold = await self.hire(timeout, stack)
@@ -303,7 +307,7 @@ class AioLink(AioAsker):
             hold = await self.hire(await self._left(deadline, pause, error), stack)
         return self._value(answer)
 
-    async def another(self, deadline: float, pause: float, error: BaseException) -> Hold:
+    async def another(self, deadline: float, pause: float, error: BaseException) -> LeaseHandle:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
         return await self.checkout(await self._left(deadline, pause, error))
 
@@ -321,7 +325,7 @@ class AioLink(AioAsker):
 _holders: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, ThreadPoolExecutor] = weakref.WeakKeyDictionary()
 
 
-class ThreadedLink:
+class ThreadedTransport:
     """The same for pools that can only be reached by Thespian's messages, which block: each request in a thread.
 
     What a cancelled task leaves running is ended where it comes back: a lease that nobody waits for is given back.
@@ -337,7 +341,7 @@ class ThreadedLink:
         return asyncio.get_running_loop().time()
 
     async def _in_thread(self, function: Any, *args: Any) -> Any:
-        call = functools.partial(faults.in_thread, function, *args)
+        call = functools.partial(client_errors.in_thread, function, *args)
         return await asyncio.get_running_loop().run_in_executor(None, call)
 
     async def _for_holder(self, function: Any, *args: Any) -> Any:
@@ -346,34 +350,36 @@ class ThreadedLink:
         threads = _holders.get(loop)
         if threads is None:
             threads = _holders[loop] = ThreadPoolExecutor(thread_name_prefix="actorpool")
-        return await loop.run_in_executor(threads, functools.partial(faults.in_thread, function, *args))
+        return await loop.run_in_executor(threads, functools.partial(client_errors.in_thread, function, *args))
 
     async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """As `Link.ask`."""
+        """As `PoolTransport.ask`."""
         return await self._in_thread(self.link.ask, request, timeout)
 
     async def facts(self, timeout: float) -> HandleFacts:
-        """As `Link.facts`."""
+        """As `PoolTransport.facts`."""
         return await self._in_thread(self.link.facts, timeout)  # type: ignore[no-any-return]
 
-    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """As `Link.checkout`; a hold that comes too late is dropped, and so given back."""
+    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """As `PoolTransport.checkout`; a hold that comes too late is dropped, and so given back."""
         return await self._in_thread(self.link.checkout, timeout, block, stack)  # type: ignore[no-any-return]
 
-    async def call(self, hold: Hold, work: Work) -> Any:
-        """As `Link.call`; cancelled, the lease is over."""
+    async def call(self, hold: LeaseHandle, work: CallRequest) -> Any:
+        """As `PoolTransport.call`; cancelled, the lease is over."""
         try:
             return await self._for_holder(self.link.call, hold, work)
         except asyncio.CancelledError:
             self.link.abandon(hold)
             raise
 
-    async def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
-        """As `Link.run`."""
+    async def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
+        """As `PoolTransport.run`."""
         return await self._in_thread(self.link.run, work, timeout, stack)
 
-    async def another(self, deadline: float, pause: float, error: BaseException, stack: str | None = None) -> Hold:
-        """As `Link.another`; `deadline` is in the loop's time."""
+    async def another(
+        self, deadline: float, pause: float, error: BaseException, stack: str | None = None
+    ) -> LeaseHandle:
+        """As `PoolTransport.another`; `deadline` is in the loop's time."""
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise error

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actorpool._protocol.shared import CallAll, CancelCall, SharedCall
-from actorpool.client import faults
-from actorpool.client.channel_link import PoolAsker
-from actorpool.client.link import pauses
-from actorpool.client.message_link import PoolMail
+from actorpool.client import client_errors
+from actorpool.client._blocking import PoolAsker
+from actorpool.client._messages import PoolMessages
+from actorpool.client._transport import pauses
 from actorpool.serialization import pickling
 from actorpool.transport import client as lines
 from actorpool.transport import frames
@@ -47,7 +47,7 @@ def _known_route(resource: Any, method: str) -> Route:
     return Route(pickling.dumps(resource), pickling.dumps((resource, method)), method)
 
 
-class Work:
+class SharedCallRequest:
     """A call as its frame will say it.
 
     Args:
@@ -112,7 +112,7 @@ def keep_loan(
     return body[end:]
 
 
-def take_loan(line: ClientConn | AioConn, work: Work) -> Loan | None:
+def take_loan(line: ClientConn | AioConn, work: SharedCallRequest) -> Loan | None:
     """The loan by which a call can go straight to its worker. It is the taker's until he puts it back."""
     route = work.route
     if not line.loans or work.timeout is not None or work.where:
@@ -132,26 +132,28 @@ class SharedChannel(PoolAsker):
         self, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any, timeout: Any
     ) -> Any:
         """Have a method called on one connection and return its result; see `SharedPool.call`."""
-        work = Work(resource, method, args, kwargs, where, timeout)
+        work = SharedCallRequest(resource, method, args, kwargs, where, timeout)
         kind, body = self._lent(work) or self._once(frames.SHARED, work.payload, work, method, timeout)
         if kind == frames.RESULT:
-            return faults.result(body)
+            return client_errors.result(body)
         raise frames.load_error(body)
 
     def call_all(self, request: CallAll) -> Any:
         """Have a method called on every connection; see `SharedPool.map`."""
         kind, body = self._once(frames.ASK, pickling.dumps(request), None, request.method, request.timeout)
         if kind == frames.REPLY:
-            return faults.result(body)
+            return client_errors.result(body)
         raise frames.load_error(body)
 
     # -- by the pool ----------------------------------------------------------------------------------------
 
-    def _once(self, kind: int, body: bytes, work: Work | None, method: str, timeout: float | None) -> Answer:
+    def _once(
+        self, kind: int, body: bytes, work: SharedCallRequest | None, method: str, timeout: float | None
+    ) -> Answer:
         """Send a frame that must not be read twice, and wait for its answer."""
         began = time.perf_counter()
         reach = began + (REACH if timeout is None else timeout)
-        deadline = None if timeout is None else reach + faults.grace(timeout)
+        deadline = None if timeout is None else reach + client_errors.grace(timeout)
         for pause in pauses():
             try:
                 line = self._line(pause, began, reach)
@@ -161,13 +163,19 @@ class SharedChannel(PoolAsker):
                 lines.forget(self.path)
             except Gone:
                 lines.forget(self.path)
-                raise faults.pool_ended(self.pool, method) from None
+                raise client_errors.pool_ended(self.pool, method) from None
             except TimedOut:
-                raise faults.shared_timeout(self.pool, method, time.perf_counter() - began) from None
+                raise client_errors.shared_timeout(self.pool, method, time.perf_counter() - began) from None
         raise AssertionError
 
     def _exchange(
-        self, line: ClientConn, kind: int, body: bytes, work: Work | None, left: float | None, deadline: float | None
+        self,
+        line: ClientConn,
+        kind: int,
+        body: bytes,
+        work: SharedCallRequest | None,
+        left: float | None,
+        deadline: float | None,
     ) -> Answer:
         ref = line.new_ref()
         try:
@@ -186,7 +194,7 @@ class SharedChannel(PoolAsker):
 
     # -- straight to the worker -----------------------------------------------------------------------------
 
-    def _lent(self, work: Work) -> Answer | None:
+    def _lent(self, work: SharedCallRequest) -> Answer | None:
         """The answer of the worker whose connection is lent to a free line; None: the pool is to be asked."""
         line = lines.take_free(self.path)
         if line is None:
@@ -200,7 +208,7 @@ class SharedChannel(PoolAsker):
         lines.give(line)
         return answer
 
-    def _straight(self, loan: Loan, work: Work) -> Answer | None:
+    def _straight(self, loan: Loan, work: SharedCallRequest) -> Answer | None:
         try:
             worker = lines.take(loan.path, self.endpoint.seconds)
             ref = worker.new_ref()
@@ -211,12 +219,12 @@ class SharedChannel(PoolAsker):
             return None
         except Gone:
             lines.forget(loan.path)
-            raise faults.lent_died(self.pool, work.route.method) from None
+            raise client_errors.lent_died(self.pool, work.route.method) from None
         lines.give(worker)
         return None if answer[0] == frames.NOT_STARTED else answer
 
 
-class SharedMail(PoolMail):
+class SharedMessages(PoolMessages):
     """The way by Thespian's messages."""
 
     def call(
@@ -234,7 +242,7 @@ class SharedMail(PoolMail):
         timeout = request.timeout
         began = time.monotonic()
         address = self._pool_address(began + (REACH if timeout is None else timeout))
-        patience = None if timeout is None else timeout + faults.grace(timeout)
+        patience = None if timeout is None else timeout + client_errors.grace(timeout)
         answer = None
         try:
             answer = self.mail.ask(address, request, patience, lambda: self._ended(request.method))
@@ -242,11 +250,11 @@ class SharedMail(PoolMail):
             if answer is None:  # timed out or interrupted: nobody waits for it any more
                 self.mail.tell(address, CancelCall(self.pool, ref=request.ref, caller=request.caller))
         if answer is None:
-            raise faults.shared_timeout(self.pool, request.method, time.monotonic() - began)
+            raise client_errors.shared_timeout(self.pool, request.method, time.monotonic() - began)
         return answer.unwrap()
 
     def _ended(self, method: str) -> BaseException | None:
-        return faults.pool_ended(self.pool, method) if self._moved() else None
+        return client_errors.pool_ended(self.pool, method) if self._moved() else None
 
 
-SharedLink = SharedChannel | SharedMail
+SharedTransport = SharedChannel | SharedMessages

@@ -10,10 +10,10 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actorpool.client import faults
-from actorpool.client.link import Link
+from actorpool.client import client_errors
+from actorpool.client._calls import CallRequest, LeaseHandle
+from actorpool.client._transport import PoolTransport
 from actorpool.client.sandboxes import Gate
-from actorpool.client.work import Hold, Work
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.transport import frames
 from actorpool.workers.session import WorkerSession
@@ -33,7 +33,7 @@ class LocalLease:
         self.over = False
 
 
-class TurnHold(Hold):
+class TurnHandle(LeaseHandle):
     """A turn at the sandbox's lease, whose id it has; `number` tells it from other turns."""
 
     __slots__ = ("number",)
@@ -51,16 +51,16 @@ class LocalSandbox:
         self.closed = False
         self._numbers = itertools.count(1)
 
-    def enter(self, give_back: Callable[[Hold], bool]) -> TurnHold:
+    def enter(self, give_back: Callable[[LeaseHandle], bool]) -> TurnHandle:
         """The turn of who has passed the gate."""
         id = self.lease.number
-        hold = TurnHold(id, id, os.getpid(), give_back, flags=frames.TURN)
+        hold = TurnHandle(id, id, os.getpid(), give_back, flags=frames.TURN)
         hold.number = self.turn = next(self._numbers)
         return hold
 
-    def leave(self, hold: Hold) -> None:
+    def leave(self, hold: LeaseHandle) -> None:
         """This turn is over: back to where it began, and the next one may come. Nothing if it was over before."""
-        assert isinstance(hold, TurnHold)
+        assert isinstance(hold, TurnHandle)
         with self.lease.lock:
             hold.end()
             if self.turn != hold.number:
@@ -78,20 +78,20 @@ class LocalSandbox:
             self.gate.leave()
 
 
-class OwnLeases(Link):
+class OwnLeases(PoolTransport):
     """A way whose leases are in this process: one can be given up while a call of it is under way."""
 
     @abstractmethod
-    def abandon(self, hold: Hold) -> None:
+    def abandon(self, hold: LeaseHandle) -> None:
         """The lease is over now; a call that is under way ends by itself, and its connection with it."""
 
 
-class LocalWay(OwnLeases):
+class LocalRoute(OwnLeases):
     """The way to a `LocalPool` for who wants a lease of his own, though calls in his context go to a sandbox.
 
     Args:
         link: the way of everybody.
-        sandbox: as `Link.sandbox`.
+        sandbox: as `PoolTransport.sandbox`.
     """
 
     def __init__(self, link: OwnLeases, sandbox: str) -> None:
@@ -100,37 +100,37 @@ class LocalWay(OwnLeases):
         self.sandbox: str = sandbox
         self.inside = link.inside  # type: ignore[method-assign]
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """As `LocalLink.checkout`."""
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """As `LocalTransport.checkout`."""
         return self.link.checkout(timeout, block, stack)
 
-    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """As `LocalLink.perform`."""
+    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
+        """As `LocalTransport.perform`."""
         return self.link.perform(hold, work)
 
     def value(self, answer: Any) -> Any:
-        """As `Link.value`."""
+        """As `PoolTransport.value`."""
         return self.link.value(answer)
 
-    def checkin(self, hold: Hold) -> bool:
-        """As `LocalLink.checkin`."""
+    def checkin(self, hold: LeaseHandle) -> bool:
+        """As `LocalTransport.checkin`."""
         return self.link.checkin(hold)
 
-    def abandon(self, hold: Hold) -> None:
-        """As `LocalLink.abandon`."""
+    def abandon(self, hold: LeaseHandle) -> None:
+        """As `LocalTransport.abandon`."""
         self.link.abandon(hold)
 
     def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """As `Link.ask`."""
+        """As `PoolTransport.ask`."""
         return self.link.ask(request, timeout)
 
 
-class LocalTurnLink(LocalWay):
+class LocalTurnTransport(LocalRoute):
     """The way to a `LocalPool` for callers of a sandbox.
 
     Args:
         link: the way of everybody.
-        sandbox: as `Link.sandbox`.
+        sandbox: as `PoolTransport.sandbox`.
         sandboxes: those that are open, by key.
     """
 
@@ -138,8 +138,8 @@ class LocalTurnLink(LocalWay):
         super().__init__(link, sandbox)
         self._sandboxes = sandboxes
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """Wait for a turn; as `Link.checkout`."""
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """Wait for a turn; as `PoolTransport.checkout`."""
         sandbox = self._sandboxes.get(self.sandbox)
         if sandbox is None:
             raise self._over()
@@ -157,19 +157,19 @@ class LocalTurnLink(LocalWay):
     def _over(self) -> LeaseExpired:
         return LeaseExpired(f"pool {self.pool!r}: the sandbox is over, or another process's", pool=self.pool)
 
-    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the sandbox's connection; as `Link.perform`."""
+    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
+        """Run work on the sandbox's connection; as `PoolTransport.perform`."""
         sandbox = self._sandboxes.get(self.sandbox) if hold.ours else None
         if sandbox is None:
             hold.end()
-            raise faults.expired(self.pool, hold)
+            raise client_errors.expired(self.pool, hold)
         try:
             return self.link.perform(hold, work)
         finally:
             if not hold.open:
                 sandbox.leave(hold)
 
-    def checkin(self, hold: Hold) -> bool:
+    def checkin(self, hold: LeaseHandle) -> bool:
         """End a turn; waits for a call of it that another thread has under way."""
         if not hold.ours:
             return False
@@ -179,7 +179,7 @@ class LocalTurnLink(LocalWay):
         hold.end()
         return sandbox is not None
 
-    def abandon(self, hold: Hold) -> None:
+    def abandon(self, hold: LeaseHandle) -> None:
         """The turn is over now; a call that is under way ends by itself, and lets the next one come then."""
         sandbox = self._sandboxes.get(self.sandbox)
         hold.end()

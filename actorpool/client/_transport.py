@@ -13,8 +13,8 @@ from typing import Any
 
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import faults
-from actorpool.client.work import Hold, NotStarted, Recalled, Work
+from actorpool.client import client_errors
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Recalled
 
 LEARNING = 5.0
 """Seconds to learn the pool's settings in a call that goes by its checkout timeout, which is one of them."""
@@ -39,7 +39,7 @@ def stack_of_caller() -> str:
     return "".join(traceback.format_list(stack))
 
 
-class Link(ABC):
+class PoolTransport(ABC):
     """The way to one pool. All methods may be called from any thread."""
 
     pool: str
@@ -53,14 +53,14 @@ class Link(ABC):
     knows.
     """
 
-    def inside(self, sandbox: str) -> Link:
+    def inside(self, sandbox: str) -> PoolTransport:
         """The way to the same pool for callers of a sandbox, or (`OUTSIDE`) for those who want to open one."""
         link = copy.copy(self)
         link.sandbox = sandbox
         return link
 
     @abstractmethod
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
         """Get a lease.
 
         Args:
@@ -74,7 +74,7 @@ class Link(ABC):
         """
 
     @abstractmethod
-    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
+    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
         """Run work on the lease's worker and return its answer, for `value`.
 
         Args:
@@ -91,18 +91,18 @@ class Link(ABC):
         """The value in an answer of `perform`; raises what the work raised."""
 
     @abstractmethod
-    def checkin(self, hold: Hold) -> bool:
+    def checkin(self, hold: LeaseHandle) -> bool:
         """Give a lease back, without waiting.
 
         Returns:
             Whether there was anything to give back: not for a lease that is over, or another process's.
         """
 
-    def hire(self, timeout: float, stack: str | None = None) -> Hold:
+    def hire(self, timeout: float, stack: str | None = None) -> LeaseHandle:
         """Get a lease for one call, which `finish` ends; as `checkout` otherwise."""
         return self.checkout(timeout, True, stack)
 
-    def finish(self, hold: Hold) -> None:
+    def finish(self, hold: LeaseHandle) -> None:
         """The one call is over, or could not be made."""
         self.checkin(hold)
 
@@ -115,9 +115,9 @@ class Link(ABC):
 
         From then on that process of the pool is `expected`. Raises as `checkout`.
         """
-        return self.ask(requests.Facts(), timeout + faults.grace(timeout))  # type: ignore[no-any-return]
+        return self.ask(requests.Facts(), timeout + client_errors.grace(timeout))  # type: ignore[no-any-return]
 
-    def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
+    def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
         """Checkout, call and checkin in one. What was not started is taken to another worker within `timeout`."""
         deadline = time.perf_counter() + timeout
         _ = work.payload  # what cannot be sent fails before a worker is asked for
@@ -137,11 +137,11 @@ class Link(ABC):
             hold = self.hire(self._left(deadline, pause, error), stack)
         return self.value(answer)
 
-    def call(self, hold: Hold, work: Work) -> Any:
+    def call(self, hold: LeaseHandle, work: CallRequest) -> Any:
         """Run work on the lease's worker and return its result; raises as `perform` and `value`."""
         return self.value(self.perform(hold, work))
 
-    def another(self, deadline: float, pause: float, error: BaseException) -> Hold:
+    def another(self, deadline: float, pause: float, error: BaseException) -> LeaseHandle:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
         return self.checkout(self._left(deadline, pause, error))
 

@@ -14,7 +14,7 @@ from actorpool.transport import client, frames
 _ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
-class Work:
+class CallRequest:
     """One call: a method's name or a function that gets the connection, and its arguments.
 
     Args:
@@ -69,7 +69,7 @@ class Work:
         return self.what if isinstance(self.what, str) else getattr(self.what, "__qualname__", repr(self.what))
 
 
-class Hold:
+class LeaseHandle:
     """A lease as its holder sees it. Dropping it without a word gives the worker back.
 
     Attributes:
@@ -83,7 +83,7 @@ class Hold:
         open: neither given back nor lost.
         turn: it is a turn in a sandbox; no other worker can take its place.
         promised: the name of the pool whose lease a user has it as; he is told when it is dropped.
-        stands: it may be kept and used again (see `client.standing`).
+        stands: it may be kept and used again (see `client._sticky`).
         rested: when its last use ended, `time.perf_counter()`; 0.0 while it is in use.
         line: the line to the worker by which it was used; the worker closes it when the lease is recalled.
     """
@@ -96,7 +96,7 @@ class Hold:
         lease: int,
         worker_id: int,
         worker_pid: int,
-        give_back: Callable[[Hold], bool],
+        give_back: Callable[[LeaseHandle], bool],
         home: Any = None,
         pool_pid: int = 0,
         flags: int = 0,

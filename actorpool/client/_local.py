@@ -16,11 +16,11 @@ from typing import Any
 
 from actorpool._protocol import requests, sandboxes
 from actorpool._protocol.sandboxes import OUTSIDE
-from actorpool.client import faults
-from actorpool.client.at_fork import renewed
-from actorpool.client.link import Link
-from actorpool.client.local_sandbox import LocalLease, LocalSandbox, LocalTurnLink, LocalWay, OwnLeases
-from actorpool.client.work import Hold, Work
+from actorpool.client import client_errors
+from actorpool.client._at_fork import renewed
+from actorpool.client._calls import CallRequest, LeaseHandle
+from actorpool.client._local_sandbox import LocalLease, LocalRoute, LocalSandbox, LocalTurnTransport, OwnLeases
+from actorpool.client._transport import PoolTransport
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.machine import Backoff, Quantiles, Retry
 from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, PoolNotFound
@@ -34,7 +34,7 @@ from actorpool.workers.session import Unavailable, WorkerSession
 log = logging.getLogger("actorpool")
 
 
-class LocalLink(OwnLeases):
+class LocalTransport(OwnLeases):
     """Runs everything in the calling thread.
 
     Args:
@@ -86,13 +86,13 @@ class LocalLink(OwnLeases):
         self._out = {}
         self._sandboxes = {}
 
-    def inside(self, sandbox: str) -> Link:
-        """As `Link.inside`."""
-        return LocalTurnLink(self, sandbox, self._sandboxes) if sandbox != OUTSIDE else LocalWay(self, OUTSIDE)
+    def inside(self, sandbox: str) -> PoolTransport:
+        """As `PoolTransport.inside`."""
+        return LocalTurnTransport(self, sandbox, self._sandboxes) if sandbox != OUTSIDE else LocalRoute(self, OUTSIDE)
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
         """Make a worker and connect it; a resource that is away is tried again until `timeout` seconds are over.
 
         Raises:
@@ -109,7 +109,7 @@ class LocalLink(OwnLeases):
             lease = LocalLease(self._checkouts, session)
             self._out[lease.number] = lease
         self._waits.add((time.monotonic() - began) * 1000)
-        return Hold(lease.number, lease.number, os.getpid(), give_back=self.checkin)
+        return LeaseHandle(lease.number, lease.number, os.getpid(), give_back=self.checkin)
 
     def _pass_gate(self, began: float, deadline: float) -> None:
         with self._changed:
@@ -138,18 +138,18 @@ class LocalLink(OwnLeases):
                 self._last_failure = error
                 pause = error.seconds if isinstance(error, RetryAfter) else retry.next(random.random())
                 if isinstance(error, PermanentError) or time.monotonic() + pause >= deadline:
-                    raise faults.unavailable(self.pool, error) from error
+                    raise client_errors.unavailable(self.pool, error) from error
                 time.sleep(pause)
             else:
                 self._last_failure = None
                 return session
 
-    def perform(self, hold: Hold, work: Work, last: bool = False) -> Any:
-        """Run work on the lease's worker, in this thread, and return its result; see `Link.perform`."""
+    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
+        """Run work on the lease's worker, in this thread, and return its result; see `PoolTransport.perform`."""
         lease = self._out.get(hold.lease) if hold.ours else None
         if lease is None:
             hold.end()
-            raise faults.expired(self.pool, hold)
+            raise client_errors.expired(self.pool, hold)
         with lease.lock:
             try:
                 return self._run(lease, hold, work)
@@ -161,10 +161,10 @@ class LocalLink(OwnLeases):
         """The result itself."""
         return answer
 
-    def _run(self, lease: LocalLease, hold: Hold, work: Work) -> Any:
+    def _run(self, lease: LocalLease, hold: LeaseHandle, work: CallRequest) -> Any:
         session = lease.session
         if not session.connected:
-            raise faults.not_started(hold, faults.unavailable(self.pool, session.lost))
+            raise client_errors.not_started(hold, client_errors.unavailable(self.pool, session.lost))
         target, args, kwargs = loads(work.payload)
         if lease.stale_cache:
             lease.stale_cache = False
@@ -177,7 +177,7 @@ class LocalLink(OwnLeases):
             if session.is_loss(error):
                 session.lose(error)
             raise self._as_from_a_worker(error) from None
-        return faults.result(packed)
+        return client_errors.result(packed)
 
     def _as_from_a_worker(self, error: Exception) -> BaseException:
         travelled = frames.load_error(frames.dump_error(error))
@@ -185,7 +185,7 @@ class LocalLink(OwnLeases):
             travelled.pool = self.pool
         return travelled
 
-    def checkin(self, hold: Hold) -> bool:
+    def checkin(self, hold: LeaseHandle) -> bool:
         """End a lease and its connection; waits for a call of it that another thread has under way."""
         if not hold.ours:
             return False
@@ -196,7 +196,7 @@ class LocalLink(OwnLeases):
         hold.end()
         return lease is not None
 
-    def abandon(self, hold: Hold) -> None:
+    def abandon(self, hold: LeaseHandle) -> None:
         """As `OwnLeases.abandon`."""
         lease = self._out.get(hold.lease)
         hold.end()
@@ -323,7 +323,7 @@ def _condition() -> threading.Condition:
     return threading.Condition(threading.RLock())  # a lease may be dropped while its own thread has it
 
 
-_links: weakref.WeakSet[LocalLink] = weakref.WeakSet()
+_links: weakref.WeakSet[LocalTransport] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
@@ -333,19 +333,19 @@ def _leave_to_parent() -> None:
 
 os.register_at_fork(after_in_child=_leave_to_parent)
 
-_ANSWERS: dict[type, Callable[[LocalLink, Any], Any]] = {
+_ANSWERS: dict[type, Callable[[LocalTransport, Any], Any]] = {
     requests.Status: lambda link, _: link.status(),
-    requests.Workers: LocalLink._workers,
-    requests.Leases: LocalLink._lease_infos,
+    requests.Workers: LocalTransport._workers,
+    requests.Leases: LocalTransport._lease_infos,
     requests.Metrics: lambda link, _: PoolMetrics((), 0, 0, 0.0),
-    requests.GatherStats: LocalLink._gather,
-    requests.ClearCache: LocalLink._clear,
+    requests.GatherStats: LocalTransport._gather,
+    requests.ClearCache: LocalTransport._clear,
     requests.Suspend: lambda link, _: link._halt("suspended"),
     requests.Resume: lambda link, _: link._halt(""),
-    requests.Drain: LocalLink._drain,
+    requests.Drain: LocalTransport._drain,
     requests.Resize: lambda link, _: None,  # nothing is kept, so there is nothing to resize or to replace
     requests.Recycle: lambda link, _: None,
-    sandboxes.OpenSandbox: LocalLink._open_sandbox,
-    sandboxes.CloseSandbox: LocalLink._close_sandbox,
-    sandboxes.Allow: LocalLink._allow,
+    sandboxes.OpenSandbox: LocalTransport._open_sandbox,
+    sandboxes.CloseSandbox: LocalTransport._close_sandbox,
+    sandboxes.Allow: LocalTransport._allow,
 }

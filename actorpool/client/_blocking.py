@@ -13,9 +13,9 @@ from typing import Any, NoReturn
 from actorpool import process
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import faults, standing
-from actorpool.client.link import Link, pauses
-from actorpool.client.work import Hold, Recalled, Replaced, Work
+from actorpool.client import _sticky, client_errors
+from actorpool.client._calls import CallRequest, LeaseHandle, Recalled, Replaced
+from actorpool.client._transport import PoolTransport, pauses
 from actorpool.serialization import pickling
 from actorpool.transport import client as lines
 from actorpool.transport import frames
@@ -28,7 +28,7 @@ PATIENCE = 2e-3
 """Seconds that a thread waits for what its own process has, before it joins the pool's queue."""
 
 
-def call_head(hold: Hold, work: Work, last: bool) -> bytes:
+def call_head(hold: LeaseHandle, work: CallRequest, last: bool) -> bytes:
     """What goes before the pickle in a `CALL` frame."""
     flags = work.flags
     if last:
@@ -40,7 +40,7 @@ def call_head(hold: Hold, work: Work, last: bool) -> bytes:
     return frames.CALL_HEAD.pack(hold.lease, flags, hold.seal)
 
 
-class AtHome(Exception):
+class UseLocal(Exception):
     """All workers that could be had stay with this process."""
 
 
@@ -99,7 +99,7 @@ class _Asker:
                 continue
             lines.give(line)
             if kind == frames.REPLY:
-                return faults.result(answer), line.pid
+                return client_errors.result(answer), line.pid
             raise frames.load_error(answer)
         raise AssertionError
 
@@ -129,7 +129,7 @@ class _Asker:
         raise NotImplementedError
 
 
-class ManagerLink(_Asker):
+class ManagerAsker(_Asker):
     """The way to the manager of a system."""
 
     def __init__(self, endpoint: Endpoint | str) -> None:
@@ -137,10 +137,10 @@ class ManagerLink(_Asker):
         self.path = self.endpoint.manager
 
     def _absent(self, left: float | None) -> BaseException | None:
-        return faults.system_down(self.endpoint)
+        return client_errors.system_down(self.endpoint)
 
     def _down(self, what: str, waited: float) -> BaseException:
-        return faults.manager_down(self.endpoint, what, waited)
+        return client_errors.manager_down(self.endpoint, what, waited)
 
 
 class PoolAsker(_Asker):
@@ -160,62 +160,62 @@ class PoolAsker(_Asker):
         return f"<channel {self.path}>"
 
     def _absent(self, left: float | None) -> BaseException | None:
-        return faults.absent(self.endpoint, self.pool, left)
+        return client_errors.absent(self.endpoint, self.pool, left)
 
     def _down(self, what: str, waited: float) -> BaseException:
-        return faults.pool_down(self.pool, what, waited)
+        return client_errors.pool_down(self.pool, what, waited)
 
 
-class ChannelLink(PoolAsker, Link):
+class BlockingTransport(PoolAsker, PoolTransport):
     """The way to one pool that lends workers."""
 
     def facts(self, timeout: float) -> HandleFacts:
-        """What a handle has to know of the pool's settings; see `Link.facts`."""
+        """What a handle has to know of the pool's settings; see `PoolTransport.facts`."""
         began = time.perf_counter()
         try:
-            facts, self.expected = self._asked(requests.Facts(), timeout, faults.grace(timeout))
+            facts, self.expected = self._asked(requests.Facts(), timeout, client_errors.grace(timeout))
         except TimedOut:
-            raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
+            raise client_errors.checkout_timeout(self.pool, time.perf_counter() - began) from None
         return facts  # type: ignore[no-any-return]
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """Get a lease; see `Link.checkout`."""
-        standing.give_all(self.path)  # it may be what is asked for
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """Get a lease; see `PoolTransport.checkout`."""
+        _sticky.give_all(self.path)  # it may be what is asked for
         return self._checkout(timeout, block, stack)
 
-    def hire(self, timeout: float, stack: str | None = None) -> Hold:
-        """Get a lease for one call, if possible one that stays with this process; see `Link.hire`."""
+    def hire(self, timeout: float, stack: str | None = None) -> LeaseHandle:
+        """Get a lease for one call, if possible one that stays with this process; see `PoolTransport.hire`."""
         if self.sandbox is not None:
             return self._checkout(timeout, True, stack)
-        return standing.take(self.path) or self._share(timeout, stack)
+        return _sticky.take(self.path) or self._share(timeout, stack)
 
-    def _share(self, timeout: float, stack: str | None) -> Hold:
+    def _share(self, timeout: float, stack: str | None) -> LeaseHandle:
         """Ask the pool; while it has nothing but what this process has, wait a moment for that, and ask again."""
         deadline = time.perf_counter() + timeout
-        if not standing.is_all(self.path):
+        if not _sticky.is_all(self.path):
             try:
                 hired = self._checkout(timeout, True, stack, True)
-            except AtHome:
-                standing.note_all(self.path)
+            except UseLocal:
+                _sticky.note_all(self.path)
             else:
                 if hired.stands:
-                    standing.use(self.path, hired)
+                    _sticky.use(self.path, hired)
                 return hired
-        hold = standing.wait(self.path, min(timeout, PATIENCE))
+        hold = _sticky.wait(self.path, min(timeout, PATIENCE))
         return hold or self._checkout(max(deadline - time.perf_counter(), 0.0), True, stack)
 
-    def finish(self, hold: Hold) -> None:
-        """The one call is over, or could not be made; see `Link.finish`."""
+    def finish(self, hold: LeaseHandle) -> None:
+        """The one call is over, or could not be made; see `PoolTransport.finish`."""
         if hold.rested:
-            standing.keep(self.path, hold)
+            _sticky.keep(self.path, hold)
         else:
             if hold.stands:
-                standing.drop(self.path, hold)
+                _sticky.drop(self.path, hold)
             self.checkin(hold)
 
-    def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> Hold:
+    def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> LeaseHandle:
         began = time.perf_counter()
         deadline = began + timeout
         for pause in pauses():
@@ -226,14 +226,14 @@ class ChannelLink(PoolAsker, Link):
                     raise Replaced
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
                 body = pack_checkout(left, block, stack, self.sandbox, stay)
-                return self._ask_lease(line, body, deadline + faults.grace(timeout))
+                return self._ask_lease(line, body, deadline + client_errors.grace(timeout))
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
             except TimedOut:
-                raise faults.checkout_timeout(self.pool, time.perf_counter() - began) from None
+                raise client_errors.checkout_timeout(self.pool, time.perf_counter() - began) from None
         raise AssertionError
 
-    def _ask_lease(self, line: ClientConn, body: bytes, deadline: float) -> Hold:
+    def _ask_lease(self, line: ClientConn, body: bytes, deadline: float) -> LeaseHandle:
         ref = line.new_ref()
         hold = None
         try:
@@ -241,7 +241,7 @@ class ChannelLink(PoolAsker, Link):
             kind, answer = line.receive(ref, deadline)
             if kind == frames.GRANT:
                 lease, worker, pid, flags, seal = frames.GRANT_BODY.unpack(answer)
-                hold = Hold(lease, worker, pid, self.checkin, line, line.pid, flags, seal)
+                hold = LeaseHandle(lease, worker, pid, self.checkin, line, line.pid, flags, seal)
         except _DELIVERY_FAILED:
             raise
         except BaseException:  # whatever ended the wait, the pool must know: a grant without a hold would be nobody's
@@ -249,11 +249,11 @@ class ChannelLink(PoolAsker, Link):
             raise
         lines.give(line)
         if hold is None:
-            raise AtHome if kind == frames.USE_LOCAL else frames.load_error(answer)
+            raise UseLocal if kind == frames.USE_LOCAL else frames.load_error(answer)
         return hold
 
-    def checkin(self, hold: Hold) -> bool:
-        """Give a lease back; see `Link.checkin`."""
+    def checkin(self, hold: LeaseHandle) -> bool:
+        """Give a lease back; see `PoolTransport.checkin`."""
         if not hold.ours:
             return False
         if hold.used:
@@ -267,13 +267,13 @@ class ChannelLink(PoolAsker, Link):
         hold.end()
         return told
 
-    def abandon(self, hold: Hold) -> None:
+    def abandon(self, hold: LeaseHandle) -> None:
         """Have the pool take the worker back from what it does for this lease."""
         if hold.ours:
             self.tell(hold, frames.ABANDON)
             hold.end()
 
-    def tell(self, hold: Hold, kind: int) -> bool:
+    def tell(self, hold: LeaseHandle, kind: int) -> bool:
         """Tell the pool something about a lease, without waiting; False when it is not there any more."""
         told = self._tell(self.path, hold.pool_pid, kind, hold.lease)
         if not told and hold.home is not None:  # a pool that is there and takes nothing is hung up on: it says the same
@@ -297,8 +297,8 @@ class ChannelLink(PoolAsker, Link):
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def perform(self, hold: Hold, work: Work, last: bool = False) -> tuple[int, bytes | memoryview]:
-        """Run work on the lease's worker; see `Link.perform`."""
+    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> tuple[int, bytes | memoryview]:
+        """Run work on the lease's worker; see `PoolTransport.perform`."""
         payload = work.payload  # first: what cannot be sent costs no lease
         head = call_head(hold, work, last)
         deadline = None if work.timeout is None else time.perf_counter() + work.timeout
@@ -308,46 +308,46 @@ class ChannelLink(PoolAsker, Link):
             if process.alive(hold.worker_pid):
                 self.abandon(hold)  # it lives and does not serve: the pool is to look after it
             hold.end()  # of a dead one the pool knows by itself
-            raise faults.not_started(hold, faults.worker_gone(self.pool, hold, work)) from None
+            raise client_errors.not_started(hold, client_errors.worker_gone(self.pool, hold, work)) from None
         except Gone:
             self._lost(hold)
-            raise faults.worker_died(self.pool, hold, work) from None
+            raise client_errors.worker_died(self.pool, hold, work) from None
         except TimedOut:
             self.abandon(hold)
-            raise faults.call_timeout(self.pool, work) from None
+            raise client_errors.call_timeout(self.pool, work) from None
         except BaseException:  # interrupted: nobody waits for the answer any more
             self.abandon(hold)
             raise
         if answer[0] == frames.NOT_STARTED:
             if hold.stands:
-                standing.disband(self.path)
-            faults.refuse(self.pool, hold, answer[1])
+                _sticky.disband(self.path)
+            client_errors.refuse(self.pool, hold, answer[1])
         hold.used = not last
         if hold.stands and answer[0] == frames.RESULT:  # an error may be one of a call that never began
             hold.rested = time.perf_counter()
         return answer
 
-    def _lost(self, hold: Hold) -> None:
+    def _lost(self, hold: LeaseHandle) -> None:
         """The worker has ended in a call. Of a standing lease the pool is told: its worker may only have hung up."""
         if hold.stands:
             self.checkin(hold)
         hold.end()
 
-    def _was_recalled(self, hold: Hold) -> NoReturn:
+    def _was_recalled(self, hold: LeaseHandle) -> NoReturn:
         """The worker has hung up on a standing lease: it was called back, or has died. The pool knows, or will."""
         hold.end()
-        standing.disband(self.path)  # where one was recalled, the others were
+        _sticky.disband(self.path)  # where one was recalled, the others were
         raise Recalled
 
     def value(self, answer: tuple[int, bytes | memoryview]) -> Any:
-        """The value in an answer; see `Link.value`."""
+        """The value in an answer; see `PoolTransport.value`."""
         kind, body = answer
         if kind == frames.RESULT:
-            return faults.result(body)
+            return client_errors.result(body)
         raise frames.load_error(body)
 
     def _exchange(
-        self, hold: Hold, head: bytes, payload: bytes, deadline: float | None
+        self, hold: LeaseHandle, head: bytes, payload: bytes, deadline: float | None
     ) -> tuple[int, bytes | memoryview]:
         """Send the call and wait for its answer. A line that is interrupted is closed, so no stale answer can come."""
         path = self.endpoint.worker(hold.worker_pid)

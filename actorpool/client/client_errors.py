@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from actorpool.client.work import Hold, NotStarted, Recalled, Work
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Recalled
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,
@@ -40,7 +40,7 @@ def checkout_timeout(pool: str, waited: float) -> CheckoutTimeout:
     return CheckoutTimeout(text, pool=pool, waited=waited)
 
 
-def call_timeout(pool: str, work: Work) -> CallTimeout:
+def call_timeout(pool: str, work: CallRequest) -> CallTimeout:
     """A call ran too long."""
     return CallTimeout(
         f"pool {pool!r}: {work.name} ran longer than its call timeout of {work.timeout} s and is interrupted; "
@@ -50,7 +50,7 @@ def call_timeout(pool: str, work: Work) -> CallTimeout:
     )
 
 
-def worker_died(pool: str, hold: Hold, work: Work) -> WorkerDied:
+def worker_died(pool: str, hold: LeaseHandle, work: CallRequest) -> WorkerDied:
     """The worker's process ended while it had the call."""
     return WorkerDied(
         f"pool {pool!r}: worker {hold.worker_id} (pid {hold.worker_pid}) died during {work.name}, which may or may not "
@@ -79,7 +79,7 @@ def shared_timeout(pool: str, method: str, waited: float) -> CallTimeout:
     return CallTimeout(text, pool=pool, waited=waited)
 
 
-def worker_gone(pool: str, hold: Hold, work: Work) -> WorkerDied:
+def worker_gone(pool: str, hold: LeaseHandle, work: CallRequest) -> WorkerDied:
     """The worker's process ended before it had the call."""
     return WorkerDied(
         f"pool {pool!r}: worker {hold.worker_id} (pid {hold.worker_pid}) has died; {work.name} was not started",
@@ -89,7 +89,7 @@ def worker_gone(pool: str, hold: Hold, work: Work) -> WorkerDied:
     )
 
 
-def expired(pool: str, hold: Hold) -> LeaseExpired:
+def expired(pool: str, hold: LeaseHandle) -> LeaseExpired:
     """A lease is used after its end."""
     if hold.generation != client.generation:
         text = "belongs to the process that forked this one; check out a lease here"
@@ -104,12 +104,12 @@ def unavailable(pool: str, cause: BaseException | None) -> WorkerUnavailable:
     return WorkerUnavailable(f"pool {pool!r}: the worker is not connected ({reason})", pool=pool, cause=cause)
 
 
-def not_started(hold: Hold, error: BaseException) -> BaseException:
+def not_started(hold: LeaseHandle, error: BaseException) -> BaseException:
     """What to raise for a call that was not run: another worker may take it, unless its place is in a sandbox."""
     return error if hold.turn else NotStarted(error)
 
 
-def refuse(pool: str, hold: Hold, body: bytes | memoryview) -> NoReturn:
+def refuse(pool: str, hold: LeaseHandle, body: bytes | memoryview) -> NoReturn:
     """Raise what a worker says with `NOT_STARTED`: `LeaseExpired`, or `NotStarted` for want of a connection."""
     word, packed = pickling.loads(body)
     if word == "expired":

@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 
-from actorpool.client.work import Hold
+from actorpool.client._calls import LeaseHandle
 
 FRESH = 0.5
 """Seconds; one that has rested for longer has probably been recalled: asking the pool first is quicker."""
@@ -61,9 +61,9 @@ class _Turn:
         self.since = time.perf_counter()
         self.called = threading.Lock()
         self.called.acquire()
-        self.hold: Hold | None = None
+        self.hold: LeaseHandle | None = None
 
-    def call(self, hold: Hold | None) -> None:
+    def call(self, hold: LeaseHandle | None) -> None:
         """Its wait is over; None: there is nothing to wait for any more."""
         self.hold = hold
         self.called.release()
@@ -75,12 +75,12 @@ class _Home:
     __slots__ = ("all_until", "kept", "line", "used")
 
     def __init__(self) -> None:
-        self.kept: list[Hold] = []
+        self.kept: list[LeaseHandle] = []
         self.used: set[int] = set()
         self.line: deque[_Turn] = deque()
         self.all_until = 0.0
 
-    def take(self) -> Hold | None:
+    def take(self) -> LeaseHandle | None:
         """The one that was used last."""
         try:
             return self.kept.pop()
@@ -136,7 +136,7 @@ def _give_back(home: _Home) -> None:
         hold.give_back()
 
 
-def take(path: str) -> Hold | None:
+def take(path: str) -> LeaseHandle | None:
     """A standing lease of the pool with that socket, for one use; None if there is none, or others wait for it."""
     home = _homes.get(path)
     if home is None or home.line:
@@ -152,18 +152,18 @@ def take(path: str) -> Hold | None:
     return hold
 
 
-def use(path: str, hold: Hold) -> None:
+def use(path: str, hold: LeaseHandle) -> None:
     """A use begins."""
     hold.rested = 0.0
     _home(path).used.add(id(hold))
 
 
-def drop(path: str, hold: Hold) -> None:
+def drop(path: str, hold: LeaseHandle) -> None:
     """A use is over, and with it the lease."""
     _home(path).used.discard(id(hold))
 
 
-def keep(path: str, hold: Hold) -> None:
+def keep(path: str, hold: LeaseHandle) -> None:
     """A use is over: the lease is whoever's waits longest, or it is kept."""
     home = _home(path)
     home.used.discard(id(hold))
@@ -179,7 +179,7 @@ def keep(path: str, hold: Hold) -> None:
             keep(path, again)
 
 
-def wait(path: str, seconds: float) -> Hold | None:
+def wait(path: str, seconds: float) -> LeaseHandle | None:
     """Wait in line for a standing lease; None if there was none in time."""
     home, turn = _home(path), _Turn()
     home.line.append(turn)
@@ -237,4 +237,4 @@ def forget(prefix: str) -> None:
             hold.end()
 
 
-os.register_at_fork(after_in_child=_homes.clear)  # they are the parent's; `Hold` knows that
+os.register_at_fork(after_in_child=_homes.clear)  # they are the parent's; `LeaseHandle` knows that

@@ -14,15 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-from actorpool.client.at_fork import renewed
+from actorpool.client._at_fork import renewed
 from actorpool.transport import client
 
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
 """Seconds of silence after which somebody is asked whether an answer can still come; then longer, up to the second."""
 
 
-class Site(Protocol):
-    """Where a system is; see `client.site`."""
+class HasManager(Protocol):
+    """Where a system is; see `client._node_client`."""
 
     def actor_system(self) -> Any:
         """Thespian's `ActorSystem` of this process for it."""
@@ -58,14 +58,14 @@ class _Shared:
         self.busy = False
 
 
-class Mail:
+class MessageClient:
     """Sends and asks, from any thread.
 
     Args:
         site: where the system is.
     """
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, site: HasManager) -> None:
         self.site = site
         self._here = threading.local()
         self._turns = renewed(self, "_turns", threading.RLock)

@@ -12,10 +12,10 @@ from typing import Any
 from actorpool import process
 from actorpool._protocol import requests, sandboxes
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import faults
-from actorpool.client.link import Link, pauses
-from actorpool.client.mail import Mail, Site
-from actorpool.client.work import Hold, Replaced, Work
+from actorpool.client import client_errors
+from actorpool.client._calls import CallRequest, LeaseHandle, Replaced
+from actorpool.client._message_client import HasManager, MessageClient
+from actorpool.client._transport import PoolTransport, pauses
 from actorpool.errors import ActorPoolError, CallTimeout, LeaseExpired, PoolDown, WorkerDied
 from actorpool.messages import Call, Checkin, Checkout, Err, ListPools, Ok, WhereIs, WithConnection
 from actorpool.serialization.pickling import Pickled
@@ -25,7 +25,7 @@ MANAGER_PATIENCE = 5.0
 """Seconds for an answer of the manager; it never waits for anything itself."""
 
 
-class OwnSite:
+class OwnSystem:
     """A system of the user's own: his `ActorSystem`, and the address of a `ConnectionManager` in it."""
 
     def __init__(self, actor_system: Any, manager: Any) -> None:
@@ -41,7 +41,7 @@ class OwnSite:
         return self._manager
 
 
-class PoolMail:
+class PoolMessages:
     """The way to one pool of whatever kind.
 
     Args:
@@ -49,10 +49,10 @@ class PoolMail:
         pool: the pool's name.
     """
 
-    def __init__(self, site: Site, pool: str) -> None:
+    def __init__(self, site: HasManager, pool: str) -> None:
         self.site = site
         self.pool = pool
-        self.mail = Mail(site)
+        self.mail = MessageClient(site)
         self._address: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -85,7 +85,7 @@ class PoolMail:
         if isinstance(answer, Ok):
             return answer.value
         known = self._manager_says(ListPools()).unwrap()
-        missing = faults.not_found(self.pool, known)
+        missing = client_errors.not_found(self.pool, known)
         if missing is not None:
             raise missing
         return None
@@ -103,7 +103,7 @@ class PoolMail:
             if self._address is not None:
                 return self._address
             if time.monotonic() + pause > deadline:
-                raise faults.pool_down(self.pool, "is not serving", time.monotonic() - began)
+                raise client_errors.pool_down(self.pool, "is not serving", time.monotonic() - began)
             time.sleep(pause)
         raise AssertionError
 
@@ -113,7 +113,7 @@ class PoolMail:
         return bool(self._address != known)
 
     def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """Ask the pool something; as `Link.ask`."""
+        """Ask the pool something; as `PoolTransport.ask`."""
         deadline = time.monotonic() + (3600.0 if timeout is None else timeout)
         while True:
             address = self._pool_address(deadline)
@@ -123,14 +123,14 @@ class PoolMail:
             except _Moved:
                 continue
             if answer is None:
-                raise faults.pool_down(self.pool, "has not answered", timeout or 0.0)
+                raise client_errors.pool_down(self.pool, "has not answered", timeout or 0.0)
             return answer.unwrap()
 
 
-class MessageLink(PoolMail, Link):
-    """The way to one pool that lends workers; in a `sandbox`, see `Link.sandbox`."""
+class MessageTransport(PoolMessages, PoolTransport):
+    """The way to one pool that lends workers; in a `sandbox`, see `PoolTransport.sandbox`."""
 
-    def __init__(self, site: Site, pool: str, sandbox: str | None = None) -> None:
+    def __init__(self, site: HasManager, pool: str, sandbox: str | None = None) -> None:
         super().__init__(site, pool)
         self.sandbox = sandbox
 
@@ -138,26 +138,26 @@ class MessageLink(PoolMail, Link):
         return (type(self), (self.site, self.pool, self.sandbox))
 
     def facts(self, timeout: float) -> HandleFacts:
-        """What a handle has to know of the pool's settings; as `Link.facts`."""
+        """What a handle has to know of the pool's settings; as `PoolTransport.facts`."""
         facts = super().facts(timeout)
         self.expected = self._address
         return facts
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> Hold:
-        """Get a lease; as `Link.checkout`. `stack` does not travel this way."""
+    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+        """Get a lease; as `PoolTransport.checkout`. `stack` does not travel this way."""
         request = Checkout(self.pool, block, timeout)
         if self.sandbox is not None:
             request = sandboxes.CheckoutIn(self.pool, block, timeout, self.sandbox)
         manager = self.site.manager()
         answer = hold = None
         try:
-            answer = self.mail.ask(manager, request, timeout + faults.grace(timeout))
+            answer = self.mail.ask(manager, request, timeout + client_errors.grace(timeout))
             if isinstance(answer, Ok):
                 grant = answer.value
                 ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
-                hold = Hold(*ids, give_back=self.checkin, home=grant, flags=frames.TURN * grant.turn)
+                hold = LeaseHandle(*ids, give_back=self.checkin, home=grant, flags=frames.TURN * grant.turn)
         finally:
             if hold is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
                 self.mail.tell(manager, requests.Cancel(self.pool, ref=request.ref, caller=request.caller))
@@ -171,18 +171,18 @@ class MessageLink(PoolMail, Link):
             raise Replaced
         if answer is None:
             self._pool_address(0.0)  # raises what is wrong with the pool itself
-            raise faults.checkout_timeout(self.pool, timeout)
+            raise client_errors.checkout_timeout(self.pool, timeout)
         raise answer.error
 
-    def checkin(self, hold: Hold) -> bool:
-        """Give a lease back; as `Link.checkin`."""
+    def checkin(self, hold: LeaseHandle) -> bool:
+        """Give a lease back; as `PoolTransport.checkin`."""
         if not hold.ours:
             return False
         self.mail.tell(hold.home.pool_address or self.site.manager(), Checkin(hold.home))
         hold.end()
         return True
 
-    def abandon(self, hold: Hold) -> None:
+    def abandon(self, hold: LeaseHandle) -> None:
         """Have the pool take the worker back from what it does for this lease."""
         if hold.ours:
             message = requests.Abandon(self.pool, hold.lease)
@@ -191,8 +191,8 @@ class MessageLink(PoolMail, Link):
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def perform(self, hold: Hold, work: Work, last: bool = False) -> Ok | Err:
-        """Run work on the lease's worker; as `Link.perform`."""
+    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Ok | Err:
+        """Run work on the lease's worker; as `PoolTransport.perform`."""
         what = work.what if isinstance(work.what, str) else Pickled.of(work.what)
         request = Call(hold.home, what, Pickled.of(work.args), Pickled.of(dict(work.kwargs)), work.timeout)
         try:
@@ -202,29 +202,29 @@ class MessageLink(PoolMail, Link):
             raise
         if answer is None:
             self.abandon(hold)
-            raise faults.call_timeout(self.pool, work)
+            raise client_errors.call_timeout(self.pool, work)
         hold.used = True
         if isinstance(answer, Err) and isinstance(answer.error, CallTimeout) and work.timeout is not None:
             self.abandon(hold)
-            raise faults.call_timeout(self.pool, work)
+            raise client_errors.call_timeout(self.pool, work)
         if isinstance(answer, Err) and isinstance(answer.error, LeaseExpired):
             hold.end()
         return answer  # type: ignore[no-any-return]
 
     def value(self, answer: Ok | Err) -> Any:
-        """The value in an answer; as `Link.value`."""
+        """The value in an answer; as `PoolTransport.value`."""
         return answer.unwrap()
 
-    def _lost(self, hold: Hold, work: Work) -> BaseException | None:
+    def _lost(self, hold: LeaseHandle, work: CallRequest) -> BaseException | None:
         """Whether the pool has given the lease up: its worker died, or it was taken back."""
         answer = self.mail.ask(hold.home.pool_address, requests.Leases(), MANAGER_PATIENCE)
         if isinstance(answer, Ok) and any(lease.id == hold.lease for lease in answer.value):
             return None
         if hold.worker_pid and process.alive(hold.worker_pid):
-            return faults.expired(self.pool, hold)
-        return faults.worker_died(self.pool, hold, work)
+            return client_errors.expired(self.pool, hold)
+        return client_errors.worker_died(self.pool, hold, work)
 
-    def run(self, work: Work, timeout: float, stack: str | None = None) -> Any:
+    def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
         """Checkout, call and checkin in one message; with a call timeout of its own, in three."""
         if work.timeout is not None or self.sandbox is not None:
             return super().run(work, timeout, stack)
@@ -235,7 +235,7 @@ class MessageLink(PoolMail, Link):
         answer = self.mail.ask(self.site.manager(), request, None, lambda: self._never(work) if self._moved() else None)
         return answer.unwrap()
 
-    def _never(self, work: Work) -> ActorPoolError:
+    def _never(self, work: CallRequest) -> ActorPoolError:
         return WorkerDied(
             f"pool {self.pool!r} was restarted while it had {work.name}, which may or may not have taken effect",
             pool=self.pool,

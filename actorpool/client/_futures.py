@@ -274,7 +274,7 @@ class PoolDispatcher(Dispatcher):
         """Queue `fn(connection, *args, **kwargs)`; inside a sandbox, for that."""
         check_interpreter()
         call = Submitted(fn, args, kwargs)
-        if sandboxes.way(self.pool._link) is self.pool._link:
+        if sandboxes.route(self.pool._link) is self.pool._link:
             self.put(call)
         else:
             context = contextvars.copy_context()

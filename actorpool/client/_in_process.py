@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-from actorpool.client.mail import Mail
-from actorpool.client.message_link import MessageLink
+from actorpool.client._message_client import MessageClient
+from actorpool.client._messages import MessageTransport
+from actorpool.client._node_client import MANAGER_TIMEOUT
+from actorpool.client._shared_blocking import SharedMessages
 from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
-from actorpool.client.shared_link import SharedMail
-from actorpool.client.site import MANAGER_TIMEOUT
 from actorpool.errors import SystemDown
 from actorpool.node.tree import start_tree
 from actorpool.thespian_adapter import base
 
 
-class InsideSite:
+class InProcessClient:
     """Everything here: the actors run in the thread that asks.
 
     Args:
@@ -27,7 +27,7 @@ class InsideSite:
 
     def __init__(self, name: str | None, options: dict[str, Any]) -> None:
         self.name = name or "inside"
-        self._mail = Mail(self)
+        self._mail = MessageClient(self)
         self._system = base.inside_system()
         self._root, welcome = start_tree(self._system, None, options)
         self._manager = welcome.address
@@ -44,11 +44,11 @@ class InsideSite:
 
     def pool(self, name: str) -> Pool:
         """A handle of a pool."""
-        return Pool(MessageLink(self, name), name)
+        return Pool(MessageTransport(self, name), name)
 
     def shared_pool(self, name: str) -> SharedPool:
         """A handle of a shared pool."""
-        return SharedPool(SharedMail(self, name), name)
+        return SharedPool(SharedMessages(self, name), name)
 
     def manager(self) -> Any:
         """The manager's address."""
