@@ -21,6 +21,7 @@ from actorpool.serialization import pickling
 
 ROOT = Path(__file__).resolve().parent.parent
 MAPPED = ("benchmarks", "supervisors", "workers")
+REPOSITORY_ONLY = ("actorpool/benchmarks/simulations/",)
 ERRORS = """
 InvalidConfig PoolNotFound PoolAlreadyExists PoolStopped PoolDown CheckoutTimeout PoolFull TooManyWaiting QueueShed
 CircuitOpen WorkerUnavailable CallTimeout WorkerDied LeaseExpired MethodNotFound RemoteError PermanentError
@@ -54,7 +55,7 @@ def modules_on_disk() -> set[str]:
     """Every module's path as it is to be installed: `actorpool/workers/base.py`."""
     plain = {str(path.relative_to(ROOT)) for path in (ROOT / "actorpool").rglob("*.py")}
     mapped = {f"actorpool/{path.relative_to(ROOT)}" for name in MAPPED for path in (ROOT / name).rglob("*.py")}
-    return plain | mapped
+    return {name for name in plain | mapped if not name.startswith(REPOSITORY_ONLY)}
 
 
 @pytest.fixture(scope="module")

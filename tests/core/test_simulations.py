@@ -6,8 +6,8 @@ import itertools
 
 import pytest
 
-from actorpool.benchmarks import simulations
-from actorpool.benchmarks.chart import Line, draw, ticks
+from actorpool.benchmarks.simulations import scenarios
+from actorpool.benchmarks.simulations.chart import Line, draw, ticks
 from actorpool.config import Breaker
 from actorpool.core.machine import Quantiles
 
@@ -28,7 +28,7 @@ def during(moments, start, end):
 @pytest.fixture(scope="module")
 def overloads():
     """The same overload, 2 s to 22 s, without and with a target of 0.1 s."""
-    return [settled(simulations.overload(target, calm=2, storm=20, rest=8)) for target in (None, 0.1)]
+    return [settled(scenarios.overload(target, calm=2, storm=20, rest=8)) for target in (None, 0.1)]
 
 
 def test_without_codel_an_overload_makes_everybody_wait_until_the_timeout(overloads):
@@ -63,23 +63,23 @@ BACK = 50.0
 
 @pytest.fixture(scope="module")
 def plain_outage():
-    return settled(simulations.outage(**OUTAGE))
+    return settled(scenarios.outage(**OUTAGE))
 
 
 def test_an_outage_costs_one_attempt_for_each_worker_and_then_one_prober_with_backoff(plain_outage):
     attempts = plain_outage.world.attempts
     assert len(during(attempts, 20, 21)) <= 20 + 5
-    assert simulations.busiest(during(attempts, 22, BACK), window=5.0) <= 10
+    assert scenarios.busiest(during(attempts, 22, BACK), window=5.0) <= 10
 
 
 def test_recovery_is_no_connect_storm_but_one_after_the_other_with_jitter(plain_outage):
     attempts = during(plain_outage.world.attempts, BACK, BACK + 10)
     base = attempts[:20]
-    assert simulations.busiest(base, window=0.1) <= 12
+    assert scenarios.busiest(base, window=0.1) <= 12
     assert len(set(base)) == 20  # no two in the same moment
     assert len({round(later - sooner, 6) for sooner, later in itertools.pairwise(base)}) > 10
     # Then overflow workers for the 200 callers who queue up, and some of them twice.
-    assert simulations.busiest(attempts, window=1.0) <= 20 + 2 * 10
+    assert scenarios.busiest(attempts, window=1.0) <= 20 + 2 * 10
 
 
 def test_the_pool_recovers_by_itself_within_the_longest_backoff(plain_outage):
@@ -96,12 +96,12 @@ def test_in_an_outage_callers_hear_of_the_cause(plain_outage):
 
 
 def test_in_an_outage_codel_too_tells_the_cause():
-    run = settled(simulations.outage(**OUTAGE, queue_target=0.1))
+    run = settled(scenarios.outage(**OUTAGE, queue_target=0.1))
     assert set(run.refusals(26, BACK)) == {"WorkerUnavailable"}
 
 
 def test_behind_a_breaker_nobody_waits_for_a_resource_that_is_away():
-    run = settled(simulations.outage(**OUTAGE, breaker=Breaker(reset_after=2.0)))
+    run = settled(scenarios.outage(**OUTAGE, breaker=Breaker(reset_after=2.0)))
     lost = Quantiles(100_000)
     for at, waited, _ in run.refused:
         if 22 <= at < BACK:
@@ -117,7 +117,7 @@ def test_behind_a_breaker_nobody_waits_for_a_resource_that_is_away():
 
 
 def test_a_resize_under_load_fails_no_call_and_is_exact_at_the_end():
-    run = settled(simulations.resizing(pace=2.0))
+    run = settled(scenarios.resizing(pace=2.0))
     assert not run.refused
     assert not run.world.ended  # no lease was taken back
     curves = {name: dict(points) for name, points in run.curves.items()}
@@ -131,14 +131,14 @@ def test_a_resize_under_load_fails_no_call_and_is_exact_at_the_end():
 
 
 def test_an_autoscaled_pool_follows_the_load_without_fluttering():
-    run = settled(simulations.day(hours=3.0))
+    run = settled(scenarios.day(hours=3.0))
     assert run.world.core.size == 5  # the quiet hours need no more than the minimum
     assert run.world.events["pool.resized"] == 0
 
 
 @pytest.mark.slow
 def test_a_day_of_autoscaling_covers_the_noon_and_returns_in_the_evening():
-    run = settled(simulations.day())
+    run = settled(scenarios.day())
     sizes = [size for _, size in run.curves["size"]]
     assert 34 <= max(sizes) <= 42
     assert sizes[-1] <= 8
@@ -149,7 +149,7 @@ def test_a_day_of_autoscaling_covers_the_noon_and_returns_in_the_evening():
 # -- cost -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("cost", [simulations.cost_of_pairs, simulations.cost_of_handovers, simulations.cost_of_deaths])
+@pytest.mark.parametrize("cost", [scenarios.cost_of_pairs, scenarios.cost_of_handovers, scenarios.cost_of_deaths])
 def test_an_operation_costs_the_same_on_ten_workers_and_on_ten_thousand(cost):
     small, large = (min(cost(workers, 3000) for _ in range(3)) for workers in (10, 10_000))
     assert large < 4 * small  # caches explain less than a factor of 2; a scan would be a factor of 1000
@@ -157,7 +157,7 @@ def test_an_operation_costs_the_same_on_ten_workers_and_on_ten_thousand(cost):
 
 @pytest.mark.slow
 def test_a_million_pairs_take_less_than_five_seconds():
-    taken = min(simulations.cost_of_pairs(10, 1_000_000) for _ in range(2))
+    taken = min(scenarios.cost_of_pairs(10, 1_000_000) for _ in range(2))
     print(f"one checkout and checkin on the core: {taken:.2f} us")
     assert taken < 5.0
 

@@ -1,7 +1,8 @@
 """What the pool does under overload, outage and change, simulated on its pure core: seconds of computing for minutes.
 
-`python -m actorpool.benchmarks.simulations [DIRECTORY]` prints the figures of every scenario and draws the pictures
-of docs/operations.md into DIRECTORY (default docs/img). The scenarios are functions, so that tests run shorter ones.
+`python -m actorpool.benchmarks.simulations.scenarios [DIRECTORY]` prints the figures of every scenario and draws the
+pictures of docs/operations.md into DIRECTORY (default docs/img). The scenarios are functions, so that tests run shorter
+ones.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from actorpool.benchmarks.chart import Line, Point, draw
-from actorpool.benchmarks.world import World
+from actorpool.benchmarks.simulations.chart import Line, Point, draw
+from actorpool.benchmarks.simulations.world import World
 from actorpool.config import Autoscale, Breaker, PoolConfig
 from actorpool.core.effects import Granted
 from actorpool.core.machine import Quantiles
