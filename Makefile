@@ -21,7 +21,7 @@ test-all: test     ## the slow ones as well
 check: setup       ## style, types, packaging
 	$(BIN)/ruff check .
 	$(BIN)/mypy -p actorpool
-	$(BIN)/python -m pytest -m "slow or not slow" tests/test_packaging.py tests/core/test_purity.py
+	$(BIN)/python -m pytest -m "slow or not slow" tests/test_packaging.py tests/test_architecture.py
 
 bench: setup
 	$(BIN)/actorpool bench

@@ -12,8 +12,8 @@ from actorpool.core.supervisor.requests import REQUESTS
 from actorpool.errors import SupervisorError
 from actorpool.messages import DeleteChild, StartChild, TerminateChild, WhereIs, WhichChildren
 from actorpool.supervisors import ChildSpec, SupervisorSpec
-from tests.actors.supervised_actors import Child
 from tests.hostile_messages import Bare, Fake, Touchy, spoiled
+from tests.supervisors.supervised_actors import Child
 
 STRATEGIES = ("one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one")
 

@@ -22,7 +22,7 @@ from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, ro
 from actorpool.supervisors.child_host import HostChild
 from actorpool.supervisors.routing import Routing
 from actorpool.workers import EchoWorker
-from tests.actors.supervised_actors import Child, Diary
+from tests.supervisors.supervised_actors import Child, Diary
 
 Eventually = Callable[..., Any]
 

@@ -32,7 +32,7 @@ from actorpool.errors import (
 )
 from actorpool.transport import aio
 from actorpool.workers import EchoWorker
-from tests.channel.standin import Standin, add
+from tests.client.standin import Standin, add
 
 Eventually = Callable[..., Any]
 Test = Callable[[AsyncPool], Coroutine[Any, Any, None]]

@@ -28,7 +28,7 @@ from actorpool.transport import client as lines
 from actorpool.transport import frames
 from actorpool.transport.aio import AioConn, conns_of
 from actorpool.transport.client import ClientConn, Gone, NotDelivered
-from tests.channel.standin import Standin, add
+from tests.client.standin import Standin, add
 
 Eventually = Callable[..., Any]
 ATTEMPTS = 1500

@@ -13,7 +13,7 @@ PROGRAM = """
 import sys, logging
 from thespian.actors import ActorSystem
 from actorpool import ConnectionManager, PoolConfig, StartPool, StopPool, WithConnection
-from tests.actors.plain_lines import Talkative
+from tests.supervisors.plain_lines import Talkative
 
 if __name__ == "__main__":
     log, base, port = sys.argv[1:]
@@ -43,5 +43,5 @@ def test_lines_of_every_module_arrive_where_the_log_definitions_say(base: str, t
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, env=environment)
     text = log.read_text()
     assert "INFO actorpool Started connection pool: db" in text, done.stdout + done.stderr
-    assert "WARNING tests.actors.plain_lines a line of a user's module" in text
+    assert "WARNING tests.supervisors.plain_lines a line of a user's module" in text
     assert "too quiet" not in text

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.actors.stock import SIMPLE, TCP, UDP, actor_system
+from tests.supervisors.stock import SIMPLE, TCP, UDP, actor_system
 
 
 @pytest.fixture(params=[SIMPLE, TCP, UDP])

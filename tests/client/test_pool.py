@@ -33,7 +33,7 @@ from actorpool.errors import (
 )
 from actorpool.messages import ListPools
 from actorpool.transport import client as lines
-from tests.channel.standin import Standin, add
+from tests.client.standin import Standin, add
 
 Eventually = Callable[..., Any]
 

@@ -534,5 +534,3 @@ def test_nobody_who_listens_misses_a_checkout(tmp_path: Any) -> None:
         call_often(pool, 10)
         pool.status()
         assert log.read_text().count("pool.checkout") == 10
-
-

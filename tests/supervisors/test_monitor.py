@@ -19,7 +19,7 @@ from actorpool.node import launch, runtime
 from actorpool.process import Caller
 from actorpool.supervisors.monitor import EXITED, NO_PROCESS, POLL_EVERY, DeathWatch, monitor
 from actorpool.thespian_adapter import base
-from tests.actors.node_actors import Monitoring
+from tests.node.node_actors import Monitoring
 
 Eventually = Callable[..., Any]
 
@@ -271,7 +271,7 @@ def test_an_actors_own_watch_and_its_monitors_do_not_disturb_each_other(
     _, facts, cookie = runtime.find(node.name)
     system = base.attach("multiprocTCPBase", facts.admin, cookie)
     try:
-        actor = system.createActor("tests.actors.test_monitor.Piping")
+        actor = system.createActor("tests.supervisors.test_monitor.Piping")
         system.ask(actor, ("start", process.pid), 5)
         system.tell(actor, "write")
         eventually(lambda: system.ask(actor, "told", 5) == [b"x"])

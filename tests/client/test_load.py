@@ -21,7 +21,7 @@ from actorpool.errors import MessageTooBig
 from actorpool.messages import WhereIs
 from actorpool.transport import client as lines
 from actorpool.workers import EchoWorker
-from tests.channel.standin import add
+from tests.client.standin import add
 
 Eventually = Callable[..., Any]
 MB = 2**20

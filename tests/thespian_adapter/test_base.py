@@ -31,7 +31,7 @@ from actorpool.thespian_adapter import base, unix
 from actorpool.thespian_adapter.seal import ForgedMessageError, Seal
 from actorpool.thespian_adapter.transport import place_of
 from actorpool.transport import paths
-from tests.actors.node_actors import Plain
+from tests.node.node_actors import Plain
 
 Eventually = Callable[..., Any]
 TCP, UDP = "multiprocTCPBase", "multiprocUDPBase"

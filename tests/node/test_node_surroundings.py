@@ -22,7 +22,7 @@ from actorpool.errors import SystemDown
 from actorpool.node import runtime
 from actorpool.node.server import LogFile
 from actorpool.workers import EchoWorker
-from tests.actors.node_actors import Crowded
+from tests.node.node_actors import Crowded
 from tests.places import SHORT
 
 Eventually = Callable[..., Any]

@@ -334,7 +334,7 @@ class Standin:
         self.name = name
         self.endpoint = Endpoint(self.directory, spinning)
         seconds = spinwait.spin_seconds(spinning)
-        command = [sys.executable, "-m", "tests.channel.standin", self.directory, name, str(size), str(seconds)]
+        command = [sys.executable, "-m", "tests.client.standin", self.directory, name, str(size), str(seconds)]
         self.process = subprocess.Popen(command, cwd=ROOT)
         self.wait_for_pool()
 

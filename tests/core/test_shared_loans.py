@@ -9,7 +9,7 @@ import pytest
 from actorpool.core.shared.connections import ALONE, TELLING
 from actorpool.core.shared.records import DRAINING, Loan
 from actorpool.errors import NoResource, UnknownConnection
-from tests.core.dispatch_bench import Bench
+from tests.core.shared_bench import Bench
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from actorpool.core.supervisor import events
 from actorpool.core.supervisor.children import End, is_ordinary, restarts
 from actorpool.errors import SupervisorError
 from actorpool.messages import CountChildren, RestartChild, StartChild, TerminateChild, WhichChildren
-from tests.core.supervision_world import DIE, HANG, IGNORE, World, child, tree
+from tests.core.supervisor_world import DIE, HANG, IGNORE, World, child, tree
 
 PLENTY = {"max_restarts": 1000, "max_seconds": 5}
 RESTART = ("permanent", "transient", "temporary")

@@ -22,7 +22,7 @@ from actorpool.errors import (
     WorkerDied,
     WorkerUnavailable,
 )
-from tests.core.dispatch_bench import Bench
+from tests.core.shared_bench import Bench
 
 
 @pytest.fixture

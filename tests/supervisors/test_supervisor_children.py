@@ -22,7 +22,7 @@ from actorpool.supervisors import (
 )
 from actorpool.supervisors.manager import ConnectionManager
 from actorpool.workers import EchoWorker, SqliteWorker, Worker
-from tests.actors.stock import THESPIAN_LEAKS, ask, info
+from tests.supervisors.stock import THESPIAN_LEAKS, ask, info
 
 pytestmark = THESPIAN_LEAKS
 PLENTY = {"max_restarts": 1000, "max_seconds": 5}

@@ -17,7 +17,7 @@ from actorpool.messages import (
     WhereIs,
     WhichChildren,
 )
-from tests.core.supervision_world import DIE, HANG, IGNORE, World, child, tree
+from tests.core.supervisor_world import DIE, HANG, IGNORE, World, child, tree
 
 IDS = list("abcde")
 RESTARTS = st.sampled_from(["permanent", "transient", "temporary"])

@@ -16,7 +16,7 @@ from actorpool.messages import (
 )
 from actorpool.serialization.pickling import Pickled
 from actorpool.status import ChildInfo, Counts
-from tests.core.supervision_world import HANG, IGNORE, World, child, tree
+from tests.core.supervisor_world import HANG, IGNORE, World, child, tree
 
 PLENTY = {"max_restarts": 1000, "max_seconds": 5}
 

@@ -6,7 +6,7 @@ from actorpool.core.supervisor import events
 from actorpool.core.supervisor.children import End
 from actorpool.messages import CountChildren, StartChild, TerminateChild
 from actorpool.status import Counts
-from tests.core.supervision_world import DIE, HANG, World, child, tree
+from tests.core.supervisor_world import DIE, HANG, World, child, tree
 
 PLENTY = {"max_restarts": 1000, "max_seconds": 5}
 

@@ -26,8 +26,8 @@ from actorpool.supervisors import (
     WhichChildren,
     start_supervisor,
 )
-from tests.actors.stock import THESPIAN_LEAKS, UDP, actor_system, ask, info, pids, refused, restarts
-from tests.actors.supervised_actors import Broken, Child, Diary, Dispatching, Herod, Plain, Starter, Telling
+from tests.supervisors.stock import THESPIAN_LEAKS, UDP, actor_system, ask, info, pids, refused, restarts
+from tests.supervisors.supervised_actors import Broken, Child, Diary, Dispatching, Herod, Plain, Starter, Telling
 
 pytestmark = THESPIAN_LEAKS
 PLENTY = {"max_restarts": 1000, "max_seconds": 5}

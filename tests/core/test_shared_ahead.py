@@ -9,7 +9,7 @@ import pytest
 from actorpool.core.shared.calls import AHEAD
 from actorpool.core.shared.records import ENDING, LIVE, QUICK, SURE
 from actorpool.errors import NoResource, PoolStopped, WorkerDied
-from tests.core.dispatch_bench import Bench
+from tests.core.shared_bench import Bench
 
 
 @pytest.fixture

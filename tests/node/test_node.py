@@ -24,7 +24,7 @@ from actorpool import process
 from actorpool.errors import InvalidConfig, SystemDown
 from actorpool.node import launch, runtime
 from actorpool.thespian_adapter import base
-from tests.actors.node_actors import Plain
+from tests.node.node_actors import Plain
 
 Eventually = Callable[..., Any]
 TCP, UDP = "multiprocTCPBase", "multiprocUDPBase"
@@ -364,7 +364,7 @@ def test_the_log_gets_all_of_ours_and_the_terminal_what_was_asked_for(level: str
     program = f"""
     import logging
     from actorpool.thespian_adapter import base; from actorpool.node import runtime
-    from tests.actors.node_actors import Plain
+    from tests.node.node_actors import Plain
     node.stop(5.0)
     node = launch.launch(None, {TCP!r}, log_level={level!r})
     _, facts, cookie = runtime.find(node.name)

@@ -249,12 +249,12 @@ def test_plain_thespian_reaches_the_manager(system: Any) -> None:
 def test_actors_of_ones_own_are_supervised(system: Any) -> None:
     from actorpool.supervisors import ChildSpec, SupervisorSpec
 
-    spec = ChildSpec("planner", "tests.actors.node_actors:Plain")
+    spec = ChildSpec("planner", "tests.node.node_actors:Plain")
     address = system.supervise(spec)
     with system.actor_system.private() as context:
         pid = context.ask(address, ("pid", None), 5)
     assert process.alive(pid)
-    system.supervise(SupervisorSpec([ChildSpec("packer", "tests.actors.node_actors:Plain")]))
+    system.supervise(SupervisorSpec([ChildSpec("packer", "tests.node.node_actors:Plain")]))
     assert "packer" in str(system.tree())
 
 

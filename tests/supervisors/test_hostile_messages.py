@@ -21,8 +21,8 @@ from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, Te
 from actorpool.transport import frames as wire
 from actorpool.transport import paths
 from actorpool.workers import EchoWorker
-from tests.actors.supervised_actors import Child
 from tests.hostile_messages import INNER, Bare, frames, spoiled, strangers
+from tests.supervisors.supervised_actors import Child
 
 ALL = [*spoiled(), *spoiled(modules=INNER), *strangers()]
 
