@@ -23,9 +23,9 @@ class Forwarder:
         directory: where the pools' sockets are.
     """
 
-    def __init__(self, manager: Shell, lane: ChannelServer | None, directory: str | None) -> None:
+    def __init__(self, manager: Shell, server: ChannelServer | None, directory: str | None) -> None:
         self._manager = manager
-        self._lane = lane
+        self._server = server
         self._directory = directory or ""
         self._peers: dict[str, ServerConn] = {}
 
@@ -54,7 +54,7 @@ class Forwarder:
 
     def _peer(self, pool: str) -> ServerConn | None:
         peer = self._peers.get(pool)
-        if (peer is None or not peer.open) and self._lane is not None:
+        if (peer is None or not peer.open) and self._server is not None:
             with contextlib.suppress(OSError):  # its queue is full, or it is on its way out
-                peer = self._peers[pool] = self._lane.connect(paths.pool(self._directory, pool))
+                peer = self._peers[pool] = self._server.connect(paths.pool(self._directory, pool))
         return peer if peer is not None and peer.open else None

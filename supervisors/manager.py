@@ -63,7 +63,7 @@ class ConnectionManager(Supervisor):
     """Owns the pools. Made by `actorpool.start`, by a supervisor of your own, or by a plain `createActor`."""
 
     per_child = True
-    _lane: ChannelServer | None = None
+    _server: ChannelServer | None = None
 
     def init(  # type: ignore[override]
         self,
@@ -96,12 +96,12 @@ class ConnectionManager(Supervisor):
         self._questions = Questions(self)
         self._post = Post(self)
         if self.can_watch:
-            self._open_lane()
-        self.subscribers = Subscribers(self, self._lane)
+            self._open_server()
+        self.subscribers = Subscribers(self, self._server)
         self.subscribers.add(subscribers)
         self._hub.listen(self.subscribers.pairs())
-        self._courier = Forwarder(self, self._lane, self._directory)
-        self._routing = Routing(self, self._courier)
+        self._forwarder = Forwarder(self, self._server, self._directory)
+        self._routing = Routing(self, self._forwarder)
         if self._options.get("dead_letters"):
             self.handleDeadLetters()
         if self.is_process:  # forked from here, pools need not load their modules (30 ms) themselves
@@ -115,10 +115,10 @@ class ConnectionManager(Supervisor):
         self._heritage.begin()
         return outcome
 
-    def _open_lane(self) -> None:
+    def _open_server(self) -> None:
         if self._directory is None:
             self._directory = self._own_directory = private_directory()
-        self._lane = ChannelServer(paths.manager(self._directory), self, outside=self.messages, spin=0.0)
+        self._server = ChannelServer(paths.manager(self._directory), self, outside=self.messages, spin=0.0)
 
     @classmethod
     def child_spec(cls, directory: str | None = None, **options: Any) -> ChildSpec:
@@ -130,12 +130,12 @@ class ConnectionManager(Supervisor):
 
     def watched(self) -> list[int]:
         """The channel's one descriptor."""
-        return [self._lane.descriptor] if self._lane is not None else []
+        return [self._server.descriptor] if self._server is not None else []
 
     def on_watch(self) -> None:
         """Something arrived on the channel."""
-        assert self._lane is not None
-        self._lane.serve()
+        assert self._server is not None
+        self._server.serve()
 
     def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A request of a client of this host."""
@@ -270,7 +270,7 @@ class ConnectionManager(Supervisor):
         """End the pool's process and forget the pool; once, whoever says so first, and only for the present stop."""
         if self.register.stopping.get(name) is not asker or self.register.configs.pop(name, None) is None:
             return
-        self._courier.forget(name)
+        self._forwarder.forget(name)
 
         def forget(_value: Any, _error: Exception | None) -> None:
             self.administer(DeleteChild(name), done)
@@ -370,8 +370,8 @@ class ConnectionManager(Supervisor):
         super().on_exit()
         self._post.deliver()
         self.subscribers.close()
-        if self._lane is not None:
-            self._lane.close()
+        if self._server is not None:
+            self._server.close()
         self._hub.close()
         if self._own_directory is not None:
             shutil.rmtree(self._own_directory, ignore_errors=True)

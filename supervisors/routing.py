@@ -24,12 +24,12 @@ class Routing:
 
     Args:
         manager: whose register and children are asked; its questions and timers are used.
-        courier: takes messages.
+        forwarder: takes messages.
     """
 
-    def __init__(self, manager: Governor, courier: Forwarder) -> None:
+    def __init__(self, manager: Governor, forwarder: Forwarder) -> None:
         self._manager = manager
-        self._courier = courier
+        self._forwarder = forwarder
         self._kept = Kept()
         self._timer = math.inf  # when it runs out
 
@@ -47,7 +47,7 @@ class Routing:
                 asker.answer(error)
             return
         if isinstance(asker, MessageAsker):
-            self._courier.take(name, child.address, governing.Routed(request, asker.address))
+            self._forwarder.take(name, child.address, governing.Routed(request, asker.address))
         else:
             manager.ask(child.address, request, asker.answer)
 
@@ -55,7 +55,7 @@ class Routing:
         """A message without an answer: for a pool that is not there it means nothing any more."""
         address = self._manager.serving(name)
         if address is not None:
-            self._courier.take(name, address, governing.Routed(message, sender))
+            self._forwarder.take(name, address, governing.Routed(message, sender))
 
     def deliver(self) -> None:
         """Pools may have come or gone: what was kept for them is due, all at once."""

@@ -35,9 +35,9 @@ class Subscribers:
         lane: where deaths of processes are seen; None: they are looked at.
     """
 
-    def __init__(self, manager: Governor, lane: ChannelServer | None) -> None:
+    def __init__(self, manager: Governor, server: ChannelServer | None) -> None:
         self._manager = manager
-        self._clientele: Any = Holders(lane, self._gone)
+        self._clientele: Any = Holders(server, self._gone)
         self._all: list[Subscriber] = []
         self._looking = False
 

@@ -49,15 +49,15 @@ class WorkerActor(Shell):
         interrupted: the pool has interrupted what is under way, and its message about it is on its way.
         observed: tell the pool of every call.
         ordered: a call that the pool is still to hear of.
-        stay: its standing leases; None where none can stand.
+        stay: its sticky leases; None where none can stand.
     """
 
     orders_first = True
     """Whether what the pool has ordered goes before calls that are there at the same time."""
     session: WorkerSession | None = None
-    stay: StickyUse | None = None
+    sticky: StickyUse | None = None
     _init: orders.Init | None = None
-    _lane: ChannelServer | None = None
+    _server: ChannelServer | None = None
     pool: ServerConn | None = None
     _running = False
     interrupted = False
@@ -108,11 +108,11 @@ class WorkerActor(Shell):
             self.session = WorkerSession(worker, init.check_on_checkout, self.is_process)
             if init.directory is not None and self.can_watch:
                 path = paths.worker(init.directory, os.getpid())
-                self._lane = ChannelServer(
+                self._server = ChannelServer(
                     path, self, outside=self.messages, spin=init.spin, max_message=init.max_message
                 )
                 slot = usage_counters.inherited(init.slot)
-                self.stay = StickyUse(self, slot) if slot is not None else None
+                self.sticky = StickyUse(self, slot) if slot is not None else None
             process.end_copy()
         except BaseException as raised:  # user code, as in `attempt`
             process.end_copy(raised)
@@ -124,7 +124,7 @@ class WorkerActor(Shell):
             self.exit_with("start failed")
             return
         if init.pool is not None:
-            self.send(self.parent, reports.Started(init.worker_id, os.getpid(), self.stay is not None))
+            self.send(self.parent, reports.Started(init.worker_id, os.getpid(), self.sticky is not None))
 
     def _on_control(self, message: Any) -> bool:
         """An order of the pool, whichever way it came; False for anything else."""
@@ -188,12 +188,12 @@ class WorkerActor(Shell):
 
     def on_watch(self) -> None:
         """Something arrived on the channel."""
-        if self._lane is not None:
-            self._lane.serve()
+        if self._server is not None:
+            self._server.serve()
 
     def watched(self) -> list[int]:
         """The one descriptor behind which all connections are."""
-        return [self._lane.descriptor] if self._lane is not None else []
+        return [self._server.descriptor] if self._server is not None else []
 
     def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
         """A frame of a client or of the pool."""
@@ -212,13 +212,13 @@ class WorkerActor(Shell):
         """A connection says that it is the pool's; the seal of no lease proves it. Others give no orders."""
         if self._is_granted(seals.POOL, seal):
             self.pool, peer.heeded = peer, True
-            if self.orders_first and self._lane is not None:
-                self._lane.first = peer.fd
+            if self.orders_first and self._server is not None:
+                self._server.first = peer.fd
 
     def on_gone(self, peer: ServerConn) -> None:
         """A client closed its end; its lease is the pool's business."""
-        if self.stay is not None:
-            self.stay.gone(peer)
+        if self.sticky is not None:
+            self.sticky.gone(peer)
 
     def _on_call_frame(self, peer: ServerConn, ref: int, body: bytes | memoryview) -> None:
         session = self.session
@@ -229,10 +229,10 @@ class WorkerActor(Shell):
         if self.interrupted or not self._is_granted(lease, seal):  # taken back (the pool's message is right behind)
             peer.send(frames.NOT_STARTED, ref, EXPIRED)
             return
-        stay = self.stay if flags & frames.STICKY else None
+        sticky = self.sticky if flags & frames.STICKY else None
         began = time.monotonic()
         try:
-            session.admit(lease, bool(flags & frames.CHECK_FIRST), began, bool(flags & frames.TURN), stay is not None)
+            session.admit(lease, bool(flags & frames.CHECK_FIRST), began, bool(flags & frames.TURN), sticky is not None)
         except LeaseExpired:
             peer.send(frames.NOT_STARTED, ref, EXPIRED)
             return
@@ -240,8 +240,8 @@ class WorkerActor(Shell):
             peer.send(frames.NOT_STARTED, ref, unavailable(gone.error))
             self.tell_lost(gone.error)
             return
-        if stay is not None:
-            stay.begin(peer, lease, began)
+        if sticky is not None:
+            sticky.begin(peer, lease, began)
         value, error = self.attempt(functools.partial(self._run_frame, session, body))
         del body  # a long argument is not kept while its result is on the way
         kind, answer = frames.RESULT, b""
@@ -252,13 +252,13 @@ class WorkerActor(Shell):
                 error = pickling.unsendable(problem, pickling.UNSENDABLE_RESULT)
         if error is not None:
             kind, answer = frames.ERROR, self.packed(error)
-        if stay is not None:
-            stay.answers(len(answer))
+        if sticky is not None:
+            sticky.answers(len(answer))
         peer.send(kind, ref, answer)
         del value, answer
         self.after_call(error, lease, bool(flags & frames.LAST))
-        if stay is not None:
-            stay.answered(peer)
+        if sticky is not None:
+            sticky.answered(peer)
         if session.used - began > LONG and self.pool is not None and self.pool.open:
             self.pool.receive()  # what was ordered meanwhile goes before the next call, which may be reported first
 
@@ -384,8 +384,8 @@ class WorkerActor(Shell):
         """Disconnect before the process ends."""
         if self.session is not None:
             self.session.close()
-        if self._lane is not None:
-            self._lane.close()
+        if self._server is not None:
+            self._server.close()
 
 
 def _opened(value: Any) -> Any:

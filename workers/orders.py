@@ -60,16 +60,16 @@ def end(_actor: WorkerActor, session: WorkerSession, order: orders.End) -> None:
 
 
 def recall(actor: WorkerActor, session: WorkerSession, order: orders.Recall) -> None:
-    """Leave the caller with whom a standing lease stays."""
-    if actor.stay is not None:
-        actor.stay.recall(session, order.lease, order.first)
+    """Leave the caller with whom a sticky lease stays."""
+    if actor.sticky is not None:
+        actor.sticky.recall(session, order.lease, order.first)
 
 
 def revoke(actor: WorkerActor, session: WorkerSession, order: orders.Revoke) -> None:
     """A lease is taken back."""
     actor.interrupted = False
-    if actor.stay is not None:
-        actor.stay.revoked(order.lease)
+    if actor.sticky is not None:
+        actor.sticky.revoked(order.lease)
     session.revoke(order.lease)
     actor.tell(reports.Revoked(actor.id, order.lease))
 

@@ -221,7 +221,7 @@ class WorkerSession:
         return method
 
     def pause(self) -> None:
-        """A use of a standing lease is over: be pristine for the next; raises `Unavailable` as `end`."""
+        """A use of a sticky lease is over: be pristine for the next; raises `Unavailable` as `end`."""
         self.lease = 0  # until the next use nothing runs under it, and the connection may be closed
         if self.dirty:
             self.reset()

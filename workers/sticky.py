@@ -1,4 +1,4 @@
-"""A standing lease as its worker sees it: what is counted of it, by which lines it is used, and how it ends.
+"""A sticky lease as its worker sees it: what is counted of it, by which lines it is used, and how it ends.
 
 A use lasts until its answer has left for its caller, however long that takes: a worker that is called away before that
 would take the answer along. When the lease ends, the lines by which it was used are closed. So whoever comes too late
@@ -23,7 +23,7 @@ LONG = 65536
 
 
 class StickyUse:
-    """The standing leases of one worker, one after the other. Runs in the worker's process.
+    """The sticky leases of one worker, one after the other. Runs in the worker's process.
 
     Args:
         actor: the worker's actor.

@@ -63,7 +63,7 @@ class End:
 
 @dataclass(frozen=True)
 class Recall:
-    """Leave the caller with whom the standing lease stays; answered by `Recalled` (after `Lost`, if need be).
+    """Leave the caller with whom the sticky lease stays; answered by `Recalled` (after `Lost`, if need be).
 
     `first`: fewer uses than that have begun in all: the lease's first use is still to come, and is let in.
     """

@@ -145,10 +145,10 @@ class AsyncioTransport(AsyncioAsker):
 
     @property
     def _kept(self) -> str:
-        """Where the standing leases of this loop are: a worker knows them by the line that they are used by."""
+        """Where the sticky leases of this loop are: a worker knows them by the line that they are used by."""
         return f"{self._path}@{id(asyncio.get_running_loop())}"
 
-    async def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> LeaseHandle:
+    async def _checkout(self, timeout: float, block: bool, stack: str | None, sticky: bool = False) -> LeaseHandle:
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout
@@ -158,7 +158,7 @@ class AsyncioTransport(AsyncioAsker):
                 if self.link.expected is not None and line.pid != self.link.expected:
                     raise Replaced
                 left = max(deadline - loop.time(), 0.0) if pause else timeout
-                body = pack_checkout(left, block, stack, self.link.sandbox, stay)
+                body = pack_checkout(left, block, stack, self.link.sandbox, sticky)
                 return await self._ask_lease(line, body, left)
             except (NotDelivered, Gone):
                 continue
@@ -243,7 +243,7 @@ class AsyncioTransport(AsyncioAsker):
         hold.end()
 
     def _was_recalled(self, hold: LeaseHandle) -> NoReturn:
-        """As `BlockingTransport`: the worker has hung up on a standing lease."""
+        """As `BlockingTransport`: the worker has hung up on a sticky lease."""
         hold.end()
         _sticky.disband(self._kept)
         raise Recalled

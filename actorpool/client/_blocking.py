@@ -215,7 +215,7 @@ class BlockingTransport(PoolAsker, PoolTransport):
                 _sticky.drop(self.path, hold)
             self.checkin(hold)
 
-    def _checkout(self, timeout: float, block: bool, stack: str | None, stay: bool = False) -> LeaseHandle:
+    def _checkout(self, timeout: float, block: bool, stack: str | None, sticky: bool = False) -> LeaseHandle:
         began = time.perf_counter()
         deadline = began + timeout
         for pause in pauses():
@@ -225,7 +225,7 @@ class BlockingTransport(PoolAsker, PoolTransport):
                     lines.give(line)
                     raise Replaced
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
-                body = pack_checkout(left, block, stack, self.sandbox, stay)
+                body = pack_checkout(left, block, stack, self.sandbox, sticky)
                 return self._ask_lease(line, body, deadline + client_errors.grace(timeout))
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
@@ -328,13 +328,13 @@ class BlockingTransport(PoolAsker, PoolTransport):
         return answer
 
     def _lost(self, hold: LeaseHandle) -> None:
-        """The worker has ended in a call. Of a standing lease the pool is told: its worker may only have hung up."""
+        """The worker has ended in a call. Of a sticky lease the pool is told: its worker may only have hung up."""
         if hold.stands:
             self.checkin(hold)
         hold.end()
 
     def _was_recalled(self, hold: LeaseHandle) -> NoReturn:
-        """The worker has hung up on a standing lease: it was called back, or has died. The pool knows, or will."""
+        """The worker has hung up on a sticky lease: it was called back, or has died. The pool knows, or will."""
         hold.end()
         _sticky.disband(self.path)  # where one was recalled, the others were
         raise Recalled

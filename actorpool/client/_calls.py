@@ -150,7 +150,7 @@ class LeaseHandle:
 
 
 class Recalled(Exception):
-    """The worker has left a standing lease before the call: nothing was run, and the pool is to say what comes next."""
+    """The worker has left a sticky lease before the call: nothing was run, and the pool is to say what comes next."""
 
 
 class Replaced(Exception):

@@ -274,7 +274,7 @@ class PoolDispatcher(Dispatcher):
         """Queue `fn(connection, *args, **kwargs)`; inside a sandbox, for that."""
         check_interpreter()
         call = Submitted(fn, args, kwargs)
-        if sandboxes.route(self.pool._link) is self.pool._link:
+        if sandboxes.route(self.pool._transport) is self.pool._transport:
             self.put(call)
         else:
             context = contextvars.copy_context()
@@ -308,7 +308,7 @@ class PoolDispatcher(Dispatcher):
 
 def turns_of(pool: Any) -> int:
     """How many calls of a pool may be under way at once."""
-    site = getattr(pool._link, "site", None)
+    site = getattr(pool._transport, "site", None)
     inside = site is not None and getattr(site, "directory", None) is None
     return 1 if inside else pool._most_turns  # an actor system inside this process does one thing at a time
 

@@ -1,4 +1,4 @@
-"""The standing leases of this process: kept between two one-shot calls, until the pool wants the worker back.
+"""The sticky leases of this process: kept between two one-shot calls, until the pool wants the worker back.
 
 Threads share them: who finds none free may wait in line for one, first come, first served. As with free lines, every
 step is a single operation of a list or a deque, so threads need no lock around them, and may be interrupted anywhere.
@@ -137,7 +137,7 @@ def _give_back(home: _Home) -> None:
 
 
 def take(path: str) -> LeaseHandle | None:
-    """A standing lease of the pool with that socket, for one use; None if there is none, or others wait for it."""
+    """A sticky lease of the pool with that socket, for one use; None if there is none, or others wait for it."""
     home = _homes.get(path)
     if home is None or home.line:
         return None
@@ -180,7 +180,7 @@ def keep(path: str, hold: LeaseHandle) -> None:
 
 
 def wait(path: str, seconds: float) -> LeaseHandle | None:
-    """Wait in line for a standing lease; None if there was none in time."""
+    """Wait in line for a sticky lease; None if there was none in time."""
     home, turn = _home(path), _Turn()
     home.line.append(turn)
     hold = None if home.used else home.take()  # one may have been kept meanwhile

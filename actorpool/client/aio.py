@@ -33,7 +33,7 @@ class AsyncLease:
     def __init__(
         self, link: AnyAsyncioTransport, hold: LeaseHandle, timeout: float, call_timeout: float | None
     ) -> None:
-        self._link = link
+        self._transport = link
         self._hold = hold
         hold.promised = link.pool
         self._timeout = timeout
@@ -94,9 +94,9 @@ class AsyncLease:
     async def _perform(self, work: CallRequest) -> Any:
         hold = self._hold
         if not hold.ours:
-            raise client_errors.expired(self._link.pool, hold)
+            raise client_errors.expired(self._transport.pool, hold)
         try:
-            return await self._link.call(hold, work)
+            return await self._transport.call(hold, work)
         except NotStarted as refusal:
             if hold.used:  # what the session held is lost with its worker: the caller has to know
                 raise refusal.error from None
@@ -105,37 +105,37 @@ class AsyncLease:
 
     async def _elsewhere(self, work: CallRequest, error: BaseException) -> Any:
         """The first call met a dead or disconnected worker: the lease moves to another one, unseen by the caller."""
-        deadline = self._link.now() + self._timeout
+        deadline = self._transport.now() + self._timeout
         former = self._hold
         for pause in pauses():
-            self._link.checkin(self._hold)
+            self._transport.checkin(self._hold)
             try:
-                self._hold = await self._link.another(deadline, pause, error)
+                self._hold = await self._transport.another(deadline, pause, error)
             except Replaced:
-                raise client_errors.expired(self._link.pool, former) from None
-            self._hold.promised = self._link.pool
+                raise client_errors.expired(self._transport.pool, former) from None
+            self._hold.promised = self._transport.pool
             if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
-                self._link.checkin(self._hold)
-                raise client_errors.expired(self._link.pool, former)
+                self._transport.checkin(self._hold)
+                raise client_errors.expired(self._transport.pool, former)
             try:
-                return await self._link.call(self._hold, work)
+                return await self._transport.call(self._hold, work)
             except NotStarted as refusal:
                 error = refusal.error
         raise AssertionError
 
     async def checkin(self) -> None:
         """End the lease; the worker is reset and goes to the next caller. Nothing if it has ended already."""
-        self._link.checkin(self._hold)
+        self._transport.checkin(self._hold)
 
     async def __aenter__(self) -> AsyncLease:
         if not self._hold.ours:
-            raise client_errors.expired(self._link.pool, self._hold)
+            raise client_errors.expired(self._transport.pool, self._hold)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._link.checkin(self._hold)
+        self._transport.checkin(self._hold)
 
     def __reduce__(self) -> Any:
         raise TypeError("a lease belongs to its process and loop: pass the pool, and check out a lease there")
@@ -143,7 +143,9 @@ class AsyncLease:
     def __repr__(self) -> str:
         hold = self._hold
         worker = f"worker {hold.worker_id} pid {hold.worker_pid}"
-        return f"<async lease {hold.lease} of pool {self._link.pool!r}, {worker}, {'open' if hold.ours else 'ended'}>"
+        return (
+            f"<async lease {hold.lease} of pool {self._transport.pool!r}, {worker}, {'open' if hold.ours else 'ended'}>"
+        )
 
 
 class _Checkout:
@@ -207,7 +209,7 @@ class _Handle(Protocol):
     """What an `AsyncPool` shares with the `Pool` it belongs to."""
 
     name: str
-    _link: PoolTransport
+    _transport: PoolTransport
     _known: HandleFacts | None
 
 
@@ -223,16 +225,16 @@ class AsyncPool:
     def __init__(self, pool: _Handle) -> None:
         self._pool = pool
         self.name = pool.name
-        self._link = aio_transport(pool._link)
+        self._transport = aio_transport(pool._transport)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (AsyncPool, (self._pool,))
 
     async def _learn(self, timeout: float | None) -> tuple[HandleFacts, float]:
         """As `Pool._learn`."""
-        began = self._link.now()
-        facts = self._pool._known = await self._link.facts(LEARNING if timeout is None else timeout)
-        return facts, self._link.now() - began
+        began = self._transport.now()
+        facts = self._pool._known = await self._transport.facts(LEARNING if timeout is None else timeout)
+        return facts, self._transport.now() - began
 
     # -- work ---------------------------------------------------------------------------------------------
 
@@ -284,8 +286,8 @@ class AsyncPool:
                 self._pool._known = None
 
     def _way(self) -> AnyAsyncioTransport:
-        link = sandboxes.route(self._pool._link)
-        return self._link if link is self._pool._link else aio_transport(link)
+        link = sandboxes.route(self._pool._transport)
+        return self._transport if link is self._pool._transport else aio_transport(link)
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -320,7 +322,7 @@ class AsyncPool:
         Raises:
             ValueError: it is no lease of this pool, or it has ended.
         """
-        if not isinstance(lease, AsyncLease) or lease._link.link.where != self._pool._link.where:
+        if not isinstance(lease, AsyncLease) or lease._transport.link.where != self._pool._transport.where:
             raise ValueError(f"pool {self.name!r}: {lease!r} is no lease of this pool")
         if lease.closed:
             raise ValueError(f"pool {self.name!r}: {lease!r} has ended already, it cannot be checked in")
@@ -351,23 +353,23 @@ class AsyncPool:
 
     async def status(self) -> PoolStatus:
         """The pool's figures."""
-        return await self._link.ask(requests.Status())  # type: ignore[no-any-return]
+        return await self._transport.ask(requests.Status())  # type: ignore[no-any-return]
 
     async def workers(self) -> list[WorkerInfo]:
         """One line for each worker process."""
-        return await self._link.ask(requests.Workers())  # type: ignore[no-any-return]
+        return await self._transport.ask(requests.Workers())  # type: ignore[no-any-return]
 
     async def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
-        return await self._link.ask(requests.Leases())  # type: ignore[no-any-return]
+        return await self._transport.ask(requests.Leases())  # type: ignore[no-any-return]
 
     async def metrics(self) -> PoolMetrics:
         """The last 100 samples."""
-        return await self._link.ask(requests.Metrics())  # type: ignore[no-any-return]
+        return await self._transport.ask(requests.Metrics())  # type: ignore[no-any-return]
 
     async def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """As `Pool.worker_stats`."""
-        told = await self._link.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
+        told = await self._transport.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
 
     async def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
@@ -376,27 +378,27 @@ class AsyncPool:
 
     async def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """As `Pool.resize`."""
-        await self._link.ask(requests.Resize(size, max_overflow))
+        await self._transport.ask(requests.Resize(size, max_overflow))
 
     async def suspend(self) -> None:
         """As `Pool.suspend`."""
-        await self._link.ask(requests.Suspend())
+        await self._transport.ask(requests.Suspend())
 
     async def resume(self) -> None:
         """As `Pool.resume`."""
-        await self._link.ask(requests.Resume())
+        await self._transport.ask(requests.Resume())
 
     async def drain(self, timeout: float = 5.0) -> None:
         """As `Pool.drain`."""
-        await self._link.ask(requests.Drain(timeout), None)
+        await self._transport.ask(requests.Drain(timeout), None)
 
     async def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
         """As `Pool.recycle`."""
-        await self._link.ask(requests.Recycle(timeout, restart), None)
+        await self._transport.ask(requests.Recycle(timeout, restart), None)
 
     async def clear_cache(self) -> None:
         """As `Pool.clear_cache`."""
-        await self._link.ask(requests.ClearCache())
+        await self._transport.ask(requests.ClearCache())
 
     def __repr__(self) -> str:
         return f"<asyncio side of {self._pool!r}>"

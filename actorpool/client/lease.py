@@ -28,7 +28,7 @@ class Lease:
     """
 
     def __init__(self, link: PoolTransport, hold: LeaseHandle, timeout: float, call_timeout: float | None) -> None:
-        self._link = link
+        self._transport = link
         self._hold = hold
         hold.promised = link.pool
         self._timeout = timeout
@@ -94,9 +94,9 @@ class Lease:
     def _perform(self, work: CallRequest) -> Any:
         hold = self._hold
         if not hold.ours:
-            raise client_errors.expired(self._link.pool, hold)
+            raise client_errors.expired(self._transport.pool, hold)
         try:
-            return self._link.call(hold, work)
+            return self._transport.call(hold, work)
         except NotStarted as refusal:
             if hold.used:  # what the session held is lost with its worker: the caller has to know
                 raise refusal.error from None
@@ -108,28 +108,28 @@ class Lease:
         deadline = time.perf_counter() + self._timeout
         former = self._hold
         for pause in pauses():
-            self._link.checkin(self._hold)
+            self._transport.checkin(self._hold)
             try:
-                self._hold = self._link.another(deadline, pause, error)
+                self._hold = self._transport.another(deadline, pause, error)
             except Replaced:
-                raise client_errors.expired(self._link.pool, former) from None
-            self._hold.promised = self._link.pool
+                raise client_errors.expired(self._transport.pool, former) from None
+            self._hold.promised = self._transport.pool
             if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
-                self._link.checkin(self._hold)
-                raise client_errors.expired(self._link.pool, former)
+                self._transport.checkin(self._hold)
+                raise client_errors.expired(self._transport.pool, former)
             try:
-                return self._link.call(self._hold, work)
+                return self._transport.call(self._hold, work)
             except NotStarted as refusal:
                 error = refusal.error
         raise AssertionError
 
     def checkin(self) -> None:
         """End the lease; the worker is reset and goes to the next caller. Nothing if it has ended already."""
-        self._link.checkin(self._hold)
+        self._transport.checkin(self._hold)
 
     def __enter__(self) -> Lease:
         if not self._hold.ours:
-            raise client_errors.expired(self._link.pool, self._hold)
+            raise client_errors.expired(self._transport.pool, self._hold)
         return self
 
     def __exit__(
@@ -144,7 +144,7 @@ class Lease:
         hold = self._hold
         state = "open" if hold.ours else "ended"
         worker = f"worker {hold.worker_id} pid {hold.worker_pid}"
-        return f"<lease {hold.lease} of pool {self._link.pool!r}, {worker}, {state}>"
+        return f"<lease {hold.lease} of pool {self._transport.pool!r}, {worker}, {state}>"
 
 
 def transaction_options(isolation: str | None, read_only: bool) -> dict[str, Any]:

@@ -45,15 +45,15 @@ class Pool:
         self, endpoint: Endpoint | PoolTransport | str, name: str, facts: HandleFacts | None = None, process: Any = None
     ) -> None:
         self.name = name
-        self._link = endpoint if isinstance(endpoint, PoolTransport) else BlockingTransport(endpoint, name)
+        self._transport = endpoint if isinstance(endpoint, PoolTransport) else BlockingTransport(endpoint, name)
         self._known = facts
         self._aio: AsyncPool | None = None
         self._dispatchers: dict[int, PoolDispatcher] = {}  # by pid: what was submitted before a fork is the parent's
         if process is not None:
-            self._link.expected = process
+            self._transport.expected = process
 
     def __reduce__(self) -> tuple[Any, ...]:
-        link = self._link
+        link = self._transport
         by_name = isinstance(link, BlockingTransport) and link.sandbox is None
         return (Pool, (link.endpoint if by_name else link, self.name, self._known, link.expected))  # type: ignore[attr-defined]
 
@@ -62,7 +62,7 @@ class Pool:
         `PoolTransport.facts`.
         """
         began = time.perf_counter()
-        facts = self._known = self._link.facts(LEARNING if timeout is None else timeout)
+        facts = self._known = self._transport.facts(LEARNING if timeout is None else timeout)
         return facts, time.perf_counter() - began
 
     # -- work ---------------------------------------------------------------------------------------------
@@ -127,7 +127,9 @@ class Pool:
             timeout = facts.checkout_timeout if checkout_timeout is None else checkout_timeout
             stack = stack_of_caller() if facts.stacks else None
             try:
-                return sandboxes.route(self._link).run(work, max(timeout - spent, 0.0) if spent else timeout, stack)
+                return sandboxes.route(self._transport).run(
+                    work, max(timeout - spent, 0.0) if spent else timeout, stack
+                )
             except Replaced:
                 self._known = None
 
@@ -182,7 +184,7 @@ class Pool:
             if facts is None:
                 facts, spent = self._learn(timeout)
             longest = facts.checkout_timeout if timeout is None else timeout
-            link = sandboxes.route(self._link)
+            link = sandboxes.route(self._transport)
             try:
                 hold = link.checkout(max(longest - spent, 0.0), block, stack_of_caller() if facts.stacks else None)
             except Replaced:
@@ -197,7 +199,7 @@ class Pool:
         Raises:
             ValueError: it is no lease of this pool, or it has ended.
         """
-        if not isinstance(lease, Lease) or lease._link.where != self._link.where:
+        if not isinstance(lease, Lease) or lease._transport.where != self._transport.where:
             raise ValueError(f"pool {self.name!r}: {lease!r} is no lease of this pool")
         if lease.closed:
             raise ValueError(f"pool {self.name!r}: {lease!r} has ended already, it cannot be checked in")
@@ -246,23 +248,23 @@ class Pool:
 
     def status(self) -> PoolStatus:
         """The pool's figures; answered also while the pool is saturated."""
-        return self._link.ask(requests.Status())  # type: ignore[no-any-return]
+        return self._transport.ask(requests.Status())  # type: ignore[no-any-return]
 
     def workers(self) -> list[WorkerInfo]:
         """One line for each worker process."""
-        return self._link.ask(requests.Workers())  # type: ignore[no-any-return]
+        return self._transport.ask(requests.Workers())  # type: ignore[no-any-return]
 
     def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
-        return self._link.ask(requests.Leases())  # type: ignore[no-any-return]
+        return self._transport.ask(requests.Leases())  # type: ignore[no-any-return]
 
     def metrics(self) -> PoolMetrics:
         """The last 100 samples."""
-        return self._link.ask(requests.Metrics())  # type: ignore[no-any-return]
+        return self._transport.ask(requests.Metrics())  # type: ignore[no-any-return]
 
     def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
-        told = self._link.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
+        told = self._transport.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
 
     def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
@@ -279,19 +281,19 @@ class Pool:
 
     def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """Change the size while it works: no lease breaks, surplus workers stop as they come back. None: as it is."""
-        self._link.ask(requests.Resize(size, max_overflow))
+        self._transport.ask(requests.Resize(size, max_overflow))
 
     def suspend(self) -> None:
         """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
-        self._link.ask(requests.Suspend())
+        self._transport.ask(requests.Suspend())
 
     def resume(self) -> None:
         """End a suspension or a drain."""
-        self._link.ask(requests.Resume())
+        self._transport.ask(requests.Resume())
 
     def drain(self, timeout: float = 5.0) -> None:
         """Suspend, and return when every lease is back; after `timeout` seconds what still runs is interrupted."""
-        self._link.ask(requests.Drain(timeout), None)
+        self._transport.ask(requests.Drain(timeout), None)
 
     def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
         """Replace every connection, one at a time, those in use when they come back; returns when done.
@@ -303,11 +305,11 @@ class Pool:
         Raises:
             CallTimeout: not all are replaced yet; they will be.
         """
-        self._link.ask(requests.Recycle(timeout, restart), None)
+        self._transport.ask(requests.Recycle(timeout, restart), None)
 
     def clear_cache(self) -> None:
         """Have every worker forget its prepared statements before its next call."""
-        self._link.ask(requests.ClearCache())
+        self._transport.ask(requests.ClearCache())
 
     @property
     def aio(self) -> AsyncPool:
@@ -319,4 +321,4 @@ class Pool:
         return self._aio
 
     def __repr__(self) -> str:
-        return f"<pool {self.name!r} by {self._link!r}>"
+        return f"<pool {self.name!r} by {self._transport!r}>"

@@ -29,11 +29,11 @@ class SharedPool:
         self.name = name
         if isinstance(endpoint, (Endpoint, str)):
             endpoint = SharedChannel(endpoint, name)
-        self._link: SharedTransport = endpoint
+        self._transport: SharedTransport = endpoint
         self._aio: AsyncSharedPool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        link = self._link
+        link = self._transport
         return (SharedPool, (link if isinstance(link, SharedMessages) else link.endpoint, self.name))
 
     # -- connections ----------------------------------------------------------------------------------------
@@ -72,7 +72,7 @@ class SharedPool:
         """
         args = {} if worker_args is None else worker_args
         request = shared.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
-        return self._link.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
+        return self._transport.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     def info(self, id: int) -> ConnInfo:
         """All about one connection.
@@ -80,7 +80,7 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._link.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
+        return self._transport.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
 
     def extra(self, id: int, value: Any) -> Any:
         """Attach `value` to a connection; returns what was attached before.
@@ -88,7 +88,7 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._link.ask(shared.SetExtra(self.name, id, value))
+        return self._transport.ask(shared.SetExtra(self.name, id, value))
 
     def update(self, resource: Hashable, where: Any = None, **settings: Any) -> int:
         """Change `extra`, `ttl` or `revive` of the connections to `resource` that `where` accepts; how many these are.
@@ -96,7 +96,7 @@ class SharedPool:
         Raises:
             InvalidConfig: a setting is unknown or bad; nothing was changed.
         """
-        return self._link.ask(shared.UpdateConnections(self.name, resource, where, settings))  # type: ignore[no-any-return]
+        return self._transport.ask(shared.UpdateConnections(self.name, resource, where, settings))  # type: ignore[no-any-return]
 
     def pop(self, id: int) -> ConnInfo:
         """Take a connection out: it gets no new calls, and is gone once those that wait are done; then this returns.
@@ -104,19 +104,19 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._link.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
+        return self._transport.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
 
     def pop_all(self, resource: Hashable, where: Any = None) -> list[ConnInfo]:
         """Take out all connections to `resource` that `where` accepts; as `pop`."""
-        return self._link.ask(shared.PopConnections(self.name, resource, where), None)  # type: ignore[no-any-return]
+        return self._transport.ask(shared.PopConnections(self.name, resource, where), None)  # type: ignore[no-any-return]
 
     def is_empty(self, resource: Hashable) -> bool:
         """Whether no connection to `resource` is open."""
-        return self._link.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
+        return self._transport.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
 
     def resources(self) -> list[Any]:
         """What open connections lead to."""
-        return self._link.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
+        return self._transport.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -148,13 +148,13 @@ class SharedPool:
         """
         if timeout is not None or where is not None or type(method) is not str:
             shared.check_call(method, where, timeout)
-        return self._link.call(resource, method, args, kwargs, where, timeout)
+        return self._transport.call(resource, method, args, kwargs, where, timeout)
 
     def map(
         self, resource: Hashable, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> dict[int, Any]:
         """Call a method on every open connection to `resource`: id to result, or to the exception in its place."""
-        return self._link.call_all(  # type: ignore[no-any-return]
+        return self._transport.call_all(  # type: ignore[no-any-return]
             shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
         )
 
@@ -168,4 +168,4 @@ class SharedPool:
         return self._aio
 
     def __repr__(self) -> str:
-        return f"<shared pool {self.name!r} by {self._link!r}>"
+        return f"<shared pool {self.name!r} by {self._transport!r}>"

@@ -15,7 +15,7 @@ class _Handle(Protocol):
     """What an `AsyncSharedPool` shares with the `SharedPool` it belongs to."""
 
     name: str
-    _link: SharedTransport
+    _transport: SharedTransport
 
 
 class AsyncSharedPool:
@@ -30,7 +30,7 @@ class AsyncSharedPool:
     def __init__(self, pool: _Handle) -> None:
         self._pool = pool
         self.name = pool.name
-        self._link = aio_link(pool._link)
+        self._transport = aio_link(pool._transport)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (AsyncSharedPool, (self._pool,))
@@ -50,37 +50,37 @@ class AsyncSharedPool:
         """As `SharedPool.add`."""
         args = {} if worker_args is None else worker_args
         request = shared.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
-        return await self._link.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
+        return await self._transport.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     async def info(self, id: int) -> ConnInfo:
         """As `SharedPool.info`."""
-        return await self._link.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
+        return await self._transport.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
 
     async def extra(self, id: int, value: Any) -> Any:
         """As `SharedPool.extra`."""
-        return await self._link.ask(shared.SetExtra(self.name, id, value))
+        return await self._transport.ask(shared.SetExtra(self.name, id, value))
 
     async def update(self, resource: Hashable, where: Any = None, **settings: Any) -> int:
         """As `SharedPool.update`."""
         request = shared.UpdateConnections(self.name, resource, where, settings)
-        return await self._link.ask(request)  # type: ignore[no-any-return]
+        return await self._transport.ask(request)  # type: ignore[no-any-return]
 
     async def pop(self, id: int) -> ConnInfo:
         """As `SharedPool.pop`."""
-        return await self._link.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
+        return await self._transport.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
 
     async def pop_all(self, resource: Hashable, where: Any = None) -> list[ConnInfo]:
         """As `SharedPool.pop_all`."""
         request = shared.PopConnections(self.name, resource, where)
-        return await self._link.ask(request, None)  # type: ignore[no-any-return]
+        return await self._transport.ask(request, None)  # type: ignore[no-any-return]
 
     async def is_empty(self, resource: Hashable) -> bool:
         """As `SharedPool.is_empty`."""
-        return await self._link.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
+        return await self._transport.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
 
     async def resources(self) -> list[Any]:
         """As `SharedPool.resources`."""
-        return await self._link.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
+        return await self._transport.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
 
     async def call(
         self,
@@ -95,14 +95,14 @@ class AsyncSharedPool:
         """As `SharedPool.call`."""
         if timeout is not None or where is not None or type(method) is not str:
             shared.check_call(method, where, timeout)
-        return await self._link.call(resource, method, args, kwargs, where, timeout)
+        return await self._transport.call(resource, method, args, kwargs, where, timeout)
 
     async def map(
         self, resource: Hashable, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> dict[int, Any]:
         """As `SharedPool.map`."""
         request = shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
-        return await self._link.call_all(request)  # type: ignore[no-any-return]
+        return await self._transport.call_all(request)  # type: ignore[no-any-return]
 
     def __repr__(self) -> str:
         return f"<asyncio side of {self._pool!r}>"

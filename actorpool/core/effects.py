@@ -76,7 +76,7 @@ class Check(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Have a worker leave the caller with whom its standing lease stays, after the use that is on its way.
+    """Have a worker leave the caller with whom its sticky lease stays, after the use that is on its way.
 
     `first`: the lease was not used yet if fewer uses than that have begun; then its first use is still let in.
     """

@@ -80,14 +80,14 @@ class PoolActor(BasePoolActor):
         if isinstance(size, str):
             size = worker.auto_size(**arguments)  # type: ignore[attr-defined]
         self._begin_serving(name, directory, spin, max_message)
-        self.telling = PoolTelemetry(self, sinks, subscriptions, metrics_interval)
+        self.telemetry = PoolTelemetry(self, sinks, subscriptions, metrics_interval)
         self._calls = Calls(self)
         self.pages = usage_counters.found()
-        self.gatherings = WorkerQueries(self.crew)
-        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, tally=self.pages.slot)
+        self.worker_queries = WorkerQueries(self.worker_handles)
+        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, counters=self.pages.slot)
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
             self.remember(kept=kept)
-        self.telling.begin()
+        self.telemetry.begin()
         self._share_memory()
         self.carry_out(self.core.start(time.monotonic()))
         return LATER
@@ -165,16 +165,16 @@ class PoolActor(BasePoolActor):
 
     def _checkin(self, message: Checkin) -> None:
         lease = self.core.lease(message.grant.lease)
-        hand = self.crew.find(lease.worker.id) if lease is not None else None
+        hand = self.worker_handles.find(lease.worker.id) if lease is not None else None
         if lease is not None and hand is not None and hand.seal(lease.id) == message.grant.seal:
-            self.crew.tell(hand.id, orders.End(lease.id))
+            self.worker_handles.tell(hand.id, orders.End(lease.id))
             self.carry_out(self.core.checkin(time.monotonic(), lease.id))
             self.done(lease.holder)
 
     # -- incoming: workers, deaths, time --------------------------------------------------------------------------
 
     def _worker_started(self, message: reports.Started) -> None:
-        self.crew.attach(message.worker_id, message.pid)
+        self.worker_handles.attach(message.worker_id, message.pid)
         if message.counts:
             self.pages.counts(message.worker_id)
         self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id))
@@ -184,7 +184,7 @@ class PoolActor(BasePoolActor):
         self.carry_out(self.core.start_failed(time.monotonic(), message.worker_id, error))
 
     def _opened(self, message: reports.Opened) -> None:
-        self.crew.settled(message.worker_id)
+        self.worker_handles.settled(message.worker_id)
         self.carry_out(self.core.opened(time.monotonic(), message.worker_id, message.took))
 
     def _reopened(self, message: reports.Reopened) -> None:
@@ -218,7 +218,7 @@ class PoolActor(BasePoolActor):
             self._calls.begin(message)
         elif lease is not None and isinstance(lease.holder, RunCaller):
             lease.holder.running = True
-            self.crew.tell(message.worker_id, orders.Begin(message.lease))
+            self.worker_handles.tell(message.worker_id, orders.Begin(message.lease))
 
     def _answered(self, message: reports.Answered) -> None:
         reply = PrePickled(message.reply) if self.is_process else pickling.loads(message.reply)
@@ -242,22 +242,22 @@ class PoolActor(BasePoolActor):
 
     def _called(self, message: reports.Called) -> None:
         metadata = {"worker": message.worker_id, "lease": message.lease, "failed": message.failed}
-        self.telling.event("call.done", {"ms": message.seconds * 1e3}, metadata)
+        self.telemetry.event("call.done", {"ms": message.seconds * 1e3}, metadata)
 
     def _worker_gone(self, id: int, status: int | None = None) -> None:
         if id not in self.core.fleet:
             return
-        status = process.exit_status(self.crew.pid(id)) if status is None else status
+        status = process.exit_status(self.worker_handles.pid(id)) if status is None else status
         reason = self.ending(status)
         expected = self.core.fleet.workers[id].state is STOPPING
         level = logging.DEBUG if expected else logging.WARNING
-        log.log(level, "pool %s: worker %s (pid %s) is gone: %s", self.name, id, self.crew.pid(id), reason)
+        log.log(level, "pool %s: worker %s (pid %s) is gone: %s", self.name, id, self.worker_handles.pid(id), reason)
         for lease in self.core.leases_of(id):
             if isinstance(lease.holder, RunCaller) and self.directory is not None:
-                lease.holder.running = not self.crew.unread(id)
-        self.crew.forget(id)
+                lease.holder.running = not self.worker_handles.unread(id)
+        self.worker_handles.forget(id)
         self._calls.died(id)
-        self.gatherings.gone(id)
+        self.worker_queries.gone(id)
         self.carry_out(self.core.died(time.monotonic(), id, reason))
         self.pages.give(id)
         self._arm()
@@ -265,20 +265,20 @@ class PoolActor(BasePoolActor):
     def on_timer(self, payload: Any) -> None:
         """A moment of the core, a sample, or a look at callers that cannot be watched."""
         if payload == "sample":
-            self.telling.sample()
+            self.telemetry.sample()
         elif callable(payload):
             payload()
         else:
             self._armed = None
-            self.telling.expire(time.monotonic())
+            self.telemetry.expire(time.monotonic())
             self._clientele.poll(time.monotonic())
-            self.gatherings.expire(time.monotonic())
+            self.worker_queries.expire(time.monotonic())
             self.carry_out(self.core.tick(time.monotonic()))
         self._arm()
 
     def deadline(self) -> float | None:
         """When something of the pool is due."""
-        timed = (self.core, self.gatherings, self._clientele, self.telling)
+        timed = (self.core, self.worker_queries, self._clientele, self.telemetry)
         return min((moment for part in timed if (moment := part.deadline()) is not None), default=None)
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
@@ -288,7 +288,7 @@ class PoolActor(BasePoolActor):
         request = holder.request
         packed = (Pickled.of(request.fn), Pickled.of(request.args), Pickled.of(request.kwargs))
         order = orders.RunFor(grant.lease, request.ref, *packed, grant.check_first, grant.turn)
-        self.crew.call(grant.worker, order)
+        self.worker_handles.call(grant.worker, order)
         if self.config.call_timeout is not None:
             self.carry_out(self.core.limit(time.monotonic(), grant.lease, self.config.call_timeout))
 
@@ -322,7 +322,7 @@ class PoolActor(BasePoolActor):
             error = PoolStopped(f"pool {self.name!r} ended while you waited", pool=self.name)
             waiter.caller.refused(self, Refused(waiter.ref[1], waiter.caller, error))  # type: ignore[attr-defined]
         self._end_serving(self.config.kill_after)
-        self.telling.close()
+        self.telemetry.close()
 
 
 PoolActor.reports = {
@@ -340,5 +340,5 @@ PoolActor.reports = {
     reports.Ran: PoolActor._ran,
     reports.NotRun: PoolActor._not_run,
     reports.Called: PoolActor._called,
-    reports.Gathered: lambda pool, message: pool.gatherings.arrived(message),
+    reports.Gathered: lambda pool, message: pool.worker_queries.arrived(message),
 }

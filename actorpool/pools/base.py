@@ -52,12 +52,12 @@ class BasePoolActor(Supervised, Shell):
         self.directory = directory if self.can_watch else None
         self.spin, self.max_message = spin, max_message
         self._armed: float | None = None
-        self._lane: ChannelServer | None = None
+        self._server: ChannelServer | None = None
         if self.directory is not None:
             path = paths.pool(self.directory, name)
-            self._lane = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
-        self._clientele = Holders(self._lane, self._holder_gone)
-        self.crew = WorkerHandles(self, self._lane, self.directory, self._worker_gone, self.kind)
+            self._server = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
+        self._clientele = Holders(self._server, self._holder_gone)
+        self.worker_handles = WorkerHandles(self, self._server, self.directory, self._worker_gone, self.kind)
 
     def _share_memory(self) -> None:
         """Before the first fork: what is loaded so far stays shared with every worker."""
@@ -80,7 +80,7 @@ class BasePoolActor(Supervised, Shell):
                 return
             message, sender = message.request, message.asker
         if type(message) in self.reports:
-            hand = self.crew.find(getattr(message, "worker_id", None))
+            hand = self.worker_handles.find(getattr(message, "worker_id", None))
             if hand is not None and hand.address == sender:  # else it is a stranger's, or of one that is gone
                 self._on_report(message)
         elif not isinstance(message, (Ok, Err)):  # to answer an answer would be the first step of a storm
@@ -168,18 +168,18 @@ class BasePoolActor(Supervised, Shell):
 
     def watched(self) -> list[int]:
         """The one descriptor behind which all connections and death watches are."""
-        lane = getattr(self, "_lane", None)
-        return [lane.descriptor] if lane is not None else []
+        server = getattr(self, "_server", None)
+        return [server.descriptor] if server is not None else []
 
     def on_watch(self) -> None:
         """Something arrived on the channel, or a watched process died."""
-        assert self._lane is not None
-        self._lane.serve()
+        assert self._server is not None
+        self._server.serve()
         self._arm()
 
     def on_child_exit(self, address: Any) -> None:
         """Thespian tells the death of a worker (the pidfd has often told it before)."""
-        id = self.crew.id_of(address)
+        id = self.worker_handles.id_of(address)
         if id is not None:
             self._worker_gone(id, self.exit_status)
 
@@ -206,7 +206,7 @@ class BasePoolActor(Supervised, Shell):
 
     def _end_serving(self, kill_after: float) -> None:
         """End every worker process and leave nothing behind. Blocks at most `kill_after` seconds."""
-        self.crew.end_all(kill_after)
+        self.worker_handles.end_all(kill_after)
         self._clientele.close()
-        if self._lane is not None:
-            self._lane.close()
+        if self._server is not None:
+            self._server.close()

@@ -19,9 +19,9 @@ def granted(pool: PoolActor, effect: Any) -> None:
     effect.holder.granted(pool, effect)
 
 
-def at_home(_pool: PoolActor, effect: Any) -> None:
+def use_local(_pool: PoolActor, effect: Any) -> None:
     """The holder is to share what its own process has."""
-    effect.holder.at_home(effect)
+    effect.holder.use_local(effect)
 
 
 def refused(pool: PoolActor, effect: Any) -> None:
@@ -47,56 +47,56 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
         parent=pool.myAddress,
         spin=pool.spin,
         max_message=pool.max_message,
-        observed=pool.telling.hub.wants("call.done"),
+        observed=pool.telemetry.hub.wants("call.done"),
         slot=pool.pages.take(effect.worker),
     )
-    pool.crew.start(effect.worker, init, config.placement)
+    pool.worker_handles.start(effect.worker, init, config.placement)
 
 
 def open_(pool: PoolActor, effect: fx.Open) -> None:
     """Have a worker connect."""
-    pool.crew.tell(effect.worker, orders.Open())
+    pool.worker_handles.tell(effect.worker, orders.Open())
 
 
 def close(pool: PoolActor, effect: fx.Close) -> None:
     """Have a worker disconnect."""
-    pool.crew.tell(effect.worker, orders.Close())
+    pool.worker_handles.tell(effect.worker, orders.Close())
 
 
 def check(pool: PoolActor, effect: fx.Check) -> None:
     """Have a worker check its connection."""
-    pool.crew.tell(effect.worker, orders.Check())
+    pool.worker_handles.tell(effect.worker, orders.Check())
 
 
 def recall(pool: PoolActor, effect: fx.Recall) -> None:
     """Have a worker leave the caller with whom it stays."""
-    pool.crew.tell(effect.worker, orders.Recall(effect.lease, effect.first))
+    pool.worker_handles.tell(effect.worker, orders.Recall(effect.lease, effect.first))
 
 
 def revoke(pool: PoolActor, effect: fx.Revoke) -> None:
     """Take a worker back."""
     # The signal first: its flag is then up before the message can be read, and cleared by the message.
-    pool.crew.interrupt(effect.worker)
-    pool.crew.tell(effect.worker, orders.Revoke(effect.lease))
+    pool.worker_handles.interrupt(effect.worker)
+    pool.worker_handles.tell(effect.worker, orders.Revoke(effect.lease))
 
 
 def stop(pool: PoolActor, effect: fx.Stop) -> None:
     """End a worker's process."""
     if effect.interrupt:
-        pool.crew.interrupt(effect.worker)
-    pool.crew.stop(effect.worker)
+        pool.worker_handles.interrupt(effect.worker)
+    pool.worker_handles.stop(effect.worker)
 
 
 def kill(pool: PoolActor, effect: fx.Kill) -> None:
     """End a worker's process by force."""
-    pool.crew.kill(effect.worker)
+    pool.worker_handles.kill(effect.worker)
 
 
 def emit(pool: PoolActor, effect: fx.Emit) -> None:
     """Tell an event."""
     if effect.name in _LEAKS:
         log.warning("pool %s: %s: %s %s", pool.name, _LEAKS[effect.name], effect.metadata, effect.measurements)
-    pool.telling.event(effect.name, effect.measurements, effect.metadata)
+    pool.telemetry.event(effect.name, effect.measurements, effect.metadata)
 
 
 def answer(pool: PoolActor, effect: fx.Answer) -> None:
@@ -107,7 +107,7 @@ def answer(pool: PoolActor, effect: fx.Answer) -> None:
 def ready(pool: PoolActor, effect: fx.Ready) -> None:
     """The pool counts as started."""
     log.info("Started connection pool: %s", pool.name)
-    pool.telling.event("pool.started", {"size": pool.core.size, "max_overflow": pool.core.max_overflow}, {})
+    pool.telemetry.event("pool.started", {"size": pool.core.size, "max_overflow": pool.core.max_overflow}, {})
     pool.started()
 
 
@@ -115,7 +115,7 @@ def fail(pool: PoolActor, effect: fx.Fail) -> None:
     """The pool ends with an error, which is its supervisor's to judge, and to tell where the pool has not started."""
     if pool.core.started:
         log.error("pool %s: %s", pool.name, effect.error)
-        pool.telling.event("supervisor.gave_up", {}, {"error": str(effect.error)})
+        pool.telemetry.event("supervisor.gave_up", {}, {"error": str(effect.error)})
         pool.stop(effect.error)
     else:
         pool.start_failed(effect.error)
@@ -124,7 +124,7 @@ def fail(pool: PoolActor, effect: fx.Fail) -> None:
 def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
     """The pool was asked to stop, and no worker is left."""
     log.info("Stopped connection pool: %s", pool.name)
-    pool.telling.event("pool.stopped", {}, {})
+    pool.telemetry.event("pool.stopped", {}, {})
     for asker in pool.core.stoppers:
         asker.answer(None)
     pool.core.stoppers.clear()
@@ -139,7 +139,7 @@ _LEAKS = {"pool.leak": "leak", "pool.leak_returned": "a leak came back"}
 
 EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
     fx.Granted: granted,
-    fx.UseLocal: at_home,
+    fx.UseLocal: use_local,
     fx.Refused: refused,
     fx.Ended: ended,
     fx.Start: start,

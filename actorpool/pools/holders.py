@@ -41,18 +41,18 @@ class ChannelCaller:
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Tell the client which worker it has."""
         flags = frames.CHECK_FIRST * grant.check_first | frames.TURN * grant.turn | frames.STICKY * grant.standing
-        hand = pool.crew.hand(grant.worker)
+        hand = pool.worker_handles.hand(grant.worker)
         body = frames.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease))
         self.peer.send(frames.GRANT, grant.ref, body)
 
-    def at_home(self, effect: UseLocal) -> None:
+    def use_local(self, effect: UseLocal) -> None:
         """Tell the client to look among its own threads."""
         self.peer.send(frames.USE_LOCAL, effect.ref)
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:
         """Tell the client why it gets none."""
         error = refusal.error
-        if isinstance(error, CheckoutTimeout) and self.peer.pid in pool.crew.pids.values():
+        if isinstance(error, CheckoutTimeout) and self.peer.pid in pool.worker_handles.pids.values():
             text = "it was asked for by a worker of this very pool, which is busy with that: use the connection it has"
             error.args = (f"{error}; {text}", *error.args[1:])
         self.peer.send(frames.ERROR, refusal.ref, frames.dump_error(error))
@@ -84,7 +84,7 @@ class MessageCaller:
 
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Answer `Ok(Grant)`."""
-        worker = pool.crew.hand(grant.worker)
+        worker = pool.worker_handles.hand(grant.worker)
         where = (worker.address, grant.worker, worker.pid, pool.myAddress)
         value = Grant(grant.lease, pool.name, *where, grant.turn, self.address, worker.seal(grant.lease))
         pool.send(self.address, Ok(value, grant.ref))
@@ -259,10 +259,10 @@ class Holders:
         on_gone: called with each holder of a process that died.
     """
 
-    def __init__(self, lane: ChannelServer | None, on_gone: Callable[[Holder], None]) -> None:
-        self._lane = lane
+    def __init__(self, server: ChannelServer | None, on_gone: Callable[[Holder], None]) -> None:
+        self._server = server
         self._on_gone = on_gone
-        self._watch = DeathWatch(polling=None if lane is not None else True)
+        self._watch = DeathWatch(polling=None if server is not None else True)
         self._holders: dict[Caller, set[Holder]] = {}
         self._descriptors: dict[Caller, int] = {}
         self._looked = 0.0
@@ -285,9 +285,9 @@ class Holders:
         except ProcessLookupError:
             return False
         self._holders[caller] = {holder}
-        if descriptor is not None and self._lane is not None:
+        if descriptor is not None and self._server is not None:
             self._descriptors[caller] = descriptor
-            self._lane.watch(descriptor, lambda _: self._died(caller))
+            self._server.watch(descriptor, lambda _: self._died(caller))
         return True
 
     def _cannot_see(self, caller: Caller) -> None:
@@ -322,8 +322,8 @@ class Holders:
     def _forget(self, caller: Caller) -> None:
         self._holders.pop(caller, None)
         descriptor = self._descriptors.pop(caller, None)
-        if descriptor is not None and self._lane is not None:
-            self._lane.unwatch(descriptor)
+        if descriptor is not None and self._server is not None:
+            self._server.unwatch(descriptor)
         self._watch.forget(caller)
 
     def close(self) -> None:

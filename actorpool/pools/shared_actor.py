@@ -173,7 +173,7 @@ class SharedPoolActor(BasePoolActor):
         """Hear what workers have said of connections that are lent: the asker may know it already."""
         for worker, connection in list(self.core.workers.items()):
             if isinstance(connection.running, Loan):
-                _drain(self.crew.hand(worker).peer)
+                _drain(self.worker_handles.hand(worker).peer)
 
     def _not_leased(self) -> PoolNotFound:
         text = f"{self.name!r} is a shared pool, which lends nothing: call it through system.shared_pool({self.name!r})"
@@ -187,12 +187,12 @@ class SharedPoolActor(BasePoolActor):
 
     def _worker_gone(self, id: int, _status: int | None = None) -> None:
         try:
-            hand = self.crew.hand(id)
+            hand = self.worker_handles.hand(id)
         except KeyError:
             return  # told before
         _drain(hand.peer)
-        begun, refused = not self.crew.unread(id), self.refused.pop(id, None)
-        self.crew.forget(id)
+        begun, refused = not self.worker_handles.unread(id), self.refused.pop(id, None)
+        self.worker_handles.forget(id)
         self._changed = True
         self.carry_out(self.core.died(time.monotonic(), id, f"pid {hand.pid}", begun=begun, refused=refused))
         self._arm()

@@ -23,7 +23,7 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 def run(pool: SharedPoolActor, effect: effects.Run) -> None:
     """Have a worker run a call."""
     worker, call, ahead = effect
-    hand = pool.crew.hand(worker)
+    hand = pool.worker_handles.hand(worker)
     when = frames.AHEAD if ahead else frames.AT_ONCE
     if hand.peer is not None:
         hand.peer.send(frames.PERFORM, call.number, call.payload, when)
@@ -43,13 +43,13 @@ def deliver(pool: SharedPoolActor, effect: effects.Deliver) -> None:
         connection = call.connection
         assert connection is not None
         assert connection.worker is not None
-        seal = pool.crew.hand(connection.worker).seal(loan.number)
+        seal = pool.worker_handles.hand(connection.worker).seal(loan.number)
         way.lend(reply, loan.number, seal, connection.pid, pickling.dumps(tuple(connection.meters)))
 
 
 def recall(pool: SharedPoolActor, effect: effects.Recall) -> None:
     """Have a worker end a loan."""
-    pool.crew.tell(effect.worker, shared.Recall(effect.number))
+    pool.worker_handles.tell(effect.worker, shared.Recall(effect.number))
 
 
 def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
@@ -74,30 +74,30 @@ def launch(pool: SharedPoolActor, effect: effects.Launch) -> None:
         spin=pool.spin,
         max_message=pool.max_message,
     )
-    pool.crew.start(effect.worker, init, None)
+    pool.worker_handles.start(effect.worker, init, None)
 
 
 def open_(pool: SharedPoolActor, effect: fx.Open) -> None:
     """Have a worker connect."""
-    pool.crew.tell(effect.worker, orders_module.Open())
+    pool.worker_handles.tell(effect.worker, orders_module.Open())
 
 
 def interrupt(pool: SharedPoolActor, effect: effects.Interrupt) -> None:
     """Break into the call that a worker runs."""
-    pool.crew.interrupt(effect.worker)
-    pool.crew.tell(effect.worker, shared.Interrupt(effect.number))
+    pool.worker_handles.interrupt(effect.worker)
+    pool.worker_handles.tell(effect.worker, shared.Interrupt(effect.number))
 
 
 def stop(pool: SharedPoolActor, effect: fx.Stop) -> None:
     """End a worker's process."""
     if effect.interrupt:
-        pool.crew.interrupt(effect.worker)
-    pool.crew.stop(effect.worker)
+        pool.worker_handles.interrupt(effect.worker)
+    pool.worker_handles.stop(effect.worker)
 
 
 def kill(pool: SharedPoolActor, effect: fx.Kill) -> None:
     """End a worker's process by force."""
-    pool.crew.kill(effect.worker)
+    pool.worker_handles.kill(effect.worker)
 
 
 def emit(pool: SharedPoolActor, effect: fx.Emit) -> None:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 def started(pool: SharedPoolActor, report: reports.Started) -> None:
     """The worker's process is up."""
     id, pid = report.worker_id, report.pid
-    pool.crew.attach(id, pid)
+    pool.worker_handles.attach(id, pid)
     with suppress(KeyError):  # it is dead already
-        prompt = pool.crew.hand(id).peer is not None
+        prompt = pool.worker_handles.hand(id).peer is not None
         pool.carry_out(pool.core.worker_started(time.monotonic(), id, pid, prompt))
 
 

@@ -62,8 +62,8 @@ class PoolTelemetry:
         observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
         pool.carry_out(pool.core.observe(time.monotonic(), observed))
         order = orders.Observe(self.hub.wants("call.done"))
-        for hand in pool.crew:
-            pool.crew.tell(hand.id, order)
+        for hand in pool.worker_handles:
+            pool.worker_handles.tell(hand.id, order)
 
     def sample(self) -> None:
         """Take a sample, and let the autoscaler judge by the last ones."""
@@ -71,13 +71,13 @@ class PoolTelemetry:
         status = pool.core.status(now)
         sample = Sample(
             time.time(), status.monitors, status.waiting, status.total, status.wait_ms_p50, status.wait_ms_p99,
-            pool.gatherings.sessions,
+            pool.worker_queries.sessions,
         )  # fmt: skip
         self.samples.add(sample)
         self.event("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
         self._flush(now)
         pool.carry_out(pool.core.sampled(now, self.samples.leases()))
-        pool.gatherings.ask_sessions(pool.core.unused, now)
+        pool.worker_queries.ask_sessions(pool.core.unused, now)
         pool.set_timer(self._interval, "sample")
 
     def deadline(self) -> float | None:

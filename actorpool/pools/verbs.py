@@ -32,7 +32,7 @@ def status(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
 
 def workers(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`list[WorkerInfo]`."""
-    return pool.core.worker_infos(pool.crew.pids, time.monotonic(), time.time())
+    return pool.core.worker_infos(pool.worker_handles.pids, time.monotonic(), time.time())
 
 
 def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
@@ -42,7 +42,7 @@ def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
 
 def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
-    return pool.telling.samples.metrics()
+    return pool.telemetry.samples.metrics()
 
 
 def resize(pool: PoolActor, request: requests.Resize, asker: Asker) -> Any:
@@ -89,13 +89,13 @@ def retire(pool: PoolActor, request: requests.Retire, asker: Asker) -> Any:
 
 def clear_cache(pool: PoolActor, _request: Any, _asker: Asker) -> None:
     """Every worker clears its cache, those in use before their next call."""
-    for hand in pool.crew:
-        pool.crew.tell(hand.id, orders.Broadcast("clear_cache"))
+    for hand in pool.worker_handles:
+        pool.worker_handles.tell(hand.id, orders.Broadcast("clear_cache"))
 
 
 def gather_stats(pool: PoolActor, request: requests.GatherStats, asker: Asker) -> Any:
     """Answered when every worker has told its `stats()`, or time is up."""
-    pool.gatherings.begin("stats", request.timeout, asker, time.monotonic())
+    pool.worker_queries.begin("stats", request.timeout, asker, time.monotonic())
     return LATER_ANSWER
 
 
@@ -118,7 +118,7 @@ def close_sandbox(pool: PoolActor, request: sandboxes.CloseSandbox, asker: Asker
 
 def listen(pool: PoolActor, request: requests.Listen, _asker: Asker) -> None:
     """Send events to these subscribers and no others from now on."""
-    pool.telling.listen(request.subscriptions)
+    pool.telemetry.listen(request.subscriptions)
 
 
 VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {

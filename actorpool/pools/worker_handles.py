@@ -62,13 +62,13 @@ class WorkerHandles:
     def __init__(
         self,
         actor: Shell,
-        lane: ChannelServer | None,
+        server: ChannelServer | None,
         directory: str | None,
         on_death: Any,
         kind: type[WorkerActor] = WorkerActor,
     ) -> None:
         self._actor = actor
-        self._lane = lane
+        self._server = server
         self._directory = directory
         self._on_death = on_death
         self._kind = kind
@@ -107,23 +107,23 @@ class WorkerHandles:
 
     def _listen(self, id: int) -> Output | None:
         """What is to hear the next worker's output; None: it goes where that of this process goes."""
-        lane = self._lane
-        if _output.mode != "log" or lane is None:
+        server = self._server
+        if _output.mode != "log" or server is None:
             return None
         name = getattr(self._actor, "name", "?")
         heard = Output(lambda line: log.info("worker %s of pool %s: %s", id, name, line))
-        lane.watch(heard.reader, lambda reader: None if heard.read() else lane.unwatch(reader))
+        server.watch(heard.reader, lambda reader: None if heard.read() else server.unwatch(reader))
         return heard
 
     def _watch(self, hand: WorkerHandle) -> None:
-        if self._lane is None or hand.pid is None:
+        if self._server is None or hand.pid is None:
             return
         try:
             hand.fd = process.watch_descriptor(hand.pid)
         except ProcessLookupError:
             return  # Thespian tells this death
         if hand.fd is not None:
-            self._lane.watch(hand.fd, lambda _fd: self._on_death(hand.id))
+            self._server.watch(hand.fd, lambda _fd: self._on_death(hand.id))
 
     def attach(self, id: int, pid: int) -> None:
         """The worker is up: connect to its socket, so that orders travel by the channel."""
@@ -133,9 +133,9 @@ class WorkerHandles:
         if hand.pid is None and pid != os.getpid():
             hand.pid = pid
             self._watch(hand)
-        if self._lane is not None and self._directory is not None:
+        if self._server is not None and self._directory is not None:
             with contextlib.suppress(OSError):  # it has died meanwhile, which is noticed by itself
-                hand.peer = self._lane.connect(paths.worker(self._directory, pid))
+                hand.peer = self._server.connect(paths.worker(self._directory, pid))
                 hand.peer.state = hand
                 hand.peer.send(frames.CONTROL, hand.seal(seals.POOL))
 
@@ -199,8 +199,8 @@ class WorkerHandles:
         hand = self._hands.pop(id, None)
         if hand is None:
             return
-        if hand.fd is not None and self._lane is not None:
-            self._lane.unwatch(hand.fd)
+        if hand.fd is not None and self._server is not None:
+            self._server.unwatch(hand.fd)
             os.close(hand.fd)
         if hand.peer is not None:
             hand.peer.close()
@@ -208,8 +208,8 @@ class WorkerHandles:
             with contextlib.suppress(OSError):
                 os.unlink(paths.worker(self._directory, hand.pid))
         self._actor.end_orphans()
-        if hand.output is not None and self._lane is not None:
-            self._lane.unwatch(hand.output.reader)
+        if hand.output is not None and self._server is not None:
+            self._server.unwatch(hand.output.reader)
             hand.output.close()
 
     def end_all(self, timeout: float) -> None:

@@ -23,8 +23,8 @@ class _Query:
 class WorkerQueries:
     """The questions that are open. Time is an argument, as in the core."""
 
-    def __init__(self, crew: WorkerHandles) -> None:
-        self._crew = crew
+    def __init__(self, worker_handles: WorkerHandles) -> None:
+        self._crew = worker_handles
         self._open: dict[int, _Query] = {}
         self._numbers = itertools.count(1)
         self.sessions: int | None = None

@@ -70,13 +70,13 @@ class Sandbox(Pool):
         started = start_time(pid)
         if started is None:
             raise ProcessLookupError(f"no process {pid} runs that could be let into the sandbox of {self.name!r}")
-        self._link.ask(turns.Allow(self._key, Caller(HOST, pid, started)))
+        self._transport.ask(turns.Allow(self._key, Caller(HOST, pid, started)))
 
     @property
     def _key(self) -> str:
         """What the pool knows the sandbox by."""
-        assert self._link.sandbox
-        return self._link.sandbox
+        assert self._transport.sandbox
+        return self._transport.sandbox
 
     def __repr__(self) -> str:
         return f"<sandbox in {super().__repr__()}>"
@@ -107,14 +107,14 @@ class Opening:
         handle = pool._pool if isinstance(pool, AsyncPool) else pool
         if not isinstance(handle, Pool):
             raise TypeError(f"sandbox() takes a handle of a pool, not {handle!r}")
-        self._outside = Pool(handle._link.inside(OUTSIDE), handle.name, handle._known)
+        self._outside = Pool(handle._transport.inside(OUTSIDE), handle.name, handle._known)
         self._shared = shared
         self._timeout = timeout
         self._lease: Lease | AsyncLease | None = None
         self._box: Sandbox | None = None
 
     def _make_box(self) -> Sandbox:
-        link = self._outside._link.inside(secrets.token_hex(8))
+        link = self._outside._transport.inside(secrets.token_hex(8))
         return Sandbox(link, self._outside.name, self._outside._known)
 
     def _unfit(self) -> MethodNotFound:
@@ -125,14 +125,14 @@ class Opening:
         )
 
     def _enter_context(self, box: Sandbox) -> None:
-        sandboxes.enter(box._link, self._shared)
+        sandboxes.enter(box._transport, self._shared)
         self._box = box
 
     def _leave_context(self) -> Sandbox:
         box, self._box = self._box, None
         if box is None:
             raise RuntimeError("this sandbox is not open")
-        sandboxes.leave(box._link)
+        sandboxes.leave(box._transport)
         return box
 
     def _once(self) -> None:
@@ -147,7 +147,7 @@ class Opening:
         try:
             lease.call(BEGIN_SANDBOX)
             box = self._make_box()
-            self._outside._link.ask(turns.OpenSandbox(box._key, lease.id))
+            self._outside._transport.ask(turns.OpenSandbox(box._key, lease.id))
             self._enter_context(box)
         except MethodNotFound:
             lease.checkin()
@@ -165,7 +165,7 @@ class Opening:
         if self._lease.closed:  # a forked child has come out of the block: the sandbox is its parent's
             return
         try:
-            box._link.ask(turns.CloseSandbox(box._key), client_errors.grace(KILL_TIME) + KILL_TIME)
+            box._transport.ask(turns.CloseSandbox(box._key), client_errors.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)
         finally:
@@ -180,7 +180,7 @@ class Opening:
         try:
             await lease.call(BEGIN_SANDBOX)
             box = self._make_box()
-            await outside._link.ask(turns.OpenSandbox(box._key, lease.id))
+            await outside._transport.ask(turns.OpenSandbox(box._key, lease.id))
             self._enter_context(box)
         except MethodNotFound:
             await lease.checkin()
@@ -199,7 +199,7 @@ class Opening:
             return
         try:
             request: Any = turns.CloseSandbox(box._key)
-            await self._outside.aio._link.ask(request, client_errors.grace(KILL_TIME) + KILL_TIME)
+            await self._outside.aio._transport.ask(request, client_errors.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)
         finally:

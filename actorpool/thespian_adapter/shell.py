@@ -207,7 +207,7 @@ class Shell(Actor):  # type: ignore[misc]
 
     @property
     def messages(self) -> Messages | None:
-        """Thespian's messages, for the lane of an actor that `can_watch`."""
+        """Thespian's messages, for the server of the channel of an actor that `can_watch`."""
         return Messages(self) if self.can_watch else None
 
     @property

@@ -145,11 +145,12 @@ class LoopConns:
 
         Args:
             path: the socket.
-            deadline: of the connecting, in the loop's time; matters only when the lane's queue is full.
+            deadline: of the connecting, in the loop's time; matters only when the server of the channel's queue is
+            full.
 
         Raises:
             NotDelivered: nobody listens there.
-            TimedOut: the lane did not take the connection within the time.
+            TimedOut: the server of the channel did not take the connection within the time.
             OSError: it is not allowed, or this process is out of descriptors.
         """
         known = self._open.get(path)
@@ -157,7 +158,9 @@ class LoopConns:
             return known
         line = await self._connected(path, deadline)
         known = self._open.get(path)
-        if known is not None and known.open:  # another task was quicker, while the lane's queue was full
+        if (
+            known is not None and known.open
+        ):  # another task was quicker, while the server of the channel's queue was full
             line.close()
             return known
         self._open[path] = line

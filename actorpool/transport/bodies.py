@@ -1,8 +1,8 @@
 """Bodies of the frames that clients send to pools and to the manager: made here, and read here in one guarded step.
 
 Whoever can connect can send anything. So nobody acts on a part of a body before all of it was read and checked; what
-is not as it should be is a `BadFrame`, for which the lane hangs up, or an error that is answered. Beyond that, only
-errors of our own come out of a handler.
+is not as it should be is a `BadFrame`, for which the server of the channel hangs up, or an error that is answered.
+Beyond that, only errors of our own come out of a handler.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Checkout(NamedTuple):
     block: bool
     stack: str | None
     sandbox: str | None
-    stay: bool
+    sticky: bool
 
 
 @functools.lru_cache(maxsize=64)
-def pack_checkout(timeout: float, block: bool, stack: str | None, sandbox: str | None, stay: bool = False) -> bytes:
+def pack_checkout(timeout: float, block: bool, stack: str | None, sandbox: str | None, sticky: bool = False) -> bytes:
     """The body of a `CHECKOUT` frame."""
-    flags = _BLOCK * block | _STAY * stay | _SANDBOX * (sandbox is not None) | _STACK * (stack is not None)
+    flags = _BLOCK * block | _STAY * sticky | _SANDBOX * (sandbox is not None) | _STACK * (stack is not None)
     name, text = ((value or "").encode("utf-8", "surrogatepass") for value in (sandbox, stack))
     return _CHECKOUT.pack(timeout, flags, len(name)) + name + text
 

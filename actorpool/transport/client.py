@@ -58,13 +58,14 @@ class ClientConn:
     """A blocking connection to a lane, used by one thread at a time.
 
     Args:
-        path: the lane's socket.
+        path: the server of the channel's socket.
         spin: seconds to look for the answer before blocking; 0.0 is off.
-        deadline: of the connecting, `time.perf_counter()` seconds; matters only when the lane's queue is full.
+        deadline: of the connecting, `time.perf_counter()` seconds; matters only when the server of the channel's queue
+        is full.
 
     Raises:
         NotDelivered: nobody listens there.
-        TimedOut: the lane did not take the connection within the time.
+        TimedOut: the server of the channel did not take the connection within the time.
         OSError: it is not allowed, or this process is out of descriptors.
     """
 
@@ -285,7 +286,7 @@ def _await(poll: select.poll, deadline: float | None) -> None:
 
 
 def _connect(sock: socket.socket, path: str, deadline: float | None) -> None:
-    sock.setblocking(False)  # a full queue of the lane would block us without a limit
+    sock.setblocking(False)  # a full queue of the server of the channel would block us without a limit
     while True:
         try:
             sock.connect(path)

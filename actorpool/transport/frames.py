@@ -48,7 +48,7 @@ TURN = 8
 """Flag of a grant, passed on with every call: the lease is a turn in a sandbox, and its end is not the sandbox's."""
 
 STICKY = 16
-"""Flag of a grant: the lease stands. Of a call: it is one use of a standing lease, and the lease goes on."""
+"""Flag of a grant: the lease stands. Of a call: it is one use of a sticky lease, and the lease goes on."""
 
 AT_ONCE, AHEAD = b"\0", b"\1"
 """The first byte of a `PERFORM` frame's body: nothing is before it, or it is sent while another call runs."""

@@ -70,16 +70,16 @@ class ServerConn(Connection):
         pid: the process at the other end, as the kernel says.
         state: free for the handler's use.
         when_sent: called once when what has no room yet is sent, or cannot be.
-        open: whether the connection is still known to the lane.
+        open: whether the connection is still known to the server of the channel.
         heeded: read also what it sends while it does not read: a peer of our own, which may have to be heard first.
             Others may ask for more than they fetch, and what they have not fetched is in our memory.
     """
 
-    __slots__ = ("_lane", "heeded", "pid", "state", "when_sent")
+    __slots__ = ("_server", "heeded", "pid", "state", "when_sent")
 
-    def __init__(self, lane: ChannelServer, sock: socket.socket, pid: int) -> None:
-        super().__init__(sock, partial(lane.handler.on_frame, self), lane.max_message)
-        self._lane = lane
+    def __init__(self, server: ChannelServer, sock: socket.socket, pid: int) -> None:
+        super().__init__(sock, partial(server.handler.on_frame, self), server.max_message)
+        self._server = server
         self.pid = pid
         self.state: Any = None
         self.heeded = False
@@ -87,12 +87,12 @@ class ServerConn(Connection):
 
     def close(self) -> None:
         """Close our end; what was not sent yet is dropped, and the handler hears nothing more of this peer."""
-        self._lane._forget(self)
+        self._server._forget(self)
 
     def _await_room(self, wanted: bool) -> None:
         if self.open:
             heeded = select.EPOLLIN if self.heeded or not wanted else 0
-            self._lane._epoll.modify(self.fd, heeded | (select.EPOLLOUT if wanted else 0))
+            self._server._epoll.modify(self.fd, heeded | (select.EPOLLOUT if wanted else 0))
         then = self.when_sent
         if then is not None and not wanted:
             self.when_sent = None
@@ -143,7 +143,7 @@ class ChannelServer:
         self._others: dict[int, Callable[[int], None]] = {}
         self._gone_fds: set[int] = set()  # closed in this round: their events are stale, their numbers may be reused
         self._listener: socket.socket | None = None
-        self._spare = -1
+        self._recycle_surge = -1
         self.first = -1
         self.descriptor = self._epoll.fileno()
         if outside is not None:
@@ -157,7 +157,7 @@ class ChannelServer:
             os.unlink(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener = listener
-        self._spare = _spare()
+        self._recycle_surge = _recycle_surge()
         listener.bind(path)
         os.chmod(path, 0o600)  # whatever the umask: who may connect has the right to write
         self._inode = os.stat(path).st_ino
@@ -284,14 +284,14 @@ class ChannelServer:
 
         Where the whole machine has none, others may take the spare one meanwhile; then the connection has to wait.
         """
-        if self._spare < 0:
+        if self._recycle_surge < 0:
             time.sleep(BREATH)
         else:
-            os.close(self._spare)
+            os.close(self._recycle_surge)
             with contextlib.suppress(OSError):
                 assert self._listener is not None
                 self._listener.accept()[0].close()
-        self._spare = _spare()
+        self._recycle_surge = _recycle_surge()
 
     def connect(self, path: str) -> ServerConn:
         """An outgoing connection, served like the others.
@@ -369,11 +369,11 @@ class ChannelServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            if self._spare >= 0:
-                os.close(self._spare)
+            if self._recycle_surge >= 0:
+                os.close(self._recycle_surge)
 
 
-def _spare() -> int:
+def _recycle_surge() -> int:
     """A descriptor to give away when there are no others; -1 if there is none at all."""
     try:
         return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -384,8 +384,8 @@ def _spare() -> int:
 def _drop_inherited() -> None:
     # A forked child's copies would keep connections open behind their owners' backs, so that nobody would ever see
     # an end of file. Only close: unregistering or unlinking would reach into the parent's own epoll and files.
-    for lane in list(_lanes):
-        lane._release()
+    for server in list(_lanes):
+        server._release()
 
 
 os.register_at_fork(after_in_child=_drop_inherited)

@@ -1,4 +1,4 @@
-"""Memory in which workers count what they do under standing leases, and which their pool reads at any time.
+"""Memory in which workers count what they do under sticky leases, and which their pool reads at any time.
 
 The pool makes the pages before it forks its first worker, and every worker inherits them: no file, no descriptor, and
 what a dead worker has counted can still be read. Each worker has a slot of its own, so each word has one writer; a word

@@ -52,7 +52,7 @@ class World:
         self.ended: set[int] = set()
         self._asked: dict[int, tuple[Served, Turned]] = {}
         self._refs = itertools.count(1)
-        self._agenda: list[tuple[float, int, Callable[[], None]]] = []
+        self._timers: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         self.core = PoolCore("simulated", PoolConfig(worker=Worker, **config), size, 0.0, self.random.random)
         self.carry(self.core.start(0.0))
@@ -61,7 +61,7 @@ class World:
 
     def after(self, seconds: float, act: Callable[[], None]) -> None:
         """Do something later."""
-        heapq.heappush(self._agenda, (self.now + seconds, next(self._order), act))
+        heapq.heappush(self._timers, (self.now + seconds, next(self._order), act))
 
     def every(self, seconds: float, act: Callable[[], None]) -> None:
         """Do something again and again, the first time after `seconds`."""
@@ -76,7 +76,7 @@ class World:
         """Let the time pass until then."""
         still = 0
         while True:
-            planned = self._agenda[0][0] if self._agenda else math.inf
+            planned = self._timers[0][0] if self._timers else math.inf
             wanted = self.core.deadline()
             wanted = math.inf if wanted is None else wanted
             moment = max(min(planned, wanted), self.now)
@@ -88,7 +88,7 @@ class World:
             if wanted <= planned:
                 self.carry(self.core.tick(self.now))
             else:
-                heapq.heappop(self._agenda)[2]()
+                heapq.heappop(self._timers)[2]()
         self.now = until
 
     # -- callers ------------------------------------------------------------------------------------------

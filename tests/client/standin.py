@@ -150,10 +150,10 @@ class WorkerHandler:
 
 
 def work(directory: str, spinning: float) -> None:
-    lane = ChannelServer(f"{directory}/{os.getpid()}.w", WorkerHandler(), spin=spinning)
+    server = ChannelServer(f"{directory}/{os.getpid()}.w", WorkerHandler(), spin=spinning)
     while True:
-        select.select([lane.descriptor], [], [])
-        lane.serve(idle=0.001)
+        select.select([server.descriptor], [], [])
+        server.serve(idle=0.001)
 
 
 class PoolHandler:
@@ -180,10 +180,10 @@ class PoolHandler:
         self.free(id)
 
     def run(self, name: str) -> None:
-        self.lane = ChannelServer(f"{self.directory}/{name}.pool", self, spin=self.spinning)
+        self.server = ChannelServer(f"{self.directory}/{name}.pool", self, spin=self.spinning)
         while True:
-            select.select([self.lane.descriptor], [], [], 0.02)
-            self.lane.serve(idle=0.001)
+            select.select([self.server.descriptor], [], [], 0.02)
+            self.server.serve(idle=0.001)
             self.bury()
             self.expire()
 
@@ -293,13 +293,13 @@ class ManagerHandler:
 
     def run(self) -> None:
         process.link_to_parent()
-        lane = ChannelServer(f"{self.directory}/manager", self, spin=0.0)
+        server = ChannelServer(f"{self.directory}/manager", self, spin=0.0)
         facts = NodeFacts("standin", os.getpid(), process.start_time(os.getpid()) or 0.0, "0", runtime.PROTOCOL)
         Path(self.directory, "node.json").write_text(json.dumps(asdict(facts)))
         while True:
             self.look_after_pool()
-            select.select([lane.descriptor], [], [], 0.01)
-            lane.serve(idle=0.001)
+            select.select([server.descriptor], [], [], 0.01)
+            server.serve(idle=0.001)
 
     def look_after_pool(self) -> None:
         if self.pool is not None and os.waitpid(self.pool, os.WNOHANG)[0]:

@@ -184,7 +184,7 @@ def test_without_the_spin_everything_is_the_same() -> None:
     with actorpool.start(spin=False) as system:
         pool = system.start_pool("db", worker=EchoWorker, size=2)
         assert pool.name == "db"
-        assert pool._link.endpoint.seconds == 0.0  # type: ignore[attr-defined]
+        assert pool._transport.endpoint.seconds == 0.0  # type: ignore[attr-defined]
         assert [pool.run(add, n, 1) for n in range(20)] == list(range(1, 21))
         assert asyncio.run(_several(pool)) == list(range(100))
 

@@ -205,7 +205,7 @@ def test_a_pool_that_does_not_answer_is_given_up_after_a_grace(own: Standin) -> 
         pool.checkout(timeout=0.1)
     assert 0.5 < time.perf_counter() - began < 2.0  # its own verdict would have won
     with pytest.raises(PoolDown, match="has not answered"):
-        pool._link.ask("anything", timeout=0.05)
+        pool._transport.ask("anything", timeout=0.05)
     os.kill(pid, signal.SIGCONT)
     for _ in range(2):  # what was granted meanwhile was for nobody
         pool.checkout().checkin()

@@ -25,7 +25,7 @@ class Pool:
         self.path = f"/nowhere/{next(_paths)}.pool"
 
     def hold(self, lease: int, rested: float | None = None) -> LeaseHandle:
-        """A standing lease that was used a moment ago."""
+        """A sticky lease that was used a moment ago."""
         hold = LeaseHandle(lease, 1, 1, self.give_back, flags=frames.STICKY)
         hold.rested = time.perf_counter() if rested is None else rested
         return hold

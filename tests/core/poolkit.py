@@ -97,9 +97,9 @@ class Process:
         self.said: list[tuple[Any, ...]] = []
         self.count = Count()
         self.using = 0
-        """The standing lease under which it runs something; 0: none."""
+        """The sticky lease under which it runs something; 0: none."""
         self.leaving = 0
-        """The standing lease that ends with its first use."""
+        """The sticky lease that ends with its first use."""
         self.confusing = False
         """It said something again that tells nothing of its time: what the pool believes of it may be wrong now."""
 
@@ -147,10 +147,10 @@ class Kit:
         self.gone: set[Hashable] = set()
         self.sent_home: list[Ticket] = []
         self.counted = 0
-        """Checkouts there have been, uses of standing leases included."""
+        """Checkouts there have been, uses of sticky leases included."""
         self.core = PoolCore(
             "kit", PoolConfig(worker=Worker, **config), size, self.now, lambda: chance, kept=kept,
-            tally=lambda id: self.processes[id].count,
+            counters=lambda id: self.processes[id].count,
         )  # fmt: skip
         self("start")
 
@@ -203,7 +203,7 @@ class Kit:
         """Who waits, as callers see it, in order of arrival."""
         return [ticket for ticket in self.tickets.values() if ticket.waiting and ticket.holder not in self.gone]
 
-    # -- standing leases ------------------------------------------------------------------------------------
+    # -- sticky leases ------------------------------------------------------------------------------------
 
     def is_used(self, ticket: Ticket) -> bool:
         """Whether something runs under it at this moment."""
@@ -218,7 +218,7 @@ class Kit:
         return (free and not called) or first
 
     def use(self, ticket: Ticket) -> None:
-        """The holder of a standing lease uses it, without a word to the pool."""
+        """The holder of a sticky lease uses it, without a word to the pool."""
         process = self.processes[ticket.worker]
         process.using = ticket.lease
         process.count.begun += 1
@@ -227,7 +227,7 @@ class Kit:
         ticket.uses += 1
 
     def end_use(self, ticket: Ticket) -> None:
-        """What ran under a standing lease is over."""
+        """What ran under a sticky lease is over."""
         process = self.processes[ticket.worker]
         process.using = 0
         process.count.ended += 1
@@ -239,7 +239,7 @@ class Kit:
             self.oblige()
 
     def used(self, *tickets: Ticket) -> None:
-        """Use standing leases once."""
+        """Use sticky leases once."""
         for ticket in tickets:
             assert self.may_use(ticket), f"the worker lets nobody in with {ticket}"
             self.use(ticket)

@@ -126,7 +126,7 @@ def test_when_the_worker_that_tries_for_all_dies_another_takes_over():
     kit.later(3.0)
     for _ in range(3):
         kit.obliging = False
-        kit.kill(kit.core._probing)
+        kit.kill(kit.core._probe_id)
         kit.obliging = True
         kit.oblige()
         assert attempts(kit, 2.0)
@@ -156,7 +156,7 @@ def test_while_the_others_follow_as_many_may_wait_as_are_about_to_connect():
     kit = away(3, backoff_max=1.0, max_waiting=0)
     kit.error, kit.obliging = None, False
     kit.later(1.0)
-    kit.obey(kit.core._probing)
+    kit.obey(kit.core._probe_id)
     tickets = kit.checkouts(4, block=False)
     assert [ticket.error is None for ticket in tickets] == [True, True, True, False]
     kit.obliging = True
@@ -399,7 +399,7 @@ def test_recycling_while_the_others_follow_makes_no_new_outage():
     kit = away(3, backoff_max=1.0)
     kit.error, kit.obliging = None, False
     kit.later(1.0)
-    kit.obey(kit.core._probing)
+    kit.obey(kit.core._probe_id)
     kit("recycle", "ref")
     kit.obliging = True
     kit.oblige()

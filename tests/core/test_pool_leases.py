@@ -411,7 +411,7 @@ def test_reminders_of_leases_that_ended_do_not_pile_up():
         lease = kit.checkout()
         kit("limit", lease.lease, 3600.0)
         kit.checkin(lease)
-    assert len(kit.core.lease_agenda) + len(kit.core.agenda) < 250
+    assert len(kit.core.lease_timers) + len(kit.core.timers) < 250
 
 
 # -- figures ----------------------------------------------------------------------------------------------

@@ -70,10 +70,10 @@ class PoolMachine(RuleBasedStateMachine):
         name=st.sampled_from("abc"),
         block=st.sampled_from([True, True, False]),
         timeout=st.sampled_from([None, None, 0.0, 0.5, 3.0]),
-        stay=st.booleans(),
+        sticky=st.booleans(),
     )
-    def checkout(self, name: str, block: bool, timeout: float | None, stay: bool) -> None:
-        ticket = self.kit.checkout((name, self.lives[name]), block=block, timeout=timeout, stay=stay)
+    def checkout(self, name: str, block: bool, timeout: float | None, sticky: bool) -> None:
+        ticket = self.kit.checkout((name, self.lives[name]), block=block, timeout=timeout, sticky=sticky)
         assert timeout != 0.0 or not ticket.waiting or self.kit.core.returning
 
     @rule(name=st.sampled_from("abc"), count=st.integers(2, 5))
@@ -136,12 +136,12 @@ class PoolMachine(RuleBasedStateMachine):
         return data.draw(st.sampled_from([process for process in self.kit.living() if what(process)]))
 
     @precondition(lambda self: any(map(self.kit.can_work, self.kit.living())))
-    @rule(data=st.data(), trouble=troubles, retry_after=st.sampled_from([None, None, 2.0]))
-    def work(self, data: st.DataObject, trouble: Exception | None, retry_after: float | None) -> None:
+    @rule(data=st.data(), last_error=troubles, retry_after=st.sampled_from([None, None, 2.0]))
+    def work(self, data: st.DataObject, last_error: Exception | None, retry_after: float | None) -> None:
         process = self.some(data, self.kit.can_work)
         if isinstance(process.inbox[0], fx.Start):
-            trouble = trouble if data.draw(st.integers(0, 9)) == 9 else None
-        self.kit.work(process, trouble, retry_after)
+            last_error = last_error if data.draw(st.integers(0, 9)) == 9 else None
+        self.kit.work(process, last_error, retry_after)
 
     @precondition(lambda self: any(process.outbox for process in self.kit.processes.values()))
     @rule(data=st.data())
@@ -276,7 +276,7 @@ class PoolMachine(RuleBasedStateMachine):
     def while_some_are_down_somebody_will_try_again(self) -> None:
         if hasattr(self, "kit"):
             core = self.kit.core
-            if core.fleet.count(DOWN) and not (core.hopeless or core.stopping or core.failed):
+            if core.fleet.count(DOWN) and not (core.permanently_failed or core.stopping or core.failed):
                 assert core.fleet.count(OPENING) or core.deadline() is not None
 
     # -- at the end -----------------------------------------------------------------------------------------
@@ -295,7 +295,7 @@ class PoolMachine(RuleBasedStateMachine):
             drained = {ask for ask in self.asked if ask[0] == "drain"}
             assert drained <= set(kit.answers), "a drain was never answered"
             kit("resume")
-            if core.hopeless:
+            if core.permanently_failed:
                 self.ask("recycle")
             self.return_leases()
         assert not kit.waiting()
@@ -339,8 +339,8 @@ class StandingMachine(PoolMachine):
         super().build(size, config, 0.5, True)
 
     @rule(name=st.sampled_from("abc"), uses=st.integers(0, 3))
-    def stay(self, name: str, uses: int) -> None:
-        ticket = self.kit.checkout((name, self.lives[name]), stay=True)
+    def sticky(self, name: str, uses: int) -> None:
+        ticket = self.kit.checkout((name, self.lives[name]), sticky=True)
         for _ in range(uses):
             if self.kit.may_use(ticket):
                 self.kit.used(ticket)

@@ -1,4 +1,4 @@
-"""Standing leases as the pool decides about them: who keeps a worker, who gets it back, and that figures stay true."""
+"""Sticky leases as the pool decides about them: who keeps a worker, who gets it back, and that figures stay true."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from tests.core.poolkit import AWAY, Kit
 def staying(size=1, **config):
     """A pool whose workers all stay with callers, who have used them once."""
     kit = Kit(size, **{"max_overflow": 0, **config})
-    leases = [kit.checkout(f"caller {number}", stay=True) for number in range(size)]
+    leases = [kit.checkout(f"caller {number}", sticky=True) for number in range(size)]
     kit.used(*leases)
     return kit, leases
 
 
 def test_a_one_shot_call_may_keep_its_worker():
     kit = Kit(2)
-    assert kit.checkout(stay=True).grant.standing
+    assert kit.checkout(sticky=True).grant.standing
     assert not kit.checkout().grant.standing
 
 
@@ -36,7 +36,7 @@ def test_between_two_uses_the_worker_counts_as_idle():
 
 def test_before_its_first_use_the_lease_is_out():
     kit = Kit(1, max_overflow=0)
-    kit.checkout(stay=True)
+    kit.checkout(sticky=True)
     assert kit.figures == ("full", 0, 0, 1)
 
 
@@ -52,7 +52,7 @@ def test_every_use_counts_as_a_checkout_and_a_checkin():
 
 def test_a_lease_that_was_never_used_counts_as_one_checkout_and_one_checkin():
     kit = Kit(1)
-    kit.checkin(kit.checkout(stay=True))
+    kit.checkin(kit.checkout(sticky=True))
     assert (kit.status.checkouts, kit.status.checkins) == (1, 1)
 
 
@@ -92,7 +92,7 @@ def test_one_in_use_comes_back_after_that_use_and_goes_to_the_first_who_waits():
 
 def test_one_that_was_just_granted_has_its_first_use_before_it_comes_back():
     kit = Kit(1, max_overflow=0)
-    lease = kit.checkout("early", stay=True)
+    lease = kit.checkout("early", sticky=True)
     other = kit.checkout("other")
     assert other.waiting
     assert kit.may_use(lease)
@@ -114,11 +114,11 @@ def test_all_are_recalled_so_that_the_first_to_come_back_serves():
 def test_nobody_keeps_a_worker_while_others_have_to_wait_for_one():
     kit, _ = staying()
     kit.checkin(kit.checkout("other"))
-    lease = kit.checkout("again", stay=True)
+    lease = kit.checkout("again", sticky=True)
     assert not lease.grant.standing
     kit.checkin(lease)
     kit.later(CROWDED)
-    assert kit.checkout("later", stay=True).grant.standing
+    assert kit.checkout("later", sticky=True).grant.standing
 
 
 @pytest.mark.parametrize("impatient", [{"block": False}, {"timeout": 0.0}])
@@ -174,7 +174,7 @@ def test_one_is_started_at_once_when_all_are_in_use():
 
 def test_who_finds_nothing_but_what_its_own_process_has_is_sent_home():
     kit = Kit(2, max_overflow=0)
-    first, second, third = (kit.checkout("process", stay=True) for _ in range(3))
+    first, second, third = (kit.checkout("process", sticky=True) for _ in range(3))
     assert first.stands
     assert second.stands
     assert third.sent_home
@@ -184,7 +184,7 @@ def test_who_finds_nothing_but_what_its_own_process_has_is_sent_home():
 
 def test_who_has_waited_at_home_waits_like_everybody():
     kit = Kit(1, max_overflow=0)
-    lease = kit.checkout("process", stay=True)
+    lease = kit.checkout("process", sticky=True)
     kit.use(lease)
     waiter = kit.checkout("process")
     assert waiter.waiting
@@ -194,15 +194,15 @@ def test_who_has_waited_at_home_waits_like_everybody():
 
 def test_nobody_is_sent_home_for_a_worker_of_another_process():
     kit = Kit(2, max_overflow=0)
-    kit.used(kit.checkout("one", stay=True), kit.checkout("another", stay=True))
-    assert kit.checkout("one", stay=True).open
+    kit.used(kit.checkout("one", sticky=True), kit.checkout("another", sticky=True))
+    assert kit.checkout("one", sticky=True).open
 
 
 def test_nobody_is_sent_home_past_those_who_wait():
     kit = Kit(1, max_overflow=0)
-    kit.use(kit.checkout("process", stay=True))
+    kit.use(kit.checkout("process", sticky=True))
     stranger = kit.checkout("stranger")
-    late = kit.checkout("process", stay=True)
+    late = kit.checkout("process", sticky=True)
     assert stranger.waiting
     assert late.waiting
 
@@ -210,15 +210,15 @@ def test_nobody_is_sent_home_past_those_who_wait():
 @pytest.mark.parametrize("config", [{"max_waiting": 1}, {"queue_target": 1.0}], ids=["max_waiting", "queue_target"])
 def test_nobody_is_sent_home_where_it_matters_who_waits(config):
     kit = Kit(1, max_overflow=0, **config)
-    kit.use(kit.checkout("process", stay=True))
-    assert kit.checkout("process", stay=True).waiting
+    kit.use(kit.checkout("process", sticky=True))
+    assert kit.checkout("process", sticky=True).waiting
 
 
 def test_threads_that_wait_here_are_sent_home_once_a_worker_stays_with_them():
     kit = Kit(1, max_overflow=0)
     kit.checkin(kit.checkout("process"))
     lease = kit.checkout("process")
-    waiters = [kit.checkout("process", stay=True) for _ in range(3)]
+    waiters = [kit.checkout("process", sticky=True) for _ in range(3)]
     kit.later(CROWDED)
     kit.checkin(lease)
     assert waiters[0].stands
@@ -229,7 +229,7 @@ def test_threads_that_wait_here_are_sent_home_once_a_worker_stays_with_them():
 def test_they_are_not_while_a_stranger_waits_with_them():
     kit = Kit(1, max_overflow=0)
     lease = kit.checkout("process")
-    waiters = [kit.checkout("process", stay=True), kit.checkout("stranger"), kit.checkout("process", stay=True)]
+    waiters = [kit.checkout("process", sticky=True), kit.checkout("stranger"), kit.checkout("process", sticky=True)]
     kit.later(2 * CROWDED)
     kit.checkin(lease)
     assert waiters[0].open
@@ -247,25 +247,25 @@ def test_they_are_not_while_a_stranger_waits_with_them():
     ids=lambda config: next(iter(config)),
 )
 def test_where_each_single_lease_matters_none_stands(config):
-    assert not Kit(1, **config).checkout(stay=True).grant.standing
+    assert not Kit(1, **config).checkout(sticky=True).grant.standing
 
 
 def test_none_stands_while_somebody_listens_to_checkouts():
     kit, (lease,) = staying()
     kit("observe", True)
     assert not lease.open
-    assert not kit.checkout(stay=True).grant.standing
+    assert not kit.checkout(sticky=True).grant.standing
     kit.checkin(*kit.open_tickets())
     kit("observe", False)
     kit.later(CROWDED)
-    assert kit.checkout(stay=True).grant.standing
+    assert kit.checkout(sticky=True).grant.standing
 
 
 def test_a_worker_above_size_stays_with_nobody():
     kit = Kit(1, max_overflow=1)
     kit.checkout()
     kit.later(CROWDED)
-    assert not kit.checkout(stay=True).grant.standing
+    assert not kit.checkout(sticky=True).grant.standing
 
 
 def test_a_trial_of_the_circuit_breaker_is_a_lease_of_its_own():
@@ -273,7 +273,7 @@ def test_a_trial_of_the_circuit_breaker_is_a_lease_of_its_own():
     kit.lose(1)
     kit.oblige()
     kit.later(1.0)
-    assert not kit.checkout(stay=True).grant.standing
+    assert not kit.checkout(sticky=True).grant.standing
 
 
 def test_an_open_circuit_is_open_for_those_too_who_keep_a_worker():

@@ -34,11 +34,11 @@ def told(caplog):
     ],
 )
 def test_every_report_names_supervisor_child_process_reason_and_restarts(told, kind, level, event):
-    record, telling = told(kind)
+    record, telemetry = told(kind)
     assert record.levelname == level
     for part in ("'team'", "'planner'", "4711", "KeyError: 7", "2 restart(s) of at most 5 within 10 s"):
         assert part in record.getMessage()
-    assert (telling[0] if telling else None) == event
+    assert (telemetry[0] if telemetry else None) == event
 
 
 def test_a_crash_is_logged_with_its_traceback(told):

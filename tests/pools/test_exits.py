@@ -32,11 +32,11 @@ ENDS = {"leave": (leave, SystemExit), "throw": (throw, Abrupt)}
 class Leaver:
     """Leaves when it is pickled, or when it is unpickled."""
 
-    def __init__(self, end: str, at_home: bool = False) -> None:
-        self.end, self.at_home = end, at_home
+    def __init__(self, end: str, use_local: bool = False) -> None:
+        self.end, self.use_local = end, use_local
 
     def __reduce__(self) -> Any:
-        if not self.at_home:
+        if not self.use_local:
             ENDS[self.end][0]()
         return (rebuild, (self.end,))
 
@@ -115,7 +115,7 @@ def test_what_unpickling_an_argument_raises_is_the_calls_error(start: StartPool,
     pool = start(EchoWorker, size=1)
     pid = pool.pid()
     with pytest.raises(ENDS[end][1]):
-        pool.echo(Leaver(end, at_home=True))
+        pool.echo(Leaver(end, use_local=True))
     assert pool.pid() == pid
 
 

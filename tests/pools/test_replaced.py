@@ -117,7 +117,7 @@ def test_a_handle_that_is_current_does_not_ask_again(
     pool = node.pool("db")
     pool.echo(1)
     copy = pickle.loads(pickle.dumps(pool))
-    monkeypatch.setattr(copy._link, "facts", None)
+    monkeypatch.setattr(copy._transport, "facts", None)
     assert copy.echo(2) == 2
     with copy.checkout() as lease:
         assert lease.echo(3) == 3

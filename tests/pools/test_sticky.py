@@ -1,4 +1,4 @@
-"""Standing leases with real processes: calls that need no pool, and a pool that knows of each, and has workers back."""
+"""Sticky leases with real processes: calls that need no pool, and a pool that knows of each, and has workers back."""
 
 from __future__ import annotations
 

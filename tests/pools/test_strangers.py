@@ -23,7 +23,7 @@ def pool() -> Iterator[actorpool.Pool]:
 
 def in_another_process(pool: actorpool.Pool, *data: bytes) -> None:
     """Write that into the pool's socket, and wait for the answer to a last question or for the end."""
-    path = pool._link.path  # type: ignore[attr-defined]
+    path = pool._transport.path  # type: ignore[attr-defined]
     pid = os.fork()
     if pid == 0:
         try:
@@ -66,7 +66,7 @@ def test_a_request_that_comes_twice_is_taken_once(pool: actorpool.Pool) -> None:
 
 
 def test_the_manager_answers_a_question_that_cannot_be_read(pool: actorpool.Pool) -> None:
-    line = ClientConn(paths.manager(pool._link.endpoint.directory))  # type: ignore[attr-defined]
+    line = ClientConn(paths.manager(pool._transport.endpoint.directory))  # type: ignore[attr-defined]
     line.send(frames.ASK, 1, b"no pickle")
     kind, body = line.receive(1)
     assert kind == frames.ERROR

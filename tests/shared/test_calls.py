@@ -276,7 +276,7 @@ def test_the_waiting_calls_of_a_dead_caller_are_removed(library: Library, eventu
     script = f"""
 import threading
 from actorpool.client.shared import SharedPool
-pool = SharedPool({str(library.shared._link.endpoint.directory)!r}, {library.shared.name!r})
+pool = SharedPool({str(library.shared._transport.endpoint.directory)!r}, {library.shared.name!r})
 for number in range(3):
     threading.Thread(target=pool.call, args=("book", "write", f"dead{{number}}")).start()
 """
@@ -294,7 +294,7 @@ def test_the_running_call_of_a_dead_caller_is_left_to_end(library: Library, even
     pid = library.shared.info(only).pid
     script = f"""
 from actorpool.client.shared import SharedPool
-pool = SharedPool({str(library.shared._link.endpoint.directory)!r}, {library.shared.name!r})
+pool = SharedPool({str(library.shared._transport.endpoint.directory)!r}, {library.shared.name!r})
 pool.call("book", "wait", 0.5, "orphan")
 """
     with subprocess.Popen([sys.executable, "-c", script]) as caller:

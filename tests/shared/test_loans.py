@@ -29,7 +29,7 @@ Eventually = Callable[..., Any]
 
 def lent(shared: SharedPool) -> int:
     """How many connections are lent to the free line of this thread."""
-    line = lines.take_free(shared._link.path)
+    line = lines.take_free(shared._transport.path)
     assert line is not None
     lines.give(line)
     return len(line.loans)
@@ -195,7 +195,7 @@ def test_a_caller_that_dies_leaves_its_connection_to_the_others(shared: SharedPo
     shared.add(Book)
     script = f"""
 from actorpool.client.shared import SharedPool
-pool = SharedPool({str(shared._link.endpoint.directory)!r}, {shared.name!r})
+pool = SharedPool({str(shared._transport.endpoint.directory)!r}, {shared.name!r})
 for number in range(10):
     pool.call("book", "write", number)
 print("alone", flush=True)

@@ -77,7 +77,7 @@ def test_bad_settings_start_nothing(node: actorpool.System) -> None:
 
 
 def test_who_takes_a_shared_pool_for_another_is_told(shared: SharedPool) -> None:
-    lending = actorpool.Pool(shared._link.endpoint, shared.name)
+    lending = actorpool.Pool(shared._transport.endpoint, shared.name)
     with pytest.raises(PoolNotFound, match="is a shared pool, which lends nothing"):
         lending.run(len)
     with pytest.raises(PoolNotFound, match="call it through"):
@@ -243,7 +243,7 @@ def test_a_shared_pool_that_does_not_answer_is_told_within_the_timeout(
         with pytest.raises(CallTimeout, match="has not answered 'echo' within"):
             shared.call("echo", "echo", 1, timeout=0.2)
         with pytest.raises(PoolDown, match="has not answered"):
-            shared._link.ask(actorpool.GetPoolStatus(shared.name), 0.2)
+            shared._transport.ask(actorpool.GetPoolStatus(shared.name), 0.2)
         assert time.monotonic() - began < 2.0
     finally:
         pool.resume()

@@ -20,10 +20,10 @@ TEXTS = st.none() | st.text(st.characters(), max_size=50)
 
 @given(st.floats(0.0, 1e6), st.booleans(), TEXTS, TEXTS, st.booleans())
 def test_a_checkout_is_read_as_it_was_made(
-    timeout: float, block: bool, stack: str | None, sandbox: str | None, stay: bool
+    timeout: float, block: bool, stack: str | None, sandbox: str | None, sticky: bool
 ) -> None:
-    body = bodies.pack_checkout(timeout, block, stack, sandbox, stay)
-    assert bodies.checkout(body) == bodies.checkout(memoryview(body)) == (timeout, block, stack, sandbox, stay)
+    body = bodies.pack_checkout(timeout, block, stack, sandbox, sticky)
+    assert bodies.checkout(body) == bodies.checkout(memoryview(body)) == (timeout, block, stack, sandbox, sticky)
 
 
 @given(st.binary(max_size=60))

@@ -44,21 +44,21 @@ class Echo:
 @contextmanager
 def served(path: Path | str, handler: Any, **options: Any) -> Iterator[ChannelServer]:
     """A lane served by a thread of this process."""
-    lane = ChannelServer(str(path), handler, spin=0.0, **options)
+    server = ChannelServer(str(path), handler, spin=0.0, **options)
     over = threading.Event()
 
     def serve() -> None:
         while not over.is_set():
-            lane.serve(idle=0.005)
+            server.serve(idle=0.005)
 
     thread = threading.Thread(target=serve)
     thread.start()
     try:
-        yield lane
+        yield server
     finally:
         over.set()
         thread.join()
-        lane.close()
+        server.close()
 
 
 @pytest.fixture
@@ -107,20 +107,20 @@ def test_what_one_peer_has_sent_goes_before_what_another_sent_later(path: str) -
         def on_frame(self, peer: ServerConn, kind: int, ref: int, body: bytes | memoryview) -> None:
             super().on_frame(peer, kind, ref, body)
             if kind == frames.CONTROL:
-                lane.first = peer.fd
+                server.first = peer.fd
             elif ref == 1:  # while this is handled, the kernel keeps its sender on the list of those who have sent
                 first.send(frames.CONTROL, 2)
                 other.send(frames.END, 3)
 
     handler = Busy()
-    lane = ChannelServer(path, handler, spin=0.0)
+    server = ChannelServer(path, handler, spin=0.0)
     other, first = ClientConn(path, spin=0.0), ClientConn(path, spin=0.0)
     first.send(frames.CONTROL, 0)
-    lane.serve(idle=0.001)
+    server.serve(idle=0.001)
     other.send(frames.END, 1)
-    lane.serve(idle=0.001)
+    server.serve(idle=0.001)
     assert [ref for _, ref, _ in handler.frames] == [0, 1, 2, 3]
-    lane.close()
+    server.close()
 
 
 def test_a_frame_in_single_bytes_is_put_together(path: str) -> None:
@@ -205,57 +205,57 @@ def test_a_peer_that_the_handler_closes_is_not_told_gone(path: str, eventually: 
 
 def test_a_lane_connects_to_another_and_both_speak(path: str, eventually: Callable[..., Any]) -> None:
     caller = Echo()
-    with served(path, Echo()), served(path + "2", caller) as lane:
-        peer = lane.connect(path)
+    with served(path, Echo()), served(path + "2", caller) as server:
+        peer = server.connect(path)
         assert peer.pid == os.getpid()
         peer.send(frames.CALL, 3, b"hello")
         eventually(lambda: caller.frames == [(frames.RESULT, 3, 5)])
 
 
 def test_connecting_where_nobody_listens_fails_at_once(path: str) -> None:
-    lane = ChannelServer(None, Echo())
+    server = ChannelServer(None, Echo())
     with pytest.raises(FileNotFoundError):
-        lane.connect(path + ".nobody")
-    lane.close()
+        server.connect(path + ".nobody")
+    server.close()
 
 
 def test_a_watched_descriptor_calls_back_until_it_is_unwatched(path: str) -> None:
-    lane = ChannelServer(None, Echo(), spin=0.0)
+    server = ChannelServer(None, Echo(), spin=0.0)
     inside, outside = os.pipe()
     seen: list[int] = []
-    lane.watch(inside, seen.append)
-    lane.serve(idle=0.001)
+    server.watch(inside, seen.append)
+    server.serve(idle=0.001)
     assert seen == []
     os.write(outside, b"x")
-    lane._round(lane._epoll.poll(0))
+    server._round(server._epoll.poll(0))
     assert seen == [inside]
-    lane.unwatch(inside)
-    lane.serve(idle=0.001)
+    server.unwatch(inside)
+    server.serve(idle=0.001)
     assert seen == [inside]
-    lane.close()
+    server.close()
     os.close(inside)
     os.close(outside)
 
 
 def test_a_stale_event_does_not_reach_the_new_owner_of_a_descriptor() -> None:
-    lane = ChannelServer(None, Echo(), spin=0.0)
+    server = ChannelServer(None, Echo(), spin=0.0)
     pipes = [os.pipe(), os.pipe()]
     late: list[int] = []
     first, second = pipes[0][0], pipes[1][0]
 
     def replace(fd: int) -> None:
         other = second if fd == first else first
-        lane.unwatch(fd)
-        lane.unwatch(other)
-        lane.watch(other, late.append)
+        server.unwatch(fd)
+        server.unwatch(other)
+        server.watch(other, late.append)
 
-    lane.watch(first, replace)
-    lane.watch(second, replace)
+    server.watch(first, replace)
+    server.watch(second, replace)
     for _, outside in pipes:
         os.write(outside, b"x")
-    lane._round(lane._epoll.poll(0))
+    server._round(server._epoll.poll(0))
     assert late == []  # the event was for the watch that is gone; the new one has its own round
-    lane.close()
+    server.close()
     for inside, outside in pipes:
         os.close(inside)
         os.close(outside)
@@ -282,12 +282,12 @@ def test_closing_a_lane_leaves_no_descriptor(path: str, open_descriptors: Callab
 
 
 def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str) -> None:
-    lane = ChannelServer(path, Echo(), spin=0.0)
+    server = ChannelServer(path, Echo(), spin=0.0)
     line = ClientConn(path, spin=0.0)
     line.send(frames.CALL, 1, b"x")
-    lane.serve(idle=0.001)
+    server.serve(idle=0.001)
     line.receive(1)
-    mine = [lane.descriptor, lane._listener.fileno(), *lane._peers]  # type: ignore[union-attr]
+    mine = [server.descriptor, server._listener.fileno(), *server._peers]  # type: ignore[union-attr]
     child = os.fork()
     if child == 0:
         closed = 0
@@ -300,15 +300,15 @@ def test_a_forked_child_holds_nothing_of_the_lane_and_disturbs_nothing(path: str
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert os.path.exists(path)
     line.send(frames.CALL, 2, b"still there")
-    lane.serve(idle=0.001)
+    server.serve(idle=0.001)
     assert line.receive(2)[1] == b"still there"
-    lane.close()
+    server.close()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
 def test_another_user_is_not_served(path: str) -> None:
     handler = Echo()
-    lane = ChannelServer(path, handler, spin=0.0)
+    server = ChannelServer(path, handler, spin=0.0)
     for place in (path, os.path.dirname(path), os.environ["ACTORPOOL_RUNTIME_DIR"]):
         os.chmod(place, 0o777)
     child = os.fork()
@@ -327,11 +327,11 @@ def test_another_user_is_not_served(path: str) -> None:
             os._exit(code)
     pid, status = 0, 0
     while not pid:
-        lane.serve(idle=0.001)
+        server.serve(idle=0.001)
         pid, status = os.waitpid(child, os.WNOHANG)
     assert os.waitstatus_to_exitcode(status) == 0
     assert handler.frames == []
-    lane.close()
+    server.close()
 
 
 def test_what_a_handler_raises_comes_out_and_the_frames_behind_it_are_kept(path: str) -> None:
@@ -342,21 +342,21 @@ def test_what_a_handler_raises_comes_out_and_the_frames_behind_it_are_kept(path:
             super().on_frame(peer, kind, ref, body)
 
     handler = Picky()
-    lane = ChannelServer(path, handler, spin=0.0)
+    server = ChannelServer(path, handler, spin=0.0)
     line = ClientConn(path, spin=0.0)
     line.sock.sendall(frames.frame(frames.CALL, 1, b"bad") + frames.frame(frames.CALL, 2, b"good"))
     with pytest.raises(ValueError, match="bad"):
-        lane.serve(idle=0.001)
+        server.serve(idle=0.001)
     line.send(frames.CALL, 3, b"next")
-    lane.serve(idle=0.001)
+    server.serve(idle=0.001)
     assert [ref for _, ref, _ in handler.frames] == [2, 3]
-    lane.close()
+    server.close()
 
 
 def test_serve_returns_when_nothing_arrives_and_when_its_budget_is_over(path: str) -> None:
-    lane = ChannelServer(path, Echo(), spin=0.0)
+    server = ChannelServer(path, Echo(), spin=0.0)
     began = time.perf_counter()
-    lane.serve(idle=0.001)
+    server.serve(idle=0.001)
     assert time.perf_counter() - began < 0.5
     over = threading.Event()
     lines = [ClientConn(path, spin=0.0) for _ in range(2)]
@@ -374,12 +374,12 @@ def test_serve_returns_when_nothing_arrives_and_when_its_budget_is_over(path: st
     slowest = 0.0
     for _ in range(20):
         began = time.perf_counter()
-        lane.serve(budget=0.005, idle=1.0)
+        server.serve(budget=0.005, idle=1.0)
         slowest = max(slowest, time.perf_counter() - began)
     over.set()
     while any(thread.is_alive() for thread in threads):
-        lane.serve(idle=0.001)
-    lane.close()
+        server.serve(idle=0.001)
+    server.close()
     assert slowest < 0.5
 
 
@@ -413,8 +413,8 @@ class Outside:
 @pytest.mark.parametrize("busy", [False, True])
 def test_serve_is_called_away_also_by_a_descriptor_whose_number_was_used_before(path: str, busy: bool) -> None:
     outside = Outside()
-    lane = ChannelServer(path, Echo(), spin=0.0, outside=outside)
-    lane.serve(idle=0.001)
+    server = ChannelServer(path, Echo(), spin=0.0, outside=outside)
+    server.serve(idle=0.001)
     outside.renew()
     over = threading.Event()
 
@@ -432,12 +432,12 @@ def test_serve_is_called_away_also_by_a_descriptor_whose_number_was_used_before(
         flooding.start()
     threading.Timer(0.05, os.write, (outside.ends[1], b"come")).start()
     began = time.perf_counter()
-    lane.serve(idle=5.0)
+    server.serve(idle=5.0)
     assert time.perf_counter() - began < 2.0
     over.set()
     if busy:
         flooding.join()
-    lane.close()
+    server.close()
     outside.close()
 
 
@@ -456,11 +456,11 @@ def test_a_body_that_the_handler_releases_gives_its_memory_back(path: str) -> No
 
 
 def test_memory_is_taken_for_what_has_arrived_and_not_for_what_is_announced(path: str) -> None:
-    with served(path, Echo()) as lane:
+    with served(path, Echo()) as server:
         lines = [ClientConn(path) for _ in range(20)]
         tracemalloc.start()
         for line in lines:
-            line.sock.sendall(frames.HEADER.pack(lane.max_message, frames.CALL, 1) + b"so much is to follow")
+            line.sock.sendall(frames.HEADER.pack(server.max_message, frames.CALL, 1) + b"so much is to follow")
         began = time.perf_counter()
         other = ClientConn(path)
         other.send(frames.CALL, 1, b"x" * 1_000_000)
@@ -487,36 +487,36 @@ def test_a_long_body_that_comes_in_pieces_is_put_together(path: str, size: int) 
 def test_a_socket_can_be_reached_whatever_the_umask(path: str) -> None:
     before = os.umask(0o777)
     try:
-        lane = ChannelServer(path, Echo(), spin=0.0)
+        server = ChannelServer(path, Echo(), spin=0.0)
     finally:
         os.umask(before)
     assert stat.S_IMODE(os.stat(path).st_mode) == 0o600
-    lane.close()
+    server.close()
 
 
 def test_where_the_whole_machine_is_out_of_descriptors_a_lane_goes_on(
     path: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lane = ChannelServer(path, Echo(), spin=0.0)
+    server = ChannelServer(path, Echo(), spin=0.0)
     known = ClientConn(path)
-    lane.serve(idle=0.001)
+    server.serve(idle=0.001)
 
     def refuse(*_: object) -> None:
         raise OSError(errno.ENFILE, "too many open files in system")
 
-    listener = lane._listener
+    listener = server._listener
     with monkeypatch.context() as patch:
-        patch.setattr(lane, "_listener", type("Full", (), {"accept": refuse, "close": lambda _: None})())
+        patch.setattr(server, "_listener", type("Full", (), {"accept": refuse, "close": lambda _: None})())
         patch.setattr(os, "open", refuse)
         late = ClientConn(path)
         for _ in range(3):
-            lane.serve(idle=0.001)
-    assert lane._listener is listener
+            server.serve(idle=0.001)
+    assert server._listener is listener
     for line in (known, late):
         line.send(frames.CALL, 1, b"still there")
-    lane.serve(idle=0.01)
+    server.serve(idle=0.01)
     assert [line.receive(1)[1] for line in (known, late)] == [b"still there"] * 2
-    lane.close()
+    server.close()
 
 
 def test_a_peer_that_sends_a_bad_frame_is_hung_up_on_and_the_others_are_served(path: str) -> None:
@@ -542,7 +542,7 @@ def test_a_peer_that_sends_a_bad_frame_is_hung_up_on_and_the_others_are_served(p
 
 def test_who_does_not_fetch_answers_is_read_no_further_until_he_does(path: str, eventually: Callable[..., Any]) -> None:
     handler = Echo()
-    with served(path, handler) as lane:
+    with served(path, handler) as server:
         line = ClientConn(path)
         line.sock.settimeout(0.3)
         sent = 0
@@ -550,7 +550,7 @@ def test_who_does_not_fetch_answers_is_read_no_further_until_he_does(path: str, 
             while True:
                 line.sock.sendall(frames.frame(frames.CALL, sent + 1, bytes(10_000)))
                 sent += 1
-        (peer,) = lane.peers
+        (peer,) = server.peers
         assert sum(len(part) for frame in peer._out for part in frame.parts) < 1_000_000
         for ref in range(1, sent + 1):
             assert len(line.receive(ref, time.perf_counter() + 5)[1]) == 10_000

@@ -47,7 +47,7 @@ class Connector(Workforce):
         worker.connected_at = worker.expires = worker.timer = worker.awaits = None
         worker.seen = now
         self._do(Open(worker.id))
-        self.agenda.at(now + self._open_limit, (self._hangs, worker.id, now))
+        self.timers.at(now + self._open_limit, (self._hangs, worker.id, now))
 
     @property
     def _open_limit(self) -> float:
@@ -64,7 +64,7 @@ class Connector(Workforce):
 
     def _await_reset(self, worker: Worker, lease: int, now: float) -> None:
         worker.awaits, worker.seen = lease, now
-        self.agenda.at(now + self.config.kill_after, (self._deaf, worker.id, now))
+        self.timers.at(now + self.config.kill_after, (self._deaf, worker.id, now))
 
     @step
     def opened(self, now: float, id: int, took: float = 0.0) -> None:
@@ -76,7 +76,7 @@ class Connector(Workforce):
         self._connected(worker, now)
         self._connection_works(now)
         if not self._by_restart:
-            self._dated.discard(id)  # its connection is a new one
+            self._to_recycle.discard(id)  # its connection is a new one
         if worker.awaits is None:
             self._available(worker, now)
         else:
@@ -101,15 +101,15 @@ class Connector(Workforce):
         worker.connected_at = now
         if self.config.max_lifetime is not None:
             worker.expires = now + self.config.max_lifetime * (1 - self.config.lifetime_jitter * self.random())
-            self.agenda.at(worker.expires, (self._lifetime_over, worker.id, now))
+            self.timers.at(worker.expires, (self._lifetime_over, worker.id, now))
 
     def _connection_works(self, now: float) -> None:
         self._circuit_success(now)
         self.loss = None
         if self.down_cause is None:
             return
-        self.down_cause, self._probing = None, NOBODY
-        self.hopeless = False
+        self.down_cause, self._probe_id = None, NOBODY
+        self.permanently_failed = False
         self.retry.reset()
         # The resource is back: the others follow, spread out so that it is not knocked over again.
         for number, worker in enumerate(self.fleet.places[DOWN].values()):
@@ -124,7 +124,7 @@ class Connector(Workforce):
         if worker is None or worker.state is not OPENING:
             return
         self._count_failure(worker, error, now)
-        self.down_cause, self.hopeless = error, permanent
+        self.down_cause, self.permanently_failed = error, permanent
         if permanent and not self.started:
             self._fail(error)
             return
@@ -144,29 +144,29 @@ class Connector(Workforce):
 
     def _plan_reconnect(self, now: float, retry_after: float | None = None) -> None:
         """See to it that one worker tries for all that are down; the others wait for its success."""
-        if self.hopeless or self.down_cause is None:
-            self._probing = NOBODY
+        if self.permanently_failed or self.down_cause is None:
+            self._probe_id = NOBODY
             return
-        probe = self.fleet.workers.get(self._probing)
+        probe = self.fleet.workers.get(self._probe_id)
         if probe is None:
             probe = next(iter(self.fleet.places[DOWN].values()), None)
         if probe is None:
-            self._probing, self.down_cause = NOBODY, None  # nobody is down: whoever connects next will find out
+            self._probe_id, self.down_cause = NOBODY, None  # nobody is down: whoever connects next will find out
             return
-        self._probing = probe.id
+        self._probe_id = probe.id
         if probe.state is DOWN and probe.timer is None:
             self._retry_at(probe, now + (self.retry.next(self.random()) if retry_after is None else retry_after))
 
     def _retry_at(self, worker: Worker, when: float) -> None:
         worker.timer = when
-        self.agenda.at(when, (self._reconnect, worker.id, when))
+        self.timers.at(when, (self._reconnect, worker.id, when))
 
     def _reconnect(self, id: int, when: float, now: float) -> None:
         worker = self.fleet.workers.get(id)
         if worker is None or worker.state is not DOWN or worker.timer != when:
             return
         worker.timer = None
-        if self.hopeless:
+        if self.permanently_failed:
             return
         if self._surplus > 0 and not self._is_wanted():
             self._stop(worker, now)
@@ -176,11 +176,11 @@ class Connector(Workforce):
 
     def _left(self, worker: Worker, now: float) -> None:
         """Let go of what depended on this worker, which has died or is to end."""
-        self._dated.discard(worker.id)
-        if not self._dated:
-            self._spare = 0
-        if worker.id == self._probing:
-            self._probing = NOBODY
+        self._to_recycle.discard(worker.id)
+        if not self._to_recycle:
+            self._recycle_surge = 0
+        if worker.id == self._probe_id:
+            self._probe_id = NOBODY
             self._plan_reconnect(now)
 
     @step
@@ -232,7 +232,7 @@ class Connector(Workforce):
         surplus = self._surplus
         if self.ending or (surplus > 0 and self._is_too_much(surplus)):
             self._stop(worker, now)
-        elif self._dated and self._recycled(worker, now):
+        elif self._to_recycle and self._recycled(worker, now):
             return
         elif worker.broken:
             self._open(worker, now)
@@ -282,7 +282,7 @@ class Connector(Workforce):
         when = worker.idle_since + self._patience(worker)
         if when < NEVER and (worker.timer is None or when < worker.timer):
             worker.timer = when
-            self.agenda.at(when, (self._idle_long, worker.id, when))
+            self.timers.at(when, (self._idle_long, worker.id, when))
 
     def _idle_long(self, id: int, when: float, now: float) -> None:
         worker = self.fleet.workers.get(id)
@@ -305,7 +305,7 @@ class Connector(Workforce):
         if interval is None or self.ending:
             return
         self._check_some(now)
-        self.agenda.at(now + interval, (self._check_health, None, None))
+        self.timers.at(now + interval, (self._check_health, None, None))
 
     def _check_some(self, now: float) -> None:
         """Begin the checks that are due, but leave three of four idle workers to callers; the rest follow these."""
@@ -320,7 +320,7 @@ class Connector(Workforce):
             self.fleet.move(worker, CHECKING)
             worker.seen = now
             self._do(Check(worker.id))
-            self.agenda.at(now + patience, (self._deaf, worker.id, now))
+            self.timers.at(now + patience, (self._deaf, worker.id, now))
 
     def _deaf(self, id: int, since: float, now: float) -> None:
         """Kill a worker that has not answered in time."""

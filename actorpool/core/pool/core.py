@@ -34,8 +34,8 @@ class PoolCore(Leases):
         if self.config.autoscale is not None:
             self._scaler = Scaler(self.config.autoscale, now)
         if self.config.health_interval is not None:
-            self.agenda.at(now + self.config.health_interval, (self._check_health, None, None))
-        self.agenda.at(now + self.config.checkout_timeout, (self._start_over, None, None))
+            self.timers.at(now + self.config.health_interval, (self._check_health, None, None))
+        self.timers.at(now + self.config.checkout_timeout, (self._start_over, None, None))
         self._fill(now)
         self._check_started()
 
@@ -85,7 +85,7 @@ class PoolCore(Leases):
         self._recall_all(now)
         self.queue.suspend()
         self.drainers.append(ref)
-        self.agenda.at(now + timeout, (self._drain_over, ref, None))
+        self.timers.at(now + timeout, (self._drain_over, ref, None))
         self._check_drained()
 
     def _drain_over(self, ref: Any, _since: None, now: float) -> None:
@@ -109,7 +109,7 @@ class PoolCore(Leases):
         for worker in self.fleet:
             if worker.state not in (LEASED, REVOKING, STOPPING):
                 self._stop(worker, now)
-        self.agenda.at(now + timeout, (self._stop_over, ref, None))
+        self.timers.at(now + timeout, (self._stop_over, ref, None))
         if not len(self.fleet):
             self._do(Stopped())
 
@@ -122,8 +122,8 @@ class PoolCore(Leases):
     def _turn_away(self) -> None:
         for waiter in self.queue.clear():
             self._refuse(waiter, self._over())
-        self._dated.clear()
-        self._spare = 0
+        self._to_recycle.clear()
+        self._recycle_surge = 0
         self._answer(self.recyclers, self._over())
         if self.failed is not None:
             self._answer(self.drainers, self._over())
@@ -142,41 +142,41 @@ class PoolCore(Leases):
             self._do(Answer(ref, self._over()))
             return
         self._recall_all(now)
-        self._by_restart = restart or (self._by_restart and bool(self._dated))
-        self._dated.update(worker.id for worker in self.fleet if worker.state not in (STARTING, STOPPING))
+        self._by_restart = restart or (self._by_restart and bool(self._to_recycle))
+        self._to_recycle.update(worker.id for worker in self.fleet if worker.state not in (STARTING, STOPPING))
         self.recyclers.append(ref)
         if timeout is not None:
-            self.agenda.at(now + timeout, (self._recycle_over, ref, None))
+            self.timers.at(now + timeout, (self._recycle_over, ref, None))
         self._try_again(now)
         self._recycle_next(now)
         self._fill(now)
 
     def _try_again(self, now: float) -> None:
         """An operator has done something about the resource: ask it at once, whatever the backoff says."""
-        self.hopeless = False
+        self.permanently_failed = False
         down = next(iter(self.fleet.places[DOWN].values()), None)
         if down is not None and self.down_cause is not None and not self.fleet.places[OPENING]:
-            self._probing = down.id
+            self._probe_id = down.id
             self._open(down, now)
         else:
             self._plan_reconnect(now)
 
     def _recycle_next(self, now: float) -> None:
         """Take the next old worker, if it is time; answer when none is left."""
-        if self._dated and self._by_restart:
-            while (old := self._next_dated()) is not None and self._is_dispensable(old):
+        if self._to_recycle and self._by_restart:
+            while (old := self._next_to_recycle()) is not None and self._is_dispensable(old):
                 self._stop(old, now)
-            self._spare = 1 if self._dated else 0
+            self._recycle_surge = 1 if self._to_recycle else 0
             self._fill(now)
-        elif self._dated and not self._is_reopening() and (old := self._next_dated()) is not None:
+        elif self._to_recycle and not self._is_reopening() and (old := self._next_to_recycle()) is not None:
             self._reopen(old, now)
-        if not self._dated:
+        if not self._to_recycle:
             self._end_recycling(now)
 
-    def _next_dated(self) -> Worker | None:
+    def _next_to_recycle(self) -> Worker | None:
         """An old worker that nobody uses; those that are down first."""
         unused = itertools.chain(self.fleet.places[DOWN].values(), self.fleet.idle.values())
-        return next((worker for worker in unused if worker.id in self._dated), None)
+        return next((worker for worker in unused if worker.id in self._to_recycle), None)
 
     def _is_dispensable(self, worker: Worker) -> bool:
         if worker.state is DOWN:
@@ -194,7 +194,7 @@ class PoolCore(Leases):
         self._fill(now)  # it may have been the last that was down, and nobody was hired as long as one was
 
     def _recycled(self, worker: Worker, now: float) -> bool:
-        if worker.id not in self._dated:
+        if worker.id not in self._to_recycle:
             return False
         if self._by_restart and self._is_dispensable(worker):
             self._stop(worker, now)
@@ -207,9 +207,9 @@ class PoolCore(Leases):
         return True
 
     def _end_recycling(self, now: float, error: Exception | None = None) -> None:
-        self._dated.clear()
-        if self._spare:
-            self._spare = 0
+        self._to_recycle.clear()
+        if self._recycle_surge:
+            self._recycle_surge = 0
             self._dismiss_surplus(now)
         self._answer(self.recyclers, error)
 
@@ -217,8 +217,8 @@ class PoolCore(Leases):
         if ref in self.recyclers:
             self.recyclers.remove(ref)
             text = (
-                f"pool {self.name!r}: recycle() ran out of time, {len(self._dated)} worker(s) are not yet replaced; "
-                "they still will be, as they come back"
+                f"pool {self.name!r}: recycle() ran out of time, {len(self._to_recycle)} worker(s) are not yet "
+                "replaced; they still will be, as they come back"
             )
             self._do(Answer(ref, CallTimeout(text, pool=self.name)))
 
@@ -231,7 +231,7 @@ class PoolCore(Leases):
     def deadline(self) -> float | None:
         """When `tick` is to be called next; None: not before something else happens."""
         queues = [self.queue, *(sandbox.queue for sandbox in self.sandboxes.values())]
-        moments = [self.agenda.next(), self.lease_agenda.next(), *(queue.next_deadline() for queue in queues)]
+        moments = [self.timers.next(), self.lease_timers.next(), *(queue.next_deadline() for queue in queues)]
         return min((moment for moment in moments if moment is not None), default=None)
 
     @step
@@ -239,7 +239,7 @@ class PoolCore(Leases):
         """Do what is due. An entry whose worker or lease is no longer as it was falls through."""
         self._expire_waiters(now)
         self._expire_turns(now)
-        for act, key, since in self.lease_agenda.due(now) + self.agenda.due(now):
+        for act, key, since in self.lease_timers.due(now) + self.timers.due(now):
             act(key, since, now)
 
     def _start_over(self, _key: None, _since: None, now: float) -> None:

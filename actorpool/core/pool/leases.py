@@ -44,7 +44,7 @@ class Leases(LeaseLimits):
         block: bool = True,
         stack: str | None = None,
         sandbox: str | None = None,
-        stay: bool = False,
+        sticky: bool = False,
     ) -> None:
         """Ask for a worker: `Granted` or `Refused`, now or later.
 
@@ -69,19 +69,19 @@ class Leases(LeaseLimits):
         if refusal is not None:
             self._do(Refused(ref, holder, refusal))
         elif self.fleet.idle and not len(self.queue) and self.serving:
-            self._grant(now, ref, holder, now, stack, stay)
+            self._grant(now, ref, holder, now, stack, sticky)
         else:
-            self._wait(now, Waiter((holder, ref), holder, now, now + timeout, block, stack, stay))
+            self._wait(now, Waiter((holder, ref), holder, now, now + timeout, block, stack, sticky))
 
     def _wait(self, now: float, waiter: Waiter) -> None:
         """Nobody is idle: have back who only stays with a caller, and let this one wait if he may."""
-        if waiter.stay and self._is_at_home(waiter):
+        if waiter.sticky and self._uses_local(waiter):
             self._do(UseLocal(waiter.ref[1], waiter.caller))
             return
         self._want(waiter, now)
-        hurried = not waiter.block or waiter.deadline <= now
-        if hurried and self.serving and len(self.queue) < len(self.returning):
-            waiter.hurried = True  # an idle worker is his, as soon as it is back
+        nonblocking = not waiter.block or waiter.deadline <= now
+        if nonblocking and self.serving and len(self.queue) < len(self.returning):
+            waiter.nonblocking = True  # an idle worker is his, as soon as it is back
             waiter.deadline = max(waiter.deadline, now + self._return_limit)
         elif (refusal := self._no_waiting(waiter.deadline - now, waiter.block, now)) is not None:
             self._refuse(waiter, refusal)
@@ -89,11 +89,11 @@ class Leases(LeaseLimits):
         self.queue.push(waiter)
         self._fill(now)
 
-    def _judge_hurried(self, now: float) -> None:
+    def _judge_nonblocking(self, now: float) -> None:
         """Fewer come back than were counted on: decide anew about those who would not have waited otherwise."""
         for place, waiter in enumerate(list(self.queue)):
-            if waiter.hurried and place >= len(self.returning):
-                waiter.hurried = False
+            if waiter.nonblocking and place >= len(self.returning):
+                waiter.nonblocking = False
                 self.queue.remove(waiter.ref)
                 refusal = self._no_waiting(0.0 if waiter.block else 1.0, waiter.block, now)
                 if refusal is not None:
@@ -106,14 +106,14 @@ class Leases(LeaseLimits):
         if self.ending:
             return self._over()
         if not self.circuit.allows(now, self.queue):
-            cause = self.trouble or self.tripped_by  # a connection may work again before the circuit is closed
+            cause = self.last_error or self.tripped_by  # a connection may work again before the circuit is closed
             return CircuitOpen(
                 f"pool {self.name!r}: the circuit breaker is open after repeated connection failures "
                 f"(last: {cause!r}); next try in {self.circuit.retry_in(now):.1f} s",
                 pool=self.name,
                 cause=cause,
             )
-        if self.hopeless and self.fleet.staying == self.fleet.count(DOWN):
+        if self.permanently_failed and self.fleet.staying == self.fleet.count(DOWN):
             return self._unavailable(0.0)
         return None
 
@@ -127,7 +127,7 @@ class Leases(LeaseLimits):
     def _no_waiting(self, timeout: float, block: bool, now: float) -> Exception | None:
         """Why this caller cannot queue."""
         if not block and not (self.serving and len(self.queue) < self._coming()):
-            if self._cut_off:
+            if self._all_disconnected:
                 return self._unavailable(0.0)
             return PoolFull(
                 f"pool {self.name!r} is {self.state(now)} ({self.situation(now)}); "
@@ -159,7 +159,7 @@ class Leases(LeaseLimits):
         return self.incoming + reconnecting + self._room
 
     def _grant(
-        self, now: float, ref: Any, holder: Hashable, since: float, stack: str | None, stay: bool = False
+        self, now: float, ref: Any, holder: Hashable, since: float, stack: str | None, sticky: bool = False
     ) -> bool:
         """Hand out an idle worker; whether it stays with the holder."""
         idle = self.fleet.idle
@@ -180,7 +180,7 @@ class Leases(LeaseLimits):
         lease.trial = self.circuit.trial_begins(now)
         if self.observed:
             self._emit("pool.checkout", metadata={"worker": worker.id, "lease": lease.id}, wait_ms=waited * 1e3)
-        stays = stay and self._stand(lease, now)
+        stays = sticky and self._stand(lease, now)
         self._do(Granted(ref, holder, lease.id, worker.id, waited, worker.suspect, False, stays))
         worker.suspect = False
         return stays
@@ -193,10 +193,10 @@ class Leases(LeaseLimits):
                 self._shed(late, delay, now)
             if waiter is None:
                 break
-            stay = waiter.stay and self._waits_alone(waiter, now)
-            stays = self._grant(now, waiter.ref[1], waiter.caller, waiter.since, waiter.stack, stay)
-            if stay:
-                self._send_home(stays, now)
+            sticky = waiter.sticky and self._waits_alone(waiter, now)
+            stays = self._grant(now, waiter.ref[1], waiter.caller, waiter.since, waiter.stack, sticky)
+            if sticky:
+                self._use_local(stays, now)
 
     # -- waiting that ends without a worker -----------------------------------------------------------------
 
@@ -214,7 +214,7 @@ class Leases(LeaseLimits):
             "Raise size, make the calls shorter, spread the load, or raise queue_target"
         )
         error = QueueShed(text, pool=self.name, waited=waited, status=self.status(now))
-        self._refuse(waiter, self._unavailable(waited) if self._cut_off else error)
+        self._refuse(waiter, self._unavailable(waited) if self._all_disconnected else error)
 
     def _expire_waiters(self, now: float) -> None:
         for waiter in self.queue.expired(now):
@@ -226,7 +226,7 @@ class Leases(LeaseLimits):
             self._shed(waiter, delay, now)
 
     def _too_late(self, waited: float, now: float) -> Exception:
-        if self._cut_off:
+        if self._all_disconnected:
             return self._unavailable(waited)
         return CheckoutTimeout(
             f"pool {self.name!r}: no worker within {waited:.2f} s ({self.situation(now)}); "
@@ -245,18 +245,18 @@ class Leases(LeaseLimits):
         return usual
 
     @property
-    def _cut_off(self) -> bool:
+    def _all_disconnected(self) -> bool:
         """Whether no worker has a connection, for a known cause: what callers are to hear of, not of the queue."""
         staying = self.fleet.staying
-        return self.trouble is not None and 0 < staying == self.fleet.count(DOWN) + self.fleet.incoming
+        return self.last_error is not None and 0 < staying == self.fleet.count(DOWN) + self.fleet.incoming
 
     def _unavailable(self, waited: float) -> Exception:
-        cause = self.trouble or ConnectionError("no reason is known")
+        cause = self.last_error or ConnectionError("no reason is known")
         return WorkerUnavailable(
             f"pool {self.name!r}: no worker can connect ({name_of(cause)}: {cause})"
             + ("; it will not be tried again by itself: correct the cause, then recycle() the pool"
-               if self.hopeless else f"; waited {waited:.2f} s, and reconnecting goes on with backoff: bring the "
-               "resource back, or correct worker_args"),
+               if self.permanently_failed else f"; waited {waited:.2f} s, and reconnecting goes on with backoff: bring "
+               "the resource back, or correct worker_args"),
             pool=self.name,
             waited=waited,
             cause=cause,
@@ -308,7 +308,7 @@ class Leases(LeaseLimits):
             self._cancel_turn(ref, holder, now)
 
     def _give_back(self, lease: Lease, now: float) -> None:
-        self.checkins += not lease.rests  # the end of each use of a standing lease is one already
+        self.checkins += not lease.rests  # the end of each use of a sticky lease is one already
         self._end_lease(lease.id, now)
 
     @step

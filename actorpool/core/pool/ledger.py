@@ -81,7 +81,7 @@ class Ledger(StateMachine):
         random: Callable[[], float],
         first_id: int = 1,
         kept: Keep | None = None,
-        tally: Callable[[int], UsageReader | None] = lambda _worker: None,
+        counters: Callable[[int], UsageReader | None] = lambda _worker: None,
     ) -> None:
         super().__init__()
         self.name = name
@@ -89,7 +89,7 @@ class Ledger(StateMachine):
         self.kept = kept or Keep(size, config.max_overflow, suspended=False, draining=False)
         self.size, self.max_overflow, self.suspended, self.draining = self.kept
         self.random = random
-        self.tally = tally
+        self.counters = counters
         self.began = now
         self.fleet = Workers()
         self.queue = WaitingQueue(config.queue_target, config.queue_interval)
@@ -101,8 +101,8 @@ class Ledger(StateMachine):
         self.turns: dict[int, Lease] = {}
         self.guests: dict[Hashable, Sandbox] = {}
         self.closers: list[tuple[int, Any]] = []
-        self.agenda = TimerQueue()
-        self.lease_agenda = TimerQueue()
+        self.timers = TimerQueue()
+        self.lease_timers = TimerQueue()
         self.retry = Retry(Backoff(config.backoff_min, config.backoff_max))
         self.intensity = Intensity(config.max_restarts, config.restart_period)
         self.circuit = Circuit(config.breaker)
@@ -115,17 +115,17 @@ class Ledger(StateMachine):
         self.down_cause: Exception | None = None  # why the last attempt to connect failed
         self.loss: Exception | None = None  # why the last connection was lost, until one works again
         self.tripped_by: Exception | None = None  # the failure that opened the circuit last
-        self.hopeless = False
+        self.permanently_failed = False
         self.recyclers: list[Any] = []
         self.observed = False
         self.checkouts = self.checkins = self.timeouts = self.shed = 0
         self.restarts = self.reclaimed = self.connect_errors = 0
         self.waits = Quantiles(KEPT)
         self.holds = Quantiles(KEPT)
-        self._probing = NOBODY  # tries to reconnect on behalf of all that are down
-        self._dated: set[int] = set()  # to be replaced by `recycle`
+        self._probe_id = NOBODY  # tries to reconnect on behalf of all that are down
+        self._to_recycle: set[int] = set()  # to be replaced by `recycle`
         self._by_restart = False  # their processes, not only their connections
-        self._spare = 0  # how many are kept beyond `size` meanwhile
+        self._recycle_surge = 0  # how many are kept beyond `size` meanwhile
         self._reopening = NOBODY  # whose connection was opened anew last
         self._worker_ids = itertools.count(first_id)
         self._lease_ids = itertools.count(1)
@@ -148,7 +148,7 @@ class Ledger(StateMachine):
         return self.fleet.incoming + len(self.returning)
 
     @property
-    def trouble(self) -> Exception | None:
+    def last_error(self) -> Exception | None:
         """What keeps workers from having connections; None while nothing is known to."""
         return self.down_cause or self.loss
 
@@ -164,7 +164,7 @@ class Ledger(StateMachine):
         out = len(self.leases) - self._resting
         if fleet.idle or out < len(self.leases):
             return "ready"
-        if self.trouble is not None and (self.hopeless or fleet.count(DOWN, OPENING)):
+        if self.last_error is not None and (self.permanently_failed or fleet.count(DOWN, OPENING)):
             return "degraded"
         if not self.started:
             return "starting"
@@ -230,7 +230,7 @@ class Ledger(StateMachine):
             if not lease.rests
         ]
 
-    # -- standing leases ------------------------------------------------------------------------------------
+    # -- sticky leases ------------------------------------------------------------------------------------
 
     @property
     def unused(self) -> list[int]:
@@ -247,7 +247,7 @@ class Ledger(StateMachine):
             self._settle(lease)
 
     def _settle(self, lease: Lease) -> None:
-        """Count the uses of a standing lease since the last time."""
+        """Count the uses of a sticky lease since the last time."""
         standing = lease.standing
         assert standing is not None
         begun, ended = standing.news()
@@ -256,7 +256,7 @@ class Ledger(StateMachine):
         lease.worker.calls += begun
         for _ in range(min(begun, KEPT)):
             self.waits.add(0.0)
-        for hold in standing.tally.holds(ended):
+        for hold in standing.counters.holds(ended):
             self.holds.add(hold)
 
     def lease(self, id: int) -> Lease | None:
@@ -309,22 +309,22 @@ class Ledger(StateMachine):
             assert not (self.fleet.idle and len(self.queue)), "a waiter waits while a worker is idle"
         assert self.fleet.count(STOPPING) == len(self.fleet) - self.fleet.staying
         assert not self.ending or not len(self.queue), "somebody waits for a pool that ends"
-        assert self._dated or not self._spare, "a spare for nothing"
-        assert self._dated or self.fleet.places[STOPPING] or not self.recyclers, "recycled, and nobody told"
-        assert all(self.fleet.workers[id].state is not STOPPING for id in self._dated), "recycled, and still to be"
+        assert self._to_recycle or not self._recycle_surge, "a spare for nothing"
+        assert self._to_recycle or self.fleet.places[STOPPING] or not self.recyclers, "recycled, and nobody told"
+        assert all(self.fleet.workers[id].state is not STOPPING for id in self._to_recycle), "recycled, and still to be"
         if not self.ending:
             self._check_hiring()
 
     def _check_hiring(self) -> None:
         fleet = self.fleet
-        surplus = fleet.staying - self.size - self._spare
+        surplus = fleet.staying - self.size - self._recycle_surge
         down = fleet.places[DOWN].values()
         trying = fleet.count(OPENING) or any(worker.timer is not None for worker in down)
         assert surplus >= 0, "a base worker is missing"
-        assert self.hopeless or not down or trying, "some are down, and nobody will try again"
-        assert self.hopeless or self.down_cause is None or trying, "an outage that nobody looks into"
-        probe = fleet.workers.get(self._probing)
-        assert (self._probing == NOBODY) == (probe is None), "the probe is gone"
+        assert self.permanently_failed or not down or trying, "some are down, and nobody will try again"
+        assert self.permanently_failed or self.down_cause is None or trying, "an outage that nobody looks into"
+        probe = fleet.workers.get(self._probe_id)
+        assert (self._probe_id == NOBODY) == (probe is None), "the probe is gone"
         assert probe is None or (self.down_cause and probe.state in (DOWN, OPENING)), "a probe for nothing"
         for worker in fleet.idle.values():
             limits = [self.config.overflow_ttl] if surplus > 0 else []

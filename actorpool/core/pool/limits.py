@@ -40,8 +40,8 @@ class LeaseLimits(StickyLeases):
 
     def _remind(self, when: float, what: tuple[Any, int, None]) -> None:
         """Note something about a lease. Most leases end long before."""
-        self.lease_agenda.tidy(lambda entry: self.lease(entry[1]) is not None)
-        self.lease_agenda.at(when, what)
+        self.lease_timers.tidy(lambda entry: self.lease(entry[1]) is not None)
+        self.lease_timers.at(when, what)
 
     def _overdue(self, id: int, _since: None, now: float) -> None:
         lease = self.leases.get(id)

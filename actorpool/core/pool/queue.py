@@ -42,8 +42,8 @@ class Waiter:
     deadline: float
     block: bool = True
     stack: Any = None
-    stay: bool = False
-    hurried: bool = False
+    sticky: bool = False
+    nonblocking: bool = False
 
 
 Shed = list[tuple[Waiter, float]]

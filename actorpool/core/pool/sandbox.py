@@ -212,7 +212,7 @@ class Sandboxes(Connector):
         turn.sandbox.taken_back = True
         self._do(Ended(id, turn.holder, turn.ref, turn.worker.id, False))
         self._do(Revoke(turn.worker.id, id))
-        self.agenda.at(now + self.config.kill_after, (self._turn_unanswered, id, None))
+        self.timers.at(now + self.config.kill_after, (self._turn_unanswered, id, None))
 
     def _turn_unanswered(self, id: int, _since: None, now: float) -> None:
         turn = self.turns.get(id)

@@ -1,4 +1,4 @@
-"""Standing leases: between two calls a worker stays with its caller, for as long as nobody else wants it.
+"""Sticky leases: between two calls a worker stays with its caller, for as long as nobody else wants it.
 
 A caller who only calls needs the pool for nothing but being told that the worker is free, which it is. So a one-shot
 call may be granted a lease that *stands*: the caller keeps it and makes his next calls with it, straight to the worker.
@@ -30,7 +30,7 @@ REST = 1.0
 RETURN = 0.05
 """Seconds after which it is looked whether a recalled worker that nobody used has been used once more instead."""
 CROWDED = 0.1
-"""Seconds without new standing leases once somebody found no idle worker: the next one would have to recall them."""
+"""Seconds without new sticky leases once somebody found no idle worker: the next one would have to recall them."""
 
 SHY = 0.01
 """The same once a thread has waited in vain for what its own process has; twice as long each time in a row."""
@@ -54,14 +54,14 @@ class StickyLeases(Sandboxes):
         limits = (REST, self.config.idle_timeout, self.config.health_interval)
         return min(limit for limit in limits if limit is not None)
 
-    def _may_stand(self, worker: Worker, now: float) -> bool:
+    def _may_be_sticky(self, worker: Worker, now: float) -> bool:
         """Whether nothing has to be known of each single use, and nobody else is likely to want the worker."""
         config = self.config
         return not (
             now < self._crowded
             or self.observed
             or self.guests
-            or self._dated
+            or self._to_recycle
             or self._surplus > 0
             or worker.suspect
             or config.strategy != "lifo"
@@ -71,10 +71,10 @@ class StickyLeases(Sandboxes):
 
     def _stand(self, lease: Lease, now: float) -> bool:
         """Let a lease stand if it may; whether it does."""
-        tally = self.tally(lease.worker.id) if self._may_stand(lease.worker, now) else None
-        if tally is None or lease.trial:
+        counters = self.counters(lease.worker.id) if self._may_be_sticky(lease.worker, now) else None
+        if counters is None or lease.trial:
             return False
-        lease.standing = StickyUsage(tally)
+        lease.standing = StickyUsage(counters)
         self.standing[lease.id] = lease
         self._plan_look(now)
         return True
@@ -87,7 +87,7 @@ class StickyLeases(Sandboxes):
         standing.recalled = True
         if standing.rests:
             self.returning.add(lease.id)
-        self.agenda.at(now + RETURN, (self._still_out, lease.id, now))
+        self.timers.at(now + RETURN, (self._still_out, lease.id, now))
         self._do(Recall(lease.worker.id, lease.id, standing.first))
 
     def _orphan(self, lease: Lease, now: float) -> None:
@@ -95,7 +95,7 @@ class StickyLeases(Sandboxes):
         assert lease.standing is not None
         lease.standing.orphaned = True
         self._recall(lease, now)
-        self.agenda.at(now + RETURN, (self._still_out, lease.id, now))
+        self.timers.at(now + RETURN, (self._still_out, lease.id, now))
 
     @property
     def _return_limit(self) -> float:
@@ -115,14 +115,14 @@ class StickyLeases(Sandboxes):
             if id in self.returning:
                 self.returning.discard(id)
                 self._fill(now)
-                self._judge_hurried(now)
+                self._judge_nonblocking(now)
         else:
-            left = max(since, lease.standing.tally.read().until) + self._return_limit - now
+            left = max(since, lease.standing.counters.read().until) + self._return_limit - now
             if left < 1e-3:
                 self._take_back(lease, now, "recalled")
                 return
             wait = min(wait, left)
-        self.agenda.at(now + min(wait, self._return_limit), (self._still_out, id, since))
+        self.timers.at(now + min(wait, self._return_limit), (self._still_out, id, since))
 
     def _recall_all(self, now: float) -> None:
         """Have every worker where it can be seen."""
@@ -137,7 +137,7 @@ class StickyLeases(Sandboxes):
         process = process_of(waiter.caller)
         if process != self._wanting:
             self._crowded = now + CROWDED
-        elif not waiter.stay and now >= self._crowded:
+        elif not waiter.sticky and now >= self._crowded:
             if now - self._crowded > CROWDED:  # they have shared well for a while
                 self._shy = SHY
             self._crowded = now + self._shy
@@ -151,7 +151,7 @@ class StickyLeases(Sandboxes):
         """Whether settings depend on how many wait, or how long: then everybody waits here."""
         return self.config.max_waiting is not None or self.config.queue_target is not None
 
-    def _is_at_home(self, waiter: Waiter) -> bool:
+    def _uses_local(self, waiter: Waiter) -> bool:
         """Whether all that could be recalled for this caller stays with its own process."""
         if not self.standing or not self.serving or len(self.queue) or self._counts_waiters:
             return False
@@ -166,12 +166,12 @@ class StickyLeases(Sandboxes):
         if now < self._crowded or self._counts_waiters:
             return False
         process = process_of(waiter.caller)
-        alone = all(other.stay and process_of(other.caller) == process for other in self.queue)
+        alone = all(other.sticky and process_of(other.caller) == process for other in self.queue)
         if not alone:
             self._crowded = now + CROWDED  # not to look at everybody each time
         return alone
 
-    def _send_home(self, stays: bool, now: float) -> None:
+    def _use_local(self, stays: bool, now: float) -> None:
         """The process that waits has a worker now, which stays with it: whoever else of it waits is to share that."""
         if not stays:
             self._crowded = now + CROWDED
@@ -194,7 +194,7 @@ class StickyLeases(Sandboxes):
         if stood is None or stood.standing is None or stood.worker.id != id:
             return
         self._end_lease(lease, now)
-        self._available(stood.worker, now, stood.standing.tally.read().until)
+        self._available(stood.worker, now, stood.standing.counters.read().until)
         self._check_drained()
 
     def _look_after_standing(self, _key: None, _since: None, now: float) -> None:
@@ -209,10 +209,10 @@ class StickyLeases(Sandboxes):
     def _plan_look(self, now: float) -> None:
         if not self._looks:
             self._looks = True
-            self.agenda.at(now + self._rest, (self._look_after_standing, None, None))
+            self.timers.at(now + self._rest, (self._look_after_standing, None, None))
 
     def _dissolve(self, lease: Lease) -> None:
-        """A standing lease is over: count what was not counted yet."""
+        """A sticky lease is over: count what was not counted yet."""
         self._settle(lease)
         del self.standing[lease.id]
         self.returning.discard(lease.id)
@@ -225,5 +225,5 @@ class StickyLeases(Sandboxes):
     def _reclaimed(self, lease: Lease, now: float, why: str) -> None:
         raise NotImplementedError
 
-    def _judge_hurried(self, now: float) -> None:
+    def _judge_nonblocking(self, now: float) -> None:
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""What a worker has done under a standing lease: counted by the worker, read by the pool whenever it wants to know."""
+"""What a worker has done under a sticky lease: counted by the worker, read by the pool whenever it wants to know."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 
 
 class Uses(NamedTuple):
-    """How often a worker was used under standing leases, since its process began.
+    """How often a worker was used under sticky leases, since its process began.
 
     Attributes:
         begun: uses that have begun.
@@ -32,7 +32,7 @@ class UsageReader(Protocol):
 
 
 class StickyUsage:
-    """A lease that stays with its holder, as far as its uses are counted.
+    """A sticky lease with its holder, as far as its uses are counted.
 
     Args:
         tally: where its worker counts them.
@@ -43,11 +43,11 @@ class StickyUsage:
         orphaned: its holder is gone.
     """
 
-    __slots__ = ("_begun", "_ended", "_seen", "first", "orphaned", "recalled", "tally")
+    __slots__ = ("_begun", "_ended", "_seen", "counters", "first", "orphaned", "recalled")
 
-    def __init__(self, tally: UsageReader) -> None:
-        self.tally = tally
-        uses = tally.read()
+    def __init__(self, counters: UsageReader) -> None:
+        self.counters = counters
+        uses = counters.read()
         self.first = self._begun = self._seen = uses.begun + 1
         self._ended = uses.ended
         self.recalled = self.orphaned = False
@@ -55,23 +55,23 @@ class StickyUsage:
     @property
     def rests(self) -> bool:
         """Whether nobody uses it now; a lease that was just granted is about to be used."""
-        uses = self.tally.read()
+        uses = self.counters.read()
         return self.first <= uses.begun == uses.ended
 
     @property
     def runs(self) -> bool:
         """Whether a use is on its way at the worker."""
-        uses = self.tally.read()
+        uses = self.counters.read()
         return uses.begun > uses.ended
 
     def since(self, granted: float) -> float:
         """When the use began that is on its way."""
-        uses = self.tally.read()
+        uses = self.counters.read()
         return uses.since if uses.begun > self.first else granted
 
     def news(self) -> tuple[int, int]:
         """How many uses have begun, and how many have ended, since this was asked last."""
-        uses = self.tally.read()
+        uses = self.counters.read()
         begun, ended = max(uses.begun - self._begun, 0), uses.ended - self._ended
         self._begun += begun
         self._ended += ended
@@ -79,5 +79,5 @@ class StickyUsage:
 
     def idles(self) -> bool:
         """Whether it rests, and has done so since this was asked last."""
-        seen, self._seen = self._seen, self.tally.read().begun
+        seen, self._seen = self._seen, self.counters.read().begun
         return self.rests and seen == self._seen

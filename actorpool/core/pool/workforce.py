@@ -23,7 +23,7 @@ class Workforce(Ledger):
     @property
     def _surplus(self) -> int:
         """How many workers there are above what is to be kept: `size`, and one more while processes are recycled."""
-        return self.fleet.staying - self.size - self._spare
+        return self.fleet.staying - self.size - self._recycle_surge
 
     @property
     def _room(self) -> int:
@@ -135,7 +135,7 @@ class Workforce(Ledger):
         self.fleet.move(worker, STOPPING)
         self._left(worker, now)
         self._do(Stop(worker.id, interrupt))
-        self.agenda.at(now + self.config.kill_after, (self._kill_if_there, worker.id, None))
+        self.timers.at(now + self.config.kill_after, (self._kill_if_there, worker.id, None))
 
     def _kill_if_there(self, id: int, _since: None, now: float) -> None:
         if id in self.fleet:

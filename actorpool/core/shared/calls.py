@@ -241,7 +241,7 @@ class Calls(Balancing):
 
     def _cool(self, connection: Connection, now: float, cooldown: float) -> None:
         connection.free_at = now + cooldown
-        self.agenda.at(connection.free_at, (self._cooled, connection.id, None))
+        self.timers.at(connection.free_at, (self._cooled, connection.id, None))
         if cooldown >= PATIENCE:
             self._reconsider(connection, now)
 
@@ -363,7 +363,7 @@ class Calls(Balancing):
         if call.running:
             assert connection.worker is not None
             connection.kill_at = now + self.kill_after
-            self.agenda.at(connection.kill_at, (self._kill_if_stuck, connection.id, call.number))
+            self.timers.at(connection.kill_at, (self._kill_if_stuck, connection.id, call.number))
             self._do(Interrupt(connection.worker, call.number))
             self._emit("call.timeout", metadata={"connection": connection.id, "method": call.method})
         error = self._timed_out(call, now)

@@ -107,7 +107,7 @@ class Connections(StateMachine):
         """Processes that were asked to end and have not yet."""
         self.calls: dict[Hashable, Call] = {}
         """Calls whose callers wait for an answer."""
-        self.agenda = TimerQueue()
+        self.timers = TimerQueue()
         self.deadlines = Deadlines()
         self._too_slow: Any = None  # the last `where` that took too long; it matches nothing any more
         self.stopping = False
@@ -124,9 +124,9 @@ class Connections(StateMachine):
 
     def kept(self) -> tuple[int, list[Kept]]:
         """The last id, and the connections that are revived: what `restore` takes."""
-        stay = [one for one in self.connections.values() if one.revive and one.popped is None and one.adding is None]
+        sticky = [one for one in self.connections.values() if one.revive and one.popped is None and one.adding is None]
         return self.last_id, [
-            Kept(one.id, one.spec, one.resource, one.extra, one.ttl, one.revive, one.penalties) for one in stay
+            Kept(one.id, one.spec, one.resource, one.extra, one.ttl, one.revive, one.penalties) for one in sticky
         ]
 
     def _of(self, resource: Hashable) -> list[Connection]:

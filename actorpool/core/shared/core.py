@@ -41,7 +41,7 @@ class SharedPoolCore(Calls):
         elif isinstance(connection.running, Loan):
             self._recall(connection)
             connection.running.asking.append(Gather(ref, [id], lambda infos: infos[id]))
-            self.agenda.at(now + TELLING, (self._tell, connection, connection.running))
+            self.timers.at(now + TELLING, (self._tell, connection, connection.running))
         else:
             self._do(Answer(ref, connection.info(now, self.epoch)))
 
@@ -174,7 +174,7 @@ class SharedPoolCore(Calls):
         """End the pool: waiting calls fail at once, running ones may finish within `timeout`. `Stopped` at the end."""
         self.stopping = True
         self.stoppers.append(ref)
-        self.agenda.at(now + timeout, (self._stop_over, None, None))
+        self.timers.at(now + timeout, (self._stop_over, None, None))
         for connection in list(self.connections.values()):
             for call in connection.take_queue():
                 self._fail(call, self._stopped())
@@ -200,10 +200,10 @@ class SharedPoolCore(Calls):
         for call in self.deadlines.due(now):
             if call.waiting or call.running:  # not if one before it has taken it along
                 self._overdue(call, now)
-        for remind, key, since in self.agenda.due(now):
+        for remind, key, since in self.timers.due(now):
             remind(key, since, now)
 
     def deadline(self) -> float | None:
         """When `tick` has to be called next; None: not before something else happens."""
-        moments = [moment for moment in (self.deadlines.next(), self.agenda.next()) if moment is not None]
+        moments = [moment for moment in (self.deadlines.next(), self.timers.next()) if moment is not None]
         return min(moments, default=None)

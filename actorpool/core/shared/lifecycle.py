@@ -65,7 +65,7 @@ class Lifecycle(Loans):
         connection.adding = ref
         if timeout is not None:
             connection.add_until = now + timeout
-            self.agenda.at(connection.add_until, (self._add_over, connection.id, None))
+            self.timers.at(connection.add_until, (self._add_over, connection.id, None))
         self._start(connection)
 
     @step
@@ -221,7 +221,7 @@ class Lifecycle(Loans):
         why = f"{type(cause).__name__}: {cause}" if cause is not None else "closed"
         text = f"connection {connection.id} is not open ({why}); next attempt in {delay:.1f} s"
         self._do(Log("warning", f"shared pool {self.name!r}: {text}"))
-        self.agenda.at(connection.retry_at, (self._try_again, connection.id, None))
+        self.timers.at(connection.retry_at, (self._try_again, connection.id, None))
 
     def _try_again(self, id: int, _since: None, now: float) -> None:
         connection = self.connections.get(id)
@@ -242,7 +242,7 @@ class Lifecycle(Loans):
 
     def _watch_ttl(self, connection: Connection) -> None:
         if connection.ttl is not None and connection.connected_at is not None:
-            self.agenda.at(connection.connected_at + connection.ttl, (self._ttl_over, connection.id, None))
+            self.timers.at(connection.connected_at + connection.ttl, (self._ttl_over, connection.id, None))
 
     def _ttl_over(self, id: int, _since: None, now: float) -> None:
         """Expiry is met by calls. An idle connection that is revived waits for one; it may never be needed again."""
@@ -337,7 +337,7 @@ class Lifecycle(Loans):
         del self.workers[worker]
         self.leaving.add(worker)
         self._do(Stop(worker, interrupt))
-        self.agenda.at(now + self.kill_after, (self._kill_if_there, worker, None))
+        self.timers.at(now + self.kill_after, (self._kill_if_there, worker, None))
 
     def _kill_if_there(self, worker: int, _since: None, now: float) -> None:
         if worker in self.leaving:

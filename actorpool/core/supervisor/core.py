@@ -72,24 +72,24 @@ class SupervisorCore:
         self._together = spec.strategy in ("rest_for_one", "one_for_all")
         self._per_child = per_child
         shared = Intensity(spec.max_restarts, spec.max_seconds)
-        self._nursery = ChildTable(
+        self._child_table = ChildTable(
             self._dynamic,
             (lambda: Intensity(spec.max_restarts, spec.max_seconds)) if per_child else (lambda: shared),
             spec.backoff,
         )
-        self._plans = self._nursery.plans
-        self._administration = Requests(self._nursery, spec.children, self._dynamic, spec.admit, is_address)
+        self._plans = self._child_table.plans
+        self._administration = Requests(self._child_table, spec.children, self._dynamic, spec.admit, is_address)
         self._booted = False
         self._random = 0.0
 
     @property
     def children(self) -> dict[Hashable, Child]:
         """All registered children, in order of start."""
-        return self._nursery.children
+        return self._child_table.children
 
     def register(self, spec: Spec) -> None:
         """Add a child that does not run, as if it had been terminated."""
-        self._nursery.register(spec.id, spec)
+        self._child_table.register(spec.id, spec)
 
     def handle(self, event: Event, now: float, random: float = 0.5) -> list[Effect]:
         """Take in one event.
@@ -102,10 +102,10 @@ class SupervisorCore:
         Returns:
             What is to be done, in this order.
         """
-        self._random, self._nursery.now, self._nursery.effects = random, now, []
+        self._random, self._child_table.now, self._child_table.effects = random, now, []
         _EVENTS[type(event)](self, event)
         self._plans.run()
-        return self._nursery.effects
+        return self._child_table.effects
 
     def last_stand(self) -> list[list[Child]]:
         """Who has a process, in the order in which they are to be ended by a supervisor that ends at once itself.
@@ -123,7 +123,7 @@ class SupervisorCore:
         self._plans.add(EVERYTHING, self._boot())
 
     def _on_exited(self, event: Exited) -> None:
-        child = self._nursery.on_exited(event)
+        child = self._child_table.on_exited(event)
         if child is not None and self.ending is None:
             self._plans.add(self._scope(child.key), self._after_exit(child, event.token))
 
@@ -147,7 +147,7 @@ class SupervisorCore:
     # -- answers ----------------------------------------------------------------------------------------------------
 
     def _answer(self, ref: Any, value: Any = None, error: SupervisorError | None = None) -> None:
-        self._nursery.effects.append(Answer(ref, value, error))
+        self._child_table.effects.append(Answer(ref, value, error))
 
     def _answer_read(self, asked: Asked) -> None:
         try:
@@ -172,29 +172,29 @@ class SupervisorCore:
     def _boot(self) -> Steps[None]:
         if not self._dynamic:
             for spec in self.spec.children:
-                self._nursery.register(spec.id, spec)
+                self._child_table.register(spec.id, spec)
         for child in list(self.children.values()):
-            end = yield from self._nursery.start(child)
+            end = yield from self._child_table.start(child)
             if end is not None:
-                self._nursery.report("start_failed", child)
+                self._child_table.report("start_failed", child)
                 error = start_error(child, end, within=SHUTDOWN)
                 yield from self._end(error.reason, error)
                 return
         self._booted = True
-        self._nursery.effects.append(Ready())
+        self._child_table.effects.append(Ready())
 
     def _after_exit(self, child: Child, token: int) -> Steps[None]:
         if child.token != token or child.state is not State.DEAD:
             return  # a plan that came first has stopped or restarted it
         end = child.end or End(DIED)
         if child.spec.restart == "permanent" or not is_ordinary(end.reason):
-            self._nursery.report("terminated", child)
-        if child.retry is not None and self._nursery.now - child.started_at > child.retry.backoff.maximum:
+            self._child_table.report("terminated", child)
+        if child.retry is not None and self._child_table.now - child.started_at > child.retry.backoff.maximum:
             child.retry.reset()
         if restarts(child.spec.restart, end.reason):
             yield from self._restart(child, end)
             return
-        self._nursery.retire(child)
+        self._child_table.retire(child)
         if self._calls_for_shutdown(child):
             yield from self._end(SHUTDOWN)
 
@@ -207,8 +207,8 @@ class SupervisorCore:
 
     def _restart(self, child: Child, end: End) -> Steps[None]:
         """Count a restart and carry it out; `end` is what it is for."""
-        if not child.intensity.add(self._nursery.now):
-            self._nursery.report("gave_up", child, end)
+        if not child.intensity.add(self._child_table.now):
+            self._child_table.report("gave_up", child, end)
             if self._per_child:
                 child.state = State.FAILED
             else:
@@ -224,18 +224,18 @@ class SupervisorCore:
         """Start `child` and whoever shares its fate anew, in the order of their specs."""
         yield from self._stop_bystanders(child)
         for other in self._sharing_fate(child):
-            failure = yield from self._nursery.start(other)
+            failure = yield from self._child_table.start(other)
             if failure is not None:
-                self._nursery.report("start_failed", other)
+                self._child_table.report("start_failed", other)
                 self._try_again(other, self._restart(other, failure))
                 return
             if other.state is State.RUNNING:
                 other.restarts += 1
-                self._nursery.report("restarted", other, end)
+                self._child_table.report("restarted", other, end)
 
     def _try_again(self, child: Child, steps: Steps[None], delay: float = 0.0) -> None:
         """Take `steps` later, behind whatever waits, unless the child was terminated meanwhile. Others are served."""
-        child.state, child.token = State.RESTARTING, self._nursery.new_number()
+        child.state, child.token = State.RESTARTING, self._child_table.new_number()
         ticket = child.token
 
         def later() -> Steps[None]:
@@ -247,7 +247,7 @@ class SupervisorCore:
                 self._plans.add(self._scope(child.key), later())
 
         if delay:
-            self._nursery.after(delay, add)
+            self._child_table.after(delay, add)
         else:
             add()
 
@@ -261,8 +261,8 @@ class SupervisorCore:
     def _stop_bystanders(self, child: Child) -> Steps[None]:
         for other in reversed(self._sharing_fate(child)):
             if other is not child:
-                yield from self._nursery.stop([other])
-                self._nursery.retire(other)
+                yield from self._child_table.stop([other])
+                self._child_table.retire(other)
 
     def _end(self, reason: Any, failed: SupervisorError | None = None) -> Steps[None]:
         """End everything below, then the supervisor itself. Requests that wait are refused."""
@@ -271,8 +271,8 @@ class SupervisorCore:
             self._answer(ref, error=failed or _ended(reason))
         children = list(reversed(self.children.values()))
         for together in [children] if self._dynamic else [[child] for child in children]:
-            yield from self._nursery.stop(together)
-        self._nursery.effects.append(Exit(reason, failed))
+            yield from self._child_table.stop(together)
+        self._child_table.effects.append(Exit(reason, failed))
 
 
 def _ended(reason: Any) -> SupervisorError:
@@ -281,12 +281,12 @@ def _ended(reason: Any) -> SupervisorError:
 
 _EVENTS: dict[type, Callable[[SupervisorCore, Any], None]] = {
     Boot: SupervisorCore._on_boot,
-    Began: lambda machine, event: machine._nursery.on_began(event),
-    Ignored: lambda machine, event: machine._nursery.on_not_begun(event),
-    Refused: lambda machine, event: machine._nursery.on_not_begun(event),
-    Leaving: lambda machine, event: machine._nursery.on_leaving(event),
+    Began: lambda machine, event: machine._child_table.on_began(event),
+    Ignored: lambda machine, event: machine._child_table.on_not_begun(event),
+    Refused: lambda machine, event: machine._child_table.on_not_begun(event),
+    Leaving: lambda machine, event: machine._child_table.on_leaving(event),
     Exited: SupervisorCore._on_exited,
-    Remembered: lambda machine, event: machine._nursery.on_remembered(event),
-    Due: lambda machine, event: machine._nursery.on_due(event),
+    Remembered: lambda machine, event: machine._child_table.on_remembered(event),
+    Due: lambda machine, event: machine._child_table.on_due(event),
     Asked: SupervisorCore._on_asked,
 }

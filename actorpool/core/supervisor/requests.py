@@ -64,13 +64,13 @@ class Requests:
 
     def __init__(
         self,
-        nursery: ChildTable,
+        child_table: ChildTable,
         initial: Sequence[Spec],
         dynamic: bool,
         admit: Callable[[Any], None],
         is_address: Callable[[Any], bool],
     ) -> None:
-        self._nursery = nursery
+        self._child_table = child_table
         self._initial = initial
         self._dynamic = dynamic
         self._admit = admit
@@ -113,15 +113,15 @@ class Requests:
         else:
             child = self._find(request.id)
             given = child.key if child is not None else request.id
-        return given if given is not None and is_key(given) else self._nursery.new_number()
+        return given if given is not None and is_key(given) else self._child_table.new_number()
 
     # -- requests that read ---------------------------------------------------------------------------------------
 
     def _which(self, _: WhichChildren) -> list[ChildInfo]:
-        return [child.info() for child in reversed(self._nursery.children.values())]
+        return [child.info() for child in reversed(self._child_table.children.values())]
 
     def _count(self, _: CountChildren) -> Counts:
-        children = self._nursery.children.values()
+        children = self._child_table.children.values()
         supervisors = sum(child.spec.type == "supervisor" for child in children)
         active = sum(child.state in (State.RUNNING, State.STOPPING) for child in children)
         specs = 1 if self._dynamic else len(children)
@@ -147,15 +147,15 @@ class Requests:
 
     def _start(self, request: StartChild) -> Steps[Any]:
         if self._dynamic:
-            child = self._nursery.register(self._nursery.new_number(), self._initial[0], request.spec)
+            child = self._child_table.register(self._child_table.new_number(), self._initial[0], request.spec)
         else:
             present = self._find(request.spec.id)
             if present is not None:
                 raise self._taken(present)
-            child = self._nursery.register(request.spec.id, request.spec)
-        end = yield from self._nursery.start(child)
+            child = self._child_table.register(request.spec.id, request.spec)
+        end = yield from self._child_table.start(child)
         if end is not None:
-            self._nursery.forget(child)
+            self._child_table.forget(child)
             raise start_error(child, end)
         return child.info().address
 
@@ -171,25 +171,25 @@ class Requests:
             raise _nameless("terminate them by address")
         child = self._find(request.id)
         if child is not None:
-            yield from self._nursery.stop([child])
-            self._nursery.retire(child)
+            yield from self._child_table.stop([child])
+            self._child_table.retire(child)
         elif not self._was_ours(request.id):
             raise _unknown(request.id)
 
     def _was_ours(self, address: Any) -> bool:
-        return self._dynamic and any(address == former for former in self._nursery.former)
+        return self._dynamic and any(address == former for former in self._child_table.former)
 
     def _restart(self, request: RestartChild) -> Steps[Any]:
         child = self._idle(request.id, "there is nothing to restart")
         if child.state is State.FAILED:
             child.intensity.clear()
-        end = yield from self._nursery.start(child)
+        end = yield from self._child_table.start(child)
         if end is not None:
             raise start_error(child, end)
         return child.info().address
 
     def _delete(self, request: DeleteChild) -> Steps[None]:
-        self._nursery.forget(self._idle(request.id, "terminate it first"))
+        self._child_table.forget(self._idle(request.id, "terminate it first"))
         yield from ()
 
     def _idle(self, id: Any, advice: str) -> Child:
@@ -211,11 +211,11 @@ class Requests:
         """By id; children that have none by address."""
         if self._dynamic:
             return self._at(id) if self._is_address(id) else None
-        return self._nursery.children.get(id) if is_key(id) else None
+        return self._child_table.children.get(id) if is_key(id) else None
 
     def _at(self, address: Any) -> Child | None:
         """By the present address, or by the last one while it is restarted."""
-        for child in self._nursery.children.values():
+        for child in self._child_table.children.values():
             if child.address is not None and child.address == address:
                 return child
         return None
