@@ -160,6 +160,7 @@ class PoolConfig:
     breaker: Breaker | None = None
     autoscale: Autoscale | None = None
     enabled: bool = True
+    session_idle: float = 300.0
     placement: Mapping[str, Any] | None = None
 
     def __new__(cls, **given: Any) -> PoolConfig:
@@ -351,6 +352,7 @@ _POOL: dict[str, Check] = {
     "breaker": _instance(Breaker),
     "autoscale": _instance(Autoscale),
     "enabled": _instance(bool, optional=False),
+    "session_idle": _number(0, above=True),
     "placement": _instance(Mapping),
 }
 

@@ -23,6 +23,10 @@ class PoolStatus:
         wait_ms_p50, wait_ms_p99, hold_ms_p50: milliseconds over the last 1000 leases.
         since: seconds since the pool started.
         max_overflow: overflow workers allowed, as configured.
+        oldest_wait: how long the caller that waits longest has waited, seconds; 0.0 when none waits.
+        oldest_lease: how long the oldest lease is in use, seconds; 0.0 when none is.
+        hold_ms_p99: as `hold_ms_p50`.
+        parked: idle workers that hold the state of a key.
     """
 
     name: str
@@ -45,6 +49,10 @@ class PoolStatus:
     hold_ms_p50: float = 0.0
     since: float = 0.0
     max_overflow: int = 0
+    oldest_wait: float = 0.0
+    oldest_lease: float = 0.0
+    hold_ms_p99: float = 0.0
+    parked: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The figures as a plain dict, for JSON."""
@@ -73,6 +81,28 @@ class LeaseInfo:
     caller_pid: int
     caller_host: str
     age: float
+
+
+@dataclass(frozen=True)
+class SessionInfo:
+    """The state of one key, in one worker.
+
+    Attributes:
+        key: what its leases are asked for by.
+        worker_id, pid: the worker that holds it.
+        busy: a caller has it now.
+        calls: how many leases it had.
+        age: seconds since it began.
+        idle: seconds since it was given back; 0.0 while it is in use.
+    """
+
+    key: Hashable
+    worker_id: int
+    pid: int | None
+    busy: bool
+    calls: int
+    age: float
+    idle: float
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,17 @@ from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 
+class Keyed(NamedTuple):
+    """What a keyed lease finds: `fresh`, nothing of its key; `lost`, why the state that there was is gone, if known."""
+
+    fresh: bool
+    lost: str | None = None
+
+
 class Granted(NamedTuple):
     """Tell the holder that it has the worker. `check_first`: check the connection before the first call.
 
-    `turn`: it is a turn in a sandbox. `standing`: the holder may keep it and use it again and again.
+    `turn`: it is a turn in a sandbox. `sticky`: the holder may keep it and use it again and again.
     """
 
     ref: Any
@@ -19,7 +26,8 @@ class Granted(NamedTuple):
     waited: float
     check_first: bool
     turn: bool = False
-    standing: bool = False
+    sticky: bool = False
+    keyed: Keyed | None = None
 
 
 class UseLocal(NamedTuple):
@@ -87,10 +95,11 @@ class Recall(NamedTuple):
 
 
 class Revoke(NamedTuple):
-    """Interrupt what runs under the lease, reset the worker, raise its fence."""
+    """Interrupt what runs under the lease, reset the worker (not if `keep`), raise its fence."""
 
     worker: int
     lease: int
+    keep: bool = False
 
 
 class Stop(NamedTuple):

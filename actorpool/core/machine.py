@@ -14,40 +14,57 @@ from dataclasses import dataclass
 from math import floor
 from typing import Any, ParamSpec
 
-from actorpool.core.effects import Emit
+from actorpool.core.effects import Answer, Emit
 from actorpool.errors import InvalidConfig
 
 P = ParamSpec("P")
 
 
-class StateMachine:
-    """Collects the effects of the step that is being taken."""
+class Effects:
+    """The effects of the step that is being taken, in order."""
 
     def __init__(self) -> None:
-        self._effects: list[Any] = []
+        self._list: list[Any] = []
 
-    def _do(self, effect: Any) -> None:
-        self._effects.append(effect)
+    def do(self, effect: Any) -> None:
+        """Ask the shell for something."""
+        self._list.append(effect)
 
-    def _emit(self, name: str, /, *, metadata: dict[str, Any] | None = None, **measurements: Any) -> None:
-        self._effects.append(Emit(name, measurements, metadata or {}))
+    def emit(self, name: str, /, *, metadata: dict[str, Any] | None = None, **measurements: Any) -> None:
+        """Tell an event."""
+        self._list.append(Emit(name, measurements, metadata or {}))
 
-    def _flush(self) -> list[Any]:
-        effects, self._effects = self._effects, []
+    def answer(self, refs: list[Any], value: Any = None) -> None:
+        """Answer administrative requests, and forget them."""
+        for ref in refs:
+            self._list.append(Answer(ref, value))
+        refs.clear()
+
+    def take(self) -> list[Any]:
+        """All there are, removed."""
+        effects, self._list = self._list, []
         return effects
+
+
+class StateMachine:
+    """Something whose steps return effects. A machine that is made of parts gives them its `effects`."""
+
+    def __init__(self) -> None:
+        self.effects = Effects()
+        self._do = self.effects.do
+        self._emit = self.effects.emit
 
 
 def step(method: Callable[P, None]) -> Callable[P, list[Any]]:
     """A public step of a `StateMachine`: what it decided is returned as effects, in order."""
 
     @functools.wraps(method)
-    def step(*args: P.args, **kwargs: P.kwargs) -> list[Any]:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> list[Any]:
         method(*args, **kwargs)
-        core: Any = args[0]
-        effects: list[Any] = core._flush()
-        return effects
+        effects: Effects = args[0].effects  # type: ignore[attr-defined]
+        return effects.take()
 
-    return step
+    return wrapper
 
 
 class TimerQueue:

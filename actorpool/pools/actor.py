@@ -17,7 +17,7 @@ from actorpool._protocol import orders, reports, requests, sandboxes
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
 from actorpool.core.pool.core import PoolCore
-from actorpool.core.pool.sandbox import process_of
+from actorpool.core.pool.sticky import process_of
 from actorpool.core.pool.workers import STOPPING
 from actorpool.errors import PoolStopped
 from actorpool.messages import Checkin, Checkout, WithConnection
@@ -84,7 +84,7 @@ class PoolActor(BasePoolActor):
         self._calls = Calls(self)
         self.pages = usage_counters.found()
         self.worker_queries = WorkerQueries(self.worker_handles)
-        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, counters=self.pages.slot)
+        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, counter=self.pages.slot)
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
             self.remember(kept=kept)
         self.telemetry.begin()
@@ -192,7 +192,8 @@ class PoolActor(BasePoolActor):
 
     def _open_failed(self, message: reports.OpenFailed) -> None:
         error = opaque_error(message.error, self.is_process)
-        level = logging.WARNING if self.core.started or not message.permanent else logging.DEBUG  # it fails the start
+        fails_start = message.permanent and not self.core.life.started
+        level = logging.DEBUG if fails_start else logging.WARNING
         log.log(level, "pool %s: worker %s cannot connect: %r", self.name, message.worker_id, error)
         self.carry_out(
             self.core.open_failed(time.monotonic(), message.worker_id, error, message.permanent, message.retry_after)
@@ -245,11 +246,11 @@ class PoolActor(BasePoolActor):
         self.telemetry.event("call.done", {"ms": message.seconds * 1e3}, metadata)
 
     def _worker_gone(self, id: int, status: int | None = None) -> None:
-        if id not in self.core.fleet:
+        if id not in self.core.workers:
             return
         status = process.exit_status(self.worker_handles.pid(id)) if status is None else status
         reason = self.ending(status)
-        expected = self.core.fleet.workers[id].state is STOPPING
+        expected = self.core.workers.by_id[id].state is STOPPING
         level = logging.DEBUG if expected else logging.WARNING
         log.log(level, "pool %s: worker %s (pid %s) is gone: %s", self.name, id, self.worker_handles.pid(id), reason)
         for lease in self.core.leases_of(id):

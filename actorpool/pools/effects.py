@@ -107,13 +107,13 @@ def answer(pool: PoolActor, effect: fx.Answer) -> None:
 def ready(pool: PoolActor, effect: fx.Ready) -> None:
     """The pool counts as started."""
     log.info("Started connection pool: %s", pool.name)
-    pool.telemetry.event("pool.started", {"size": pool.core.size, "max_overflow": pool.core.max_overflow}, {})
+    pool.telemetry.event("pool.started", {"size": pool.core.life.size, "max_overflow": pool.core.life.max_overflow}, {})
     pool.started()
 
 
 def fail(pool: PoolActor, effect: fx.Fail) -> None:
     """The pool ends with an error, which is its supervisor's to judge, and to tell where the pool has not started."""
-    if pool.core.started:
+    if pool.core.life.started:
         log.error("pool %s: %s", pool.name, effect.error)
         pool.telemetry.event("supervisor.gave_up", {}, {"error": str(effect.error)})
         pool.stop(effect.error)
@@ -125,9 +125,9 @@ def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
     """The pool was asked to stop, and no worker is left."""
     log.info("Stopped connection pool: %s", pool.name)
     pool.telemetry.event("pool.stopped", {}, {})
-    for asker in pool.core.stoppers:
+    for asker in pool.core.life.stoppers:
         asker.answer(None)
-    pool.core.stoppers.clear()
+    pool.core.life.stoppers.clear()
 
 
 def keep(pool: PoolActor, effect: fx.Keep) -> None:

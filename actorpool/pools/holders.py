@@ -40,7 +40,7 @@ class ChannelCaller:
 
     def granted(self, pool: PoolActor, grant: Granted) -> None:
         """Tell the client which worker it has."""
-        flags = frames.CHECK_FIRST * grant.check_first | frames.TURN * grant.turn | frames.STICKY * grant.standing
+        flags = frames.CHECK_FIRST * grant.check_first | frames.TURN * grant.turn | frames.STICKY * grant.sticky
         hand = pool.worker_handles.hand(grant.worker)
         body = frames.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease))
         self.peer.send(frames.GRANT, grant.ref, body)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import mmap
 import os
 
-from actorpool.core.pool.usage import Uses
+from actorpool.core.pool.sticky_lease import Uses
 
 HOLDS = 60
 """Seconds of so many uses are remembered."""

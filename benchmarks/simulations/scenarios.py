@@ -160,8 +160,8 @@ def resizing(*, callers: int = 64, pace: float = 5.0) -> Run:
         caller(number)
     run.watch(
         0.02,
-        size=lambda: world.core.size,
-        workers=lambda: len(world.core.fleet),
+        size=lambda: world.core.life.size,
+        workers=lambda: len(world.core.workers),
         leases=lambda: len(world.core.leases),
     )
 
@@ -194,7 +194,7 @@ def day(*, hours: float = 24.0) -> Run:
 
     world.after(0.1, arrive)
     world.every(10.0, sample)
-    run.watch(300.0, size=lambda: world.core.size, leases=lambda: sum(usage[-30:]) / max(len(usage[-30:]), 1))
+    run.watch(300.0, size=lambda: world.core.life.size, leases=lambda: sum(usage[-30:]) / max(len(usage[-30:]), 1))
     world.run(hours * 3600)
     return run
 
@@ -293,7 +293,7 @@ def show_outage() -> str:
         print(
             f"{name:34} attempts: {busiest(world.attempts)} in the busiest second, "
             f"{sum(25 <= moment < 80 for moment in world.attempts)} from 5 s on until the end of the outage; "
-            f"recovery: first attempt after {back[0] - 80:.1f} s, all {len(world.core.fleet)} workers connected "
+            f"recovery: first attempt after {back[0] - 80:.1f} s, all {len(world.core.workers)} workers connected "
             f"{back[19] - back[0]:.2f} s later; callers lost {lost.quantile(0.5):.1f} s each"
         )
     asked = [at for at, _ in run.served] + [at for at, _, _ in run.refused]

@@ -14,7 +14,7 @@ from typing import Any
 from actorpool.config import PoolConfig
 from actorpool.core import effects as fx
 from actorpool.core.pool.core import PoolCore
-from actorpool.core.pool.usage import Uses
+from actorpool.core.pool.sticky_lease import Uses
 from actorpool.errors import PermanentError
 from actorpool.workers.base import Worker
 
@@ -26,8 +26,9 @@ PATIENCE = 1000
 class Ticket:
     """One checkout and what became of it."""
 
-    def __init__(self, ref: Any, holder: Hashable, deadline: float) -> None:
+    def __init__(self, ref: Any, holder: Hashable, deadline: float, key: Hashable = None) -> None:
         self.ref = ref
+        self.key = key
         self.holder = holder
         self.deadline = deadline
         self.grant: fx.Granted | None = None
@@ -51,7 +52,7 @@ class Ticket:
     @property
     def stands(self) -> bool:
         """A lease that its holder may keep and use again."""
-        return self.open and self.grant is not None and self.grant.standing
+        return self.open and self.grant is not None and self.grant.sticky
 
     @property
     def lease(self) -> int:
@@ -96,10 +97,12 @@ class Process:
         """Starting may take for ever; asked for anything else, it reacts to nothing but SIGKILL."""
         self.said: list[tuple[Any, ...]] = []
         self.count = Count()
+        self.holds: Hashable = None
+        """The key of which it has the state."""
         self.using = 0
-        """The sticky lease under which it runs something; 0: none."""
+        """The standing lease under which it runs something; 0: none."""
         self.leaving = 0
-        """The sticky lease that ends with its first use."""
+        """The standing lease that ends with its first use."""
         self.confusing = False
         """It said something again that tells nothing of its time: what the pool believes of it may be wrong now."""
 
@@ -147,10 +150,10 @@ class Kit:
         self.gone: set[Hashable] = set()
         self.sent_home: list[Ticket] = []
         self.counted = 0
-        """Checkouts there have been, uses of sticky leases included."""
+        """Checkouts there have been, uses of standing leases included."""
         self.core = PoolCore(
             "kit", PoolConfig(worker=Worker, **config), size, self.now, lambda: chance, kept=kept,
-            counters=lambda id: self.processes[id].count,
+            counter=lambda id: self.processes[id].count,
         )  # fmt: skip
         self("start")
 
@@ -168,7 +171,9 @@ class Kit:
     def checkout(self, holder: Hashable = "caller", timeout: float | None = None, **options: Any) -> Ticket:
         """Ask for a worker."""
         patience = self.core.config.checkout_timeout if timeout is None else timeout
-        ticket = self.tickets[len(self.tickets)] = Ticket(len(self.tickets), holder, self.now + patience)
+        ticket = self.tickets[len(self.tickets)] = Ticket(
+            len(self.tickets), holder, self.now + patience, options.get("key")
+        )
         self("checkout", ticket.ref, holder, timeout, **options)
         return ticket
 
@@ -181,7 +186,7 @@ class Kit:
         for ticket in tickets:
             if self.is_used(ticket):
                 self.end_use(ticket)
-            if not ticket.grant or not ticket.grant.standing or ticket.open:
+            if not ticket.grant or not ticket.grant.sticky or ticket.open:
                 ticket.given_back = True
             self("checkin", ticket.lease)
 
@@ -203,7 +208,7 @@ class Kit:
         """Who waits, as callers see it, in order of arrival."""
         return [ticket for ticket in self.tickets.values() if ticket.waiting and ticket.holder not in self.gone]
 
-    # -- sticky leases ------------------------------------------------------------------------------------
+    # -- standing leases ------------------------------------------------------------------------------------
 
     def is_used(self, ticket: Ticket) -> bool:
         """Whether something runs under it at this moment."""
@@ -218,7 +223,7 @@ class Kit:
         return (free and not called) or first
 
     def use(self, ticket: Ticket) -> None:
-        """The holder of a sticky lease uses it, without a word to the pool."""
+        """The holder of a standing lease uses it, without a word to the pool."""
         process = self.processes[ticket.worker]
         process.using = ticket.lease
         process.count.begun += 1
@@ -227,7 +232,7 @@ class Kit:
         ticket.uses += 1
 
     def end_use(self, ticket: Ticket) -> None:
-        """What ran under a sticky lease is over."""
+        """What ran under a standing lease is over."""
         process = self.processes[ticket.worker]
         process.using = 0
         process.count.ended += 1
@@ -239,7 +244,7 @@ class Kit:
             self.oblige()
 
     def used(self, *tickets: Ticket) -> None:
-        """Use sticky leases once."""
+        """Use standing leases once."""
         for ticket in tickets:
             assert self.may_use(ticket), f"the worker lets nobody in with {ticket}"
             self.use(ticket)
@@ -259,6 +264,8 @@ class Kit:
         if process.using and not isinstance(order, fx.Stop):  # interrupted: a signal comes before its order
             process.count.ended += 1
             process.using = 0
+        if isinstance(order, fx.Open) or (isinstance(order, fx.Revoke) and not order.keep):
+            process.holds = None
         if isinstance(order, fx.Start):
             report: tuple[Any, ...] = ("start_failed", error) if error else ("worker_started",)
             process.alive = error is None
@@ -428,15 +435,32 @@ class Kit:
         assert ticket.waiting, f"{ticket} is answered again: {grant}"
         assert ticket.holder not in self.gone, f"a lease for the dead: {grant}"
         assert all(other.worker != grant.worker for other in self.open_tickets()), f"leased twice: {grant}"
-        first = next(other for other in self.waiting() if other is ticket or other.deadline > self.now)
-        assert first is ticket, f"{ticket} is served before {first}"
         process = self.processes[grant.worker]
+        self._session(ticket, grant, process)
+        resumed = grant.keyed is not None and not grant.keyed.fresh
+        first = next(other for other in self.waiting() if other is ticket or self._is_servable(other))
+        assert resumed or first is ticket, f"{ticket} is served before {first}"
         assert not process.noticed, f"a dead worker is leased: {grant}"
         busy = [order for order in process.inbox if not isinstance(order, (fx.Close, fx.Recall))]
         assert process.confusing or not busy, f"a worker that has other orders is leased: {process}"
-        assert not self.core.ending, f"the pool has ended, and still: {grant}"
+        assert not self.core.life.ending, f"the pool has ended, and still: {grant}"
         ticket.grant = grant
         self.counted += 1
+
+    def _is_servable(self, ticket: Ticket) -> bool:
+        """Whether it would have to be served first: it is in time, and its key is in no other hands."""
+        return ticket.deadline > self.now and not self.core.sessions.is_busy(ticket.key)
+
+    def _session(self, ticket: Ticket, grant: fx.Granted, process: Process) -> None:
+        """The state of a key is met by its own callers, and by no others."""
+        assert (grant.keyed is not None) == (ticket.key is not None), f"{ticket} has {grant}"
+        if grant.keyed is None or grant.keyed.fresh:
+            assert process.holds is None, f"{ticket} meets the state of {process.holds!r}"
+        else:
+            assert process.holds == ticket.key, f"{ticket} was promised its state, and meets {process.holds!r}"
+        same = [other for other in self.open_tickets() if other.key is not None and other.key == ticket.key]
+        assert not same, f"{ticket} and {same[0]} have the same key"
+        process.holds = ticket.key
 
     def _order(self, order: Any) -> None:
         self.orders.append(order)
@@ -446,7 +470,7 @@ class Kit:
         process = self.processes[order.worker]
         assert not process.noticed, f"an order for the dead: {order}"
         if isinstance(order, (fx.Start, fx.Open, fx.Check)):
-            assert not self.core.ending, f"the pool has ended, and still: {order}"
+            assert not self.core.life.ending, f"the pool has ended, and still: {order}"
         if isinstance(order, fx.Kill):
             process.alive = False
             process.inbox.clear()

@@ -126,7 +126,7 @@ def test_when_the_worker_that_tries_for_all_dies_another_takes_over():
     kit.later(3.0)
     for _ in range(3):
         kit.obliging = False
-        kit.kill(kit.core._probe_id)
+        kit.kill(kit.core.connector.probe_id)
         kit.obliging = True
         kit.oblige()
         assert attempts(kit, 2.0)
@@ -156,7 +156,7 @@ def test_while_the_others_follow_as_many_may_wait_as_are_about_to_connect():
     kit = away(3, backoff_max=1.0, max_waiting=0)
     kit.error, kit.obliging = None, False
     kit.later(1.0)
-    kit.obey(kit.core._probe_id)
+    kit.obey(kit.core.connector.probe_id)
     tickets = kit.checkouts(4, block=False)
     assert [ticket.error is None for ticket in tickets] == [True, True, True, False]
     kit.obliging = True
@@ -249,7 +249,7 @@ def test_an_overflow_worker_that_cannot_connect_goes_at_once_when_a_base_worker_
     kit.processes[2].inbox.rotate()  # the base worker comes first
     kit.checkin(base)
     kit.oblige()
-    assert [worker.id for worker in kit.core.fleet] == [1]
+    assert [worker.id for worker in kit.core.workers] == [1]
 
 
 # -- an open() that hangs -----------------------------------------------------------------------------------
@@ -399,7 +399,7 @@ def test_recycling_while_the_others_follow_makes_no_new_outage():
     kit = away(3, backoff_max=1.0)
     kit.error, kit.obliging = None, False
     kit.later(1.0)
-    kit.obey(kit.core._probe_id)
+    kit.obey(kit.core.connector.probe_id)
     kit("recycle", "ref")
     kit.obliging = True
     kit.oblige()
@@ -520,7 +520,7 @@ def test_being_checked_is_no_use_the_worker_keeps_its_turn_and_its_idle_time():
     kit.checkin(used)
     kit.later(6.0)
     assert kit.ordered(fx.Check) == [1]
-    assert list(kit.core.fleet.idle) == [1, 2]
+    assert list(kit.core.workers.idle) == [1, 2]
     kit.later(14.0)
     assert kit.ordered(fx.Close) == [1]
 
@@ -539,9 +539,9 @@ def test_a_worker_is_replaced_at_the_end_of_its_lifetime_which_use_does_not_prol
     for _ in range(9):
         kit.later(10.0)
         kit.checkin(kit.checkout())
-    assert list(kit.core.fleet.workers) == [1]
+    assert list(kit.core.workers.by_id) == [1]
     kit.later(5.1)
-    assert list(kit.core.fleet.workers) == [2]
+    assert list(kit.core.workers.by_id) == [2]
     assert kit.figures == ("ready", 1, 0, 0)
     assert kit.events["worker.died"] == 0
 
@@ -559,7 +559,7 @@ def test_lifetimes_differ_by_their_jitter():
     early, late = (Kit(1, max_lifetime=100.0, lifetime_jitter=0.5, chance=chance) for chance in (0.999, 0.0))
     for kit in (early, late):
         kit.later(60.0)
-    assert [list(kit.core.fleet.workers) for kit in (early, late)] == [[2], [1]]
+    assert [list(kit.core.workers.by_id) for kit in (early, late)] == [[2], [1]]
 
 
 def test_a_reminder_of_an_earlier_connections_lifetime_falls_through():
@@ -567,9 +567,9 @@ def test_a_reminder_of_an_earlier_connections_lifetime_falls_through():
     kit.later(60.0)
     kit.lose(1)
     kit.later(60.0)
-    assert list(kit.core.fleet.workers) == [1]
+    assert list(kit.core.workers.by_id) == [1]
     kit.later(40.0)
-    assert list(kit.core.fleet.workers) == [2]
+    assert list(kit.core.workers.by_id) == [2]
 
 
 def test_a_worker_idle_for_too_long_is_disconnected_and_connects_when_it_is_called():
@@ -712,7 +712,7 @@ def test_an_error_that_is_no_connection_failure_never_opens_the_circuit():
     for _ in range(10):
         lease = kit.checkout()
         kit("abandon", lease.lease)
-        kit.kill(next(iter(kit.core.fleet.workers)))
+        kit.kill(next(iter(kit.core.workers.by_id)))
     assert kit.checkout().open
 
 

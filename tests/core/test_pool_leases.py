@@ -79,7 +79,7 @@ def test_whichever_worker_comes_back_while_there_is_overflow_is_the_one_that_is_
     kit = Kit(1, max_overflow=1)
     base, overflow = kit.checkouts(2)
     kit.checkin(base)
-    assert list(kit.core.fleet.workers) == [overflow.worker]
+    assert list(kit.core.workers.by_id) == [overflow.worker]
     assert kit.figures == ("overflow", 0, 0, 1)
 
 
@@ -295,14 +295,14 @@ def test_a_caller_that_dies_with_several_leases_and_waiters_leaves_nothing_behin
     kit.caller_down("dying")
     assert other.open
     assert kit.figures == ("ready", 2, 0, 1)
-    assert list(kit.core.held) == ["other"]
+    assert list(kit.core.leases.by_holder) == ["other"]
 
 
 def test_a_holder_that_gave_everything_back_is_forgotten():
     kit = Kit(2)
     for number in range(5):
         kit.checkin(kit.checkout(number))
-    assert not kit.core.held
+    assert not kit.core.leases.by_holder
 
 
 def test_on_caller_death_restart_replaces_the_worker():
@@ -310,7 +310,7 @@ def test_on_caller_death_restart_replaces_the_worker():
     lease = kit.checkout("dying")
     kit.caller_down("dying")
     assert fx.Stop(lease.worker, interrupt=True) in kit.orders
-    assert lease.worker not in kit.core.fleet
+    assert lease.worker not in kit.core.workers
     assert kit.figures == ("ready", 1, 0, 0)
     assert kit.core.worker_infos({}, kit.now, 0.0)[0].restarts == 1
 
@@ -411,7 +411,7 @@ def test_reminders_of_leases_that_ended_do_not_pile_up():
         lease = kit.checkout()
         kit("limit", lease.lease, 3600.0)
         kit.checkin(lease)
-    assert len(kit.core.lease_timers) + len(kit.core.timers) < 250
+    assert len(kit.core.leases.timers) + len(kit.core.timers) < 250
 
 
 # -- figures ----------------------------------------------------------------------------------------------
@@ -435,7 +435,7 @@ def test_checkouts_are_told_only_while_somebody_listens():
     kit = Kit(1)
     kit.checkin(kit.checkout())
     assert kit.events["pool.checkout"] == kit.events["pool.checkin"] == 0
-    kit.core.observed = True
+    kit.core.leasing.observed = True
     kit.checkin(kit.checkout())
     assert kit.events["pool.checkout"] == kit.events["pool.checkin"] == 1
 

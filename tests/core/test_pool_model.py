@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actorpool.config import Autoscale, Breaker
 from actorpool.core import effects as fx
-from actorpool.core.pool.workers import DOWN, OPENING
+from actorpool.core.pool.workers import DOWN, IDLE, OPENING, PARKED
 from actorpool.errors import PermanentError
 from tests.core.poolkit import AWAY, Kit, Process
 
@@ -74,7 +74,7 @@ class PoolMachine(RuleBasedStateMachine):
     )
     def checkout(self, name: str, block: bool, timeout: float | None, sticky: bool) -> None:
         ticket = self.kit.checkout((name, self.lives[name]), block=block, timeout=timeout, sticky=sticky)
-        assert timeout != 0.0 or not ticket.waiting or self.kit.core.returning
+        assert timeout != 0.0 or not ticket.waiting or self.kit.core.sticky.returning
 
     @rule(name=st.sampled_from("abc"), count=st.integers(2, 5))
     def rush(self, name: str, count: int) -> None:
@@ -136,12 +136,12 @@ class PoolMachine(RuleBasedStateMachine):
         return data.draw(st.sampled_from([process for process in self.kit.living() if what(process)]))
 
     @precondition(lambda self: any(map(self.kit.can_work, self.kit.living())))
-    @rule(data=st.data(), last_error=troubles, retry_after=st.sampled_from([None, None, 2.0]))
-    def work(self, data: st.DataObject, last_error: Exception | None, retry_after: float | None) -> None:
+    @rule(data=st.data(), trouble=troubles, retry_after=st.sampled_from([None, None, 2.0]))
+    def work(self, data: st.DataObject, trouble: Exception | None, retry_after: float | None) -> None:
         process = self.some(data, self.kit.can_work)
         if isinstance(process.inbox[0], fx.Start):
-            last_error = last_error if data.draw(st.integers(0, 9)) == 9 else None
-        self.kit.work(process, last_error, retry_after)
+            trouble = trouble if data.draw(st.integers(0, 9)) == 9 else None
+        self.kit.work(process, trouble, retry_after)
 
     @precondition(lambda self: any(process.outbox for process in self.kit.processes.values()))
     @rule(data=st.data())
@@ -242,11 +242,11 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def leases_are_what_callers_hold(self) -> None:
         if hasattr(self, "kit"):
-            leases = [lease for lease in self.kit.core.leases.values() if lease.holder not in self.kit.gone]
-            orphans = [lease for lease in self.kit.core.leases.values() if lease.holder in self.kit.gone]
+            leases = [lease for lease in self.kit.core.leases if lease.holder not in self.kit.gone]
+            orphans = [lease for lease in self.kit.core.leases if lease.holder in self.kit.gone]
             held = {ticket.lease for ticket in self.kit.open_tickets() if ticket.holder not in self.kit.gone}
             assert held == {lease.id for lease in leases}
-            assert all(lease.standing and lease.standing.recalled for lease in orphans), "a lease of the dead"
+            assert all(lease.sticky and lease.sticky.recalled for lease in orphans), "a lease of the dead"
 
     @invariant()
     def figures_are_those_of_checkouts_whoever_keeps_a_lease(self) -> None:
@@ -257,7 +257,7 @@ class PoolMachine(RuleBasedStateMachine):
             assert status.checkouts == self.kit.counted
             assert status.monitors == len(out)
             kept = len(leases) - len(out)
-            assert status.workers == len(self.kit.core.fleet.idle) + kept
+            assert status.workers == self.kit.core.workers.count(IDLE, PARKED) + kept
             assert status.checkins <= status.checkouts
 
     @invariant()
@@ -270,14 +270,14 @@ class PoolMachine(RuleBasedStateMachine):
     @invariant()
     def a_process_is_in_the_pool_until_its_death_is_noticed(self) -> None:
         if hasattr(self, "kit"):
-            assert {process.id for process in self.kit.living()} == set(self.kit.core.fleet.workers)
+            assert {process.id for process in self.kit.living()} == set(self.kit.core.workers.by_id)
 
     @invariant()
     def while_some_are_down_somebody_will_try_again(self) -> None:
         if hasattr(self, "kit"):
             core = self.kit.core
-            if core.fleet.count(DOWN) and not (core.permanently_failed or core.stopping or core.failed):
-                assert core.fleet.count(OPENING) or core.deadline() is not None
+            if core.workers.count(DOWN) and not (core.connector.permanently_failed or core.life.ending):
+                assert core.workers.count(OPENING) or core.deadline() is not None
 
     # -- at the end -----------------------------------------------------------------------------------------
 
@@ -291,26 +291,26 @@ class PoolMachine(RuleBasedStateMachine):
         kit.obliging, kit.error = True, None
         kit.oblige()
         self.return_leases()
-        if not core.ending:
+        if not core.life.ending:
             drained = {ask for ask in self.asked if ask[0] == "drain"}
             assert drained <= set(kit.answers), "a drain was never answered"
             kit("resume")
-            if core.permanently_failed:
+            if core.connector.permanently_failed:
                 self.ask("recycle")
             self.return_leases()
         assert not kit.waiting()
         assert not core.leases
-        assert not core.held
-        if core.stopping:
+        assert not core.leases.by_holder
+        if core.life.stopping:
             assert kit.stopped
             assert not kit.living()
-        elif core.failed is None:
+        elif core.life.failed is None:
             assert set(self.asked) <= set(kit.answers), "an operator was never answered"
             assert kit.ready is not None
-            assert len(core.fleet) == core.fleet.count(*core.fleet.places) == core.size
-            assert len(core.fleet.idle) == core.size, f"not all came back: {list(core.fleet)}"
-            assert core.state(kit.now) in ("ready", "overflow") or core.size == 0
-            assert kit.checkout("the last").open or core.size == 0
+            assert len(core.workers) == core.workers.count(*core.workers.by_state) == core.life.size
+            assert core.workers.count(IDLE, PARKED) == core.life.size, f"not all came back: {list(core.workers)}"
+            assert core.state(kit.now) in ("ready", "overflow") or core.life.size == 0
+            assert kit.checkout("the last").open or core.life.size == 0
 
     def return_leases(self) -> None:
         for _ in range(3):
@@ -339,7 +339,7 @@ class StandingMachine(PoolMachine):
         super().build(size, config, 0.5, True)
 
     @rule(name=st.sampled_from("abc"), uses=st.integers(0, 3))
-    def sticky(self, name: str, uses: int) -> None:
+    def stay(self, name: str, uses: int) -> None:
         ticket = self.kit.checkout((name, self.lives[name]), sticky=True)
         for _ in range(uses):
             if self.kit.may_use(ticket):
@@ -353,9 +353,60 @@ class StandingMachine(PoolMachine):
         self.kit.later(0.2)
 
 
-_EXAMPLES = settings(max_examples=400 if os.environ.get("CI") else 60, stateful_step_count=50)
+keyed_configs = st.fixed_dictionaries(
+    {
+        "max_overflow": st.integers(0, 2),
+        "checkout_timeout": st.sampled_from([5.0, 5.0, 0.0]),
+        "session_idle": st.sampled_from([300.0, 3.0]),
+        "max_lifetime": st.sampled_from([None, 20.0]),
+        "idle_timeout": st.sampled_from([None, 2.0]),
+        "health_interval": st.sampled_from([None, 5.0]),
+        "max_lease": st.sampled_from([None, 4.0]),
+        "on_caller_death": st.sampled_from(["reset", "restart"]),
+        "max_restarts": st.sampled_from([1000, 1000, 1]),
+    }
+)
+
+
+class KeyedMachine(PoolMachine):
+    """The same with callers that ask for keys, beside those that do not."""
+
+    @initialize(size=st.integers(0, 3), config=keyed_configs, started=st.booleans())
+    def build(self, size: int, config: dict[str, Any], started: bool) -> None:
+        super().build(size, config, 0.5, started)
+
+    @rule(
+        name=st.sampled_from("abc"),
+        key=st.sampled_from("xyz"),
+        block=st.sampled_from([True, True, False]),
+        timeout=st.sampled_from([None, None, 0.0, 3.0]),
+    )
+    def ask_for_a_key(self, name: str, key: str, block: bool, timeout: float | None) -> None:
+        self.kit.checkout((name, self.lives[name]), block=block, timeout=timeout, key=key)
+
+    @rule(name=st.sampled_from("abc"), key=st.sampled_from("xyz"))
+    def use_a_key_once(self, name: str, key: str) -> None:
+        ticket = self.kit.checkout((name, self.lives[name]), key=key)
+        if ticket.open:
+            self.kit.checkin(ticket)
+
+    @rule(key=st.sampled_from("xyz"))
+    def end_session(self, key: str) -> None:
+        self.ask("end_session", key)
+
+    @invariant()
+    def a_session_is_where_its_state_is(self) -> None:
+        if hasattr(self, "kit"):
+            for session in self.kit.core.sessions.by_key.values():
+                process = self.kit.processes[session.worker.id]
+                assert process.noticed or not process.alive or process.holds == session.key
+
+
+_EXAMPLES = settings(max_examples=200 if os.environ.get("CI") else 50, stateful_step_count=50)
 
 TestPool = pytest.mark.timeout(300)(PoolMachine.TestCase)
 TestPool.settings = _EXAMPLES
+TestKeyed = pytest.mark.timeout(300)(KeyedMachine.TestCase)
+TestKeyed.settings = _EXAMPLES
 TestStanding = pytest.mark.timeout(300)(StandingMachine.TestCase)
 TestStanding.settings = _EXAMPLES

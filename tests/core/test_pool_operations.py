@@ -21,7 +21,7 @@ NEVER = PermanentError("wrong password")
 
 
 def ids(kit):
-    return sorted(kit.core.fleet.workers)
+    return sorted(kit.core.workers.by_id)
 
 
 # -- resize -------------------------------------------------------------------------------------------------
@@ -487,7 +487,7 @@ def test_recycling_processes_replaces_every_worker_and_never_has_fewer_connected
     totals = set()
     while any(map(kit.can_work, kit.living())):
         assert kit.status.workers >= 3
-        totals.add(kit.core.fleet.staying)
+        totals.add(kit.core.workers.staying)
         process = next(process for process in kit.living() if kit.can_work(process))
         kit.work(process)
         if process.outbox:
@@ -571,7 +571,7 @@ def test_an_outage_during_the_replacement_of_processes_costs_no_capacity():
     kit.error = AWAY
     kit("recycle", "ref", None, True)
     kit.later(30.0)
-    assert {1, 2} <= set(kit.core.fleet.idle)
+    assert {1, 2} <= set(kit.core.workers.idle)
     kit.error = None
     kit.later(3.0)
     assert kit.answers == {"ref": None}
@@ -611,10 +611,10 @@ def test_recycling_processes_while_connections_are_recycled_replaces_the_process
 def test_a_pool_follows_its_usage_and_carries_each_decision_out_once():
     kit = Kit(2, autoscale=Autoscale(interval=60.0, headroom=1.5, minimum=1, maximum=8, threshold=0))
     kit("sampled", [8] * 10)
-    assert kit.core.size == 2, "not before the interval is over"
+    assert kit.core.life.size == 2, "not before the interval is over"
     kit.later(60.0)
     kit("sampled", [4] * 10)
-    assert kit.core.size == 6
+    assert kit.core.life.size == 6
     assert kit.ordered(fx.Start) == [1, 2, 3, 4, 5, 6]
     assert kit.events["pool.resized"] == 1
     kit.later(60.0)
@@ -628,7 +628,7 @@ def test_a_pool_that_ends_is_not_scaled():
     kit.later(60.0)
     kit("sampled", [50] * 10)
     assert kit.count(fx.Start) == 1
-    assert kit.core.size == 1
+    assert kit.core.life.size == 1
 
 
 def test_who_waits_while_the_last_old_process_goes_gets_an_overflow_worker():

@@ -70,5 +70,5 @@ def test_those_who_queued_during_an_outage_get_the_overflow_they_would_have_got_
     effects = core.opened(2.1, 1)
     assert [grant.holder for grant in of(Granted, effects)] == ["caller 0"]
     assert len(of(Start, effects)) == (2 if failures else 0), "without a failed attempt they were hired at once"
-    assert len(core.fleet) == 3
+    assert len(core.workers) == 3
     core.check()

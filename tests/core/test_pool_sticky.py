@@ -1,4 +1,4 @@
-"""Sticky leases as the pool decides about them: who keeps a worker, who gets it back, and that figures stay true."""
+"""Standing leases as the pool decides about them: who keeps a worker, who gets it back, and that figures stay true."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from actorpool.config import Breaker
 from actorpool.core import effects as fx
-from actorpool.core.pool.sticky import CROWDED, REST, RETURN
+from actorpool.core.pool.sticky import CROWDED, FIRST_LOOK, MAX_UNUSED
 from actorpool.errors import CheckoutTimeout, PoolFull
 from tests.core.poolkit import AWAY, Kit
 
@@ -21,8 +21,8 @@ def staying(size=1, **config):
 
 def test_a_one_shot_call_may_keep_its_worker():
     kit = Kit(2)
-    assert kit.checkout(sticky=True).grant.standing
-    assert not kit.checkout().grant.standing
+    assert kit.checkout(sticky=True).grant.sticky
+    assert not kit.checkout().grant.sticky
 
 
 def test_between_two_uses_the_worker_counts_as_idle():
@@ -115,10 +115,10 @@ def test_nobody_keeps_a_worker_while_others_have_to_wait_for_one():
     kit, _ = staying()
     kit.checkin(kit.checkout("other"))
     lease = kit.checkout("again", sticky=True)
-    assert not lease.grant.standing
+    assert not lease.grant.sticky
     kit.checkin(lease)
     kit.later(CROWDED)
-    assert kit.checkout("later", sticky=True).grant.standing
+    assert kit.checkout("later", sticky=True).grant.sticky
 
 
 @pytest.mark.parametrize("impatient", [{"block": False}, {"timeout": 0.0}])
@@ -142,7 +142,7 @@ def test_a_use_that_began_in_the_last_moment_is_not_waited_for_by_who_will_not_w
     kit.obliging = False
     other = kit.checkout("other", timeout=0.0)
     kit.use(lease)
-    kit.later(RETURN)
+    kit.later(FIRST_LOOK)
     assert isinstance(other.error, CheckoutTimeout)
 
 
@@ -158,7 +158,7 @@ def test_one_is_started_when_the_worker_was_used_once_more_instead():
     kit.obliging = False
     kit.checkout("other")
     kit.use(lease)
-    kit.later(RETURN)
+    kit.later(FIRST_LOOK)
     assert kit.count(fx.Start) == 2
 
 
@@ -247,25 +247,25 @@ def test_they_are_not_while_a_stranger_waits_with_them():
     ids=lambda config: next(iter(config)),
 )
 def test_where_each_single_lease_matters_none_stands(config):
-    assert not Kit(1, **config).checkout(sticky=True).grant.standing
+    assert not Kit(1, **config).checkout(sticky=True).grant.sticky
 
 
 def test_none_stands_while_somebody_listens_to_checkouts():
     kit, (lease,) = staying()
     kit("observe", True)
     assert not lease.open
-    assert not kit.checkout(sticky=True).grant.standing
+    assert not kit.checkout(sticky=True).grant.sticky
     kit.checkin(*kit.open_tickets())
     kit("observe", False)
     kit.later(CROWDED)
-    assert kit.checkout(sticky=True).grant.standing
+    assert kit.checkout(sticky=True).grant.sticky
 
 
 def test_a_worker_above_size_stays_with_nobody():
     kit = Kit(1, max_overflow=1)
     kit.checkout()
     kit.later(CROWDED)
-    assert not kit.checkout(sticky=True).grant.standing
+    assert not kit.checkout(sticky=True).grant.sticky
 
 
 def test_a_trial_of_the_circuit_breaker_is_a_lease_of_its_own():
@@ -273,7 +273,7 @@ def test_a_trial_of_the_circuit_breaker_is_a_lease_of_its_own():
     kit.lose(1)
     kit.oblige()
     kit.later(1.0)
-    assert not kit.checkout(sticky=True).grant.standing
+    assert not kit.checkout(sticky=True).grant.sticky
 
 
 def test_an_open_circuit_is_open_for_those_too_who_keep_a_worker():
@@ -292,7 +292,7 @@ def test_every_operation_has_all_workers_back(verb):
     kit, leases = staying(2)
     kit(*verb)
     assert not any(lease.open for lease in leases)
-    assert not kit.core.standing
+    assert not kit.core.sticky.by_id
 
 
 def test_a_drain_is_over_when_what_runs_has_ended():
@@ -306,15 +306,15 @@ def test_a_drain_is_over_when_what_runs_has_ended():
 
 def test_a_worker_that_is_not_used_comes_back_by_itself():
     kit, (lease,) = staying()
-    kit.later(2.5 * REST)
+    kit.later(2.5 * MAX_UNUSED)
     assert not lease.open
-    assert list(kit.core.fleet.idle) == [lease.worker]
+    assert list(kit.core.workers.idle) == [lease.worker]
 
 
 def test_one_that_is_used_stays():
     kit, (lease,) = staying()
     for _ in range(20):
-        kit.later(REST / 2)
+        kit.later(MAX_UNUSED / 2)
         kit.used(lease)
     assert lease.open
     assert kit.count(fx.Recall) == 0
@@ -347,7 +347,7 @@ def test_a_use_that_the_caller_began_with_its_last_breath_is_interrupted():
     kit.obliging = False
     kit.caller_down(lease.holder)
     kit.use(lease)
-    kit.later(RETURN)
+    kit.later(FIRST_LOOK)
     kit.oblige()
     assert kit.ordered(fx.Revoke) == [lease.worker]
     assert kit.status.reclaimed == 1

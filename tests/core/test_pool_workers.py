@@ -11,7 +11,7 @@ from tests.core.poolkit import AWAY, Kit
 
 
 def states(kit):
-    return {worker.id: worker.state.value for worker in kit.core.fleet}
+    return {worker.id: worker.state.value for worker in kit.core.workers}
 
 
 # -- the start --------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ def test_ids_begin_where_the_shell_says_and_are_never_used_twice():
     kit = Kit(1)
     for number in range(2, 6):
         kit.kill(number - 1)
-        assert list(kit.core.fleet.workers) == [number]
+        assert list(kit.core.workers.by_id) == [number]
 
 
 # -- death in every state ---------------------------------------------------------------------------------
@@ -126,12 +126,14 @@ def brought_to(state):
         kit.checkout()
     if state is State.REVOKING:
         kit("abandon", 1)
+    if state is State.PARKED:
+        kit.checkin(kit.checkout(key="key"))
     if state is State.CHECKING:
         kit.later(10.0)
     if state is State.STOPPING:
         kit("resize", 0)
         kit("resize", 1)
-    assert kit.core.fleet.workers[1].state is state
+    assert kit.core.workers.by_id[1].state is state
     return kit
 
 
@@ -140,7 +142,7 @@ def test_a_worker_that_dies_in_any_state_is_replaced_once(state):
     kit = brought_to(state)
     kit.kill(1)
     kit("died", 1)  # Thespian tells some deaths twice
-    assert list(kit.core.fleet.workers) == [2]
+    assert list(kit.core.workers.by_id) == [2]
     kit.oblige()
     kit.later(1.0)
     assert states(kit) == {2: "idle"}
@@ -215,7 +217,7 @@ def test_a_base_worker_that_dies_while_there_is_overflow_makes_an_overflow_worke
 def test_hundred_idle_workers_killed_one_after_the_other_leave_a_full_pool():
     kit = Kit(3, max_restarts=100)
     for _ in range(100):
-        kit.kill(next(iter(kit.core.fleet.idle)))
+        kit.kill(next(iter(kit.core.workers.idle)))
     assert kit.figures == ("ready", 3, 0, 0)
     assert kit.status.restarts == 100
 

@@ -265,7 +265,7 @@ def test_the_owners_death_ends_it(world: World) -> None:
     told = world.do(world.core.caller_down(0.0, OWNER))
     assert Revoke(lease.worker, lease.lease) in told
     assert world.core.status(0.0).workers == 2
-    assert not world.core.sandboxes
+    assert not world.core.sandboxes.by_key
 
 
 def test_a_guests_death_costs_only_its_turn(world: World) -> None:
@@ -328,7 +328,7 @@ def test_a_drain_waits_for_sandboxes_and_ends_them_at_its_deadline(world: World)
     assert Answer("drained") not in world.do(world.core.drain(0.0, "drained", 1.0))
     assert isinstance(world.ask(OWNER, "box"), Granted)
     assert Answer("drained") in world.tick(1.5)
-    assert not world.core.sandboxes
+    assert not world.core.sandboxes.by_key
 
 
 def test_max_lease_bounds_the_sandbox_as_a_whole() -> None:
@@ -372,42 +372,42 @@ class AnyOrder(RuleBasedStateMachine):
 
     @rule(holder=st.sampled_from(HOLDERS), number=st.integers(0, 9), timeout=st.sampled_from([0.0, 1.0, 9.0]))
     def ask(self, holder: Holder, number: int, timeout: float) -> None:
-        answer = self.world.ask(holder, self.some(number, [None, *self.world.core.sandboxes]), timeout)
+        answer = self.world.ask(holder, self.some(number, [None, *self.world.core.sandboxes.by_key]), timeout)
         if isinstance(answer, Granted) and answer.turn:
             assert self.world.core.lease(answer.lease) is not None
 
     @rule(number=st.integers(0, 9), process=st.sampled_from(["p1", "p2", "p3"]))
     def allow(self, number: int, process: str) -> None:
-        key = self.some(number, list(self.world.core.sandboxes))
+        key = self.some(number, list(self.world.core.sandboxes.by_key))
         if key is not None:
             self.world.allow(key, process)
 
     @rule(number=st.integers(0, 9), how=st.sampled_from(["checkin", "abandon"]))
     def end(self, number: int, how: str) -> None:
         core = self.world.core
-        id = self.some(number, [*core.leases, *core.turns])
+        id = self.some(number, [*core.leases, *core.sandboxes.turns])
         if id is not None:
             self.world.do(getattr(core, how)(self.world.now, id))
 
     @rule(number=st.integers(0, 9))
     def release(self, number: int) -> None:
-        key = self.some(number, list(self.world.core.sandboxes))
+        key = self.some(number, list(self.world.core.sandboxes.by_key))
         if key is not None:
             self.world.do(self.world.core.release(self.world.now, key, key))
 
     @rule(holder=st.sampled_from(HOLDERS))
     def holder_dies(self, holder: Holder) -> None:
         self.world.do(self.world.core.caller_down(self.world.now, holder))
-        assert all(lease.holder != holder for lease in self.world.core.leases.values())
+        assert all(lease.holder != holder for lease in self.world.core.leases)
 
     @rule(number=st.integers(0, 9))
     def worker_dies(self, number: int) -> None:
-        id = self.some(number, list(self.world.core.fleet.workers))
+        id = self.some(number, list(self.world.core.workers.by_id))
         self.world.do(self.world.core.died(self.world.now, id))
 
     @rule(number=st.integers(0, 9))
     def connection_is_lost(self, number: int) -> None:
-        id = self.some(number, list(self.world.core.fleet.workers))
+        id = self.some(number, list(self.world.core.workers.by_id))
         self.world.do(self.world.core.lost(self.world.now, id, OSError()))
 
     @rule()
@@ -425,18 +425,18 @@ class AnyOrder(RuleBasedStateMachine):
 
     @invariant()
     def one_turn_for_each_sandbox_and_by_those_who_may(self) -> None:
-        for sandbox in getattr(self, "world", World()).core.sandboxes.values():
+        for sandbox in getattr(self, "world", World()).core.sandboxes.by_key.values():
             if sandbox.turn is not None:
                 assert sandbox.turn.holder.caller in sandbox.processes  # type: ignore[attr-defined]
                 assert sandbox.turn.worker is sandbox.lease.worker
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
-            for key in list(self.world.core.sandboxes):
+            for key in list(self.world.core.sandboxes.by_key):
                 self.world.do(self.world.core.release(self.world.now, key, key))
                 self.world.do(self.world.reset())
                 assert any(isinstance(it, Answer) and it.ref == key for it in self.world.log)
-            assert not self.world.core.turns
+            assert not self.world.core.sandboxes.turns
 
 
 TestAnyOrder = AnyOrder.TestCase

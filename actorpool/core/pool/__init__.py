@@ -1,4 +1,1 @@
-"""A pool's decisions: start with `core`.
-
-Its layers are `ledger` <- `workforce`, `connecting` <- `sandboxes` <- `leasing` <- `pool`.
-"""
+"""The decisions of a pool: `core.PoolCore`, a mediator over parts that do not know each other."""

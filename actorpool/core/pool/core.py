@@ -1,45 +1,372 @@
 """The pool: every decision about it, without clock, process or Thespian. Start reading here.
 
-The shell (`pools/actor.py`) calls one method for each thing that happens and carries the returned effects out;
-it asks `deadline()` when to call `tick()`. Identities of holders and refs of requests are opaque; worker and lease
-ids are numbers that only grow, so a late answer about an old one falls through.
+The shell (the pool's actor) calls one method for each thing that happens and carries the returned effects out; it asks
+`deadline()` when to call `tick()`. Identities of holders and refs of requests are opaque; worker and lease ids are
+numbers that only grow, so a late answer about an old one falls through.
 
-Layers: `ledger` (state, figures) <- `workforce` (processes) <- `connecting` (connections) <- `sandboxes` (leases that
-several use) <- `staying` (leases that stay with their callers) <- `limits` (time) <- `leasing` (callers) <- this.
+The parts (`workers connector queue leases sticky sessions sandboxes recycling stats life`) have their own state and do
+not know each other. Two mediators say what happens among them in which order: `lifecycle` (worker processes and
+connections), and above it `leasing` (callers). `PoolCore` is above both: the steps of the pool, and what operators ask
+for. It is longer than other modules because it has a documented method for each thing that may happen.
 """
 
 from __future__ import annotations
 
-import itertools
+from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
-from actorpool.core.effects import Answer, Keep, Ready, Stopped
-from actorpool.core.machine import step
+from actorpool.config import PoolConfig
+from actorpool.core.effects import Answer, Fail, Keep, Ready, Stopped
+from actorpool.core.machine import StateMachine, TimerQueue, step
+from actorpool.core.pool import invariants
 from actorpool.core.pool.autoscale import Scaler, target_size
-from actorpool.core.pool.leases import Leases
-from actorpool.core.pool.workers import DOWN, LEASED, OPENING, REVOKING, STARTING, STOPPING, Worker
-from actorpool.errors import ActorPoolError, CallTimeout
+from actorpool.core.pool.connector import Connector
+from actorpool.core.pool.figures import Figures
+from actorpool.core.pool.leases import Lease, Leases
+from actorpool.core.pool.leasing import Leasing
+from actorpool.core.pool.pool_state import PoolState
+from actorpool.core.pool.queue import WaitingQueue
+from actorpool.core.pool.recycle import Recycling
+from actorpool.core.pool.refusals import Refusals
+from actorpool.core.pool.sandbox import Sandboxes
+from actorpool.core.pool.sessions import Sessions
+from actorpool.core.pool.stats import Stats
+from actorpool.core.pool.sticky import StickyLeases
+from actorpool.core.pool.sticky_lease import UsageCounter
+from actorpool.core.pool.worker_lifecycle import WorkerLifecycle
+from actorpool.core.pool.workers import (
+    CHECKING,
+    DOWN,
+    IDLE,
+    LEASED,
+    NO_LEASE,
+    OPENING,
+    PARKED,
+    REVOKING,
+    STARTING,
+    STOPPING,
+    Worker,
+    Workers,
+)
 
 
-class PoolCore(Leases):
-    """A pool. All times are monotonic seconds; every public method but the figures returns effects."""
+class PoolCore(StateMachine):
+    """A pool. All times are monotonic seconds; every public method but the figures returns effects.
 
-    _scaler: Scaler | None = None
+    Args:
+        name: the pool's name, for texts.
+        config: the settings.
+        size: how many workers are kept; not `config.size`, since the shell resolves "auto".
+        now: monotonic seconds.
+        random: a source of numbers in [0, 1), for jitter.
+        first_id: the first worker id; ids grow from there and are never used twice.
+        kept: the last `Keep` of a predecessor that crashed; it counts instead of `size` and of the settings.
+        counter: where a worker counts its uses, by its id; None where no lease of it can be sticky.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        config: PoolConfig,
+        size: int,
+        now: float,
+        random: Callable[[], float],
+        first_id: int = 1,
+        kept: Keep | None = None,
+        counter: Callable[[int], UsageCounter | None] = lambda _worker: None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.config = config
+        self.timers = timers = TimerQueue()
+        self.life = life = PoolState(kept or Keep(size, config.max_overflow, suspended=False, draining=False))
+        self.workers = workers = Workers(first_id)
+        self.connector = connector = Connector(config, random)
+        self.queue = queue = WaitingQueue(config.queue_target, config.queue_interval)
+        self.leases = leases = Leases()
+        self.sticky = sticky = StickyLeases(config)
+        self.sessions = sessions = Sessions()
+        self.sandboxes = sandboxes = Sandboxes(leases.new_id, self._do)
+        self.recycling = recycling = Recycling()
+        self.stats = stats = Stats(now)
+        self._scaler = Scaler(config.autoscale, now)
+        self.figures = figures = Figures(
+            name, life, workers, connector, queue, leases, sticky, sessions, sandboxes, stats
+        )
+        self.refusals = refusals = Refusals(config, life, workers, connector, leases, figures)
+        self.lifecycle = WorkerLifecycle(
+            config, life, workers, connector, recycling, sessions, stats, figures, refusals, timers, self.effects,
+            on_trip=lambda now: self.leasing.recall_all(now),
+        )  # fmt: skip
+        self.leasing = Leasing(config, self.lifecycle, queue, leases, sticky, sandboxes, timers, self.effects, counter)
+        self.lease, self.knows = self.leasing.lease, self.leasing.knows
+        self.status, self.state = figures.status, figures.state
+        self.worker_infos, self.lease_infos = figures.worker_infos, figures.lease_infos
+
+    # -- callers -------------------------------------------------------------------------------------------
 
     @step
-    def start(self, now: float) -> None:
-        """Start the base workers. `Ready` (or `Fail`) follows, at the latest after `checkout_timeout`."""
-        if not self.serving:
-            self.queue.suspend()
-        if self.config.autoscale is not None:
-            self._scaler = Scaler(self.config.autoscale, now)
-        if self.config.health_interval is not None:
-            self.timers.at(now + self.config.health_interval, (self._check_health, None, None))
-        self.timers.at(now + self.config.checkout_timeout, (self._start_over, None, None))
-        self._fill(now)
+    def checkout(
+        self,
+        now: float,
+        ref: Any,
+        holder: Hashable,
+        timeout: float | None = None,
+        block: bool = True,
+        stack: str | None = None,
+        sandbox: str | None = None,
+        sticky: bool = False,
+        key: Hashable = None,
+    ) -> None:
+        """Ask for a worker: `Granted`, `Refused` or `UseLocal`, now or later.
+
+        Args:
+            now: monotonic seconds.
+            ref: names this request among the holder's; the same one again while it waits is dropped.
+            holder: whose lease it will be; `caller_down(holder)` reclaims it.
+            timeout: longest wait in seconds (None: the config's).
+            block: False refuses at once when the pool is full.
+            stack: where the caller asked, for leak reports.
+            sandbox: the sandbox that a turn is asked for in; None: the one that the caller is a guest of, if any.
+            sticky: the worker may stay with the holder after its first use (see `sticky`).
+            key: the worker that holds the state of this key is meant (see `sessions`).
+        """
+        self.leasing.checkout(now, ref, holder, timeout, block, stack, sandbox, sticky, key)
+
+    @step
+    def checkin(self, now: float, id: int) -> None:
+        """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
+        self.leasing.checkin(now, id)
+        self._check_drained()
+
+    @step
+    def cancel(self, now: float, ref: Any, holder: Hashable) -> None:
+        """The caller waits no longer. If the grant crossed its cancel, the lease ends."""
+        self.leasing.cancel(now, ref, holder)
+        self._check_drained()
+
+    @step
+    def caller_down(self, now: float, holder: Hashable) -> None:
+        """The holder is gone: its waiters are forgotten, its leases reclaimed."""
+        self.leasing.caller_down(now, holder)
+        self._check_drained()
+
+    @step
+    def abandon(self, now: float, id: int) -> None:
+        """A call of this lease timed out or was cancelled: its worker is suspect until it was reset."""
+        self.leasing.overran(id, None, now)
+
+    @step
+    def limit(self, now: float, id: int, seconds: float) -> None:
+        """Bound what runs under this lease: after `seconds` it is abandoned (for calls that no client times)."""
+        self.leasing.limit(now, id, seconds)
+
+    @step
+    def observe(self, now: float, observed: bool) -> None:
+        """A listener wants (or none wants any more) to hear of each checkout and checkin."""
+        self.leasing.observed = observed
+        if observed:
+            self.leasing.recall_all(now)
+
+    @step
+    def revoked(self, now: float, id: int, lease: int) -> None:
+        """The worker is pristine again after its lease was revoked."""
+        self.leasing.revoked(now, id, lease)
+        self._check_drained()
+
+    @step
+    def recalled(self, now: float, id: int, lease: int) -> None:
+        """The worker is back from its caller. A lease that has ended meanwhile is nothing."""
+        self.leasing.recalled(now, id, lease)
+        self._check_drained()
+
+    @step
+    def end_session(self, now: float, ref: Any, key: Hashable) -> None:
+        """End the session of a key, at once or when its lease is given back. `Answer(ref)`: whether there is one."""
+        self._do(Answer(ref, self.leasing.end_session(key, now)))
+
+    # -- sandboxes -----------------------------------------------------------------------------------------
+
+    def enclose(self, key: str, id: int, owner: Hashable) -> Exception | None:
+        """Make the owner's lease a sandbox; the error, if that lease is over."""
+        lease = self.leases.by_id.get(id)
+        if lease is None:
+            return self.refusals.no_such_lease(id)
+        session = self.sessions.of_worker(lease.worker)
+        if session is not None:
+            session.ending = "sandbox"  # the end of a sandbox rolls everything back
+        self.sandboxes.open(key, lease, owner)
+        return None
+
+    @step
+    def allow(self, now: float, ref: Any, key: str, process: Hashable) -> None:
+        """Let all calls of another process into a sandbox, until it is over. `Answer(ref)`, or the error."""
+        sandbox = self.sandboxes.by_key.get(key)
+        if sandbox is None:
+            self._do(Answer(ref, self.refusals.sandbox_over()))
+        elif not self.sandboxes.admit(sandbox, process):
+            self._do(Answer(ref, self.refusals.in_another_sandbox()))
+        else:
+            self.leasing.recall_all(now)  # it may have a worker of its own, which is no way into the sandbox
+            self._do(Answer(ref))
+
+    @step
+    def release(self, now: float, ref: Any, key: str) -> None:
+        """End a sandbox: who waits is refused, what runs interrupted. `Answer(ref)` once the worker is pristine."""
+        sandbox = self.sandboxes.by_key.get(key)
+        if sandbox is None:
+            self._do(Answer(ref))
+            return
+        self.sandboxes.closing.append((sandbox.lease.worker.id, ref))
+        self.leasing.take_back(sandbox.lease, now, "sandbox")
+
+    def sandbox_of(self, process: Hashable) -> str | None:
+        """The sandbox that all calls of this process go to, if any."""
+        return self.sandboxes.key_of(process)
+
+    # -- workers -------------------------------------------------------------------------------------------
+
+    @step
+    def worker_started(self, now: float, id: int) -> None:
+        """The worker's process is up and its `__init__` has run."""
+        worker = self.workers.get(id, STARTING)
+        if worker is not None:
+            self._emit("worker.started", metadata={"worker": id})
+            self.lifecycle.open(worker, now)
+
+    @step
+    def start_failed(self, now: float, id: int, error: Exception) -> None:
+        """The worker's `__init__` raised, and its process ends.
+
+        When the pool starts, its settings are wrong, and a second try would be the same. Later, with settings that
+        were right before, its death is a crash like any other.
+        """
+        if not self.life.started:
+            self._fail(error)
+
+    @step
+    def died(self, now: float, id: int, reason: str = "killed") -> None:
+        """The worker's process is gone, whatever the reason. A second notice of the same death is nothing."""
+        worker = self.workers.get(id)
+        if worker is None:
+            return
+        if worker.lease is not None:
+            self.leasing.worker_died(self.leases.by_id[worker.lease], now)
+        self.workers.remove(worker)
+        if worker.state is not STOPPING:
+            self._emit("worker.died", metadata={"worker": id, "reason": reason})
+            self.lifecycle.left(worker, now)
+            if self.lifecycle.intensity.add(now):
+                self.lifecycle.replace(worker, now)
+            else:
+                self._fail(self.refusals.too_many_crashes(reason))
+        self.lifecycle.recycle_next(now)
+        self._check_drained()
+        self._check_started()
+        if self.life.stopping and not len(self.workers):
+            self._do(Stopped())
+
+    @step
+    def opened(self, now: float, id: int, took: float = 0.0) -> None:
+        """The worker is connected."""
+        worker = self.workers.get(id, OPENING)
+        if worker is None:
+            return
+        self._emit("worker.connected", metadata={"worker": id}, ms=took * 1e3)
+        self._connected(worker, now)
+        self.lifecycle.connected(worker, now)
+        if worker.revoked_lease is None:
+            self.leasing.available(worker, now)
+        else:
+            self.workers.move(worker, REVOKING)
+            self.lifecycle.await_reset(worker, NO_LEASE, now)
+        self.lifecycle.refill(now)
+        self.lifecycle.recycle_next(now)
         self._check_started()
 
-    # -- operations -----------------------------------------------------------------------------------------
+    @step
+    def reopened(self, now: float, id: int) -> None:
+        """A worker that was disconnected for being idle has connected again by itself, to answer a call."""
+        worker = self.workers.get(id, IDLE, CHECKING, LEASED, PARKED, REVOKING)
+        if worker is not None and worker.connected_at is None:
+            self._emit("worker.connected", metadata={"worker": id})
+            self._connected(worker, now)
+            self.lifecycle.watch_idle(worker)
+
+    def _connected(self, worker: Worker, now: float) -> None:
+        worker.connected_at = now
+        worker.expires = self.connector.expiry(now)
+        if worker.expires is not None:
+            self.timers.at(worker.expires, (self._lifetime_over, worker.id, now))
+
+    def _lifetime_over(self, id: int, connected_at: float, now: float) -> None:
+        worker = self.workers.get(id)
+        if worker is None or worker.connected_at != connected_at:
+            return
+        if worker.state is IDLE:
+            self.lifecycle.renew(worker, now)
+        elif worker.lease in self.sticky.by_id:
+            self.leasing.recall(self.leases.by_id[worker.lease], now)
+
+    @step
+    def open_failed(
+        self, now: float, id: int, error: Exception, permanent: bool = False, retry_after: float | None = None
+    ) -> None:
+        """The worker could not connect. Never a crash: tried again later, except after a `PermanentError`."""
+        worker = self.workers.get(id, OPENING)
+        if worker is None:
+            return
+        self.lifecycle.count_failure(worker, error, now)
+        self.connector.failed(error, permanent)
+        if permanent and not self.life.started:
+            self._fail(error)
+            return
+        useless = self.lifecycle.surplus > 0 and (permanent or self.workers.down or not self.figures.wanted)
+        self.workers.move(worker, DOWN)
+        if useless:
+            self.lifecycle.stop(worker, now)
+        self.lifecycle.plan_reconnect(now, retry_after)
+        if permanent:
+            self._give_up(now)
+        self._check_started()
+
+    def _give_up(self, now: float) -> None:
+        """No worker will be able to connect: say so to callers that wait for nothing else, and end a recycle."""
+        if self.workers.all_down:
+            self.leasing.turn_away(lambda waiter: self.refusals.unavailable(now - waiter.since))
+        # What still has a connection had better keep it.
+        self.lifecycle.end_recycling(now, self.refusals.unavailable(0.0))
+
+    @step
+    def lost(self, now: float, id: int, error: Exception) -> None:
+        """The worker's connection is gone; its process is fine. The others are checked before their next use."""
+        worker = self.workers.get(id, IDLE, CHECKING, LEASED, PARKED, REVOKING)
+        if worker is None or (worker.broken and worker.state is LEASED):  # known already: the next use has met it too
+            return
+        self.lifecycle.resource_failed(worker, error, now)
+        self.connector.lost_cause = error
+        for other in self.workers:
+            other.suspect = True
+        worker.broken = True
+        self.leasing.recall_all(now)
+        if worker.state is not LEASED:  # a lease stays with its holder, which has the error
+            self.leasing.available(worker, now)
+            self._check_drained()
+        self.lifecycle.check_some(now)
+
+    @step
+    def checked(self, now: float, id: int) -> None:
+        """The idle connection is healthy."""
+        worker = self.workers.get(id, CHECKING)
+        if worker is not None:
+            worker.suspect = False
+            self.lifecycle.resource_works(now)
+            self.leasing.available(worker, now)
+            if worker.state is IDLE:
+                self.workers.idle.move_to_end(id, last=False)  # it was not used: it keeps its turn
+            self.lifecycle.check_some(now)
+
+    # -- operators -----------------------------------------------------------------------------------------
 
     @step
     def resize(self, now: float, size: int | None = None, max_overflow: int | None = None) -> None:
@@ -47,211 +374,173 @@ class PoolCore(Leases):
         self._resize(now, size, max_overflow)
 
     def _resize(self, now: float, size: int | None, max_overflow: int | None = None) -> None:
-        self.size = self.size if size is None else size
-        self.max_overflow = self.max_overflow if max_overflow is None else max_overflow
-        self._keep()
-        self._recall_all(now)
-        self._emit("pool.resized", size=self.size, max_overflow=self.max_overflow)
-        self._dismiss_surplus(now)
-        self._fill(now)
+        wishes = {"size": size, "max_overflow": max_overflow}
+        self._change(**{name: wish for name, wish in wishes.items() if wish is not None})
+        self.leasing.recall_all(now)
+        self._emit("pool.resized", size=self.life.size, max_overflow=self.life.max_overflow)
+        self.lifecycle.dismiss_surplus(now)
+        self.lifecycle.refill(now)
+
+    @step
+    def sampled(self, now: float, usage: list[int]) -> None:
+        """The shell took a sample; `usage` is leases out over the last samples. Autoscale, if it is time."""
+        if self._scaler.autoscale is not None and self._scaler.due(now) and not self.life.ending:
+            size = target_size(self._scaler.autoscale, usage, self.life.size)
+            if size is not None:
+                self._resize(now, size)
 
     @step
     def suspend(self, now: float) -> None:
-        """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
-        self.suspended = True
-        self._keep()
-        self._recall_all(now)
+        """Serve no newcomer; leases go on, waiters keep waiting within their timeouts."""
+        self._change(suspended=True)
+        self.leasing.recall_all(now)
         self.queue.suspend()
 
     @step
     def resume(self, now: float) -> None:
-        """End a suspension or a drain. Who still waits for the end of a drain hears of it."""
-        self.suspended = self.draining = False
-        self._keep()
-        text = f"pool {self.name!r}: resume() ended the drain while {len(self.leases)} lease(s) were out"
-        self._answer(self.drainers, ActorPoolError(text, pool=self.name))
+        """End a suspension or a drain. Requests that still wait for the end of a drain hear of it."""
+        self._change(suspended=False, draining=False)
+        if self.life.drainers:
+            self.effects.answer(self.life.drainers, self.refusals.drain_ended())
         self.queue.resume(now)
-        self._serve(now)
-        self._fill(now)
+        self.leasing.match(now)
+        self.lifecycle.refill(now)
 
     @step
     def drain(self, now: float, ref: Any, timeout: float) -> None:
         """As `suspend`; `Answer(ref)` once every lease is back. At the deadline, what still runs is interrupted."""
-        if self.failed is not None:
-            self._do(Answer(ref, self._over()))
+        if self.life.failed is not None:
+            self._do(Answer(ref, self.refusals.over()))
             return
-        self.draining = True
-        self._keep()
-        self._recall_all(now)
+        self._change(draining=True)
+        self.leasing.recall_all(now)
         self.queue.suspend()
-        self.drainers.append(ref)
+        self.life.drainers.append(ref)
         self.timers.at(now + timeout, (self._drain_over, ref, None))
         self._check_drained()
 
     def _drain_over(self, ref: Any, _since: None, now: float) -> None:
-        if ref in self.drainers:
-            for lease in list(self.leases.values()):
-                self._reclaimed(lease, now, "drain")
+        if ref in self.life.drainers:
+            for lease in self.leases:
+                self.leasing.reclaim(lease, now, "drain")
 
-    def _keep(self) -> None:
-        kept = Keep(self.size, self.max_overflow, self.suspended, self.draining)
-        if kept != self.kept:
-            self.kept = kept
-            self._do(kept)
-
-    @step
-    def stop(self, now: float, ref: Any, timeout: float) -> None:
-        """End the pool: waiters fail at once, what runs may finish within `timeout`. At the end, `Stopped`."""
-        self.stopping = self.ending = True
-        self._turn_away()
-        self._recall_all(now)
-        self.stoppers.append(ref)
-        for worker in self.fleet:
-            if worker.state not in (LEASED, REVOKING, STOPPING):
-                self._stop(worker, now)
-        self.timers.at(now + timeout, (self._stop_over, ref, None))
-        if not len(self.fleet):
-            self._do(Stopped())
-
-    def _stop_over(self, _ref: Any, _since: None, now: float) -> None:
-        for lease in list(self.leases.values()):
-            worker = lease.worker
-            self._end_lease(lease.id, now, "stop")
-            self._stop(worker, now, interrupt=True)
-
-    def _turn_away(self) -> None:
-        for waiter in self.queue.clear():
-            self._refuse(waiter, self._over())
-        self._to_recycle.clear()
-        self._recycle_surge = 0
-        self._answer(self.recyclers, self._over())
-        if self.failed is not None:
-            self._answer(self.drainers, self._over())
-
-    # -- rolling replacement --------------------------------------------------------------------------------
+    def _check_drained(self) -> None:
+        """A pool is drained when nothing runs any more: also not in workers that are being interrupted or ended."""
+        if self.sandboxes.closing:
+            self.sandboxes.answer_closed(self.workers.by_state[REVOKING].__contains__)
+        if self.life.drainers and not len(self.leases) and not self.workers.count(REVOKING, STOPPING):
+            self.effects.answer(self.life.drainers)
 
     @step
     def recycle(self, now: float, ref: Any, timeout: float | None = None, restart: bool = False) -> None:
         """Replace every connection (or process), one at a time, those in use when they come back; then `Answer`.
 
         A connection is opened anew in its place. For processes there is one worker more than `size` meanwhile, and an
-        old one goes only while more than `size` are connected: no capacity is lost. An outage halts both, a
-        `PermanentError` ends them with that cause.
+        old one goes only while more than `size` are connected: no capacity is lost.
+
+        An outage halts it, a `PermanentError` ends it with that cause.
         """
-        if self.ending:
-            self._do(Answer(ref, self._over()))
+        if self.life.ending:
+            self._do(Answer(ref, self.refusals.over()))
             return
-        self._recall_all(now)
-        self._by_restart = restart or (self._by_restart and bool(self._to_recycle))
-        self._to_recycle.update(worker.id for worker in self.fleet if worker.state not in (STARTING, STOPPING))
-        self.recyclers.append(ref)
-        if timeout is not None:
-            self.timers.at(now + timeout, (self._recycle_over, ref, None))
-        self._try_again(now)
-        self._recycle_next(now)
-        self._fill(now)
+        self.leasing.recall_all(now)
+        self.lifecycle.recycle(now, ref, timeout, restart)
 
-    def _try_again(self, now: float) -> None:
-        """An operator has done something about the resource: ask it at once, whatever the backoff says."""
-        self.permanently_failed = False
-        down = next(iter(self.fleet.places[DOWN].values()), None)
-        if down is not None and self.down_cause is not None and not self.fleet.places[OPENING]:
-            self._probe_id = down.id
-            self._open(down, now)
-        else:
-            self._plan_reconnect(now)
+    def _change(self, **wishes: Any) -> None:
+        kept = self.life.change(**wishes)
+        if kept is not None:
+            self._do(kept)
 
-    def _recycle_next(self, now: float) -> None:
-        """Take the next old worker, if it is time; answer when none is left."""
-        if self._to_recycle and self._by_restart:
-            while (old := self._next_to_recycle()) is not None and self._is_dispensable(old):
-                self._stop(old, now)
-            self._recycle_surge = 1 if self._to_recycle else 0
-            self._fill(now)
-        elif self._to_recycle and not self._is_reopening() and (old := self._next_to_recycle()) is not None:
-            self._reopen(old, now)
-        if not self._to_recycle:
-            self._end_recycling(now)
+    # -- beginning and end ---------------------------------------------------------------------------------
 
-    def _next_to_recycle(self) -> Worker | None:
-        """An old worker that nobody uses; those that are down first."""
-        unused = itertools.chain(self.fleet.places[DOWN].values(), self.fleet.idle.values())
-        return next((worker for worker in unused if worker.id in self._to_recycle), None)
+    @step
+    def start(self, now: float) -> None:
+        """Start the base workers. `Ready` (or `Fail`) follows, at the latest after `checkout_timeout`."""
+        if not self.life.serving:
+            self.queue.suspend()
+        if self.config.health_interval is not None:
+            self.timers.at(now + self.config.health_interval, (self.lifecycle.check_health, None, None))
+        self.timers.at(now + self.config.checkout_timeout, (self._start_over, None, None))
+        self.lifecycle.refill(now)
+        self._check_started()
 
-    def _is_dispensable(self, worker: Worker) -> bool:
-        if worker.state is DOWN:
-            return self.down_cause is None
-        return self.fleet.staying - self.fleet.count(STARTING, OPENING, DOWN) > self.size
+    def _check_started(self) -> None:
+        if not (self.life.started or self.life.ending or self.workers.count(STARTING, OPENING)):
+            self.life.started = True
+            self._do(Ready(degraded=self.connector.down_cause is not None))
 
-    def _is_reopening(self) -> bool:
-        """Whether one is on its way, or nobody knows whether it could connect."""
-        current = self.fleet.workers.get(self._reopening)
-        return self.down_cause is not None or (current is not None and current.state in (OPENING, DOWN))
+    def _start_over(self, _key: None, _since: None, now: float) -> None:
+        if not self.life.started and not self.life.ending:
+            self.life.started = True
+            self._do(Ready(degraded=True))
 
-    def _reopen(self, worker: Worker, now: float) -> None:
-        self._reopening = worker.id
-        self._open(worker, now)
-        self._fill(now)  # it may have been the last that was down, and nobody was hired as long as one was
+    @step
+    def stop(self, now: float, ref: Any, timeout: float) -> None:
+        """End the pool: waiters fail at once, what runs may finish within `timeout`. At the end, `Stopped`."""
+        self.life.stopping = self.life.ending = True
+        self._turn_away()
+        self.leasing.recall_all(now)
+        self.life.stoppers.append(ref)
+        for worker in self.workers:
+            if worker.state not in (LEASED, REVOKING, STOPPING):
+                self.lifecycle.stop(worker, now)
+        self.timers.at(now + timeout, (self._stop_over, ref, None))
+        if not len(self.workers):
+            self._do(Stopped())
 
-    def _recycled(self, worker: Worker, now: float) -> bool:
-        if worker.id not in self._to_recycle:
-            return False
-        if self._by_restart and self._is_dispensable(worker):
-            self._stop(worker, now)
-            self._recycle_next(now)
-            self._fill(now)  # somebody may have waited for this one, who is now entitled to an overflow worker
-        elif not self._by_restart and not self._is_reopening():
-            self._reopen(worker, now)
-        else:
-            return False
-        return True
+    def _stop_over(self, _ref: Any, _since: None, now: float) -> None:
+        for lease in self.leases:
+            self.leasing.end(lease, now, "stop")
+            self.lifecycle.stop(lease.worker, now, interrupt=True)
 
-    def _end_recycling(self, now: float, error: Exception | None = None) -> None:
-        self._to_recycle.clear()
-        if self._recycle_surge:
-            self._recycle_surge = 0
-            self._dismiss_surplus(now)
-        self._answer(self.recyclers, error)
+    def _fail(self, error: Exception) -> None:
+        """End with an error, once. No caller is served, no worker started after it; the shell ends what is there."""
+        if self.life.ending:
+            return
+        self.life.failed = error
+        self.life.ending = True
+        self._turn_away()
+        self._do(Fail(error))
 
-    def _recycle_over(self, ref: Any, _since: None, _now: float) -> None:
-        if ref in self.recyclers:
-            self.recyclers.remove(ref)
-            text = (
-                f"pool {self.name!r}: recycle() ran out of time, {len(self._to_recycle)} worker(s) are not yet "
-                "replaced; they still will be, as they come back"
-            )
-            self._do(Answer(ref, CallTimeout(text, pool=self.name)))
+    def _turn_away(self) -> None:
+        over = self.refusals.over()
+        self.leasing.turn_away(lambda _waiter: over)
+        self.recycling.clear()
+        self.effects.answer(self.recycling.waiting, over)
+        if self.life.failed is not None:
+            self.effects.answer(self.life.drainers, over)
 
-    def _give_up(self, now: float) -> None:
-        super()._give_up(now)
-        self._end_recycling(now, self._unavailable(0.0))  # what still has a connection had better keep it
-
-    # -- time -----------------------------------------------------------------------------------------------
+    # -- time, and what there is ---------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
         """When `tick` is to be called next; None: not before something else happens."""
-        queues = [self.queue, *(sandbox.queue for sandbox in self.sandboxes.values())]
-        moments = [self.timers.next(), self.lease_timers.next(), *(queue.next_deadline() for queue in queues)]
+        moments: Iterable[float | None] = (
+            self.timers.next(),
+            self.leases.timers.next(),
+            self.queue.next_deadline(),
+            self.sandboxes.next_deadline() if self.sandboxes.by_key else None,
+        )
         return min((moment for moment in moments if moment is not None), default=None)
 
     @step
     def tick(self, now: float) -> None:
-        """Do what is due. An entry whose worker or lease is no longer as it was falls through."""
-        self._expire_waiters(now)
-        self._expire_turns(now)
-        for act, key, since in self.lease_timers.due(now) + self.timers.due(now):
+        """Do what is due. A timer whose worker or lease is no longer as it was falls through."""
+        self.leasing.expire_waiters(now)
+        for act, key, since in self.leases.timers.due(now) + self.timers.due(now):
             act(key, since, now)
 
-    def _start_over(self, _key: None, _since: None, now: float) -> None:
-        if not self.started and not self.ending:
-            self.started = True
-            self._do(Ready(degraded=True))
+    def leases_of(self, worker: int) -> list[Lease]:
+        """What is out of a worker: its lease, and the turn in it if that is a sandbox."""
+        return [lease for lease in (*self.leases, *self.sandboxes.turns.values()) if lease.worker.id == worker]
 
-    @step
-    def sampled(self, now: float, usage: list[int]) -> None:
-        """The shell took a sample; `usage` is leases out over the last samples. Autoscale, if it is time."""
-        if self._scaler is None or not self._scaler.due(now) or self.config.autoscale is None or self.ending:
-            return
-        size = target_size(self.config.autoscale, usage, self.size)
-        if size is not None:
-            self._resize(now, size)
+    @property
+    def unused(self) -> list[int]:
+        """The workers that are not in use now."""
+        return [*self.workers.idle, *self.sticky.unused_workers()]
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken. For tests: it looks at everything."""
+        invariants.check(
+            self.config, self.life, self.workers, self.connector, self.queue, self.leases, self.sticky, self.sessions,
+            self.sandboxes, self.recycling, self.lifecycle.surplus, self.figures.incoming,
+        )  # fmt: skip

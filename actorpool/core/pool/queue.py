@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import heapq
 from collections import OrderedDict
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,8 +32,9 @@ class Waiter:
         deadline: when it gives up, seconds (infinity: never).
         block: whether it may wait at all; kept for whoever puts it back.
         stack: where it was asked for, when leaks are traced.
-        stay: the worker may stay with the caller.
-        hurried: it waits for nothing but a worker that is idle and on its way back.
+        sticky: its lease may be sticky.
+        key: it waits for the worker that holds the state of this key, if one does.
+        nonblocking: it waits for nothing but a worker that is idle and on its way back.
     """
 
     ref: Any
@@ -43,6 +44,7 @@ class Waiter:
     block: bool = True
     stack: Any = None
     sticky: bool = False
+    key: Hashable = None
     nonblocking: bool = False
 
 
@@ -62,6 +64,7 @@ class WaitingQueue:
         self._callers: dict[Hashable, dict[Hashable, Waiter]] = {}
         self._deadlines: list[tuple[float, int, Waiter]] = []
         self._numbers = 0
+        self._keyed = 0  # how many wait for a key
         self._late: list[Waiter] = []
         self._target = target
         self._interval = interval
@@ -132,33 +135,44 @@ class WaitingQueue:
         self._order.clear()
         self._callers.clear()
         self._deadlines.clear()
+        self._keyed = 0
         return gone
 
     # -- being served -------------------------------------------------------------------------------------
 
-    def pop(self, now: float) -> tuple[Waiter | None, Shed]:
+    def pop(
+        self, now: float, choose: Callable[[Iterator[Waiter]], Waiter | None] | None = None
+    ) -> tuple[Waiter | None, Shed]:
         """Take out who is to be served now that a worker is free, and who is shed on the way.
 
-        To be called for every worker that becomes free, also when nobody waits: that is how CoDel learns that the
-        pool has time to spare. A waiter whose deadline has passed is not served; `expired` returns it.
+        To be called for every worker that becomes free (or `unneeded`): that is how CoDel learns that the pool has time
+        to spare. A waiter whose deadline has passed is not served; `expired` returns it.
 
         Args:
             now: monotonic seconds.
+            choose: picks one of those who wait, in their order (None: the first); what it passes over stays.
 
         Returns:
             The waiter to serve (None: nobody), and the shed ones with the minimum wait in seconds that was measured.
         """
         if not self._order:
-            self._least = self._seen = 0.0
+            self.unneeded()
             return None, []
         if self._deadlines and self._deadlines[0][0] <= now:
             self._late += self._due(now)
         shed = self._shed_old(now) if self._shedding and self._order else []
         if not self._order:
             return None, shed
-        waiter = self._take_first()
+        waiter = self._first() if choose is None else choose(iter(self))
+        if waiter is None:
+            return None, shed
+        self._drop(waiter)
         self._least = min(self._least, now - waiter.since)
         return waiter, shed
+
+    def unneeded(self) -> None:
+        """A worker became free while no caller waits: that is no wait at all for CoDel."""
+        self._least = self._seen = 0.0
 
     def shed(self, now: float) -> Shed:
         """CoDel by timer, for a pool in which nothing is checked in: end the interval if it is over, shed if slow."""
@@ -188,6 +202,12 @@ class WaitingQueue:
         """How long the first in the queue has waited, in seconds; 0.0 when nobody waits."""
         return now - next(iter(self._order.values())).since if self._order else 0.0
 
+    def wanting(self, is_busy: Callable[[Hashable], bool]) -> int:
+        """How many wait for any worker: all but those that wait for a key which is in use."""
+        if not self._keyed:
+            return len(self._order)
+        return sum(not is_busy(waiter.key) for waiter in self._order.values())
+
     def suspend(self) -> None:
         """Shed nobody from now on: the pool serves nobody on purpose, and waits say nothing about its load."""
         self._shedding = False
@@ -201,6 +221,7 @@ class WaitingQueue:
 
     def _add(self, waiter: Waiter) -> None:
         self._order[waiter.ref] = waiter
+        self._keyed += waiter.key is not None
         self._callers.setdefault(waiter.caller, {})[waiter.ref] = waiter
         if waiter.deadline == _NEVER:
             return
@@ -215,13 +236,12 @@ class WaitingQueue:
         self._deadlines = list(living.values())
         heapq.heapify(self._deadlines)
 
-    def _take_first(self) -> Waiter:
-        waiter = next(iter(self._order.values()))
-        self._drop(waiter)
-        return waiter
+    def _first(self) -> Waiter:
+        return next(iter(self._order.values()))
 
     def _drop(self, waiter: Waiter) -> None:
         del self._order[waiter.ref]
+        self._keyed -= waiter.key is not None
         refs = self._callers[waiter.caller]
         del refs[waiter.ref]
         if not refs:
@@ -253,5 +273,7 @@ class WaitingQueue:
         shed: Shed = []
         if self._seen > self._target:
             while self.oldest(now) > 2 * self._target:
-                shed.append((self._take_first(), self._seen))
+                waiter = self._first()
+                self._drop(waiter)
+                shed.append((waiter, self._seen))
         return shed

@@ -1,8 +1,8 @@
 """Sandboxes: a leased worker that several callers use in turn, each under a lease of its own within the owner's.
 
 The owner's lease is an ordinary one, and whatever ends it ends the sandbox: a checkin, its holder's or its worker's
-death, `max_lease`, a drain. Those who may come in ask for a turn as they would for a worker; turns are first come,
-first served. A turn that is taken back (its holder died, a call of it timed out) costs the others nothing: the worker
+death, `max_lease`, a drain. Callers that may come in ask for a turn as they would for a worker; turns are first come,
+first served. A turn that is revoked (its holder died, a call of it timed out) costs the others nothing: the worker
 goes back to where that turn began.
 
 The ids of turns are those of leases, so they grow too, and a turn that is over can never run anything again.
@@ -10,25 +10,21 @@ The ids of turns are those of leases, so they grow too, and a turn that is over 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from actorpool._protocol.sandboxes import OUTSIDE
 from actorpool.core.effects import Answer, Ended, Granted, Refused, Revoke
-from actorpool.core.machine import step
-from actorpool.core.pool.connector import Connector
-from actorpool.core.pool.ledger import Lease
+from actorpool.core.pool.leases import Lease
 from actorpool.core.pool.queue import Waiter, WaitingQueue
-from actorpool.core.pool.workers import REVOKING, STOPPING
-from actorpool.core.pool.workforce import DIED
-from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
+from actorpool.core.pool.sticky import process_of
 
 
 class Sandbox:
     """A lease that others may use in turn.
 
     Args:
-        key: names it; whoever knows it and may come in asks for a turn by it.
+        key: names it; a caller that knows it and may come in asks for a turn by it.
         lease: the owner's.
         owner: the process it belongs to.
     """
@@ -39,211 +35,162 @@ class Sandbox:
         self.processes = {owner}
         self.queue = WaitingQueue()
         self.turn: Lease | None = None
-        self.taken_back = False  # the turn is over, and the worker on its way back to where it began
+        self.revoked = False  # the turn is over, and the worker on its way back to where it began
 
 
-def process_of(holder: Hashable) -> Hashable:
-    """The process that a holder stands for."""
-    return getattr(holder, "caller", holder)
+class Sandboxes:
+    """Which leases are sandboxes, which callers may come in, and whose turn it is.
 
+    Args:
+        new_id: gives ids of leases.
+        do: takes effects.
+    """
 
-class Sandboxes(Connector):
-    """The layer that knows which leases are shared, and among whom."""
+    def __init__(self, new_id: Callable[[], int], do: Callable[[Any], None]) -> None:
+        self.by_key: dict[str, Sandbox] = {}
+        self.turns: dict[int, Lease] = {}
+        self.guests: dict[Hashable, Sandbox] = {}  # processes of which all calls go to a sandbox
+        self.closing: list[tuple[int, Any]] = []  # requests that wait for the worker of a sandbox to be pristine
+        self._new_id = new_id
+        self._do = do
 
     # -- opening and closing --------------------------------------------------------------------------------
 
-    def enclose(self, key: str, id: int, owner: Hashable) -> Exception | None:
-        """Make the owner's lease a sandbox; the error, if that lease is over."""
-        lease = self.leases.get(id)
-        if lease is None:
-            return LeaseExpired(f"pool {self.name!r}: lease {id} is over, no sandbox was opened on it", pool=self.name)
-        lease.sandbox = self.sandboxes[key] = Sandbox(key, lease, owner)
-        return None
+    def open(self, key: str, lease: Lease, owner: Hashable) -> None:
+        """Make the owner's lease a sandbox."""
+        lease.sandbox = key
+        self.by_key[key] = Sandbox(key, lease, owner)
 
-    @step
-    def allow(self, now: float, ref: Any, key: str, process: Hashable) -> None:
-        """Let all calls of another process into a sandbox, until it is over. `Answer(ref)`, or the error."""
-        sandbox = self.sandboxes.get(key)
-        if sandbox is None:
-            self._do(Answer(ref, self._sandbox_over()))
-        elif self.guests.get(process, sandbox) is not sandbox:
-            text = f"pool {self.name!r}: that process is in another sandbox; end that one first"
-            self._do(Answer(ref, ValueError(text)))
-        else:
-            sandbox.processes.add(process)
-            self.guests[process] = sandbox
-            self._recall_all(now)  # it may have a worker of its own, which is no way into the sandbox
-            self._do(Answer(ref))
+    def admit(self, sandbox: Sandbox, process: Hashable) -> bool:
+        """Let all calls of another process in; False if that process is in another sandbox."""
+        if self.guests.get(process, sandbox) is not sandbox:
+            return False
+        sandbox.processes.add(process)
+        self.guests[process] = sandbox
+        return True
 
-    @step
-    def release(self, now: float, ref: Any, key: str) -> None:
-        """End a sandbox: who waits is refused, what runs interrupted. `Answer(ref)` once the worker is pristine."""
-        sandbox = self.sandboxes.get(key)
-        if sandbox is None:
-            self._do(Answer(ref))
-            return
-        self.closers.append((sandbox.lease.worker.id, ref))
-        self._take_back(sandbox.lease, now, "sandbox")
-
-    def _close(self, sandbox: Sandbox, died: bool) -> None:
+    def close(self, lease: Lease, died: bool, refusal: Exception) -> None:
         """The owner's lease is over, and the turns in it."""
-        del self.sandboxes[sandbox.key]
+        sandbox = self.by_key.pop(lease.sandbox or "")
         for process in [process for process, box in self.guests.items() if box is sandbox]:
             del self.guests[process]
         for waiter in sandbox.queue.clear():
-            self._do(Refused(waiter.ref[1], waiter.caller, self._sandbox_over()))
-        turn, told = sandbox.turn, sandbox.taken_back
+            self._do(Refused(waiter.ref[1], waiter.caller, refusal))
+        turn, told = sandbox.turn, sandbox.revoked
         if turn is not None:
             self._forget_turn(sandbox)
             if not told:
                 self._do(Ended(turn.id, turn.holder, turn.ref, turn.worker.id, died))
 
-    def _check_drained(self) -> None:
-        """A pool is drained when nothing runs any more: also not in workers that are being interrupted or ended."""
-        if self.closers:
-            self._check_closed()
-        if self.drainers and not self.leases and not self.fleet.count(REVOKING, STOPPING):
-            self._answer(self.drainers)
+    def answer_closed(self, resetting: Callable[[int], bool]) -> None:
+        """Answer the requests that waited for workers which are pristine again."""
+        for closing in list(self.closing):
+            if not resetting(closing[0]):
+                self.closing.remove(closing)
+                self._do(Answer(closing[1]))
 
-    def _answer(self, refs: list[Any], value: Any = None) -> None:
-        for ref in refs:
-            self._do(Answer(ref, value))
-        refs.clear()
+    # -- who comes in -----------------------------------------------------------------------------------------
 
-    def _check_closed(self) -> None:
-        """Answer who waits for a worker that was in a sandbox to be pristine again."""
-        for closer in list(self.closers):
-            if closer[0] not in self.fleet.places[REVOKING]:
-                self.closers.remove(closer)
-                self._do(Answer(closer[1]))
-
-    # -- turns --------------------------------------------------------------------------------------------
-
-    def sandbox_of(self, process: Hashable) -> str | None:
+    def key_of(self, process: Hashable) -> str | None:
         """The sandbox that all calls of this process go to, if any."""
         sandbox = self.guests.get(process)
         return None if sandbox is None else sandbox.key
 
-    def _enters(self, now: float, waiter: Waiter, key: str | None) -> bool:
-        """Whether a checkout is for a sandbox; then it is dealt with here."""
-        if key == OUTSIDE or (key is None and process_of(waiter.caller) not in self.guests):
-            return False
-        sandbox = self.guests[process_of(waiter.caller)] if key is None else self.sandboxes.get(key)
-        if sandbox is not None and waiter.ref in sandbox.queue:
-            return True  # the same request once more
-        refusal = self._sandbox_over() if sandbox is None else self._no_turn(sandbox, waiter, now)
-        if refusal is not None:
-            self._do(Refused(waiter.ref[1], waiter.caller, refusal))
-        elif sandbox is not None and sandbox.turn is not None:
+    def is_meant(self, caller: Hashable, key: str | None) -> bool:
+        """Whether a checkout is for a sandbox: it names one, or the caller's process is a guest of one."""
+        return key != OUTSIDE and (key is not None or process_of(caller) in self.guests)
+
+    def find(self, caller: Hashable, key: str | None) -> Sandbox | None:
+        """The sandbox that is meant; None: it is over."""
+        return self.guests[process_of(caller)] if key is None else self.by_key.get(key)
+
+    def enter(self, sandbox: Sandbox, waiter: Waiter, now: float) -> None:
+        """Give a turn, now or when those before it are over."""
+        if sandbox.turn is not None:
             sandbox.queue.push(waiter)
-        elif sandbox is not None:
-            self._give_turn(sandbox, waiter, now)
-        return True
-
-    def _no_turn(self, sandbox: Sandbox, waiter: Waiter, now: float) -> Exception | None:
-        """Why this caller cannot even wait for a turn."""
-        if process_of(waiter.caller) not in sandbox.processes:
-            return LeaseExpired(
-                f"pool {self.name!r}: the sandbox belongs to another process; let this one in with box.allow(pid), "
-                "or use a handle of the pool that was made outside of the sandbox",
-                pool=self.name,
-            )
-        if sandbox.turn is None:
-            return None
-        if not waiter.block:
-            text = f"pool {self.name!r}: the sandbox has one worker, and it is in use; wait for it with block=True"
-            return PoolFull(text, pool=self.name, status=self.status(now))
-        if waiter.deadline <= now:
-            return self._no_turn_in_time(sandbox, 0.0, now)
-        return None
-
-    def _no_turn_in_time(self, sandbox: Sandbox, waited: float, now: float) -> Exception:
-        self.timeouts += 1
-        turn = sandbox.turn
-        held = "" if turn is None else f"held for {now - turn.since:.1f} s by pid {getattr(turn.holder, 'pid', '?')}, "
-        return CheckoutTimeout(
-            f"pool {self.name!r}: no turn in the sandbox within {waited:.2f} s ({held}{len(sandbox.queue)} waiting): "
-            "in a sandbox all callers share one worker, so end the lease or transaction that is open, or call by it",
-            pool=self.name,
-            waited=waited,
-            status=self.status(now),
-        )
-
-    def _sandbox_over(self) -> Exception:
-        text = f"pool {self.name!r}: the sandbox is over: it was left, or its owner or its worker has died"
-        return LeaseExpired(text, pool=self.name)
-
-    def _next_turn(self, sandbox: Sandbox, now: float) -> None:
-        waiter, _ = sandbox.queue.pop(now)
-        if waiter is not None:
+        else:
             self._give_turn(sandbox, waiter, now)
 
     def _give_turn(self, sandbox: Sandbox, waiter: Waiter, now: float) -> None:
         worker = sandbox.lease.worker
-        turn = Lease(next(self._lease_ids), worker, waiter.caller, waiter.ref[1], now, waiter.stack)
-        turn.sandbox = sandbox
+        turn = Lease(self._new_id(), worker, waiter.caller, waiter.ref[1], now, waiter.stack)
+        turn.sandbox = sandbox.key
         sandbox.turn = self.turns[turn.id] = turn
         worker.calls += 1
         self._do(Granted(turn.ref, turn.holder, turn.id, worker.id, now - waiter.since, False, True))
+
+    def knows(self, holder: Hashable) -> bool:
+        """Whether the holder has a turn, or waits for one."""
+        boxes = self.by_key.values()
+        return any(box.queue.knows(holder) or (box.turn is not None and box.turn.holder == holder) for box in boxes)
+
+    # -- the end of a turn --------------------------------------------------------------------------------------
+
+    def turn_over(self, id: int, now: float) -> None:
+        """The worker is back from this turn; one that is over already is nothing."""
+        turn = self.turns.get(id)
+        if turn is None:
+            return
+        sandbox = self.by_key[turn.sandbox or ""]
+        self._forget_turn(sandbox)
+        waiter, _ = sandbox.queue.pop(now)
+        if waiter is not None:
+            self._give_turn(sandbox, waiter, now)
+
+    def checked_in(self, id: int, now: float) -> None:
+        """The holder gives its turn back; one that was revoked ends when the worker says so."""
+        turn = self.turns.get(id)
+        if turn is not None and not self.by_key[turn.sandbox or ""].revoked:
+            self.turn_over(id, now)
+
+    def revoke_turn(self, id: int) -> bool:
+        """Interrupt what runs in this turn, and have the worker go back to where it began; False: nothing to do."""
+        turn = self.turns.get(id)
+        if turn is None or self.by_key[turn.sandbox or ""].revoked:
+            return False
+        self.by_key[turn.sandbox or ""].revoked = True
+        self._do(Ended(id, turn.holder, turn.ref, turn.worker.id, False))
+        self._do(Revoke(turn.worker.id, id))
+        return True
 
     def _forget_turn(self, sandbox: Sandbox) -> None:
         assert sandbox.turn is not None
         del self.turns[sandbox.turn.id]
         sandbox.turn = None
-        sandbox.taken_back = False
-
-    def _turn_over(self, id: int, now: float) -> None:
-        """The worker is back from this turn; one that is over already is nothing."""
-        turn = self.turns.get(id)
-        if turn is not None and turn.sandbox is not None:
-            self._forget_turn(turn.sandbox)
-            self._next_turn(turn.sandbox, now)
-
-    def _turn_checked_in(self, id: int, now: float) -> None:
-        turn = self.turns.get(id)
-        if turn is not None and turn.sandbox is not None and not turn.sandbox.taken_back:
-            self._turn_over(id, now)
-
-    def _take_turn_back(self, id: int, now: float) -> None:
-        """Interrupt what runs in this turn, and have the worker go back to where it began."""
-        turn = self.turns.get(id)
-        if turn is None or turn.sandbox is None or turn.sandbox.taken_back:
-            return
-        turn.sandbox.taken_back = True
-        self._do(Ended(id, turn.holder, turn.ref, turn.worker.id, False))
-        self._do(Revoke(turn.worker.id, id))
-        self.timers.at(now + self.config.kill_after, (self._turn_unanswered, id, None))
-
-    def _turn_unanswered(self, id: int, _since: None, now: float) -> None:
-        turn = self.turns.get(id)
-        if turn is not None and turn.sandbox is not None:
-            self._end_lease(turn.sandbox.lease.id, now, DIED)
-            self._kill(turn.worker, now)
+        sandbox.revoked = False
 
     # -- callers that go away -------------------------------------------------------------------------------
 
-    def _cancel_turn(self, ref: Any, holder: Hashable, now: float) -> None:
+    def cancel(self, holder: Hashable, ref: Any, now: float) -> None:
         """The caller waits no longer; if the grant crossed its cancel, the turn is over."""
-        for sandbox in list(self.sandboxes.values()):
+        for sandbox in list(self.by_key.values()):
             turn = sandbox.turn
             sandbox.queue.remove((holder, ref))
             if turn is not None and (turn.holder, turn.ref) == (holder, ref):
-                self._turn_checked_in(turn.id, now)
+                self.checked_in(turn.id, now)
 
-    def _holder_left(self, holder: Hashable, now: float) -> None:
-        """The holder is gone: its turns are taken back. The sandbox stays, unless it was the owner's."""
-        for sandbox in list(self.sandboxes.values()):
+    def holder_died(self, holder: Hashable) -> list[int]:
+        """Forget the waiters of a holder; returns its turns. The sandbox stays, unless it was the owner's."""
+        turns = []
+        for sandbox in self.by_key.values():
             sandbox.queue.of_caller(holder)
             if sandbox.turn is not None and sandbox.turn.holder == holder:
-                self._take_turn_back(sandbox.turn.id, now)
+                turns.append(sandbox.turn.id)
+        return turns
 
-    def _expire_turns(self, now: float) -> None:
-        for sandbox in self.sandboxes.values():
-            for waiter in sandbox.queue.expired(now):
-                error = self._no_turn_in_time(sandbox, now - waiter.since, now)
-                self._do(Refused(waiter.ref[1], waiter.caller, error))
+    def expired(self, now: float) -> list[tuple[Sandbox, Waiter]]:
+        """Take out the waiters that had no turn in time."""
+        return [(sandbox, waiter) for sandbox in self.by_key.values() for waiter in sandbox.queue.expired(now)]
 
-    # -- what the layer above decides -------------------------------------------------------------------------
+    def next_deadline(self) -> float | None:
+        """When `expired` has to be called next."""
+        moments = (sandbox.queue.next_deadline() for sandbox in self.by_key.values())
+        return min((moment for moment in moments if moment is not None), default=None)
 
-    def _take_back(self, lease: Lease, now: float, why: str) -> None:
-        raise NotImplementedError
+    def check(self, leases: dict[int, Lease]) -> None:
+        """Raise AssertionError if an invariant is broken. For tests."""
+        boxes = list(self.by_key.values())
+        assert all(box.lease.sandbox == box.key and leases.get(box.lease.id) is box.lease for box in boxes)
+        assert sorted(self.turns) == sorted(box.turn.id for box in boxes if box.turn is not None)
+        assert all(box.turn or not len(box.queue) for box in boxes), "one waits though it is free"
+        assert all(box in boxes for box in self.guests.values()), "a guest of a sandbox that is over"

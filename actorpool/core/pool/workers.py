@@ -1,4 +1,4 @@
-"""The workers of a pool: each in exactly one place, moved only by `Workers.move` along the table below.
+"""The worker processes of a pool: each is in exactly one state, and moves only along the table below.
 
 ```
             +--------------------------- DOWN <--+        (cannot connect, waits for its turn to try again)
@@ -8,19 +8,21 @@ STARTING -> OPENING -> IDLE -> LEASED -> REVOKING+-> IDLE
                        v  |    +-> IDLE / OPENING (came back; came back without a connection)
                      CHECKING
 OPENING -> REVOKING (connected after all, with an interrupt on its way)
+LEASED -> PARKED -> LEASED (its key was given back, and asked for again)     PARKED -> REVOKING (evicted)
 any -> STOPPING (asked to end)        any -> gone (its process died)
 ```
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from enum import Enum
 
 
 class State(Enum):
-    """Where a worker is."""
+    """What a worker does."""
 
     STARTING = "starting"
     OPENING = "connecting"
@@ -28,6 +30,7 @@ class State(Enum):
     IDLE = "idle"
     CHECKING = "checking"
     LEASED = "busy"
+    PARKED = "parked"
     REVOKING = "resetting"
     STOPPING = "stopping"
 
@@ -36,7 +39,8 @@ class State(Enum):
 
 
 STARTING, OPENING, DOWN, IDLE = State.STARTING, State.OPENING, State.DOWN, State.IDLE
-CHECKING, LEASED, REVOKING, STOPPING = State.CHECKING, State.LEASED, State.REVOKING, State.STOPPING
+CHECKING, LEASED, PARKED = State.CHECKING, State.LEASED, State.PARKED
+REVOKING, STOPPING = State.REVOKING, State.STOPPING
 
 MOVES: dict[State, frozenset[State]] = {
     STARTING: frozenset({OPENING, STOPPING}),
@@ -44,19 +48,20 @@ MOVES: dict[State, frozenset[State]] = {
     DOWN: frozenset({OPENING, STOPPING}),
     IDLE: frozenset({LEASED, CHECKING, OPENING, STOPPING}),
     CHECKING: frozenset({IDLE, OPENING, STOPPING}),
-    LEASED: frozenset({IDLE, OPENING, REVOKING, STOPPING}),
-    REVOKING: frozenset({IDLE, OPENING, STOPPING}),
+    LEASED: frozenset({IDLE, OPENING, PARKED, REVOKING, STOPPING}),
+    PARKED: frozenset({LEASED, OPENING, REVOKING, STOPPING}),
+    REVOKING: frozenset({IDLE, OPENING, PARKED, REVOKING, STOPPING}),
     STOPPING: frozenset(),
 }
 
-NOBODY = 0
+NO_WORKER = 0
 """The id that no worker has."""
 
 NO_LEASE = 0
 """The id that no lease has: of what is interrupted under no lease."""
 
 INCOMING = (STARTING, OPENING, CHECKING, REVOKING)
-"""Places from which a worker becomes idle soon and by itself."""
+"""States from which a worker becomes idle soon and by itself."""
 
 
 class IllegalMove(Exception):
@@ -67,79 +72,121 @@ class Worker:
     """What the pool knows of one worker process."""
 
     __slots__ = (
-        "awaits", "broken", "calls", "connected_at", "expires", "id", "idle_since", "lease",
-        "overflow", "restarts", "seen", "state", "suspect", "timer",
+        "broken", "calls", "connected_at", "expires", "id", "idle_since", "key", "last_heard", "lease",
+        "overflow", "restarts", "revoked_lease", "state", "suspect", "timer",
     )  # fmt: skip
 
-    def __init__(self, id: int, overflow: bool, restarts: int) -> None:
+    def __init__(self, id: int, overflow: bool, restarts: int, now: float) -> None:
         self.id = id
         self.state = STARTING
         self.overflow = overflow
         self.restarts = restarts
         self.lease: int | None = None
-        self.awaits: int | None = None  # the lease it was taken back from, until it says that it is reset
+        self.key: Hashable = None  # of the session that it holds
+        self.revoked_lease: int | None = None  # what it was interrupted under, until it says that it is reset
         self.calls = 0
         self.connected_at: float | None = None
         self.expires: float | None = None
-        self.idle_since = 0.0
-        self.seen = 0.0
+        self.idle_since = self.last_heard = now
         self.timer: float | None = None  # when it is looked at next: while idle, or to reconnect
-        self.broken = False
-        self.suspect = False
+        self.broken = False  # its connection is known to be lost
+        self.suspect = False  # its connection is checked before the next use
+
+    def disconnected(self, now: float) -> None:
+        """Forget its connection: another one is about to be opened."""
+        self.broken = self.suspect = False
+        self.connected_at = self.expires = self.timer = self.revoked_lease = None
+        self.last_heard = now
 
     def __repr__(self) -> str:
         return f"<worker {self.id} {self.state.value}{f' lease {self.lease}' if self.lease else ''}>"
 
 
 class Workers:
-    """All workers of a pool, by id and by place. Every operation is O(1)."""
+    """All workers of a pool, by id and by state. Every operation is O(1).
 
-    def __init__(self) -> None:
-        self.workers: dict[int, Worker] = {}
-        self.places: dict[State, OrderedDict[int, Worker]] = {state: OrderedDict() for state in State}
-        self.idle = self.places[IDLE]
+    Args:
+        first_id: the first worker id; ids grow from there and are never used twice.
+    """
 
-    def add(self, worker: Worker) -> None:
-        """Take in a worker that is starting."""
-        self.workers[worker.id] = worker
-        self.places[worker.state][worker.id] = worker
+    def __init__(self, first_id: int = 1) -> None:
+        self.by_id: dict[int, Worker] = {}
+        self.by_state: dict[State, OrderedDict[int, Worker]] = {state: OrderedDict() for state in State}
+        self.idle = self.by_state[IDLE]
+        self._ids = itertools.count(first_id)
+
+    def hire(self, now: float, overflow: bool, restarts: int) -> Worker:
+        """Take in a worker whose process is to be started."""
+        worker = Worker(next(self._ids), overflow, restarts, now)
+        self.by_id[worker.id] = worker
+        self.by_state[worker.state][worker.id] = worker
+        return worker
 
     def move(self, worker: Worker, to: State) -> None:
-        """Put a worker into another place (last in its order).
+        """Put a worker into another state (last in its order).
 
         Raises:
             IllegalMove: the table has no such move.
         """
         if to not in MOVES[worker.state]:
             raise IllegalMove(f"worker {worker.id}: {worker.state.value} -> {to.value}")
-        del self.places[worker.state][worker.id]
+        del self.by_state[worker.state][worker.id]
         worker.state = to
-        self.places[to][worker.id] = worker
+        self.by_state[to][worker.id] = worker
 
     def remove(self, worker: Worker) -> None:
         """Forget a worker whose process is gone."""
-        del self.workers[worker.id]
-        del self.places[worker.state][worker.id]
+        del self.by_id[worker.id]
+        del self.by_state[worker.state][worker.id]
+
+    def get(self, id: int, *states: State) -> Worker | None:
+        """The worker of that id, if it is in one of these states (none given: in any)."""
+        worker = self.by_id.get(id)
+        return worker if worker is not None and (not states or worker.state in states) else None
 
     def count(self, *states: State) -> int:
-        """How many workers are in these places."""
-        return sum(len(self.places[state]) for state in states)
+        """How many workers are in these states."""
+        return sum(len(self.by_state[state]) for state in states)
 
     @property
     def staying(self) -> int:
-        """Workers that are not on their way out."""
-        return len(self.workers) - len(self.places[STOPPING])
+        """How many workers are not on their way out."""
+        return len(self.by_id) - len(self.by_state[STOPPING])
 
     @property
     def incoming(self) -> int:
-        """Workers that will be idle soon."""
+        """How many workers will be idle soon."""
         return self.count(*INCOMING)
 
+    @property
+    def down(self) -> OrderedDict[int, Worker]:
+        """The workers that cannot connect."""
+        return self.by_state[DOWN]
+
+    @property
+    def all_disconnected(self) -> bool:
+        """Whether there are workers, and none of them has a connection that serves or may serve soon."""
+        return 0 < self.staying == self.count(DOWN) + self.incoming
+
+    @property
+    def all_down(self) -> bool:
+        """Whether every worker that stays is down."""
+        return self.staying == len(self.down)
+
+    def check(self) -> None:
+        """Raise AssertionError if an invariant is broken. For tests: it looks at everything."""
+        placed = [worker for place in self.by_state.values() for worker in place.values()]
+        assert len(placed) == len(self.by_id) == len({worker.id for worker in placed}), "a worker is in two states"
+        for state, place in self.by_state.items():
+            assert all(worker.state is state for worker in place.values()), f"{state} holds a stranger"
+        leased = {worker.id for worker in placed if worker.lease is not None}
+        assert leased == set(self.by_state[LEASED]), "leased workers and LEASED differ"
+
     def __contains__(self, id: int) -> bool:
-        return id in self.workers
+        return id in self.by_id
 
     def __iter__(self) -> Iterator[Worker]:
-        return iter(list(self.workers.values()))
+        return iter(list(self.by_id.values()))
 
     def __len__(self) -> int:
-        return len(self.workers)
+        return len(self.by_id)

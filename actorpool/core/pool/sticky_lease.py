@@ -1,4 +1,4 @@
-"""What a worker has done under a sticky lease: counted by the worker, read by the pool whenever it wants to know."""
+"""One sticky lease: what its worker has done under it, counted by the worker, read by the pool at any time."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Uses(NamedTuple):
     until: float
 
 
-class UsageReader(Protocol):
+class UsageCounter(Protocol):
     """Where a worker counts them."""
 
     def read(self) -> Uses:
-        """What is there now. Whoever has the answer to a use finds it counted as ended."""
+        """What is there now. A caller that has the answer to a use finds it counted as ended."""
 
     def holds(self, count: int) -> list[float]:
         """How many seconds the last `count` ended uses took each; as many of them as are remembered."""
 
 
-class StickyUsage:
-    """A sticky lease with its holder, as far as its uses are counted.
+class StickyLease:
+    """A lease that stays with its holder, as far as its uses are counted.
 
     Args:
-        tally: where its worker counts them.
+        counter: where its worker counts them.
 
     Attributes:
         first: how many uses have begun in all once the first of this lease has. The grant has counted that one.
@@ -43,41 +43,41 @@ class StickyUsage:
         orphaned: its holder is gone.
     """
 
-    __slots__ = ("_begun", "_ended", "_seen", "counters", "first", "orphaned", "recalled")
+    __slots__ = ("_begun", "_ended", "_seen", "counter", "first", "orphaned", "recalled")
 
-    def __init__(self, counters: UsageReader) -> None:
-        self.counters = counters
-        uses = counters.read()
+    def __init__(self, counter: UsageCounter) -> None:
+        self.counter = counter
+        uses = counter.read()
         self.first = self._begun = self._seen = uses.begun + 1
         self._ended = uses.ended
         self.recalled = self.orphaned = False
 
     @property
-    def rests(self) -> bool:
-        """Whether nobody uses it now; a lease that was just granted is about to be used."""
-        uses = self.counters.read()
+    def unused(self) -> bool:
+        """Whether it is not used now; a lease that was just granted is about to be used."""
+        uses = self.counter.read()
         return self.first <= uses.begun == uses.ended
 
     @property
-    def runs(self) -> bool:
+    def running(self) -> bool:
         """Whether a use is on its way at the worker."""
-        uses = self.counters.read()
+        uses = self.counter.read()
         return uses.begun > uses.ended
 
     def since(self, granted: float) -> float:
         """When the use began that is on its way."""
-        uses = self.counters.read()
+        uses = self.counter.read()
         return uses.since if uses.begun > self.first else granted
 
     def news(self) -> tuple[int, int]:
         """How many uses have begun, and how many have ended, since this was asked last."""
-        uses = self.counters.read()
+        uses = self.counter.read()
         begun, ended = max(uses.begun - self._begun, 0), uses.ended - self._ended
         self._begun += begun
         self._ended += ended
         return begun, ended
 
     def idles(self) -> bool:
-        """Whether it rests, and has done so since this was asked last."""
-        seen, self._seen = self._seen, self.counters.read().begun
-        return self.rests and seen == self._seen
+        """Whether it is unused, and has been since this was asked last."""
+        seen, self._seen = self._seen, self.counter.read().begun
+        return self.unused and seen == self._seen
