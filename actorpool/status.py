@@ -61,7 +61,10 @@ class PoolStatus:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """One worker process. `connected_at` is a Unix time or None; `overflow`: started above `size`."""
+    """One worker process.
+
+    `connected_at` is a Unix time or None; `overflow`: started above `size`; `host`: the name of its host in a cluster.
+    """
 
     id: int
     pid: int | None
@@ -70,6 +73,7 @@ class WorkerInfo:
     restarts: int
     connected_at: float | None
     overflow: bool
+    host: str = ""
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ LAYERS = [
     {"actorpool.workers"},
     {"actorpool.supervisors", "actorpool.pools"},
     {"actorpool.node", "actorpool.client", "actorpool.testing"},
-    {"actorpool.benchmarks", "actorpool.dashboard"},
+    {"actorpool.benchmarks", "actorpool.cluster", "actorpool.dashboard"},
     {"actorpool.cli", "actorpool.__main__"},
 ]
 IMPURE = {
@@ -45,7 +45,7 @@ IMPURE = {
     "select", "selectors", "signal", "socket", "subprocess", "threading", "time",
 }  # fmt: skip
 # A program that does not use them does not pay for them.
-DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvicorn", "pebble", "loky", "h2"}
+DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvicorn", "pebble", "loky", "h2", "ray"}
 LONGEST = 400
 # Mediators say in one place what happens among many parts; each says why in its first lines.
 LONGER = {

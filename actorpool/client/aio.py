@@ -15,6 +15,7 @@ from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replac
 from actorpool.client._transport import LEARNING, PoolTransport, pauses, stack_of_caller
 from actorpool.client.lease import transaction_options
 from actorpool.config import check_request
+from actorpool.process import HOST
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 from actorpool.workers import sql
 
@@ -53,6 +54,11 @@ class AsyncLease:
     def worker_pid(self) -> int:
         """The worker's process."""
         return self._hold.worker_pid
+
+    @property
+    def host(self) -> str:
+        """The name of the worker's host: this one."""
+        return HOST
 
     @property
     def closed(self) -> bool:
@@ -148,7 +154,7 @@ class AsyncLease:
         )
 
 
-class _Checkout:
+class AsyncCheckout:
     """What `checkout()` returns: to be awaited, or entered by `async with`."""
 
     def __init__(self, lease: Callable[[], Awaitable[AsyncLease]]) -> None:
@@ -169,7 +175,7 @@ class _Checkout:
         await self._lease.checkin()
 
 
-class _Transaction:
+class AsyncTransaction:
     """`async with pool.aio.transaction() as tx:`: see `lease.Transaction`."""
 
     def __init__(self, lease: Callable[[], Awaitable[AsyncLease]], options: Mapping[str, Any]) -> None:
@@ -291,12 +297,12 @@ class AsyncPool:
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, *, block: bool = True, timeout: float | None = None) -> _Checkout:
+    def checkout(self, *, block: bool = True, timeout: float | None = None) -> AsyncCheckout:
         """Lease a worker: `async with pool.aio.checkout() as lease:`, or `lease = await pool.aio.checkout()`.
 
         As `Pool.checkout` otherwise.
         """
-        return _Checkout(functools.partial(self._lease, block, timeout, None))
+        return AsyncCheckout(functools.partial(self._lease, block, timeout, None))
 
     async def _lease(self, block: bool, timeout: float | None, call_timeout: float | None) -> AsyncLease:
         if timeout is not None:
@@ -347,7 +353,7 @@ class AsyncPool:
         if fn is not None:
             return self._run(CallRequest("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
         lease = functools.partial(self._lease, True, checkout_timeout, call_timeout)
-        return _Transaction(lease, {**options, **kwargs})
+        return AsyncTransaction(lease, {**options, **kwargs})
 
     # -- looking and operating ------------------------------------------------------------------------------
 
