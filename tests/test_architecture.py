@@ -52,9 +52,12 @@ LONGER = {
     "actorpool.core.pool.core": 600,
     "actorpool.core.pool.leasing": 600,
     "actorpool.core.pool.worker_lifecycle": 450,
+    "actorpool.cluster.plans": 450,
+    "actorpool.config": 420,
+    "actorpool.client.aio": 420,
 }
 # Private names that another package takes none the less.
-BORROWED = {f"actorpool.config.{name}" for name in ("_number", "_one_of", "_settings")}
+BORROWED = {f"actorpool.config.{name}" for name in ("_number", "_one_of", "_settings")} | {"actorpool.client.futures"}
 # Loops of imports that are still there: in each a table of functions takes the object that reads the table.
 TANGLED = [
     {

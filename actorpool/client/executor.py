@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool.client import system as systems
 from actorpool.client._batches import LARGEST, Batch, ExecutorFuture, Slot
-from actorpool.client._futures import FOREVER, Dispatcher, LoopThread, check_interpreter
-from actorpool.client._mapping import Results, mapped
+from actorpool.client.futures import FOREVER, Dispatcher, LoopThread, check_interpreter
+from actorpool.client.mapping import Results, mapped
 from actorpool.config import PoolConfig
 from actorpool.errors import ActorPoolError, InvalidConfig, MessageTooBig
 from actorpool.workers.executing import InitializerFailed, run_batch, run_chunk

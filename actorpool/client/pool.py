@@ -21,8 +21,8 @@ from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum
 from actorpool.transport.paths import Endpoint
 
 if TYPE_CHECKING:
-    from actorpool.client._futures import PoolDispatcher
     from actorpool.client.aio import AsyncPool
+    from actorpool.client.futures import PoolDispatcher
 
 
 class Pool:
@@ -144,7 +144,7 @@ class Pool:
         """
         dispatcher = self._dispatchers.get(os.getpid())
         if dispatcher is None:
-            from actorpool.client._futures import PoolDispatcher  # not at the top: asyncio is loaded only where needed
+            from actorpool.client.futures import PoolDispatcher  # not at the top: asyncio is loaded only where needed
 
             dispatcher = self._dispatchers.setdefault(os.getpid(), PoolDispatcher(self))
         return dispatcher.submit(fn, args, kwargs)
@@ -160,7 +160,7 @@ class Pool:
             timeout: seconds from now until the last result has to be there (`TimeoutError`); None is no limit.
             chunksize: rows that are one call: a worker that dies, or an exception, costs that many.
         """
-        from actorpool.client._mapping import mapped  # not at the top: few programs use it
+        from actorpool.client.mapping import mapped  # not at the top: few programs use it
         from actorpool.workers.executing import run_chunk_with
 
         return mapped(self.submit, run_chunk_with, fn, iterables, timeout, chunksize)

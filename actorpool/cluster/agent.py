@@ -8,12 +8,12 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from actorpool import portable as pickling
 from actorpool.cluster.calls import RAISED, REFUSED, STRANGER, VALUE, is_refusal
 from actorpool.cluster.engine import Engine
 from actorpool.core.cluster.members import Orders, Share
 from actorpool.errors import ActorPoolError, LeaseExpired, PoolAlreadyExists, PoolDown, PoolNotFound
-from actorpool.failures import dump_error
+from actorpool.serialization import pickling
+from actorpool.serialization.exceptions import dump_error
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the host's own node and at the hosts of callers."""

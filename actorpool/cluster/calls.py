@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from actorpool import portable as pickling
 from actorpool.errors import (
     CheckoutTimeout,
     CircuitOpen,
@@ -20,6 +19,7 @@ from actorpool.errors import (
     WorkerDied,
     WorkerUnavailable,
 )
+from actorpool.serialization import pickling
 
 VALUE, RAISED, REFUSED, STRANGER = "value", "raised", "refused", "stranger"
 """Kinds of an agent's answer: a result; an exception; an exception, and nothing was run; introduce yourself first."""
@@ -44,7 +44,7 @@ class Through:
         self.data = data
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (pickling.Letter, (self.data,))
+        return (pickling.PrePickled, (self.data,))
 
 
 class FarCall:

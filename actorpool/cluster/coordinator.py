@@ -18,8 +18,8 @@ from actorpool.core.cluster.core import ClusterCore, Dismiss, Effect, Tell
 from actorpool.core.cluster.members import Declaration, Orders, View
 from actorpool.core.effects import Emit
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolDown, PoolNotFound
-from actorpool.failures import load_error
 from actorpool.messages import Event
+from actorpool.serialization.exceptions import load_error
 
 log = logging.getLogger("actorpool.cluster")
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from actorpool import portable as pickling
 from actorpool.cluster.calls import DOWN, RAISED, REFUSED, STRANGER, FarCall, is_refusal
 from actorpool.cluster.client import Client
 from actorpool.cluster.engine import Lost, Pending
@@ -20,7 +19,8 @@ from actorpool.config import check_request
 from actorpool.core.cluster.choice import attempts
 from actorpool.core.cluster.figures import ClusterStatus, merged
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, PoolDown, SystemDown, WorkerDied
-from actorpool.failures import load_error
+from actorpool.serialization import pickling
+from actorpool.serialization.exceptions import load_error
 
 T = TypeVar("T")
 RETRY = 0.02

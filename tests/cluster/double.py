@@ -11,13 +11,13 @@ import threading
 from typing import Any
 
 import actorpool
-from actorpool import portable as pickling
 from actorpool.cluster.agent import Agent, Node
 from actorpool.cluster.coordinator import Coordinator
 from actorpool.cluster.engine import Lost
 from actorpool.core.cluster.members import Member
 from actorpool.errors import PoolAlreadyExists, PoolNotFound, SystemDown
 from actorpool.node import runtime
+from actorpool.serialization import pickling
 from actorpool.status import PoolStatus
 
 
