@@ -100,7 +100,12 @@ class CallTimeout(ActorPoolError, TimeoutError):
 
 
 class WorkerDied(ActorPoolError):
-    """The worker's process died during the call, which may or may not have taken effect."""
+    """The worker's process died during the call, which may or may not have taken effect.
+
+    `started` is False where that is known: the process had died before, and there was no time left for another one.
+    """
+
+    started: bool = True
 
 
 class LeaseExpired(ActorPoolError):

@@ -53,7 +53,10 @@ class PoolStatus:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """One worker process. `connected_at` is a Unix time or None; `overflow`: started above `size`."""
+    """One worker process.
+
+    `connected_at` is a Unix time or None; `overflow`: started above `size`; `host`: the name of its host in a cluster.
+    """
 
     id: int
     pid: int | None
@@ -62,6 +65,7 @@ class WorkerInfo:
     restarts: int
     connected_at: float | None
     overflow: bool
+    host: str = ""
 
 
 @dataclass(frozen=True)

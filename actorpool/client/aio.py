@@ -14,6 +14,7 @@ from actorpool.client.lease import transaction_options
 from actorpool.client.link import LEARNING, Link, pauses, stack_of_caller
 from actorpool.client.work import Hold, NotStarted, Replaced, Work
 from actorpool.config import check_request
+from actorpool.host import HOST
 from actorpool.protocol import HandleFacts
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
 from actorpool.workers import sql
@@ -51,6 +52,11 @@ class AsyncLease:
     def worker_pid(self) -> int:
         """The worker's process."""
         return self._hold.worker_pid
+
+    @property
+    def host(self) -> str:
+        """The name of the worker's host: this one."""
+        return HOST
 
     @property
     def closed(self) -> bool:
@@ -142,7 +148,7 @@ class AsyncLease:
         return f"<async lease {hold.lease} of pool {self._link.pool!r}, {worker}, {'open' if hold.ours else 'ended'}>"
 
 
-class _Checkout:
+class AsyncCheckout:
     """What `checkout()` returns: to be awaited, or entered by `async with`."""
 
     def __init__(self, lease: Callable[[], Awaitable[AsyncLease]]) -> None:
@@ -163,7 +169,7 @@ class _Checkout:
         await self._lease.checkin()
 
 
-class _Transaction:
+class AsyncTransaction:
     """`async with pool.aio.transaction() as tx:`: see `lease.Transaction`."""
 
     def __init__(self, lease: Callable[[], Awaitable[AsyncLease]], options: Mapping[str, Any]) -> None:
@@ -285,12 +291,12 @@ class AsyncPool:
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, *, block: bool = True, timeout: float | None = None) -> _Checkout:
+    def checkout(self, *, block: bool = True, timeout: float | None = None) -> AsyncCheckout:
         """Lease a worker: `async with pool.aio.checkout() as lease:`, or `lease = await pool.aio.checkout()`.
 
         As `Pool.checkout` otherwise.
         """
-        return _Checkout(functools.partial(self._lease, block, timeout, None))
+        return AsyncCheckout(functools.partial(self._lease, block, timeout, None))
 
     async def _lease(self, block: bool, timeout: float | None, call_timeout: float | None) -> AsyncLease:
         if timeout is not None:
@@ -341,7 +347,7 @@ class AsyncPool:
         if fn is not None:
             return self._run(Work("transact", (fn, args, kwargs, options), {}, call_timeout), checkout_timeout)
         lease = functools.partial(self._lease, True, checkout_timeout, call_timeout)
-        return _Transaction(lease, {**options, **kwargs})
+        return AsyncTransaction(lease, {**options, **kwargs})
 
     # -- looking and operating ------------------------------------------------------------------------------
 

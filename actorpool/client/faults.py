@@ -86,6 +86,7 @@ def worker_gone(pool: str, hold: Hold, work: Work) -> WorkerDied:
         pool=pool,
         worker_id=hold.worker_id,
         worker_pid=hold.worker_pid,
+        started=False,
     )
 
 

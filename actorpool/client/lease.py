@@ -11,6 +11,7 @@ from typing import Any
 from actorpool.client import faults
 from actorpool.client.link import Link, pauses
 from actorpool.client.work import Hold, NotStarted, Replaced, Work
+from actorpool.host import HOST
 from actorpool.workers import sql
 
 
@@ -48,6 +49,11 @@ class Lease:
     def worker_pid(self) -> int:
         """The worker's process."""
         return self._hold.worker_pid
+
+    @property
+    def host(self) -> str:
+        """The name of the worker's host: this one."""
+        return HOST
 
     @property
     def closed(self) -> bool:

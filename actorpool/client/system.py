@@ -174,7 +174,7 @@ class System:
             Exception: what a worker's `__init__` raised; nothing is left behind.
         """
         check_pool_name(name)
-        config = _config(config, fields)
+        config = pool_config(config, fields)
         if not config.enabled:
             return self._start_local(name, config)
         self._check_socket(name)
@@ -350,7 +350,7 @@ class System:
         return f"<system {self.name!r} in {self.directory or 'this process'}>"
 
 
-def _config(config: PoolConfig | None, fields: Mapping[str, Any]) -> PoolConfig:
+def pool_config(config: PoolConfig | None, fields: Mapping[str, Any]) -> PoolConfig:
     if config is None:
         return PoolConfig(**fields)
     if not isinstance(config, PoolConfig):

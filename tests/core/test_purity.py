@@ -34,7 +34,7 @@ LAYERS = [
     {"actorpool.workers"},
     {"actorpool.supervisors"},
     {"actorpool.node", "actorpool.client", "actorpool.testing"},
-    {"actorpool.benchmarks", "actorpool.dashboard"},
+    {"actorpool.benchmarks", "actorpool.cluster", "actorpool.dashboard"},
     {"actorpool.cli", "actorpool.__main__"},
 ]
 IMPURE = {
@@ -42,7 +42,7 @@ IMPURE = {
     "select", "selectors", "signal", "socket", "subprocess", "threading", "time",
 }  # fmt: skip
 # A program that does not use them does not pay for them.
-DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvicorn", "pebble", "loky", "h2"}
+DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvicorn", "pebble", "loky", "h2", "ray"}
 LONGEST = 400
 # Private names that another package takes none the less.
 BORROWED = {f"actorpool.config.{name}" for name in ("_number", "_one_of", "_settings")}

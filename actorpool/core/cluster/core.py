@@ -60,6 +60,7 @@ class ClusterCore(Decider):
         self._asked: dict[str, Orders] = {}  # under way
         self._told: dict[str, Orders] = {}  # done
         self._shares: dict[str, dict[str, int]] = {}
+        self._wanted: dict[str, dict[str, Share]] = {}
 
     # -- what happens -----------------------------------------------------------------------------------------
 
@@ -192,13 +193,14 @@ class ClusterCore(Decider):
             self._tell_shares(name, before.get(name, {}), self._shares[name])
         self.version += 1
         declared, left = dict(self.declared), frozenset(self.left)
-        tells = []
+        self._wanted, tells = {}, []
         for host in self.members:
             mine = {
                 name: Share(self.declared[name], share[host], extra[name].get(host, 0))
                 for name, share in self._shares.items()
                 if share.get(host) or extra[name].get(host)
             }
+            self._wanted[host] = mine
             orders = Orders(mine, declared, left)
             if host in self._asked or self._told.get(host) == orders or host in self._unusable:
                 continue
@@ -246,10 +248,14 @@ class ClusterCore(Decider):
     def settled(self, pool: str) -> bool:
         """Whether every host that is to have workers of the pool has been told and has done it."""
         return pool in self.declared and all(
-            host in self._told and self._told[host].shares.get(pool, _NONE).size == share
-            for host, share in self._shares[pool].items()
-            if share
+            host in self._told and self._told[host].shares.get(pool) == mine[pool]
+            for host, mine in self._wanted.items()
+            if pool in mine
         )
+
+    def runs(self, pool: str) -> bool:
+        """Whether any host may still run something of a pool."""
+        return any(pool in orders.shares for known in (self._told, self._asked) for orders in known.values())
 
     def check(self) -> None:
         """What must be true after every step."""
@@ -265,6 +271,3 @@ class ClusterCore(Decider):
             told = self._told.get(host)
             wanted = {name for name, share in self._shares.items() if share.get(host)}
             assert wanted <= (told.shares.keys() if told else set()), (host, wanted, told)
-
-
-_NONE = Share(Declaration("", None, 0, 0), -1, 0)

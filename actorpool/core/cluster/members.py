@@ -64,7 +64,8 @@ class Declaration:
         placement: labels that a host must have; None: any host.
         most: workers that one host has at most; None: no limit.
         checkout_timeout, call_timeout: of the config, in seconds.
-        changed: grows with each change, so that of two declarations of one pool the later one is known.
+        born: tells two pools apart that have had one name after each other.
+        changed: how often it was resized since then.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Declaration:
     most: int | None = None
     checkout_timeout: float = 5.0
     call_timeout: float | None = None
+    born: int = 0
     changed: int = 0
 
 
@@ -111,12 +113,14 @@ class View:
         hosts: by id.
         shares: by pool, then by host's id; hosts with no worker are left out.
         declared: by pool.
+        node: the name of each host's node.
     """
 
     version: int
     hosts: Mapping[str, HostInfo]
     shares: Mapping[str, Mapping[str, int]]
     declared: Mapping[str, Declaration]
+    node: str = ""
 
 
 def display_names(members: Mapping[str, Member]) -> dict[str, str]:

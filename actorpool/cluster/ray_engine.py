@@ -1,0 +1,294 @@
+"""Ray as the engine: the only module that imports it, and where its errors become ours.
+
+Agents and the coordinator are detached, async actors, restarted by Ray for ever, and no call to them is ever repeated
+by Ray (`max_task_retries=0`): what may have run is told, and what certainly has not begun goes elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from actorpool.client.system import connect, start
+from actorpool.cluster.agent import Agent, Node
+from actorpool.cluster.coordinator import Coordinator
+from actorpool.cluster.engine import Handle, Lost
+from actorpool.core.cluster.members import Member
+from actorpool.errors import RemoteError, SystemDown
+from actorpool.node import runtime
+
+_NEVER_SENT = "The actor is restarting."
+"""The one text of `ActorUnavailableError` that Ray gives only to calls that it has never sent."""
+_CONCURRENCY = 10_000
+"""Calls that an agent has under way at once; each is a coroutine."""
+_BUILT_IN = ("CPU", "GPU", "memory", "object_store_memory")
+_starting = threading.Lock()
+_users = 0
+
+
+def told(error: RayError) -> Exception:
+    """What an error of Ray means for a call."""
+    if isinstance(error, RayTaskError):  # our own code has failed there
+        return RemoteError(f"the call failed on its way: {error}", type_name=type(error.cause).__name__)
+    sent = not (isinstance(error, ActorUnavailableError) and _NEVER_SENT in str(error))
+    text = str(error).strip().splitlines()
+    return Lost(f"{type(error).__name__}: {text[0] if text else ''}"[:300], sent)
+
+
+class RayPending:
+    """A far call under way; see `engine.Pending`."""
+
+    def __init__(self, ref: Any) -> None:
+        self._ref = ref
+
+    def result(self, timeout: float | None = None) -> Any:
+        """Wait in this thread for the answer."""
+        try:
+            return ray.get(self._ref, timeout=timeout)
+        except GetTimeoutError:
+            raise TimeoutError from None
+        except RayError as error:
+            raise told(error) from None
+
+    async def wait(self) -> Any:
+        """The answer, on the running event loop."""
+        try:
+            return await asyncio.wrap_future(self._ref.future())
+        except RayError as error:
+            raise told(error) from None
+
+    def cancel(self) -> None:
+        """Cancel the task that the call runs as, without waiting."""
+        ray.cancel(self._ref)
+
+
+class RayHandle:
+    """An agent or a coordinator; see `engine.Handle`."""
+
+    def __init__(self, actor: Any) -> None:
+        self.actor = actor
+
+    def ask(self, operation: str, *args: Any) -> RayPending:
+        """Call a coroutine method of it."""
+        try:
+            return RayPending(self.actor.ask.remote(operation, *args))
+        except RayError as error:
+            raise Lost(str(error), sent=False) from None
+
+    def hold(self) -> Any:
+        """A call that is never answered: its reference fails when either process ends. The caller owns it."""
+        return self.actor.hold.remote()
+
+
+class RayEngine:
+    """See `engine.Engine`.
+
+    Args:
+        name: the cluster's name.
+        namespace: of the actors.
+        attach, runtime_env: as of `Cluster`; only who starts a coordinator has to know them.
+    """
+
+    def __init__(
+        self, name: str, namespace: str, attach: bool | None = None, runtime_env: Mapping[str, Any] | None = None
+    ) -> None:
+        self._name = name
+        self._namespace = namespace
+        self._attach = attach
+        self._environment = dict(runtime_env or {})
+        self._ours = False
+        self.here: str = ray.get_runtime_context().get_node_id()
+
+    @classmethod
+    def of_program(
+        cls, name: str, address: str, namespace: str, attach: bool | None, runtime_env: Mapping[str, Any] | None
+    ) -> RayEngine:
+        """For a program, a task or an actor of Ray: joins the Ray cluster if this process has not yet.
+
+        Raises:
+            SystemDown: there is none at that address.
+        """
+        global _users
+        with _starting:
+            ours = _users > 0 or not ray.is_initialized()
+            if not ray.is_initialized():
+                try:
+                    ray.init(address, namespace=namespace, log_to_driver=False, logging_level="ERROR")
+                except (ConnectionError, ValueError, RuntimeError) as error:
+                    advice = "start one by `ray start --head`, and join it by `ray start --address=HEAD:6379`"
+                    raise SystemDown(f"no Ray cluster answers at {address!r} ({error}): {advice}") from error
+            _users += ours
+        engine = cls(name, namespace, attach, runtime_env)
+        engine._ours = ours
+        return engine
+
+    def close(self) -> None:
+        """Leave the Ray cluster, if it was joined for this and nobody else needs it."""
+        global _users
+        with _starting:
+            if self._ours:
+                self._ours = False
+                _users -= 1
+                if not _users:
+                    ray.shutdown()
+
+    def members(self) -> list[Member]:
+        """The hosts that Ray calls alive, with their labels and custom resources."""
+        return [
+            Member(node["NodeID"], node["NodeManagerHostname"], _labels(node)) for node in ray.nodes() if node["Alive"]
+        ]
+
+    # -- actors -----------------------------------------------------------------------------------------------
+
+    def agent(self, host: str) -> RayHandle:
+        """The agent of a host."""
+        return self._find(self._agent_name(host))
+
+    def agents(self) -> list[Handle]:
+        """All agents that there are."""
+        prefix = self._agent_name("")
+        known = ray.util.list_named_actors(all_namespaces=True)
+        found: list[Handle] = []
+        for actor in known:
+            if actor["namespace"] == self._namespace and actor["name"].startswith(prefix):
+                try:
+                    found.append(self._find(actor["name"]))
+                except Lost:  # it has ended meanwhile
+                    pass
+        return found
+
+    def start_agent(self, host: str) -> RayHandle:
+        """The agent of a host, pinned to it."""
+        pinned = NodeAffinitySchedulingStrategy(host, soft=False)
+        return self._start(RayAgent, self._agent_name(host), scheduling_strategy=pinned, runtime_env=self._environment)
+
+    def coordinator(self, start: bool) -> RayHandle:
+        """The coordinator."""
+        name = f"{self._name}/coordinator"
+        return self._start(RayCoordinator, name) if start else self._find(name)
+
+    def _agent_name(self, host: str) -> str:
+        return f"{self._name}/agent/{host}"
+
+    def _find(self, name: str) -> RayHandle:
+        try:
+            return RayHandle(ray.get_actor(name, self._namespace))
+        except (ValueError, RayError) as error:
+            raise Lost(str(error), sent=False) from None
+
+    def _start(self, cls: type, name: str, **options: Any) -> RayHandle:
+        remote = ray.remote(cls).options(
+            name=name,
+            namespace=self._namespace,
+            lifetime="detached",
+            get_if_exists=True,
+            num_cpus=0,
+            max_restarts=-1,
+            max_task_retries=0,
+            max_concurrency=_CONCURRENCY,
+            **options,
+        )
+        try:
+            return RayHandle(remote.remote(self._name, self._namespace, self._attach, self._environment))
+        except (ValueError, RayError) as error:
+            raise Lost(str(error), sent=False) from None
+
+    def end(self, handle: Any) -> None:
+        """End an actor for good."""
+        ray.kill(handle.actor, no_restart=True)
+
+    async def ended(self, token: Any) -> None:
+        """Return once the reference fails: its owner is gone, or the actor that it is a call of."""
+        ref = token[0] if isinstance(token, list) else token
+        try:
+            await asyncio.wrap_future(ref.future())
+        except RayError:
+            pass
+
+
+def _labels(node: Mapping[str, Any]) -> dict[str, Any]:
+    resources = [name for name in node["Resources"] if name not in _BUILT_IN and not name.startswith("node:")]
+    return {**node["Labels"], **dict.fromkeys(resources, True)}
+
+
+# -- actors -------------------------------------------------------------------------------------------------------
+
+
+class RayActor:
+    """An agent or a coordinator in a process of Ray. `ask` and `hold` are what a `RayHandle` calls."""
+
+    _target: Any
+
+    async def ask(self, operation: str, *args: Any) -> Any:
+        """Call a method of it."""
+        return await getattr(self._target, operation)(*args)
+
+    async def hold(self) -> None:
+        """Never answers."""
+        await asyncio.Event().wait()
+
+
+class RayAgent(RayActor):
+    """The agent of the host that it runs on."""
+
+    async def __init__(  # type: ignore[misc]
+        self, name: str, namespace: str, attach: bool | None, runtime_env: dict[str, Any]
+    ) -> None:
+        _be_an_ordinary_process()
+        engine = RayEngine(name, namespace, attach, runtime_env)
+        self._target = Agent(engine, functools.partial(open_node, name, attach))
+
+
+class RayCoordinator(RayActor):
+    """The coordinator."""
+
+    async def __init__(  # type: ignore[misc]
+        self, name: str, namespace: str, attach: bool | None, runtime_env: dict[str, Any]
+    ) -> None:
+        self._target = Coordinator(RayEngine(name, namespace, attach, runtime_env), node_name(name, attach))
+
+
+def node_name(name: str, attach: bool | None) -> str:
+    """The name of a host's node; one of the agents' own is not called as a node that the host may run anyway."""
+    return f"{name}.cluster" if attach is False else name
+
+
+def open_node(name: str, attach: bool | None) -> Node:
+    """Attach to the node that this host runs, or start one that ends with this process.
+
+    Raises:
+        SystemDown: there is none, and none is to be started.
+    """
+    name = node_name(name, attach)
+    if attach is not False:
+        try:
+            system = connect(name)
+            return Node(system, functools.partial(_serves, system), ours=False)
+        except SystemDown:
+            if attach:
+                text = f"no node named {name!r} runs on this host: run `actorpool up` with that name"
+                raise SystemDown(text) from None
+    system = start(name, output="log")
+    return Node(system, functools.partial(_serves, system), ours=True)
+
+
+def _serves(system: Any) -> bool:
+    return runtime.serves(system.directory)
+
+
+def _be_an_ordinary_process() -> None:
+    """Ray makes its workers nice, and the kernel's first victims; a node and its workers would inherit both."""
+    try:
+        os.setpriority(os.PRIO_PROCESS, 0, 0)
+        with open("/proc/self/oom_score_adj", "w") as file:
+            file.write("0")
+    except OSError:  # only root may; docs/cluster.md says how to have Ray not do it
+        pass
