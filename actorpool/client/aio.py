@@ -28,8 +28,11 @@ class AsyncLease:
     Attributes:
         id: the lease's number within its pool.
         worker_id, worker_pid: the worker. They change if that worker dies before the first call reaches it.
+        host: the name of the worker's host, which is this one.
         closed: whether the lease has ended; always true for a forked copy.
     """
+
+    host = HOST
 
     def __init__(self, link: AnyAioLink, hold: Hold, timeout: float, call_timeout: float | None) -> None:
         self._link = link
@@ -52,11 +55,6 @@ class AsyncLease:
     def worker_pid(self) -> int:
         """The worker's process."""
         return self._hold.worker_pid
-
-    @property
-    def host(self) -> str:
-        """The name of the worker's host: this one."""
-        return HOST
 
     @property
     def closed(self) -> bool:
@@ -292,10 +290,7 @@ class AsyncPool:
     # -- leases -------------------------------------------------------------------------------------------
 
     def checkout(self, *, block: bool = True, timeout: float | None = None) -> AsyncCheckout:
-        """Lease a worker: `async with pool.aio.checkout() as lease:`, or `lease = await pool.aio.checkout()`.
-
-        As `Pool.checkout` otherwise.
-        """
+        """Lease a worker: `async with pool.aio.checkout() as lease:`, or awaited; as `Pool.checkout` otherwise."""
         return AsyncCheckout(functools.partial(self._lease, block, timeout, None))
 
     async def _lease(self, block: bool, timeout: float | None, call_timeout: float | None) -> AsyncLease:

@@ -25,8 +25,11 @@ class Lease:
     Attributes:
         id: the lease's number within its pool.
         worker_id, worker_pid: the worker. They change if that worker dies before the first call reaches it.
+        host: the name of the worker's host, which is this one.
         closed: whether the lease has ended.
     """
+
+    host = HOST
 
     def __init__(self, link: Link, hold: Hold, timeout: float, call_timeout: float | None) -> None:
         self._link = link
@@ -49,11 +52,6 @@ class Lease:
     def worker_pid(self) -> int:
         """The worker's process."""
         return self._hold.worker_pid
-
-    @property
-    def host(self) -> str:
-        """The name of the worker's host: this one."""
-        return HOST
 
     @property
     def closed(self) -> bool:
