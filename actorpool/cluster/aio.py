@@ -10,8 +10,9 @@ from typing import Any
 from actorpool.client.aio import AsyncCheckout, AsyncLease, AsyncTransaction
 from actorpool.client.lease import transaction_options
 from actorpool.cluster.calls import FarCall
+from actorpool.cluster.commands import adrive
 from actorpool.cluster.lease import AsyncClusterLease
-from actorpool.cluster.plans import LOOKING, STARTING, Grant, Plans, adrive
+from actorpool.cluster.plans import LOOKING, STARTING, Grant, Plans
 from actorpool.config import check_request
 from actorpool.core.cluster.figures import ClusterStatus, merged_metrics
 from actorpool.status import LeaseInfo, PoolMetrics, WorkerInfo

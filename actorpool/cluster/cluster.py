@@ -9,8 +9,9 @@ from typing import Any
 
 from actorpool.client.system import pool_config
 from actorpool.cluster.client import Client
+from actorpool.cluster.commands import Plan, drive
 from actorpool.cluster.engine import Engine, Lost
-from actorpool.cluster.plans import STARTING, Plan, Plans, drive
+from actorpool.cluster.plans import STARTING, Plans
 from actorpool.cluster.pool import ClusterPool
 from actorpool.config import PoolConfig, check_pool_name
 from actorpool.core.cluster.members import Declaration, HostInfo

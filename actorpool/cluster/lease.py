@@ -10,7 +10,8 @@ from types import TracebackType
 from typing import Any
 
 from actorpool.cluster.calls import FarCall
-from actorpool.cluster.plans import Grant, Plan, Plans, adrive, drive
+from actorpool.cluster.commands import Plan, adrive, drive
+from actorpool.cluster.plans import Grant, Plans
 from actorpool.workers import sql
 
 

@@ -1,20 +1,16 @@
-"""The client's side once, for threads and for event loops: plans that say what to wait for, and two drivers.
-
-A plan is a generator: it yields commands and gets their answers, or has their errors raised in it. `drive` carries
-commands out by blocking the thread, `adrive` by awaiting.
-"""
+"""What each verb of a pool over hosts does, as plans; `commands` carries them out for threads and for event loops."""
 
 from __future__ import annotations
 
-import asyncio
 import time
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 from actorpool.cluster.calls import DOWN, RAISED, REFUSED, STRANGER, FarCall, is_refusal
 from actorpool.cluster.client import Client
-from actorpool.cluster.engine import Lost, Pending
+from actorpool.cluster.commands import Await, Here, Pause, Plan
+from actorpool.cluster.engine import Lost
 from actorpool.config import check_request
 from actorpool.core.cluster.choice import attempts
 from actorpool.core.cluster.figures import ClusterStatus, merged
@@ -22,7 +18,6 @@ from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, PoolDow
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import load_error
 
-T = TypeVar("T")
 RETRY = 0.02
 """Seconds between two looks for a host while there is none."""
 GRACE = 2.0
@@ -39,106 +34,6 @@ class Refused(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
-
-
-# -- commands and drivers -------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Pause:
-    """Wait for some seconds."""
-
-    seconds: float
-
-    def now(self) -> None:
-        """In this thread."""
-        time.sleep(self.seconds)
-
-    async def later(self) -> None:
-        """On the event loop."""
-        await asyncio.sleep(self.seconds)
-
-
-@dataclass(frozen=True)
-class Await:
-    """Wait for the answer of a far call; whoever is interrupted or runs out of patience cancels the call."""
-
-    pending: Pending
-    patience: float | None = None
-
-    def now(self) -> Any:
-        """In this thread."""
-        try:
-            return self.pending.result(self.patience)
-        except Lost:
-            raise
-        except BaseException:
-            self.pending.cancel()
-            raise
-
-    async def later(self) -> Any:
-        """On the event loop."""
-        try:
-            return await asyncio.wait_for(self.pending.wait(), self.patience)
-        except Lost:
-            raise
-        except asyncio.TimeoutError:
-            self.pending.cancel()
-            raise TimeoutError from None
-        except BaseException:
-            self.pending.cancel()
-            raise
-
-
-@dataclass(frozen=True)
-class Here:
-    """Use a verb of this host's own pool."""
-
-    pool: Any
-    verb: str
-    args: tuple[Any, ...]
-    kwargs: Mapping[str, Any]
-
-    def now(self) -> Any:
-        """In this thread."""
-        return getattr(self.pool, self.verb)(*self.args, **self.kwargs)
-
-    async def later(self) -> Any:
-        """On the event loop."""
-        return await getattr(self.pool.aio, self.verb)(*self.args, **self.kwargs)
-
-
-Plan = Generator[Any, Any, T]
-
-
-def drive(plan: Plan[T]) -> T:
-    """Carry a plan out in this thread."""
-    answer, error = None, None
-    while True:
-        try:
-            command = plan.send(answer) if error is None else plan.throw(error)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        answer, error = None, None
-        try:
-            answer = command.now()
-        except BaseException as raised:
-            error = raised
-
-
-async def adrive(plan: Plan[T]) -> T:
-    """Carry a plan out on the running event loop."""
-    answer, error = None, None
-    while True:
-        try:
-            command = plan.send(answer) if error is None else plan.throw(error)
-        except StopIteration as end:
-            return end.value  # type: ignore[no-any-return]
-        answer, error = None, None
-        try:
-            answer = await command.later()
-        except BaseException as raised:
-            error = raised
 
 
 # -- leases of other hosts --------------------------------------------------------------------------------------

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from actorpool.client.lease import Lease, Transaction, transaction_options
 from actorpool.cluster.calls import FarCall
 from actorpool.cluster.client import Client
+from actorpool.cluster.commands import drive
 from actorpool.cluster.lease import ClusterLease
-from actorpool.cluster.plans import LOOKING, STARTING, Grant, Plans, drive
+from actorpool.cluster.plans import LOOKING, STARTING, Grant, Plans
 from actorpool.config import check_request
 from actorpool.core.cluster.figures import ClusterStatus, merged_metrics
 from actorpool.status import LeaseInfo, PoolMetrics, WorkerInfo
