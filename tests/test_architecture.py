@@ -37,7 +37,7 @@ LAYERS = [
     {"actorpool.workers"},
     {"actorpool.supervisors", "actorpool.pools"},
     {"actorpool.node", "actorpool.client", "actorpool.testing"},
-    {"actorpool.benchmarks", "actorpool.cluster", "actorpool.dashboard"},
+    {"actorpool.benchmarks", "actorpool.cluster", "actorpool.configuration", "actorpool.dashboard"},
     {"actorpool.cli", "actorpool.__main__"},
 ]
 IMPURE = {

@@ -65,6 +65,10 @@ class InProcessClient:
             raise SystemDown(f"system {self.name!r} was shut down: start a new one")
         return self._system
 
+    def wait(self) -> NoReturn:
+        """There is no process to wait for."""
+        raise SystemDown(f"system {self.name!r} runs in this process: it ends with its shutdown(), not by itself")
+
     def close(self, _timeout: float) -> None:
         """End all actors."""
         system, self._system = self._system, None

@@ -32,6 +32,8 @@ MANAGER_TIMEOUT = 10.0
 """Seconds for an answer of the manager, its own restart included; it never waits for anything itself."""
 _PAUSE = 0.02
 """Seconds between two questions where a manager is that is being restarted."""
+_END_EVERY = 0.1
+"""Seconds between two looks whether a node that others started has ended."""
 
 
 class NodeClient(Protocol):
@@ -54,6 +56,9 @@ class NodeClient(Protocol):
 
     def actor_system(self) -> Any:
         """Thespian's `ActorSystem` of this process for it."""
+
+    def wait(self) -> int:
+        """Block until the system has ended, and return its exit status."""
 
     def close(self, timeout: float) -> None:
         """Let go of it; the site that started the system ends it."""
@@ -106,6 +111,14 @@ class AttachedClient:
                 system = base.attach(self.facts.base, self.facts.admin, self._cookie)
                 self._systems[os.getpid()] = system
         return system
+
+    def wait(self) -> int:
+        """Block until the node has ended; the status of one that others started is not known, and told as 0."""
+        if self._node is not None:
+            return self._node.wait()
+        while self.facts.alive():
+            time.sleep(_END_EVERY)
+        return 0
 
     def close(self, timeout: float) -> None:
         """Let go of the node; the process that started it ends it."""

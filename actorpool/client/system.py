@@ -46,6 +46,7 @@ def start(
     output: str = "inherit",
     spin: bool = True,
     max_message: int = frames.MAX_MESSAGE,
+    daemon: bool = False,
     **options: Any,
 ) -> System:
     """Start a private actor system and wait until it serves.
@@ -66,6 +67,8 @@ def start(
             to its output, which may be a protocol's.
         spin: whether the two ends of the channel look for an answer for some microseconds before they sleep.
         max_message: bytes the arguments or the result of one call may have; more is an error of that call only.
+        daemon: the node outlives this process, and is ended by `actorpool down NAME` alone; what its workers write goes
+            to the log.
 
     Raises:
         InvalidConfig: names every bad or unknown option; or the name is taken by a running node.
@@ -97,10 +100,11 @@ def start(
         base,
         log_level=_level_name(log_level),
         log_file=None if log_file is None else os.path.abspath(log_file),
-        output=output,
+        output="log" if daemon and output == "inherit" else output,
         options=settings,
+        daemon=daemon,
     )
-    return System(node_client(node.name, node, spin))
+    return System(node_client(node.name, None if daemon else node, spin))
 
 
 def connect(name: str) -> System:
@@ -325,6 +329,14 @@ class System:
     def actor_system(self) -> Any:
         """Thespian's `ActorSystem`. Several threads: one `actor_system.private()` for each."""
         return self._site.actor_system()
+
+    def wait(self) -> int:
+        """Block until the system has ended; its exit status: 0 after an orderly end, also where it is not known.
+
+        Raises:
+            SystemDown: it runs in this process, so there is nothing to wait for.
+        """
+        return self._site.wait()
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """End the system this process started, in an orderly way within `timeout` seconds, else by force.

@@ -67,6 +67,10 @@ class Node:
             runtime.sweep()
         self._pipe.close()
 
+    def wait(self) -> int:
+        """Block until the node has ended; its exit status, or minus the number of the signal that ended it."""
+        return self._process.wait()
+
     def reap(self) -> None:
         """Leave no zombie of a node that ended by itself."""
         if os.getpid() == self._owner:

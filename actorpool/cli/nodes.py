@@ -1,0 +1,130 @@
+"""Nodes and pools as arguments: names that are completed, and the way to a node that runs.
+
+Only what completion needs is imported at the top: the shell waits for it at every Tab.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.shell_completion import CompletionItem
+
+from actorpool.cli.refusals import Refusal
+from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
+
+if TYPE_CHECKING:
+    from actorpool.client.pool import Pool
+    from actorpool.client.system import System
+
+_POOL = ".pool"
+
+
+class NodeName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a node of this user."""
+
+    name = "node"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(name) for name in _quietly(running) if name.startswith(incomplete)]
+
+
+class PoolName(click.ParamType):  # type: ignore[type-arg]
+    """The name of a pool of the node that the command line names before it."""
+
+    name = "pool"
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        node = ctx.params.get("name")
+        names = _quietly(pools_of, node) if node else []
+        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
+class WorkerId(click.ParamType):  # type: ignore[type-arg]
+    """The id of a worker of the pool that the command line names before it."""
+
+    name = "worker"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is no worker's id: those are the numbers that `actorpool status` lists", param, ctx)
+
+
+node_argument = click.argument("name", type=NodeName(), metavar="NODE")
+optional_node = click.argument("name", type=NodeName(), metavar="[NODE]", required=False)
+pool_argument = click.argument("pool", type=PoolName(), metavar="POOL")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON document, errors included.")
+
+
+def running() -> list[str]:
+    """The names of this user's nodes."""
+    from actorpool.node import runtime  # not at the top: `--help` does without
+
+    return runtime.running()
+
+
+def pools_of(node: str) -> list[str]:
+    """The names of a node's pools, by their sockets: without a connection."""
+    from actorpool.node import runtime
+
+    directory = os.path.join(runtime.root(), os.path.basename(node))
+    return sorted(name.removesuffix(_POOL) for name in os.listdir(directory) if name.endswith(_POOL))
+
+
+def _quietly(look: Any, *arguments: Any) -> list[str]:
+    try:
+        found: list[str] = look(*arguments)
+    except (ActorPoolError, OSError):  # a shell that completes has no use for an error
+        return []
+    return found
+
+
+def connect(name: str) -> System:
+    """Attach to a node.
+
+    Raises:
+        Refusal: none of that name runs.
+        InvalidConfig: that is no name.
+    """
+    from actorpool.client.system import connect
+    from actorpool.node import runtime
+
+    try:
+        return connect(name)
+    except SystemDown as error:
+        names = runtime.running()
+        if name in names:
+            raise
+        known = f"Running: {', '.join(names)}." if names else "No node of yours runs."
+        message = f"No node {name!r} runs (looked in {runtime.root()}). {known}"
+        raise Refusal(message, "node_not_found", "Start it: actorpool up FILE.toml") from error
+
+
+def find_pool(system: System, name: str) -> Pool:
+    """A pool of a node.
+
+    Raises:
+        Refusal: there is none of that name.
+    """
+    try:
+        found: Any = system.pool(name)
+    except PoolNotFound as error:
+        raise no_pool(system, name, error) from error
+    return found  # type: ignore[no-any-return]
+
+
+def no_pool(system: System, name: str, error: PoolNotFound) -> Refusal:
+    """What to say of a pool that a node does not have."""
+    names = system.pools()
+    if name in names:  # a shared pool, where one that lends workers is needed
+        return Refusal(str(error), "wrong_kind_of_pool")
+    known = f"Its pools: {', '.join(names)}." if names else "It has no pools."
+    return Refusal(f"Node {system.name!r} has no pool {name!r}. {known}", "pool_not_found")
+
+
+def chosen(name: str | None) -> list[str]:
+    """The node that was named, or all that run."""
+    return running() if name is None else [name]

@@ -1,0 +1,266 @@
+"""From a parsed and expanded document to settings, with every problem found at once."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, fields
+from importlib.util import find_spec
+from typing import Any, TypeVar
+
+from actorpool import telemetry
+from actorpool.config import Autoscale, Breaker, PoolConfig, SharedPoolConfig, check_pool_name, load_worker
+from actorpool.configuration.document import Document, InvalidFile, KeyPath, Problem, dotted, read_document
+from actorpool.configuration.expansion import Expansion, converted, expand
+from actorpool.configuration.settings import Configuration, DashboardSettings, Database, SystemSettings
+from actorpool.core.machine import Backoff
+from actorpool.errors import InvalidConfig
+from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
+from actorpool.workers.arguments import nearest
+
+Made = TypeVar("Made")
+
+_TABLES = ("system", "telemetry", "dashboard", "pools", "shared_pools", "supervisors")
+_POOL_PARTS: dict[str, type] = {"breaker": Breaker, "autoscale": Autoscale}
+"""Fields of a pool that are tables of their own."""
+
+
+def load(
+    file: str, environment: Mapping[str, str] | None = None, overrides: Mapping[str, tuple[Any, str]] | None = None
+) -> Configuration:
+    """Read and check a file. Imports the worker and actor classes that it names; starts nothing.
+
+    Args:
+        file: its path.
+        environment: for `${NAME}`; None is that of this process.
+        overrides: settings of `[system]` that count instead of the file's, each with where it comes from.
+
+    Raises:
+        InvalidFile: it cannot be read, or has problems; all are named.
+    """
+    document = read_document(file)
+    here = os.environ if environment is None else environment
+    expansion = expand(document.data, here, os.path.dirname(os.path.abspath(file)))
+    reader = _Reader(document, expansion)
+    found = reader.configuration(overrides or {})
+    if reader.problems or found is None:
+        raise InvalidFile(file, sorted(reader.problems, key=lambda one: one.line or 0))
+    return found
+
+
+class _Reader:
+    """One pass over a document that notes every problem and goes on."""
+
+    def __init__(self, document: Document, expansion: Expansion) -> None:
+        self._document = document
+        self._expansion = expansion
+        self.problems: list[Problem] = []
+        for path, text in expansion.problems.items():
+            self.problems.append(document.problem(path, text, _tables_of(path)))
+
+    def configuration(self, overrides: Mapping[str, tuple[Any, str]]) -> Configuration | None:
+        """The settings; None if some could not be made (there are problems then)."""
+        data = self._expansion.data
+        self._refuse_unknown((), data, _TABLES)
+        given = self._table(("system",), data.get("system", {}))
+        given |= {key: value for key, (value, _) in overrides.items()}
+        system = self._make(("system",), given, SystemSettings)
+        dashboard = None
+        if "dashboard" in data:
+            dashboard = self._make(("dashboard",), data["dashboard"], DashboardSettings)
+            self._need_part(("dashboard",), "actorpool.dashboard", "starlette", "uvicorn")
+        pools: dict[str, PoolConfig | Database] = self._named("pools", self._pool)
+        shared = self._named("shared_pools", lambda path, table: self._make(path, table, SharedPoolConfig))
+        for name in [name for name in shared if isinstance(data.get("pools"), dict) and name in data["pools"]]:
+            self._note(("shared_pools", name), "has the name of one of [pools]: each needs a name of its own")
+        supervisors = self._named("supervisors", self._supervisor)
+        sinks = self._sinks(data.get("telemetry", {}))
+        if system is None or self.problems:
+            return None
+        return Configuration(
+            document=self._document,
+            expansion=self._expansion,
+            overrides={key: source for key, (_, source) in overrides.items()},
+            system=system,
+            sinks=sinks,
+            dashboard=dashboard,
+            pools=pools,
+            shared_pools=shared,
+            supervisors=supervisors,
+        )
+
+    # -- noting -----------------------------------------------------------------------------------------------
+
+    def _note(self, path: KeyPath, text: str) -> None:
+        if path not in self._expansion.problems:  # what could not be expanded is told already
+            for secret in sorted(self._expansion.secrets, key=len, reverse=True):
+                text = text.replace(secret, "***")
+            self.problems.append(self._document.problem(path, text, _tables_of(path)))
+
+    def _refuse_unknown(self, path: KeyPath, table: Mapping[str, Any], known: Iterable[str]) -> None:
+        for key in table.keys() - set(known):
+            self._note((*path, key), _unknown(key, known))
+
+    def _table(self, path: KeyPath, value: Any) -> dict[str, Any]:
+        """`value` as a dict; noted and empty, if it is no table."""
+        if isinstance(value, dict):
+            return dict(value)
+        self._note(path, f"must be a table, not {value!r}")
+        return {}
+
+    def _need_part(self, path: KeyPath, module: str, *needs: str) -> None:
+        missing = [name for name in (module, *needs) if find_spec(name) is None]
+        if missing:
+            extra = module.rpartition(".")[2]
+            self._note(path, f"needs {', '.join(missing)}: pip install 'actorpool[{extra}]'")
+
+    # -- tables -----------------------------------------------------------------------------------------------
+
+    def _named(self, kind: str, make: Callable[[KeyPath, Any], Made | None]) -> dict[str, Made]:
+        """The tables below `[kind]`, each made into settings under its name."""
+        found = {}
+        for name, table in self._table((kind,), self._expansion.data.get(kind, {})).items():
+            path = (kind, name)
+            try:
+                check_pool_name(name)
+            except InvalidConfig as error:
+                self._note(path, f"has a bad name: it {error.problems['name']}")
+            made = make(path, table)
+            if made is not None:
+                found[name] = made
+        return found
+
+    def _make(self, path: KeyPath, value: Any, kind: Callable[..., Made], **parts: type) -> Made | None:
+        """`kind(**value)`, with each problem noted at its key; None if there are any.
+
+        Args:
+            path: where the table is.
+            value: the table.
+            kind: a dataclass that raises `InvalidConfig`.
+            **parts: classes of the fields that are tables themselves.
+        """
+        before = len(self.problems)
+        given = self._table(path, value)
+        if len(self.problems) > before:
+            return None
+        wanted = {item.name: str(item.type) for item in fields(kind) if item.init}  # type: ignore[arg-type]
+        self._refuse_unknown(path, given, wanted)
+        given = {key: item for key, item in given.items() if key in wanted}
+        for key, item in given.items():
+            if (*path, key) in self._expansion.whole:
+                given[key] = converted(item, wanted[key])
+            elif key in parts and isinstance(item, dict):
+                given[key] = self._make((*path, key), item, parts[key])
+        try:
+            made = kind(**given)
+        except InvalidConfig as error:
+            for key, text in error.problems.items():
+                if not self._is_noted((*path, key)):
+                    self._note((*path, key), text)
+            return None
+        except TypeError:  # what a plain dataclass says
+            for item in fields(kind):  # type: ignore[arg-type]
+                if item.name not in given and item.default is MISSING:
+                    self._note((*path, item.name), "is required")
+            return None
+        return made if len(self.problems) == before else None
+
+    def _is_noted(self, path: KeyPath) -> bool:
+        where = self._document.problem(path, "", _tables_of(path))
+        return any((one.table, one.key) == (where.table, where.key) for one in self.problems)
+
+    def _pool(self, path: KeyPath, value: Any) -> PoolConfig | Database | None:
+        table = self._table(path, value)
+        if "url" in table or "adapter" in table:
+            return self._database(path, table)
+        if "worker" not in table:
+            self._note(path, 'needs a worker ("module:Class") or a url')
+            table["worker"] = _ANY_WORKER  # and its other problems are told as well
+        config = self._make(path, table, PoolConfig, **_POOL_PARTS)
+        if config is not None and table["worker"] is not _ANY_WORKER:
+            self._check_arguments((*path, "worker_args"), config)
+        return config
+
+    def _check_arguments(self, path: KeyPath, config: PoolConfig) -> None:
+        """Make a worker, which connects to nothing until it is opened, to see whether it takes these arguments."""
+        worker = load_worker(config.worker)
+        try:
+            worker(**config.worker_args)
+        except InvalidConfig as error:
+            for key, text in error.problems.items():
+                self._note((*path, key), text)
+        except Exception as error:  # whatever a user's own class raises
+            known = ", ".join(inspect.signature(worker).parameters) or "no arguments"
+            self._note(path, f"does not fit {worker.__name__}({known}): {error}")
+
+    def _database(self, path: KeyPath, table: dict[str, Any]) -> Database | None:
+        before = len(self.problems)
+        url, adapter = table.pop("url", None), table.pop("adapter", None)
+        if "worker" in table:
+            self._note((*path, "worker"), "is chosen by the url: give one of the two")
+        if not isinstance(url, str) or "://" not in url:
+            found = "nothing" if url is None else "no such text"  # which may hold a password
+            self._note((*path, "url"), f'must be a URL such as "postgresql://app@db/app", and is {found}')
+        if adapter is not None and not isinstance(adapter, str):
+            self._note((*path, "adapter"), f"must be a text, not {adapter!r}")
+        pool_fields = {item.name for item in fields(PoolConfig)} - {"worker", "worker_args"}
+        given = {key: item for key, item in table.items() if key in pool_fields}
+        config = self._make(path, {**given, "worker": _ANY_WORKER}, PoolConfig, **_POOL_PARTS)
+        if config is None or len(self.problems) > before:
+            return None
+        arguments = {key: item for key, item in table.items() if key not in pool_fields}
+        return Database(url, adapter, {**{key: getattr(config, key) for key in given}, **arguments})
+
+    def _supervisor(self, path: KeyPath, value: Any) -> SupervisorSpec | None:
+        before = len(self.problems)
+        table = self._table(path, value)
+        children = []
+        listed = table.pop("children", [])
+        if not isinstance(listed, list):
+            self._note((*path, "children"), f"must be tables: [[{dotted(path)}.children]]")
+            listed = []
+        for index, child in enumerate(listed):
+            children.append(self._child((*path, "children", index), child))
+        table["children"] = [child for child in children if child is not None]
+        made = self._make(path, table, SupervisorSpec, backoff=Backoff)
+        return made if len(self.problems) == before else None
+
+    def _child(self, path: KeyPath, value: Any) -> ChildSpec | None:
+        if isinstance(value, dict) and isinstance(value.get("actor"), dict):
+            nested = self._supervisor((*path, "actor"), value["actor"])
+            value = {**value, "actor": SupervisorSpec() if nested is None else nested}
+        return self._make(path, value, ChildSpec)
+
+    def _sinks(self, value: Any) -> tuple[Any, ...]:
+        table = self._table(("telemetry",), value)
+        known = {"statsd": telemetry.StatsdSink, "logging": telemetry.LoggingSink, "function": None}
+        self._refuse_unknown(("telemetry",), table, known)
+        sinks: list[Any] = []
+        for key, kind in known.items():
+            if key not in table:
+                continue
+            path = ("telemetry", key)
+            if kind is not None:
+                sinks.append(self._make(path, table[key], kind))
+                continue
+            try:
+                sinks += telemetry.sinks_of(table[key])
+            except InvalidConfig as error:
+                self._note(path, "; ".join(error.problems.values()))
+        return tuple(sinks)
+
+
+_ANY_WORKER = "actorpool.workers:Worker"
+
+
+def _tables_of(path: KeyPath) -> int:
+    """How many of a path's first keys name its table."""
+    return 1 if path[:1] in (("system",), ("dashboard",)) else 2
+
+
+def _unknown(key: str, known: Iterable[str]) -> str:
+    near = nearest(key, known)
+    if near is not None:
+        return f"is unknown: did you mean {near}?"
+    return f"is unknown; known are {', '.join(known)}"

@@ -1,0 +1,145 @@
+"""What a configuration file says, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actorpool import _output as output
+from actorpool.client.system import NODE_BASES
+from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings
+from actorpool.configuration.document import Document
+from actorpool.configuration.expansion import Expansion
+from actorpool.errors import InvalidConfig
+from actorpool.node.runtime import NODE_NAME
+from actorpool.supervisors.specs import SupervisorSpec
+from actorpool.transport import frames
+
+DRAIN = 7.0
+"""Seconds for running calls; with the end of the node itself it stays below the 10 s that service managers give."""
+LOG_FORMATS = ("text", "json")
+LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemSettings:
+    """The table `[system]`: the node.
+
+    Args:
+        name: what `connect` and every command call it.
+        drain: seconds that running calls get to finish in when the node is told to end.
+        base, log_level, log_file, log_format, output, metrics_interval, max_message: as `actorpool.start` has them.
+    """
+
+    name: str
+    drain: float = DRAIN
+    base: str = "multiprocTCPBase"
+    log_level: str = "WARNING"
+    log_file: str | None = None
+    log_format: str = "text"
+    output: str = "inherit"
+    metrics_interval: float = 10.0
+    max_message: int = frames.MAX_MESSAGE
+
+    def __new__(cls, **given: Any) -> SystemSettings:
+        if problems := _settings(cls, given, _SYSTEM):
+            raise InvalidConfig("system", problems)
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DashboardSettings:
+    """The table `[dashboard]`.
+
+    Args:
+        host, port: where it listens.
+        hosts: names under which a browser may ask for it, besides those of loopback.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8420
+    hosts: tuple[str, ...] = ()
+
+    def __new__(cls, **given: Any) -> DashboardSettings:
+        if problems := _settings(cls, given, _DASHBOARD):
+            raise InvalidConfig("dashboard", problems)
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True)
+class Database:
+    """A pool that is given by the URL of its database.
+
+    Args:
+        url: chooses the worker; may hold a password.
+        adapter: overrides what the URL's scheme says.
+        fields: of the pool, and arguments of the worker.
+    """
+
+    url: str = field(repr=False)
+    adapter: str | None = None
+    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A whole file, checked.
+
+    Attributes:
+        document, expansion: the file, and what was put into it; `expansion.secrets` may be shown nowhere.
+        overrides: where each value of `[system]` comes from that is not of the file.
+        sinks: of `[telemetry]`.
+    """
+
+    document: Document = field(repr=False)
+    expansion: Expansion = field(repr=False)
+    overrides: Mapping[str, str]
+    system: SystemSettings
+    sinks: tuple[Any, ...]
+    dashboard: DashboardSettings | None
+    pools: Mapping[str, PoolConfig | Database]
+    shared_pools: Mapping[str, SharedPoolConfig]
+    supervisors: Mapping[str, SupervisorSpec]
+
+
+def _is_name(value: Any) -> str | None:
+    if isinstance(value, str) and NODE_NAME.match(value):
+        return None
+    return f"must be [A-Za-z][A-Za-z0-9_.-]{{0,63}}, not {value!r}"
+
+
+def _is_text(value: Any) -> str | None:
+    return None if isinstance(value, str) and value else f"must be a text, not {value!r}"
+
+
+def _is_port(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536:
+        return None
+    return f"must be a whole number from 1 to 65535, not {value!r}"
+
+
+def _are_texts(value: Any) -> str | None:
+    if isinstance(value, (list, tuple)) and all(isinstance(one, str) for one in value):
+        return None
+    return f"must be a list of names, not {value!r}"
+
+
+def _is_size(value: Any) -> str | None:
+    if isinstance(value, int) and not isinstance(value, bool) and 1024 <= value <= frames.LONGEST:
+        return None
+    return f"must be a whole number from 1024 to {frames.LONGEST}, not {value!r}"
+
+
+_SYSTEM = {
+    "name": _is_name,
+    "drain": _number(0),
+    "base": _one_of(*NODE_BASES),
+    "log_level": _one_of(*LEVELS),
+    "log_file": _is_text,
+    "log_format": _one_of(*LOG_FORMATS),
+    "output": _one_of(*output.CHOICES),
+    "metrics_interval": _number(0, above=True),
+    "max_message": _is_size,
+}
+_DASHBOARD = {"host": _is_text, "port": _is_port, "hosts": _are_texts}
