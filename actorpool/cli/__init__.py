@@ -28,11 +28,13 @@ COMMANDS = {
     "down": "down",
     "status": "status",
     "tree": "tree",
+    "top": "top",
     "resize": "operate",
     "suspend": "operate",
     "resume": "operate",
     "drain": "operate",
     "recycle": "operate",
+    "doctor": "doctor",
     "completion": "completion",
     "bench": "bench",
 }

@@ -12,8 +12,6 @@ from actorpool.cli import nodes
 from actorpool.cli.refusals import FAILED
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
-
     from actorpool.client.system import System
     from actorpool.status import LeaseInfo, PoolStatus
 
@@ -106,12 +104,11 @@ def _nodes(as_json: bool, check: bool) -> int:
 # -- the pools of a node --------------------------------------------------------------------------------------------
 
 
-def pool_table(pools: Sequence[PoolStatus], title: str = "") -> RenderableType:
-    """A line for each pool."""
-    from actorpool.cli.output import milliseconds, seconds, table
+def pool_rows(pools: Sequence[PoolStatus]) -> list[list[Any]]:
+    """A row of a table for each pool."""
+    from actorpool.cli.output import milliseconds, seconds
 
-    columns = ["POOL", "STATE", ">OUT", ">IDLE", ">SIZE", ">WAITING", ">OLDEST", ">P99 WAIT", ">RESTARTS", ">SINCE"]
-    rows = [
+    return [
         [
             pool.name,
             pool.state,
@@ -126,18 +123,18 @@ def pool_table(pools: Sequence[PoolStatus], title: str = "") -> RenderableType:
         ]
         for pool in pools
     ]
-    return table(columns, rows, title)
 
 
 def _pools(system: System, as_json: bool, check: bool) -> int:
     from actorpool.cli.attention import SERVING, sentence
-    from actorpool.cli.output import document, say, show
+    from actorpool.cli.output import document, say, show, table
 
     pools = [*_starting(system), *statuses(system)]
     if as_json:
         click.echo(document(node=system.name, pools=[pool.as_dict() for pool in pools]))
     elif pools:
-        show(pool_table(pools))
+        columns = ["POOL", "STATE", ">OUT", ">IDLE", ">SIZE", ">WAITING", ">OLDEST", ">P99 WAIT", ">RESTARTS", ">SINCE"]
+        show(table(columns, pool_rows(pools)))
         troubles = [text for text in map(sentence, pools) if text]
         if troubles:
             click.echo("\n" + "\n".join(troubles))

@@ -28,7 +28,7 @@ class Expansion:
     Attributes:
         data: the tables, with every string expanded.
         whole: where a value was exactly one `${...}`, which a numeric field converts.
-        sources: for each value in which something was expanded, the references, such as `${DATABASE_URL}`.
+        sources: for each value in which something was expanded, the references without their defaults.
         secrets: what was put in, which no log, error or list may show.
         problems: by path, what could not be expanded.
     """
@@ -69,7 +69,8 @@ def _expanded(value: Any, path: KeyPath, result: Expansion, lookup: _Lookup) -> 
         if isinstance(text, _Missing):
             result.problems[path] = text
             return ""
-        result.sources.setdefault(path, []).append(match[0])
+        name, has_default, _ = match[1].partition(":-")
+        result.sources.setdefault(path, []).append(f"${{{name}:-...}}" if has_default else match[0])
         if len(text) >= SHORTEST_SECRET:
             result.secrets.add(text)
         if match[0] == value:

@@ -1,0 +1,117 @@
+"""Every value in force, with where it comes from, and without a secret: what `actorpool doctor FILE --show` prints."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from actorpool.configuration.document import KeyPath, dotted
+from actorpool.configuration.settings import Configuration, Database
+
+HIDDEN = "***"
+HARMLESS = {"host", "port", "database", "dbname", "user", "path", "base_url"}
+"""Arguments of workers that are no secrets, unless they are URLs with a password."""
+_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
+
+
+@dataclass(frozen=True)
+class Effective:
+    """One value. `source` is the command line, a variable, a line of the file with its references, or `default`."""
+
+    table: str
+    key: str
+    value: str
+    source: str
+
+
+def effective(config: Configuration) -> list[Effective]:
+    """The values of all tables, in the order of the file."""
+    view = _View(config)
+    view.settings(("system",), config.system)
+    for sink in config.sinks:
+        view.settings(("telemetry", type(sink).__name__.removesuffix("Sink").lower()), sink)
+    if config.dashboard is not None:
+        view.settings(("dashboard",), config.dashboard)
+    for name, pool in config.pools.items():
+        path = ("pools", name)
+        if isinstance(pool, Database):
+            view.add((*path, "url"), pool.url)
+            view.add((*path, "adapter"), pool.adapter)
+            for key, value in pool.fields.items():
+                view.add((*path, key), value)
+        else:
+            view.settings(path, pool)
+    for name, shared in config.shared_pools.items():
+        view.settings(("shared_pools", name), shared)
+    for name, spec in config.supervisors.items():
+        view.settings(("supervisors", name), spec)
+    return view.found
+
+
+class _View:
+    def __init__(self, config: Configuration) -> None:
+        self._config = config
+        self._secrets = sorted(config.expansion.secrets, key=len, reverse=True)
+        self.found: list[Effective] = []
+
+    def settings(self, path: KeyPath, settings: Any) -> None:
+        """All fields of a dataclass; those that are dataclasses themselves, field by field."""
+        for item in fields(settings):
+            if not item.init:
+                continue
+            value = getattr(settings, item.name)
+            here = (*path, item.name)
+            if is_dataclass(value):
+                self.settings(here, value)
+            elif item.name == "children":
+                for index, child in enumerate(value):
+                    self.settings((*here, index), child)
+            elif item.name == "worker_args":
+                for key, argument in value.items():
+                    self.add((*here, key), argument if _is_harmless(key, argument) else HIDDEN)
+            elif item.name == "args":
+                for key in value:
+                    self.add((*here, key), HIDDEN)
+            else:
+                self.add(here, value)
+
+    def add(self, path: KeyPath, value: Any) -> None:
+        """One value."""
+        count = 1 if path[0] in ("system", "dashboard") else 2
+        table, key = dotted(path[:count]), dotted(path[count:])
+        self.found.append(Effective(table, key, self._text(path, value), self._source(path)))
+
+    def _text(self, path: KeyPath, value: Any) -> str:
+        if path in self._config.expansion.whole and isinstance(value, str):
+            return HIDDEN
+        if isinstance(value, type):
+            value = f"{value.__module__}:{value.__qualname__}"
+        text = _PASSWORD.sub(rf"\1:{HIDDEN}@", value if isinstance(value, str) else repr(value))
+        for secret in self._secrets:
+            text = text.replace(secret, HIDDEN)
+        return text
+
+    def _source(self, path: KeyPath) -> str:
+        if path[0] == "system" and path[1] in self._config.overrides:
+            return self._config.overrides[str(path[1])]
+        document, expansion = self._config.document, self._config.expansion
+        if not _is_written(document.data, path):
+            return "default"
+        below = [place for place in expansion.sources if place[: len(path)] == path]
+        references = [reference for place in below for reference in expansion.sources[place]]
+        return " ".join([f"{document.file}:{document.line(path)}", *references])
+
+
+def _is_harmless(key: str, value: Any) -> bool:
+    return key in HARMLESS or not isinstance(value, (str, bytes, Mapping, list))
+
+
+def _is_written(data: Any, path: KeyPath) -> bool:
+    for part in path:
+        try:
+            data = data[part]
+        except (KeyError, IndexError, TypeError):
+            return False
+    return True
