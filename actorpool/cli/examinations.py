@@ -191,7 +191,7 @@ def _runtime_directory(config: Configuration | None) -> Iterator[Finding]:
 
 
 def _length_of_sockets(path: str, config: Configuration) -> Finding:
-    from actorpool.channel import paths
+    from actorpool.transport import paths
 
     directory = os.path.join(path, config.system.name)
     longest = max([paths.manager(directory), *(paths.pool(directory, name) for name in config.pools)], key=len)
@@ -224,7 +224,11 @@ def _libraries() -> Iterator[Finding]:
 
 
 def _nodes() -> Iterator[Finding]:
-    for name in runtime.running():
+    try:
+        names = runtime.running()
+    except ActorPoolError:  # told already, of the runtime directory
+        return
+    for name in names:
         try:
             facts = runtime.find(name)[1]
         except ActorPoolError as error:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _WIDE = 100_000
 """Columns of what is no terminal: nothing is cut."""
+_LEAST_TEXT = 16
+"""Columns that a text gets before others are left out for it."""
 
 STYLES = {
     "ready": "green",
@@ -72,26 +74,43 @@ def show(*parts: RenderableType) -> None:
     sys.stdout.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[Any]], title: str = "") -> RenderableType:
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[Any]], width: int = _WIDE, dispensable: Sequence[str] = ()
+) -> RenderableType:
     """A table without lines.
 
     Args:
         columns: headings; one that begins with `>` is of numbers, which are aligned to the right and never broken.
         rows: the cells; None is shown as `-`, a state in its colour.
-        title: of the table, as a line above it.
+        width: of the terminal.
+        dispensable: headings of columns that are left out, the first ones first, where not all fit.
     """
-    from rich.console import Group
     from rich.table import Table
-    from rich.text import Text
 
+    lines = [[cell(value) for value in row] for row in rows]
+    kept = _fitting(columns, lines, width, dispensable)
     drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        right = column.startswith(">")
-        heading = column.removeprefix(">")
+    for number in kept:
+        right = columns[number].startswith(">")
+        heading = columns[number].removeprefix(">")
         drawn.add_column(heading, justify="right" if right else "left", no_wrap=right, overflow="fold")
-    for row in rows:
-        drawn.add_row(*map(cell, row))
-    return Group(Text(title, style="bold"), drawn) if title else drawn
+    for line in lines:
+        drawn.add_row(*(line[number] for number in kept))
+    return drawn
+
+
+def _fitting(columns: Sequence[str], lines: list[list[Text]], width: int, dispensable: Sequence[str]) -> list[int]:
+    """The numbers of the columns that fit; texts that may be folded need no more than `_LEAST_TEXT`."""
+    needs = []
+    for number, column in enumerate(columns):
+        need = max([len(column.removeprefix(">")), *(line[number].cell_len for line in lines)])
+        needs.append(2 + (need if column.startswith(">") else min(need, _LEAST_TEXT)))
+    kept = list(range(len(columns)))
+    for heading in dispensable:
+        if sum(needs[number] for number in kept) <= width + 2:
+            break
+        kept = [number for number in kept if columns[number].removeprefix(">") != heading]
+    return kept
 
 
 def cell(value: Any) -> Text:

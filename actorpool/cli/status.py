@@ -12,6 +12,8 @@ from actorpool.cli import nodes
 from actorpool.cli.refusals import FAILED
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from actorpool.client.system import System
     from actorpool.status import LeaseInfo, PoolStatus
 
@@ -104,6 +106,18 @@ def _nodes(as_json: bool, check: bool) -> int:
 # -- the pools of a node --------------------------------------------------------------------------------------------
 
 
+COLUMNS = ("POOL", "STATE", ">OUT", ">IDLE", ">SIZE", ">WAITING", ">OLDEST", ">P99", ">RESTARTS", ">SINCE")
+"""OLDEST is how long the first of those who wait has waited, P99 what 99 of 100 have waited at most."""
+_DISPENSABLE = ("P99", "SINCE", "SIZE", "IDLE", "OLDEST", "RESTARTS", "OUT")
+
+
+def pool_table(rows: Sequence[Sequence[Any]], width: int) -> RenderableType:
+    """A line for each pool, with as many figures as there is room for."""
+    from actorpool.cli.output import table
+
+    return table(COLUMNS, rows, width, _DISPENSABLE)
+
+
 def pool_rows(pools: Sequence[PoolStatus]) -> list[list[Any]]:
     """A row of a table for each pool."""
     from actorpool.cli.output import milliseconds, seconds
@@ -127,14 +141,13 @@ def pool_rows(pools: Sequence[PoolStatus]) -> list[list[Any]]:
 
 def _pools(system: System, as_json: bool, check: bool) -> int:
     from actorpool.cli.attention import SERVING, sentence
-    from actorpool.cli.output import document, say, show, table
+    from actorpool.cli.output import console, document, say, show
 
     pools = [*_starting(system), *statuses(system)]
     if as_json:
         click.echo(document(node=system.name, pools=[pool.as_dict() for pool in pools]))
     elif pools:
-        columns = ["POOL", "STATE", ">OUT", ">IDLE", ">SIZE", ">WAITING", ">OLDEST", ">P99 WAIT", ">RESTARTS", ">SINCE"]
-        show(table(columns, pool_rows(pools)))
+        show(pool_table(pool_rows(pools), console().width))
         troubles = [text for text in map(sentence, pools) if text]
         if troubles:
             click.echo("\n" + "\n".join(troubles))

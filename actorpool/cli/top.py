@@ -39,9 +39,9 @@ def command(name: str | None, once: bool, as_json: bool) -> int:
         if as_json:
             return _documents(systems, once)
         if once or not (sys.stdout.isatty() and sys.stdin.isatty()):
-            from actorpool.cli.output import show
+            from actorpool.cli.output import console, show
 
-            show(*screen.plain(look(systems)))
+            show(*screen.plain(look(systems), console().width))
             return 0
         return _live(systems, screen)
     finally:

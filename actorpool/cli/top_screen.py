@@ -13,7 +13,7 @@ from rich.text import Text
 from actorpool.cli.attention import holder, need, sentence
 from actorpool.cli.events import event_table
 from actorpool.cli.output import seconds, table
-from actorpool.cli.status import pool_rows, statuses
+from actorpool.cli.status import pool_rows, pool_table, statuses
 from actorpool.errors import ActorPoolError
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ HELP = (
     "?       this help",
 )
 SORTS = ("need", "name", "out", "waiting", "restarts")
-COLUMNS = ("POOL", "STATE", ">OUT", ">IDLE", ">SIZE", ">WAITING", ">OLDEST", ">P99", ">RESTARTS", ">SINCE")
 
 
 @dataclass
@@ -136,10 +135,10 @@ class Screen:
         key = keys[self.sort]
         return sorted(found, key=lambda line: (key(line), line[0], line[1].name))
 
-    def plain(self, frame: Frame) -> list[RenderableType]:
-        """The whole frame as text."""
+    def plain(self, frame: Frame, width: int) -> list[RenderableType]:
+        """The whole frame as text, in lines of that width."""
         lines = self.ordered(frame)
-        parts: list[RenderableType] = [_heading(frame), self._table(lines)]
+        parts: list[RenderableType] = [_heading(frame), self._table(lines, width)]
         troubles = _troubles(frame, lines)
         return [*parts, Text(), *troubles] if troubles else parts
 
@@ -150,6 +149,7 @@ class Screen:
         if self._chosen not in self._shown:
             self._chosen = self._shown[0] if self._shown else None
         head = _heading(frame)
+        head.truncate(size.width)
         foot = self._foot()
         room = max(size.height - 2, 1)
         troubles = _troubles(frame, lines) if self.view == "pools" else []
@@ -165,13 +165,13 @@ class Screen:
             most = max(room - 1 - len(troubles) - bool(troubles), 1)
             hidden = len(lines) - most if len(lines) > most else 0
             kept = lines[: most - 1] if hidden else lines
-            body = [self._table(kept)]
+            body = [self._table(kept, size.width)]
             if hidden:
                 body.append(Text(f"... and {len(lines) - len(kept)} more; / filters", style="dim"))
             body += [Text(), *troubles] if troubles else []
         return _fitting([head, *body], size, foot)
 
-    def _table(self, lines: Iterable[tuple[str, PoolStatus]]) -> RenderableType:
+    def _table(self, lines: Iterable[tuple[str, PoolStatus]], width: int) -> RenderableType:
         lines = list(lines)
         several = len({node for node, _ in lines}) > 1
         rows = []
@@ -179,7 +179,7 @@ class Screen:
             name = f"{node}/{pool.name}" if several else pool.name
             style = "reverse" if (node, pool.name) == self._chosen and self._shown else ""
             rows.append([Text(name, style=style), *row[1:]])
-        return table(COLUMNS, rows)
+        return pool_table(rows, width)
 
     def _leases(self, frame: Frame, room: int) -> list[RenderableType]:
         if self._chosen is None:

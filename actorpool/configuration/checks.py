@@ -13,7 +13,7 @@ from actorpool import telemetry
 from actorpool.config import Autoscale, Breaker, PoolConfig, SharedPoolConfig, check_pool_name, load_worker
 from actorpool.configuration.document import Document, InvalidFile, KeyPath, Problem, dotted, read_document
 from actorpool.configuration.expansion import Expansion, converted, expand
-from actorpool.configuration.settings import Configuration, DashboardSettings, Database, SystemSettings
+from actorpool.configuration.settings import OVERRIDABLE, Configuration, DashboardSettings, Database, SystemSettings
 from actorpool.core.machine import Backoff
 from actorpool.errors import InvalidConfig
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
@@ -34,7 +34,8 @@ def load(
     Args:
         file: its path.
         environment: for `${NAME}`; None is that of this process.
-        overrides: settings of `[system]` that count instead of the file's, each with where it comes from.
+        overrides: settings of `[system]` that count before those of the environment (`ACTORPOOL_NAME` and the like),
+            which count before the file's; each with where it comes from.
 
     Raises:
         InvalidFile: it cannot be read, or has problems; all are named.
@@ -43,10 +44,20 @@ def load(
     here = os.environ if environment is None else environment
     expansion = expand(document.data, here, os.path.dirname(os.path.abspath(file)))
     reader = _Reader(document, expansion)
-    found = reader.configuration(overrides or {})
+    found = reader.configuration({**_of_environment(here), **(overrides or {})})
     if reader.problems or found is None:
         raise InvalidFile(file, sorted(reader.problems, key=lambda one: one.line or 0))
     return found
+
+
+def _of_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    wanted = {item.name: str(item.type) for item in fields(SystemSettings)}
+    variables = {key: f"ACTORPOOL_{key.upper()}" for key in OVERRIDABLE}
+    return {
+        key: (converted(environment[name], wanted[key]), f"environment variable {name}")
+        for key, name in variables.items()
+        if environment.get(name)
+    }
 
 
 class _Reader:
@@ -56,6 +67,7 @@ class _Reader:
         self._document = document
         self._expansion = expansion
         self.problems: list[Problem] = []
+        self._sources: dict[KeyPath, str] = {}  # of values that are not of the file
         for path, text in expansion.problems.items():
             self.problems.append(document.problem(path, text, _tables_of(path)))
 
@@ -65,6 +77,7 @@ class _Reader:
         self._refuse_unknown((), data, _TABLES)
         given = self._table(("system",), data.get("system", {}))
         given |= {key: value for key, (value, _) in overrides.items()}
+        self._sources = {("system", key): source for key, (_, source) in overrides.items()}
         system = self._make(("system",), given, SystemSettings)
         dashboard = None
         if "dashboard" in data:
@@ -96,6 +109,8 @@ class _Reader:
         if path not in self._expansion.problems:  # what could not be expanded is told already
             for secret in sorted(self._expansion.secrets, key=len, reverse=True):
                 text = text.replace(secret, "***")
+            if path in self._sources:
+                text += f" ({self._sources[path]})"
             self.problems.append(self._document.problem(path, text, _tables_of(path)))
 
     def _refuse_unknown(self, path: KeyPath, table: Mapping[str, Any], known: Iterable[str]) -> None:

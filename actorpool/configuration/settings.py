@@ -19,6 +19,8 @@ from actorpool.transport import frames
 DRAIN = 7.0
 """Seconds for running calls; with the end of the node itself it stays below the 10 s that service managers give."""
 LOG_FORMATS = ("text", "json")
+OVERRIDABLE = ("name", "drain", "log_level", "log_format")
+"""Keys of `[system]` that `ACTORPOOL_NAME` and the like set over the file, and flags of `up` over both."""
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import select
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -65,10 +68,8 @@ def terminal(
     arguments: tuple[str, ...], columns: int = 80, lines: int = 24, environment: Mapping[str, str] | None = None
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A command line in a pseudo-terminal: its process, and a descriptor of the terminal."""
-    import termios
-
     ours, theirs = pty.openpty()
-    termios.tcsetwinsize(theirs, (lines, columns)) if sys.version_info >= (3, 11) else _resize(theirs, lines, columns)
+    resize(theirs, lines, columns)
     process = subprocess.Popen(
         [*ACTORPOOL, *arguments],
         stdin=theirs,
@@ -87,11 +88,8 @@ def terminal(
         os.close(ours)
 
 
-def _resize(descriptor: int, lines: int, columns: int) -> None:
-    import fcntl
-    import struct
-    import termios
-
+def resize(descriptor: int, lines: int, columns: int) -> None:
+    """Change the size of a terminal."""
     fcntl.ioctl(descriptor, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
 
 
