@@ -246,6 +246,6 @@ def start_all(system: System, config: Configuration) -> None:
 
 def _start_pool(system: System, name: str, pool: PoolConfig | Database) -> None:
     if isinstance(pool, Database):
-        system.start_database(pool.url, name, adapter=pool.adapter, **pool.fields)  # type: ignore[attr-defined]
+        system.start_database(pool.url, name, adapter=pool.adapter, **pool.fields)
     else:
         system.start_pool(name, pool)

@@ -192,27 +192,6 @@ def test_without_a_node_status_says_how_to_start_one(monkeypatch, tmp_path):
     assert run("status", "--check", ACTORPOOL_RUNTIME_DIR=str(tmp_path)).returncode == 1
 
 
-@pytest.fixture
-def own_shop(tmp_path):
-    """The same for one test, in which other processes run at the end than at the beginning."""
-    with up(write(tmp_path, FILE)) as node:
-        node.wait_for("serves")
-        yield node
-
-
-def test_what_an_operator_does_to_a_pool_is_done(own_shop):
-    assert "size 3+1, 3 workers" in run("resize", "shop", LONG_NAME, "3", "--max-overflow", "1").stdout
-    assert as_json(["status", "shop", LONG_NAME])[1]["pool"]["size"] == 3
-    assert run("resize", "shop", LONG_NAME).returncode == 2
-    assert run("resize", "shop", LONG_NAME, "-1").returncode == 2
-    before = {worker["pid"] for worker in as_json(["status", "shop", LONG_NAME])[1]["workers"]}
-    assert run("recycle", "shop", LONG_NAME, "--restart").returncode == 0
-    after = {worker["pid"] for worker in as_json(["status", "shop", LONG_NAME])[1]["workers"]}
-    assert not before & after
-    assert as_json(["drain", "shop", LONG_NAME])[1]["pool"]["state"] == "draining"
-    assert as_json(["resume", "shop", LONG_NAME])[1]["pool"]["state"] == "ready"
-
-
 def test_a_shared_pool_is_told_from_one_that_lends_workers(shop):
     code, document = as_json(["resize", "shop", "feeds", "3"])
     assert (code, document["error"]["code"]) == (1, "wrong_kind_of_pool")
