@@ -40,6 +40,9 @@ class Governor(Protocol):
     def set_timer(self, seconds: float, payload: Any = None) -> None:
         """Have `payload` called after `seconds`."""
 
+    def waits_for(self, address: Any) -> bool:
+        """Whether messages wait here until that receiver has taken what was sent before."""
+
     def remember(self, **args: Any) -> None:
         """Have a successor begin with these."""
 

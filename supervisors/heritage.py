@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from actorpool.supervisors.governor import Governor
 
 
+SOON = 0.05
+"""Seconds until the supervisor above may have taken what it was told."""
+
+
 class Heritage:
     """The children of a manager and its subscribers, as the supervisor above knows them.
 
@@ -24,6 +28,7 @@ class Heritage:
         self._counted: set[Any] = set()
         self._told: list[tuple[Any, Any, bool]] = []
         self._whole = False
+        self._late = False
 
     def adopt(self, id: Any) -> None:
         """A child of a predecessor counts from the beginning."""
@@ -33,6 +38,18 @@ class Heritage:
         """All children of a predecessor are there: tell from now on."""
         self._whole = True
         self.tell()
+
+    def listeners_changed(self) -> None:
+        """Tell of the subscribers; where many come at once, not of each by itself, for each time all are told."""
+        if self._manager.parent is None or not self._manager.waits_for(self._manager.parent):
+            self.tell(always=True)
+        elif not self._late:
+            self._late = True
+            self._manager.set_timer(SOON, self._tell_late)
+
+    def _tell_late(self) -> None:
+        self._late = False
+        self.listeners_changed()
 
     def tell(self, always: bool = False) -> None:
         """Tell what has changed, or all of it."""

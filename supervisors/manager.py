@@ -299,7 +299,7 @@ class ConnectionManager(Supervisor):
         pairs = self.subscribers.pairs()
         self._hub.listen(pairs)
         self._post.forget(address for _, address in pairs)
-        self._heritage.tell(always=True)
+        self._heritage.listeners_changed()
         pools = [address for name in self.register.configs if (address := self.serving(name)) is not None]
         SubscribeAll(self, asker).begin(pairs, pools)
 
@@ -386,6 +386,7 @@ _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     manager.Hello: ConnectionManager._hello,
     manager.Tree: lambda manager, _, asker: TreeBuilder(manager, asker).begin(),
     manager.Supervise: ConnectionManager._supervise,
+    manager.Happened: lambda actor, event, _: actor.pass_up(event),
     ListPools: lambda manager, _, asker: asker.answer(manager.register.names()),
     manager.FindPool: ConnectionManager._kind,
     StartPool: ConnectionManager._start_pool,

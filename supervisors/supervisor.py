@@ -28,6 +28,8 @@ from actorpool.supervisors.child_host import ChildHost, HostChild
 from actorpool.supervisors.ending import end_processes
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised, plain
+from actorpool.supervisors.upward import tell_manager
+from actorpool.telemetry import EVENTS
 from actorpool.thespian_adapter.shell import ActorAddress, Shell
 from actorpool.thespian_adapter.shell import log as _log
 
@@ -70,10 +72,14 @@ class Supervisor(Supervised, Shell):
             if self._is_of(message.token, sender):
                 self._hear(message, sender)
         elif isinstance(message, manager.Happened):
-            if not problems_of(message):
-                self.emit(message.name, message.measurements, message.metadata)
+            self.pass_up(message)
         else:
             self.on_other(message, sender)
+
+    def pass_up(self, event: manager.Happened) -> None:
+        """An event of a supervisor below."""
+        if not problems_of(event) and event.name in EVENTS:
+            self.emit(event.name, event.measurements, event.metadata)
 
     def _is_of(self, token: Any, sender: Any) -> bool:
         """Whether the incarnation of that number says so itself: anybody can send its words, and it may be gone."""
@@ -195,8 +201,11 @@ class Supervisor(Supervised, Shell):
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Something happened, `supervisor.restarted` or `supervisor.gave_up`: tell who is above, up to the sinks."""
+        event = manager.Happened(name, measurements, metadata)
         if self.parent is not None:
-            self.send(self.parent, manager.Happened(name, measurements, metadata))
+            self.send(self.parent, event)
+        else:
+            tell_manager(event)
 
     def on_exit(self) -> None:
         """End the children in reverse order, each within its `shutdown`. Blocks for as long."""

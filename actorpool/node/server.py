@@ -30,6 +30,7 @@ from actorpool.node.order import Failed, Order, Ready
 from actorpool.node.runtime import private_file
 from actorpool.node.tree import start_tree
 from actorpool.node.watch import Watch, reap
+from actorpool.supervisors.upward import NODE
 from actorpool.thespian_adapter import base, transport
 
 log = logging.getLogger("actorpool")
@@ -92,6 +93,7 @@ def _serve(order: Order, owner: Connection) -> int:
         _write_to(order.output, file)
         _thespian_log_to(os.path.join(directory.path, "thespian.log"))
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
+        os.environ[NODE] = directory.path
         system, place = _start_system(order.base, directory)
         root, welcome = start_tree(system, directory.path, order.options.open())
         assert welcome.supervisor_pid is not None  # every actor of these bases is a process

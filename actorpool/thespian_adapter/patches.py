@@ -14,6 +14,7 @@ from typing import Any
 
 import thespian
 from thespian.actors import ChildActorExited
+from thespian.system.addressManager import ActorLocalAddress
 from thespian.system.transport import ReceiveEnvelope
 
 from actorpool import _offspring
@@ -61,6 +62,17 @@ def tell_every_death(manager: Any) -> None:
             interrupt(**why)
 
         transport.interrupt_wait = interrupt_always
+
+
+def forget_child(manager: Any, address: Any) -> None:
+    """Keep nothing of a child that is gone. Thespian keeps the address of every child that an actor has ever had.
+
+    All that are gone share the address of the first: what is still sent to one of them is as undeliverable.
+    """
+    book, details = getattr(manager, "_addrManager", None), address.addressDetails
+    if book is not None and isinstance(details, ActorLocalAddress) and book._managed[details.addressInstanceNum]:
+        dead = vars(book).setdefault("_actorpool_dead", book._managed[details.addressInstanceNum])
+        book._managed[details.addressInstanceNum] = dead
 
 
 def processes_of(manager: Any) -> set[int]:

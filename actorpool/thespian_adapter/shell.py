@@ -173,10 +173,11 @@ class Shell(Actor):  # type: ignore[misc]
         # Thespian says it twice after a graceful end and after a failed __init__; the hook hears it once.
         index = next((index for index, (living, _) in enumerate(self._living) if living == address), None)
         if index is not None:
-            _, running = self._living.pop(index)
+            known, running = self._living.pop(index)
             self.start_error = running if isinstance(running, str) else None
             self.exit_status = getattr(running, "exitcode", None)
             self.on_child_exit(address)
+            patches.forget_child(self._myRef, known)
 
     def _crash(self, error: Exception, message: Any) -> None:
         text = traceback.format_exc()

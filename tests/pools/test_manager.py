@@ -18,7 +18,7 @@ import actorpool
 from actorpool._protocol.manager import Hello
 from actorpool.errors import PoolDown, PoolNotFound
 from actorpool.messages import DeleteChild, Event, RestartChild, Subscribe, TerminateChild, WhichChildren
-from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, root
+from actorpool.supervisors import ChildSpec, SupervisorError, SupervisorSpec, root, start_supervisor
 from actorpool.supervisors.child_host import HostChild
 from actorpool.supervisors.routing import Routing
 from actorpool.workers import EchoWorker
@@ -183,6 +183,9 @@ def test_restarts_of_every_supervisor_reach_the_sinks(
         os.kill(ask(node, WhichChildren(), inside)[0].pid, signal.SIGKILL)
         eventually(lambda: told("inner", "supervisor.gave_up"))
         assert [facts["child"] for facts in told("inner", "supervisor.restarted")] == ["leaf"]
+        alone = start_supervisor(node.actor_system, SupervisorSpec([spec("leaf", tmp_path)]), "alone")
+        os.kill(ask(node, WhichChildren(), alone)[0].pid, signal.SIGKILL)
+        eventually(lambda: told("alone", "supervisor.restarted"))
         restart_manager(node, eventually)
         eventually(lambda: told("root", "supervisor.restarted"))
 

@@ -1,0 +1,25 @@
+"""How a supervisor with none above it tells its events: to the manager of the node that it runs in, by its channel."""
+
+from __future__ import annotations
+
+import os
+import socket
+from contextlib import suppress
+
+from actorpool._protocol import manager
+from actorpool.serialization import pickling
+from actorpool.transport import frames, paths
+
+NODE = "ACTORPOOL_NODE"
+"""The environment variable in which every process of a node finds the node's directory."""
+
+
+def tell_manager(event: manager.Happened) -> None:
+    """Send it, if this process belongs to a node whose manager has room for it now. Never waits."""
+    directory = os.environ.get(NODE)
+    if directory is None:
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX) as line:
+        line.setblocking(False)
+        line.connect(paths.manager(directory))
+        line.send(frames.frame(frames.ASK, 0, pickling.dumps(event)))
