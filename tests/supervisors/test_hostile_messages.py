@@ -34,7 +34,7 @@ def node() -> Iterator[actorpool.System]:
 
 
 def supervisor(system: actorpool.System, tmp_path: Any) -> Any:
-    child = ChildSpec("db", Child, {"diary": str(tmp_path / "diary")})
+    child = ChildSpec("steady", Child, {"diary": str(tmp_path / "diary")})
     return system.supervise(SupervisorSpec([child], max_restarts=1000))
 
 
