@@ -16,7 +16,7 @@ import actorpool
 from actorpool.messages import StartChild, TerminateChild
 from actorpool.supervisors import ChildSpec
 from actorpool.workers import EchoWorker
-from tests.actors.supervised_actors import Plain
+from tests.supervisors.supervised_actors import Plain
 
 CLIENTS = """
 import os, sys, actorpool
