@@ -20,7 +20,7 @@ from typing import Any
 from actorpool import __version__
 from actorpool.cli.draining import at_once
 from actorpool.config import PoolConfig, load_worker
-from actorpool.configuration import Configuration, Database
+from actorpool.configuration import Configuration
 from actorpool.errors import ActorPoolError
 from actorpool.node import runtime
 
@@ -100,9 +100,7 @@ def sizes(config: Configuration | None) -> list[int]:
     """How many workers each pool of a file may have at most."""
     found = []
     for pool in config.pools.values() if config is not None else ():
-        settings = {"size": 10, "max_overflow": 20, **pool.fields} if isinstance(pool, Database) else vars(pool)
-        size = settings["size"]
-        found.append((size if isinstance(size, int) else 1) + settings["max_overflow"])
+        found.append((pool.size if isinstance(pool.size, int) else 1) + pool.max_overflow)
     return found
 
 
@@ -256,7 +254,7 @@ def _port(host: str, port: int) -> Finding:
 
 def of_servers(config: Configuration) -> Iterator[Finding]:
     """Whether each pool's worker gets a connection, and whether its server has room for all of them."""
-    pools = {name: pool for name, pool in config.pools.items() if isinstance(pool, PoolConfig)}
+    pools = dict(config.pools)
     probes: dict[str, Callable[[], Any]] = {name: functools.partial(_probe, name, pool) for name, pool in pools.items()}
     outcomes = at_once(probes, ANSWER_WITHIN)
     for name in pools:

@@ -19,8 +19,7 @@ from actorpool.cli.notify import Notifier
 from actorpool.cli.output import say
 from actorpool.cli.refusals import FAILED, INTERRUPTED, Refusal
 from actorpool.client.system import System, start
-from actorpool.config import PoolConfig
-from actorpool.configuration import Configuration, Database
+from actorpool.configuration import Configuration
 from actorpool.errors import ActorPoolError, InvalidConfig
 from actorpool.node import launch
 from actorpool.node.runtime import KEPT
@@ -228,7 +227,7 @@ def start_all(system: System, config: Configuration) -> None:
     """
     for name, shared in config.shared_pools.items():
         system.start_shared_pool(name, shared)
-    starts = {name: functools.partial(_start_pool, system, name, pool) for name, pool in config.pools.items()}
+    starts = {name: functools.partial(system.start_pool, name, pool) for name, pool in config.pools.items()}
     failed = [
         f"\n  [pools.{name}] {type(outcome).__name__}: {outcome}"
         for name, outcome in draining.at_once(starts).items()
@@ -242,10 +241,3 @@ def start_all(system: System, config: Configuration) -> None:
                 failed.append(f"\n  [supervisors.{name}] {error}")
     if failed:
         raise Refusal(f"{system.name} did not start, and was ended:{''.join(failed)}", "start_failed")
-
-
-def _start_pool(system: System, name: str, pool: PoolConfig | Database) -> None:
-    if isinstance(pool, Database):
-        system.start_database(pool.url, name, adapter=pool.adapter, **pool.fields)
-    else:
-        system.start_pool(name, pool)

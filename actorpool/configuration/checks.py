@@ -13,10 +13,11 @@ from actorpool import telemetry
 from actorpool.config import Autoscale, Breaker, PoolConfig, SharedPoolConfig, check_pool_name, load_worker
 from actorpool.configuration.document import Document, InvalidFile, KeyPath, Problem, dotted, read_document
 from actorpool.configuration.expansion import Expansion, converted, expand
-from actorpool.configuration.settings import OVERRIDABLE, Configuration, DashboardSettings, Database, SystemSettings
+from actorpool.configuration.settings import OVERRIDABLE, Configuration, DashboardSettings, SystemSettings
 from actorpool.core.machine import Backoff
 from actorpool.errors import InvalidConfig
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
+from actorpool.workers import urls
 from actorpool.workers.arguments import nearest
 
 Made = TypeVar("Made")
@@ -83,7 +84,7 @@ class _Reader:
         if "dashboard" in data:
             dashboard = self._make(("dashboard",), data["dashboard"], DashboardSettings)
             self._need_part(("dashboard",), "actorpool.dashboard", "starlette", "uvicorn")
-        pools: dict[str, PoolConfig | Database] = self._named("pools", self._pool)
+        pools = self._named("pools", self._pool)
         shared = self._named("shared_pools", lambda path, table: self._make(path, table, SharedPoolConfig))
         for name in [name for name in shared if isinstance(data.get("pools"), dict) and name in data["pools"]]:
             self._note(("shared_pools", name), "has the name of one of [pools]: each needs a name of its own")
@@ -161,12 +162,7 @@ class _Reader:
             return None
         wanted = {item.name: str(item.type) for item in fields(kind) if item.init}  # type: ignore[arg-type]
         self._refuse_unknown(path, given, wanted)
-        given = {key: item for key, item in given.items() if key in wanted}
-        for key, item in given.items():
-            if (*path, key) in self._expansion.whole:
-                given[key] = converted(item, wanted[key])
-            elif key in parts and isinstance(item, dict):
-                given[key] = self._make((*path, key), item, parts[key])
+        given = self._converted(path, {key: item for key, item in given.items() if key in wanted}, wanted, parts)
         try:
             made = kind(**given)
         except InvalidConfig as error:
@@ -181,20 +177,52 @@ class _Reader:
             return None
         return made if len(self.problems) == before else None
 
+    def _converted(
+        self, path: KeyPath, given: Mapping[str, Any], wanted: Mapping[str, str], parts: Mapping[str, type]
+    ) -> dict[str, Any]:
+        """Values as their fields take them: what was one `${...}` as a number, tables as the classes in `parts`."""
+        result = dict(given)
+        for key, item in given.items():
+            if (*path, key) in self._expansion.whole and key in wanted:
+                result[key] = converted(item, wanted[key])
+            elif key in parts and isinstance(item, dict):
+                result[key] = self._make((*path, key), item, parts[key])
+        return result
+
     def _is_noted(self, path: KeyPath) -> bool:
         where = self._document.problem(path, "", _tables_of(path))
         return any((one.table, one.key) == (where.table, where.key) for one in self.problems)
 
-    def _pool(self, path: KeyPath, value: Any) -> PoolConfig | Database | None:
+    def _pool(self, path: KeyPath, value: Any) -> PoolConfig | None:
         table = self._table(path, value)
         if "url" in table or "adapter" in table:
             return self._database(path, table)
-        if "worker" not in table:
+        named = "worker" in table
+        if not named:
             self._note(path, 'needs a worker ("module:Class") or a url')
-            table["worker"] = _ANY_WORKER  # and its other problems are told as well
+            table["worker"] = "actorpool.workers:Worker"  # and its other problems are told as well
         config = self._make(path, table, PoolConfig, **_POOL_PARTS)
-        if config is not None and table["worker"] is not _ANY_WORKER:
+        if config is not None and named:
             self._check_arguments((*path, "worker_args"), config)
+        return config
+
+    def _database(self, path: KeyPath, table: dict[str, Any]) -> PoolConfig | None:
+        """A pool given by the URL of its database; keys that are none of a pool's go to the worker."""
+        before = len(self.problems)
+        if "worker" in table:
+            self._note((*path, "worker"), "is chosen by the url: give one of the two")
+        settings = {key: value for key, value in table.items() if key not in ("url", "adapter", "worker")}
+        wanted = {item.name: str(item.type) for item in fields(PoolConfig)}
+        given = self._converted(path, settings, wanted, _POOL_PARTS)
+        if len(self.problems) > before:
+            return None
+        try:
+            config = urls.config_of(table.get("url", ""), table.get("adapter"), given)
+        except InvalidConfig as error:
+            for key, text in error.problems.items():
+                self._note((*path, key), text)
+            return None
+        self._check_arguments(path, config)
         return config
 
     def _check_arguments(self, path: KeyPath, config: PoolConfig) -> None:
@@ -208,24 +236,6 @@ class _Reader:
         except Exception as error:  # whatever a user's own class raises
             known = ", ".join(inspect.signature(worker).parameters) or "no arguments"
             self._note(path, f"does not fit {worker.__name__}({known}): {error}")
-
-    def _database(self, path: KeyPath, table: dict[str, Any]) -> Database | None:
-        before = len(self.problems)
-        url, adapter = table.pop("url", None), table.pop("adapter", None)
-        if "worker" in table:
-            self._note((*path, "worker"), "is chosen by the url: give one of the two")
-        if not isinstance(url, str) or "://" not in url:
-            found = "nothing" if url is None else "no such text"  # which may hold a password
-            self._note((*path, "url"), f'must be a URL such as "postgresql://app@db/app", and is {found}')
-        if adapter is not None and not isinstance(adapter, str):
-            self._note((*path, "adapter"), f"must be a text, not {adapter!r}")
-        pool_fields = {item.name for item in fields(PoolConfig)} - {"worker", "worker_args"}
-        given = {key: item for key, item in table.items() if key in pool_fields}
-        config = self._make(path, {**given, "worker": _ANY_WORKER}, PoolConfig, **_POOL_PARTS)
-        if config is None or len(self.problems) > before:
-            return None
-        arguments = {key: item for key, item in table.items() if key not in pool_fields}
-        return Database(url, adapter, {**{key: getattr(config, key) for key in given}, **arguments})
 
     def _supervisor(self, path: KeyPath, value: Any) -> SupervisorSpec | None:
         before = len(self.problems)
@@ -264,9 +274,6 @@ class _Reader:
             except InvalidConfig as error:
                 self._note(path, "; ".join(error.problems.values()))
         return tuple(sinks)
-
-
-_ANY_WORKER = "actorpool.workers:Worker"
 
 
 def _tables_of(path: KeyPath) -> int:

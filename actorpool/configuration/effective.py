@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from actorpool.configuration.document import KeyPath, dotted
-from actorpool.configuration.settings import Configuration, Database
+from actorpool.configuration.settings import Configuration
 
 HIDDEN = "***"
 HARMLESS = {"host", "port", "database", "dbname", "user", "path", "base_url"}
@@ -36,13 +36,10 @@ def effective(config: Configuration) -> list[Effective]:
         view.settings(("dashboard",), config.dashboard)
     for name, pool in config.pools.items():
         path = ("pools", name)
-        if isinstance(pool, Database):
-            view.add((*path, "url"), pool.url)
-            view.add((*path, "adapter"), pool.adapter)
-            for key, value in pool.fields.items():
-                view.add((*path, key), value)
-        else:
-            view.settings(path, pool)
+        url = config.expansion.data["pools"][name].get("url")
+        if url is not None:
+            view.add((*path, "url"), url)
+        view.settings(path, pool)
     for name, shared in config.shared_pools.items():
         view.settings(("shared_pools", name), shared)
     for name, spec in config.supervisors.items():

@@ -70,21 +70,6 @@ class DashboardSettings:
 
 
 @dataclass(frozen=True)
-class Database:
-    """A pool that is given by the URL of its database.
-
-    Args:
-        url: chooses the worker; may hold a password.
-        adapter: overrides what the URL's scheme says.
-        fields: of the pool, and arguments of the worker.
-    """
-
-    url: str = field(repr=False)
-    adapter: str | None = None
-    fields: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-
-@dataclass(frozen=True)
 class Configuration:
     """A whole file, checked.
 
@@ -100,7 +85,7 @@ class Configuration:
     system: SystemSettings
     sinks: tuple[Any, ...]
     dashboard: DashboardSettings | None
-    pools: Mapping[str, PoolConfig | Database]
+    pools: Mapping[str, PoolConfig]
     shared_pools: Mapping[str, SharedPoolConfig]
     supervisors: Mapping[str, SupervisorSpec]
 
