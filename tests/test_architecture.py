@@ -22,6 +22,7 @@ VALUES = {
     "actorpool.messages",
     "actorpool._offspring",
     "actorpool._output",
+    "actorpool.attention",
     "actorpool.status",
 }
 # Arrow rule: a module imports only from its own layer or from layers to its left.

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from actorpool.attention import SERVING
 from actorpool.cli import draining
-from actorpool.cli.attention import SERVING
 from actorpool.cli.notify import Notifier
 from actorpool.cli.output import say
 from actorpool.cli.refusals import FAILED, INTERRUPTED, Refusal

@@ -15,6 +15,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 import click
 
+from actorpool.attention import seconds as seconds
 from actorpool.cli.refusals import SCHEMA
 
 if TYPE_CHECKING:
@@ -131,18 +132,6 @@ def document(**parts: Any) -> str:
 def say(text: str) -> None:
     """Tell a person something that was not asked for."""
     click.echo(text, err=True)
-
-
-def seconds(value: float | None) -> str:
-    """A duration in at most five characters: `80ms`, `3.2s`, `41s`, `12m`, `3.5h`, `12d`."""
-    if value is None:
-        return "-"
-    if value < 1:
-        return f"{value * 1000:.0f}ms" if value >= 0.001 else "0"
-    for unit, length, limit in (("s", 1.0, 100), ("m", 60.0, 100), ("h", 3600.0, 48)):
-        if value < limit * length:
-            return f"{value / length:.1f}{unit}" if value < 10 * length else f"{value / length:.0f}{unit}"
-    return f"{value / 86400:.0f}d"
 
 
 def milliseconds(value: float | None) -> str:

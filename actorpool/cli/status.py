@@ -37,7 +37,7 @@ def command(name: str | None, pool: str | None, as_json: bool, check: bool) -> i
 
 def statuses(system: System) -> list[PoolStatus]:
     """The figures of every pool, those in need first; a pool that ends meanwhile is left out."""
-    from actorpool.cli.attention import worst_first
+    from actorpool.attention import worst_first
     from actorpool.errors import PoolDown, PoolNotFound
 
     found = []
@@ -71,7 +71,7 @@ def _without_figures(name: str, state: str) -> PoolStatus:
 
 
 def _nodes(as_json: bool, check: bool) -> int:
-    from actorpool.cli.attention import SERVING
+    from actorpool.attention import SERVING
     from actorpool.cli.output import document, say, show, table
     from actorpool.node import runtime
 
@@ -140,7 +140,7 @@ def pool_rows(pools: Sequence[PoolStatus]) -> list[list[Any]]:
 
 
 def _pools(system: System, as_json: bool, check: bool) -> int:
-    from actorpool.cli.attention import SERVING, sentence
+    from actorpool.attention import SERVING, sentence
     from actorpool.cli.output import console, document, say, show
 
     pools = [*_starting(system), *statuses(system)]
@@ -160,7 +160,7 @@ def _pools(system: System, as_json: bool, check: bool) -> int:
 
 
 def _pool(system: System, name: str, as_json: bool, check: bool) -> int:
-    from actorpool.cli.attention import SERVING
+    from actorpool.attention import SERVING
     from actorpool.errors import PoolNotFound
 
     try:
@@ -202,7 +202,7 @@ def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], 
 
     from rich.text import Text
 
-    from actorpool.cli.attention import holder, sentence
+    from actorpool.attention import holder, sentence
     from actorpool.cli.output import STYLES, milliseconds, seconds, show, table
 
     head = Text(f"{status.name}  ", style="bold")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Group
 from rich.text import Text
 
-from actorpool.cli.attention import holder, need, sentence
+from actorpool.attention import holder, need, sentence
 from actorpool.cli.events import event_table
 from actorpool.cli.output import seconds, table
 from actorpool.cli.status import pool_rows, pool_table, statuses

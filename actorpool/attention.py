@@ -1,10 +1,10 @@
-"""Which pools need an operator, how much, and what to tell him: the same order and words in `status` and `top`."""
+"""Which pools need an operator, how much, and what to tell him: the same order and words in `status`, `top` and
+the dashboard."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
-from actorpool.cli.output import seconds
 from actorpool.status import LeaseInfo, PoolStatus
 
 SERVING = ("ready", "overflow", "full")
@@ -59,3 +59,15 @@ def holder(lease: LeaseInfo) -> str:
     function = getattr(lease, "function", None)
     who = f"pid {lease.caller_pid} on {lease.caller_host}" + (f" ({program})" if program else "")
     return f"{who}, in {function}" if function else who
+
+
+def seconds(value: float | None) -> str:
+    """A duration in at most five characters: `80ms`, `3.2s`, `41s`, `12m`, `3.5h`, `12d`."""
+    if value is None:
+        return "-"
+    if value < 1:
+        return f"{value * 1000:.0f}ms" if value >= 0.001 else "0"
+    for unit, length, limit in (("s", 1.0, 100), ("m", 60.0, 100), ("h", 3600.0, 48)):
+        if value < limit * length:
+            return f"{value / length:.1f}{unit}" if value < 10 * length else f"{value / length:.0f}{unit}"
+    return f"{value / 86400:.0f}d"
