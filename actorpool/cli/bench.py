@@ -9,7 +9,7 @@ import click
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(short_help="Measure the pool beside its peers.")
 @click.option("--rounds", default=5, show_default=True, type=click.IntRange(1), help="Turns each contender takes.")
 @click.option("--seconds", default=0.5, show_default=True, type=click.FloatRange(0.05), help="Length of a turn.")
 @click.option("--only", default="", help="Comma-separated beginnings of row names, e.g. floor,pool.run")

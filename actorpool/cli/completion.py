@@ -12,7 +12,10 @@ _HOW = {
 }
 
 
-@click.command(epilog="\b\n" + "\n".join(f"{shell + ':':6}{how}" for shell, how in _HOW.items()))
+@click.command(
+    short_help="Print the script that completes names.",
+    epilog="\b\n" + "\n".join(f"{shell + ':':6}{how}" for shell, how in _HOW.items()),
+)
 @click.argument("shell", type=click.Choice(sorted(_HOW)))
 @click.pass_context
 def command(ctx: click.Context, shell: str) -> None:

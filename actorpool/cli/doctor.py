@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from actorpool.configuration import Configuration
 
 
-@click.command()
+@click.command(short_help="Look for what stands in the way.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False), metavar="[FILE.toml]", required=False)
 @click.option("--show", is_flag=True, help="Print every value in force and where it comes from; no secret.")
 @json_option

@@ -34,7 +34,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
         return float(found[1]) * _UNITS[found[2] or "s"]
 
 
-@click.command()
+@click.command(short_help="List what has happened in a node.")
 @nodes.node_argument
 @click.argument("pattern", default="*", metavar="[PATTERN]")
 @click.option("-f", "--follow", is_flag=True, help="Go on with those to come, until Ctrl-C.")

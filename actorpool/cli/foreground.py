@@ -50,6 +50,7 @@ class Foreground:
         self._happened: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()  # filled by handlers and threads
         self._starting = True
         self._ready = False
+        self._told: dict[str, str] = {}
 
     def run(self) -> int:
         """Start the node, serve until the end, and return the exit code."""
@@ -105,8 +106,11 @@ class Foreground:
         if isinstance(found, BaseException):
             self._notifier.tell(f"STATUS={found}".replace("\n", " "))
             return pause or LOOK_EVERY
-        behind = {name: state for name, state in found.items() if state not in SERVING}
+        behind = _behind(found)
         states = [f"STATUS={len(found)} pools{''.join(f', {name} {state}' for name, state in behind.items())}"]
+        if behind and self._told != behind:
+            self._told = behind
+            say(_waiting_for(behind))
         if not self._ready and not behind:
             self._ready = True
             states.append("READY=1")
@@ -174,6 +178,15 @@ def _look(system: System) -> dict[str, str]:
     return states
 
 
+def _behind(states: dict[str, str]) -> dict[str, str]:
+    """The pools that do not serve."""
+    return {name: state for name, state in states.items() if state not in SERVING}
+
+
+def _waiting_for(behind: dict[str, str]) -> str:
+    return f"not serving: {', '.join(f'{name} ({state})' for name, state in behind.items())}"
+
+
 def _counted(config: Configuration) -> str:
     counts = {
         "pool": len(config.pools),
@@ -198,6 +211,8 @@ def detach(config: Configuration) -> int:
         launch.stop(system.name, AT_ONCE)
         raise
     say(f"{system.name} runs {_counted(config)}. End it: actorpool down {system.name}")
+    if behind := _behind(_look(system)):
+        say(_waiting_for(behind))
     return 0
 
 

@@ -31,7 +31,7 @@ def _operate(name: str, pool: str, operation: Callable[[Pool], Any], done: str, 
         click.echo(f"{pool} {done}: {status.state}, size {status.size}+{status.max_overflow}, {status.total} workers")
 
 
-@click.command()
+@click.command(short_help="Change how many workers a pool keeps.")
 @nodes.node_argument
 @nodes.pool_argument
 @click.argument("size", type=click.IntRange(0), required=False, metavar="[SIZE]")
@@ -44,7 +44,7 @@ def resize(name: str, pool: str, size: int | None, max_overflow: int | None, as_
     _operate(name, pool, lambda handle: handle.resize(size, max_overflow), "was resized", as_json)
 
 
-@click.command()
+@click.command(short_help="Serve no new caller of a pool.")
 @nodes.node_argument
 @nodes.pool_argument
 @nodes.json_option
@@ -53,7 +53,7 @@ def suspend(name: str, pool: str, as_json: bool) -> None:
     _operate(name, pool, lambda handle: handle.suspend(), "was suspended", as_json)
 
 
-@click.command()
+@click.command(short_help="End a suspension or a drain.")
 @nodes.node_argument
 @nodes.pool_argument
 @nodes.json_option
@@ -62,7 +62,7 @@ def resume(name: str, pool: str, as_json: bool) -> None:
     _operate(name, pool, lambda handle: handle.resume(), "was resumed", as_json)
 
 
-@click.command()
+@click.command(short_help="Wait until every lease is back.")
 @nodes.node_argument
 @nodes.pool_argument
 @_timeout
@@ -72,7 +72,7 @@ def drain(name: str, pool: str, timeout: float, as_json: bool) -> None:
     _operate(name, pool, lambda handle: handle.drain(timeout), "was drained", as_json)
 
 
-@click.command()
+@click.command(short_help="Replace every connection of a pool.")
 @nodes.node_argument
 @nodes.pool_argument
 @click.option("--restart", is_flag=True, help="Replace the processes as well.")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LAST_EVENTS = 5
 
 
-@click.command()
+@click.command(short_help="Show nodes, the pools of a node, or one pool.")
 @nodes.optional_node
 @click.argument("pool", type=nodes.PoolName(), metavar="[POOL]", required=False)
 @nodes.json_option
@@ -207,7 +207,7 @@ def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], 
 
     head = Text(f"{status.name}  ", style="bold")
     head.append(status.state, STYLES.get(status.state, ""))
-    head.append(f"  for {seconds(status.since)}" if status.since else "", "not bold")
+    head.append(f"  up {seconds(status.since)}" if status.since else "", "not bold")
     trouble = sentence(status, leases)
     counters = f"checkouts {status.checkouts}, timeouts {status.timeouts}, shed {status.shed}"
     facts = [
@@ -217,9 +217,9 @@ def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], 
         ("wait", f"p50 {milliseconds(status.wait_ms_p50)}, p99 {milliseconds(status.wait_ms_p99)}"),
         ("hold", f"p50 {milliseconds(status.hold_ms_p50)}"),
         ("counted", f"{counters}, reclaimed {status.reclaimed}"),
-        ("trouble", f"restarts {status.restarts}, connect errors {status.connect_errors}"),
+        ("failures", f"restarts {status.restarts}, connect errors {status.connect_errors}"),
     ]  # fmt: skip
-    show(head, *(Text(f"  {name:<9}{text}") for name, text in facts))
+    show(head, *(Text(f"  {name:<10}{text}") for name, text in facts))
     if trouble:
         show(Text(trouble))
     now = time.time()

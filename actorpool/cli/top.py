@@ -19,7 +19,7 @@ EVERY = 1.0
 """Seconds between two frames. A frame asks each pool once, and never a worker."""
 
 
-@click.command()
+@click.command(short_help="Watch pools, the worst first.")
 @nodes.optional_node
 @click.option("--once", is_flag=True, help="Print one frame as plain text; so it is also where this is no terminal.")
 @nodes.json_option

@@ -19,7 +19,7 @@ MOST_ROWS = 60
 """Workers of a tree that is longer are shown as a count, on a terminal."""
 
 
-@click.command()
+@click.command(short_help="Draw the supervision tree of a node.")
 @nodes.optional_node
 @nodes.json_option
 def command(name: str | None, as_json: bool) -> None:

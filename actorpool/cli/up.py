@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 
-@click.command()
+@click.command(short_help="Run the node of a file.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, readable=True), metavar="FILE.toml")
 @click.option("--daemon", is_flag=True, help="Return once it serves; end it with `actorpool down`.")
 @click.option("--name", metavar="NODE", help="The node's name.")

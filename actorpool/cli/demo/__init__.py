@@ -9,7 +9,7 @@ import click
 __all__ = ["command"]
 
 
-@click.command()
+@click.command(short_help="Show it on a database, with crashes.")
 @click.option("--seconds", default=6.0, show_default=True, type=click.FloatRange(1), help="How long the load lasts.")
 @click.option("--workers", default=4, show_default=True, type=click.IntRange(1, 64), help="Size of the pool.")
 @click.option("--callers", default=6, show_default=True, type=click.IntRange(1, 64), help="Processes that call it.")
