@@ -31,6 +31,8 @@ UNUSABLE_FOR = 5.0
 """Seconds until a host where no node could run is tried again."""
 RECOVERY = 2.0
 """Seconds for the agents to say what they know when a coordinator starts."""
+GRACE = 5.0
+"""Seconds that agents which are being told something may take when the cluster ends."""
 KEPT = 1000
 """Events that are kept."""
 
@@ -55,7 +57,9 @@ class Coordinator:
         self._ready = asyncio.Event()
         self._events: collections.deque[Event] = collections.deque(maxlen=KEPT)
         self._numbers = 0
-        self._spawn(self._run())
+        self._ending = False
+        self._telling: set[asyncio.Task[Any]] = set()
+        self._running = self._spawn(self._run())
 
     async def _run(self) -> None:
         await self._recover()
@@ -95,7 +99,11 @@ class Coordinator:
         effects = list(effects)
         for effect in effects:
             if isinstance(effect, Tell):
-                self._spawn(self._tell(effect.host, effect.orders))
+                if self._ending:
+                    continue
+                task = self._spawn(self._tell(effect.host, effect.orders))
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
             elif isinstance(effect, Dismiss):
                 self._spawn(self._dismiss(effect.host))
             else:
@@ -247,8 +255,12 @@ class Coordinator:
 
     async def shutdown(self) -> None:
         """End all agents, and what they started. The caller then ends this coordinator."""
+        self._ending = True
+        self._running.cancel()
         for name in list(self._core.declared):
             self._core.remove(name)
+        if self._telling:
+            await asyncio.wait(self._telling, timeout=GRACE)  # an agent that is being started has to be found
         handles = await asyncio.to_thread(self._engine.agents)
         await asyncio.gather(*(self._end_agent(handle) for handle in handles))
 

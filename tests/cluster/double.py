@@ -143,6 +143,7 @@ class Network:
         self.open_node = open_node
         self.node = f"double-{next(_numbers)}"
         self.actors: dict[str, Actor] = {}
+        self.systems: list[Any] = []
         self.engines: list[DoubleEngine] = []
         self.loop = asyncio.new_event_loop()
         self.thread = threading.Thread(target=self.loop.run_forever, daemon=True)
@@ -204,6 +205,8 @@ class Network:
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(10)
         self.loop.close()
+        for system in self.systems:  # of agents that died while they started one
+            system.shutdown()
 
     async def _finish(self) -> None:
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
@@ -282,6 +285,7 @@ class Holding(DoubleHandle):
 def real_node(network: Network, host: str) -> Node:
     """A node of real processes; that of host "a" has the name by which clients of that host find it."""
     system = actorpool.start(network.node if host == "a" else f"{network.node}-{host}")
+    network.systems.append(system)
     return Node(system, lambda: runtime.serves(system.directory), ours=True)
 
 
