@@ -169,6 +169,13 @@ def _runtime_directory(config: Configuration | None) -> Iterator[Finding]:
         return
     found = os.stat(path)
     yield Finding("ok", what, f"{path}, mode {stat.S_IMODE(found.st_mode):o}, yours")
+    space = os.statvfs(path)
+    free = space.f_bavail * space.f_frsize
+    value = f"{free >> 20} MiB free for the log"
+    if free < _LEAST_FREE:
+        yield Finding("fail", "disk", value, "make room: nodes cannot start, and running ones lose lines of their log")
+    else:
+        yield Finding("ok", "disk", value)
     if config is not None:
         yield _length_of_sockets(path, config)
     if path.startswith("/tmp/"):

@@ -139,6 +139,17 @@ def milliseconds(value: float | None) -> str:
     return seconds(None if value is None else value / 1000)
 
 
+def size(value: int | None) -> str:
+    """Bytes as KiB, MiB or GiB."""
+    if value is None:
+        return "-"
+    for unit in ("KiB", "MiB"):
+        value >>= 10
+        if value < 10_000:
+            return f"{value} {unit}"
+    return f"{value >> 10} GiB"
+
+
 def timestamp(unix: float | None) -> str | None:
     """A Unix time as RFC 3339 in UTC."""
     if unix is None:

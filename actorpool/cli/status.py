@@ -173,7 +173,10 @@ def _pool(system: System, name: str, as_json: bool, check: bool) -> int:
         from actorpool.cli.events import as_document as event_document
         from actorpool.cli.output import document
 
-        told = {"workers": [asdict(one) for one in workers], "leases": [asdict(one) for one in leases]}
+        told = {
+            "workers": [{**asdict(one), "memory_bytes": memory(one.pid)} for one in workers],
+            "leases": [asdict(one) for one in leases],
+        }
         recent = [event_document(event) for event in events]
         click.echo(document(node=system.name, pool=status.as_dict(), **told, events=recent))
     else:
@@ -192,6 +195,16 @@ def _workers(system: System, name: str) -> tuple[list[Any], list[LeaseInfo]]:
     return pool.workers(), sorted(pool.leases(), key=lambda lease: -lease.age)
 
 
+def memory(pid: int | None) -> int | None:
+    """Bytes that a process has, with its share of what it has together with others; None if that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            kilobytes = next(line.split()[1] for line in file if line.startswith("Pss:"))
+    except (OSError, StopIteration):  # gone, another's, or no Linux
+        return None
+    return int(kilobytes) << 10
+
+
 def _events(system: System, name: str) -> list[Any]:
     recent = system.events() if hasattr(system, "events") else []
     return [event for event in recent if event.pool == name][-LAST_EVENTS:]
@@ -203,7 +216,7 @@ def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], 
     from rich.text import Text
 
     from actorpool.attention import holder, sentence
-    from actorpool.cli.output import STYLES, milliseconds, seconds, show, table
+    from actorpool.cli.output import STYLES, milliseconds, seconds, show, size, table
 
     head = Text(f"{status.name}  ", style="bold")
     head.append(status.state, STYLES.get(status.state, ""))
@@ -224,9 +237,9 @@ def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], 
         show(Text(trouble))
     now = time.time()
     if workers:
-        columns = [">WORKER", ">PID", "STATE", ">CALLS", ">RESTARTS", ">CONNECTED"]
+        columns = [">WORKER", ">PID", "STATE", ">CALLS", ">RESTARTS", ">MEMORY", ">CONNECTED"]
         rows = [
-            [one.id, one.pid, one.state, one.calls, one.restarts,
+            [one.id, one.pid, one.state, one.calls, one.restarts, size(memory(one.pid)),
              seconds(now - one.connected_at) if one.connected_at else "never"]
             for one in workers
         ]  # fmt: skip

@@ -19,3 +19,10 @@ class Never(EchoWorker):
 
     def open(self) -> None:
         raise PermanentError("the password is wrong")
+
+
+class Away(EchoWorker):
+    """Its resource is away for now."""
+
+    def open(self) -> None:
+        raise ConnectionError("the server is away")
