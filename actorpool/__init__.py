@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         QueueShed,
         RemoteError,
         RestartIntensityExceeded,
+        SessionLost,
         SystemDown,
         TooManyWaiting,
         UnknownConnection,
@@ -65,7 +66,7 @@ if TYPE_CHECKING:
         Subscribe,
         WithConnection,
     )
-    from actorpool.status import PoolMetrics, PoolStatus
+    from actorpool.status import PoolMetrics, PoolStatus, SessionInfo
     from actorpool.supervisors.manager import ConnectionManager
     from actorpool.telemetry import LoggingSink, StatsdSink
     from actorpool.workers.base import pool_size
@@ -86,13 +87,13 @@ _HOMES = {
     "actorpool.errors": (
         "ActorPoolError AuthenticationFailed CallTimeout CheckoutTimeout CircuitOpen InvalidConfig LeaseExpired "
         "MethodNotFound NoMatch NoResource PermanentError PoolAlreadyExists PoolDown PoolFull PoolNotFound "
-        "PoolStopped QueueShed RemoteError RestartIntensityExceeded SystemDown TooManyWaiting UnknownConnection "
-        "WorkerDied WorkerUnavailable"
+        "PoolStopped QueueShed RemoteError RestartIntensityExceeded SessionLost SystemDown TooManyWaiting "
+        "UnknownConnection WorkerDied WorkerUnavailable"
     ),
     "actorpool.messages": (
         "Call Checkin Checkout Err Event GetPoolStatus Grant ListPools Ok StartPool StopPool Subscribe WithConnection"
     ),
-    "actorpool.status": "PoolMetrics PoolStatus",
+    "actorpool.status": "PoolMetrics PoolStatus SessionInfo",
     "actorpool.supervisors.manager": "ConnectionManager",
     "actorpool.telemetry": "LoggingSink StatsdSink",
     "actorpool.workers.base": "pool_size",
@@ -142,6 +143,8 @@ __all__ = [  # spelled out for type checkers, which read no table
     "QueueShed",
     "RemoteError",
     "RestartIntensityExceeded",
+    "SessionInfo",
+    "SessionLost",
     "SharedPool",
     "StartPool",
     "StatsdSink",

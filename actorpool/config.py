@@ -6,6 +6,7 @@ A config is refused when it is made, with every bad field named at once, before 
 from __future__ import annotations
 
 import importlib
+import pickle
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
@@ -315,6 +316,15 @@ def _check_size(value: Any) -> str | None:
     return None if value == "auto" else _number(0, whole=True)(value)
 
 
+def _check_key(value: Any) -> str | None:
+    try:
+        hash(value)
+        pickle.dumps(value)
+    except Exception as error:  # anything that a user's class may raise
+        return f"must be hashable and picklable ({type(error).__name__}: {error}): take a string, or a tuple of some"
+    return None
+
+
 def _instance(kind: type, *, optional: bool = True) -> Check:
     return lambda value: (
         None
@@ -382,6 +392,7 @@ _REQUEST: dict[str, Check] = {
     "timeout": _number(0),
     "size": _number(0, whole=True, optional=True),
     "max_overflow": _number(0, whole=True, optional=True),
+    "key": _check_key,
 }
 
 

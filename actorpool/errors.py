@@ -112,6 +112,13 @@ class LeaseExpired(ActorPoolError):
     """The lease has ended: checked in, taken back, or its worker was replaced."""
 
 
+class SessionLost(ActorPoolError):
+    """What a worker held for a key is gone; the next call begins anew. `reason`: "died", "evicted", "expired", ..."""
+
+    key: Any = None
+    reason: str = ""
+
+
 class MethodNotFound(ActorPoolError, AttributeError):
     """The worker has no method of that name that is marked with `@method`."""
 

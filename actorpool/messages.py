@@ -153,6 +153,7 @@ class Grant(Message):
 
     `turn`: it is a turn in a sandbox of `actorpool.testing`. `asker`: who got it, and is told of a worker that died.
     `seal`: what proves to the worker that its pool has granted this lease of it.
+    `keyed`, `fresh`, `lost`: it has a key; its worker holds nothing of that key; why what there was is gone, if known.
     """
 
     lease: int
@@ -164,6 +165,9 @@ class Grant(Message):
     turn: bool = False
     asker: Any = None
     seal: int = 0
+    keyed: bool = False
+    fresh: bool = True
+    lost: str | None = None
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ def genuine() -> list[tuple[int, bytes]]:
         (wire.CHECKOUT, bodies.pack_checkout(0.01, False, None, None)),
         (wire.CHECKOUT, bodies.pack_checkout(0.01, True, "a stack", None, True)),
         (wire.CHECKOUT, bodies.pack_checkout(0.01, True, None, "a sandbox")),
+        (wire.CHECKOUT, bodies.pack_checkout(0.01, True, None, None, False, bodies.pack_key("a key"))),
         (wire.CANCEL, b""),
         (wire.SHARED, shared.head(1.0) + shared.payload),
         (wire.SHARED, SharedCallRequest("nobody", "write", (), {}, None, None).head(None) + shared.payload),

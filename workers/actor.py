@@ -147,7 +147,9 @@ class WorkerActor(Shell):
             text = "this worker belongs to a pool: check it out, and send the call with your grant"
             self.send(sender, Err(LeaseExpired(text), call.ref))
             return
-        lease, turn = (call.grant.lease, call.grant.turn) if call.grant is not None else (0, False)
+        grant = call.grant
+        lease, turn = (grant.lease, grant.turn) if grant is not None else (0, False)
+        keyed, continued = (grant.keyed, not grant.fresh) if grant is not None else (False, False)
         if call.grant is not None and not self._is_granted(lease, call.grant.seal):
             self.send(sender, Err(LeaseExpired(f"lease {lease} is none of this worker's: send each call to the worker "
                                                "of its own grant"), call.ref))  # fmt: skip
@@ -158,7 +160,7 @@ class WorkerActor(Shell):
         def run() -> Any:
             what = _opened(call.method), _opened(call.args), _opened(call.kwargs)
             self.breakable()
-            session.admit(lease, False, time.monotonic(), turn)
+            session.admit(lease, False, time.monotonic(), turn, False, keyed, continued)
             return session.run(*what)
 
         value, error = self.attempt(run, call.timeout)
@@ -199,9 +201,9 @@ class WorkerActor(Shell):
         """A frame of a client or of the pool."""
         if kind == frames.CALL:
             self._on_call_frame(peer, ref, body)
-        elif kind == frames.END:
+        elif kind == frames.END or kind == frames.PARK:
             if len(body) == frames.END_BODY.size and self._is_granted(ref, *frames.END_BODY.unpack(body)):
-                self._end(ref)
+                self._end(ref, kind == frames.PARK)
         elif kind == frames.CONTROL:
             if peer is self.pool:
                 self._on_control(pickling.loads(body))
@@ -232,7 +234,10 @@ class WorkerActor(Shell):
         sticky = self.sticky if flags & frames.STICKY else None
         began = time.monotonic()
         try:
-            session.admit(lease, bool(flags & frames.CHECK_FIRST), began, bool(flags & frames.TURN), sticky is not None)
+            session.admit(
+                lease, bool(flags & frames.CHECK_FIRST), began, bool(flags & frames.TURN), sticky is not None,
+                bool(flags & frames.KEYED), bool(flags & frames.CONTINUED),
+            )  # fmt: skip
         except LeaseExpired:
             peer.send(frames.NOT_STARTED, ref, EXPIRED)
             return
@@ -267,10 +272,13 @@ class WorkerActor(Shell):
         self.breakable()
         return session.run(target, args, kwargs)
 
-    def _end(self, lease: int) -> None:
+    def _end(self, lease: int, keep: bool = False) -> None:
         assert self.session is not None
         try:
-            self.session.end(lease)
+            if keep:
+                self.session.park(lease)
+            else:
+                self.session.end(lease)
         except Unavailable as gone:
             self.tell_lost(gone.error)
 

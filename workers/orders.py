@@ -56,7 +56,10 @@ def close(_actor: WorkerActor, session: WorkerSession, _order: orders.Close) -> 
 
 def end(_actor: WorkerActor, session: WorkerSession, order: orders.End) -> None:
     """A lease was checked in by message."""
-    session.end(order.lease)
+    if order.keep:
+        session.park(order.lease)
+    else:
+        session.end(order.lease)
 
 
 def recall(actor: WorkerActor, session: WorkerSession, order: orders.Recall) -> None:
@@ -70,7 +73,10 @@ def revoke(actor: WorkerActor, session: WorkerSession, order: orders.Revoke) -> 
     actor.interrupted = False
     if actor.sticky is not None:
         actor.sticky.revoked(order.lease)
-    session.revoke(order.lease)
+    if order.keep:
+        session.park(order.lease)
+    else:
+        session.revoke(order.lease)
     actor.tell(reports.Revoked(actor.id, order.lease))
 
 

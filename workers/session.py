@@ -61,6 +61,7 @@ class WorkerSession:
         self.fence = 0
         self.sandbox: int | None = None  # the lease under which one was opened
         self.dirty = False
+        self.keyed = False  # what is left is that of a key
         self.used = 0.0
         self._resets = type(worker).reset is not Worker.reset
 
@@ -138,7 +139,16 @@ class WorkerSession:
 
     # -- leases ---------------------------------------------------------------------------------------------
 
-    def admit(self, lease: int, check_first: bool, now: float, turn: bool = False, standing: bool = False) -> None:
+    def admit(
+        self,
+        lease: int,
+        check_first: bool,
+        now: float,
+        turn: bool = False,
+        standing: bool = False,
+        keyed: bool = False,
+        continued: bool = False,
+    ) -> None:
         """Let a call of this lease in.
 
         Args:
@@ -147,6 +157,8 @@ class WorkerSession:
             now: monotonic seconds.
             turn: it is a turn in a sandbox.
             standing: the lease stays with its caller, and each call under it is as if it were the first.
+            keyed: what it leaves is kept for the next lease of its key.
+            continued: it is that next lease.
 
         Raises:
             LeaseExpired: the lease is over.
@@ -158,13 +170,16 @@ class WorkerSession:
             if not self.connected:
                 raise Unavailable(self.lost or ConnectionError("the connection was lost earlier in this lease"))
             return
-        if self.dirty:
+        if self.dirty and not (continued and self.keyed):
             self.reset()  # the end of the lease before this one has not arrived yet
+        if continued and not self.connected:
+            raise Unavailable(self.lost or ConnectionError("the connection is gone, and with it the state of the key"))
         if turn and not self.connected:
             raise Unavailable(self.lost or ConnectionError("the sandbox's connection is gone, and all that was in it"))
         if self.sandbox is not None and not turn:
             self._leave_sandbox()
         self.lease = self.fence = lease
+        self.keyed = keyed
         if not turn:
             self._ensure_healthy(check_first, now)
 
@@ -240,6 +255,10 @@ class WorkerSession:
             self.fence = max(self.fence, lease + 1)
         if self.dirty:
             self.reset()
+
+    def park(self, lease: int) -> None:
+        """The keyed lease is over: refuse its late calls, and keep what it leaves for the next of its key."""
+        self.fence = max(self.fence, lease + 1)
 
     def revoke(self, lease: int) -> None:
         """The lease was taken back: refuse its late calls, and be pristine, whether it is known that it ran anything.

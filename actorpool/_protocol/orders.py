@@ -56,9 +56,10 @@ class Close:
 
 @dataclass(frozen=True)
 class End:
-    """The lease was checked in by message: reset. Not answered."""
+    """The lease was checked in by message: reset (not if `keep`), raise the fence. Not answered."""
 
     lease: int
+    keep: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,10 @@ class Recall:
 
 @dataclass(frozen=True)
 class Revoke:
-    """The lease is taken back: reset, raise the fence; answered by `Revoked` (or `Lost`)."""
+    """The lease is taken back: reset (not if `keep`), raise the fence; answered by `Revoked` (or `Lost`)."""
 
     lease: int
+    keep: bool = False
 
 
 @dataclass(frozen=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Any
 
 from actorpool.config import check_request
-from actorpool.messages import Event, Request
+from actorpool.messages import Checkout, Event, Request
 
 # -- client → pool, by ASK or as Thespian messages; answered by the value or an error -------------------------
 
@@ -38,6 +39,21 @@ class Workers(Request):
 @dataclass(frozen=True)
 class Leases(Request):
     """`list[LeaseInfo]`."""
+
+
+@dataclass(frozen=True)
+class Sessions(Request):
+    """`list[SessionInfo]`."""
+
+
+@dataclass(frozen=True)
+class EndSession(Request):
+    """End what a worker holds of a key; whether there was anything."""
+
+    key: Hashable
+
+    def __post_init__(self) -> None:
+        check_request("end_session", key=self.key)
 
 
 @dataclass(frozen=True)
@@ -118,6 +134,13 @@ class Cancel(Request):
     """Client → pool: the `Checkout` of that `ref` is not waited for any more. Not answered."""
 
     pool: str = ""
+
+
+@dataclass(frozen=True)
+class CheckoutKeyed(Checkout):
+    """Client → pool: a checkout that says whose state it wants, by message."""
+
+    key: Hashable = None
 
 
 @dataclass(frozen=True)

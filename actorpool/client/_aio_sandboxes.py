@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Hashable
 from typing import Any
 
 from actorpool.client._asyncio import AsyncioTransport, ThreadedTransport
@@ -29,7 +30,9 @@ class AsyncioNestedTransport:
         self.facts = base.facts
         self.checkin = link.checkin
 
-    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    async def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """As `NestedTransport.checkout`."""
         gate = self.link.turn.gate
         ticket = gate.ticket()
@@ -60,9 +63,7 @@ class AsyncioNestedTransport:
         finally:
             self.checkin(hold)
 
-    async def another(
-        self, deadline: float, pause: float, error: BaseException, stack: str | None = None
-    ) -> LeaseHandle:
+    async def another(self, deadline: float, pause: float, error: BaseException, key: Hashable = None) -> LeaseHandle:
         """There is no other worker in a sandbox."""
         raise error
 

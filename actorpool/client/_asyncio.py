@@ -10,6 +10,7 @@ import asyncio
 import functools
 import time
 import weakref
+from collections.abc import Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NoReturn
 
@@ -17,13 +18,13 @@ from actorpool import process
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
 from actorpool.client import _sticky, client_errors
-from actorpool.client._blocking import BlockingTransport, PoolAsker, UseLocal, call_head
+from actorpool.client._blocking import BlockingTransport, PoolAsker, UseLocal, call_head, granted
 from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Recalled, Replaced
 from actorpool.client._transport import pauses
 from actorpool.serialization import pickling
 from actorpool.transport import frames
 from actorpool.transport.aio import AioConn, LoopConns, answered, conns_of
-from actorpool.transport.bodies import pack_checkout
+from actorpool.transport.bodies import pack_checkout, pack_key
 from actorpool.transport.client import Gone, NotDelivered, TimedOut
 
 
@@ -115,9 +116,11 @@ class AsyncioTransport(AsyncioAsker):
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    async def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """Get a lease; as `PoolTransport.checkout`. A cancellation at any moment leaves no worker out."""
-        return await self._checkout(timeout, block, stack)
+        return await self._checkout(timeout, block, stack, False, pack_key(key))
 
     async def hire(self, timeout: float, stack: str | None = None) -> LeaseHandle:
         """Get a lease for one call, if possible one that stays with this process; as `PoolTransport.hire`.
@@ -148,7 +151,9 @@ class AsyncioTransport(AsyncioAsker):
         """Where the sticky leases of this loop are: a worker knows them by the line that they are used by."""
         return f"{self._path}@{id(asyncio.get_running_loop())}"
 
-    async def _checkout(self, timeout: float, block: bool, stack: str | None, sticky: bool = False) -> LeaseHandle:
+    async def _checkout(
+        self, timeout: float, block: bool, stack: str | None, sticky: bool = False, key: bytes = b""
+    ) -> LeaseHandle:
         loop = asyncio.get_running_loop()
         began = loop.time()
         deadline = began + timeout
@@ -158,7 +163,7 @@ class AsyncioTransport(AsyncioAsker):
                 if self.link.expected is not None and line.pid != self.link.expected:
                     raise Replaced
                 left = max(deadline - loop.time(), 0.0) if pause else timeout
-                body = pack_checkout(left, block, stack, self.link.sandbox, sticky)
+                body = pack_checkout(left, block, stack, self.link.sandbox, sticky, key)
                 return await self._ask_lease(line, body, left)
             except (NotDelivered, Gone):
                 continue
@@ -177,8 +182,7 @@ class AsyncioTransport(AsyncioAsker):
             raise
         if kind != frames.GRANT:
             raise UseLocal if kind == frames.USE_LOCAL else frames.load_error(answer)
-        lease, worker, pid, flags, seal = frames.GRANT_BODY.unpack(answer)
-        return LeaseHandle(lease, worker, pid, self.link.checkin, line, line.pid, flags, seal)
+        return granted(answer, self.link.checkin, line)
 
     def checkin(self, hold: LeaseHandle) -> None:
         """Give a lease back. Never waits, so nothing can come between."""
@@ -187,7 +191,8 @@ class AsyncioTransport(AsyncioAsker):
         if hold.used:
             worker = self._here().known(self._endpoint.worker(hold.worker_pid))
             if worker is not None and worker.pid == hold.worker_pid:
-                worker.tell(frames.END, hold.lease, frames.END_BODY.pack(hold.seal))
+                kind = frames.PARK if hold.keyed else frames.END
+                worker.tell(kind, hold.lease, frames.END_BODY.pack(hold.seal))
         self._tell_pool(hold, frames.CHECKIN)
 
     def abandon(self, hold: LeaseHandle) -> None:
@@ -307,9 +312,9 @@ class AsyncioTransport(AsyncioAsker):
             hold = await self.hire(await self._left(deadline, pause, error), stack)
         return self._value(answer)
 
-    async def another(self, deadline: float, pause: float, error: BaseException) -> LeaseHandle:
+    async def another(self, deadline: float, pause: float, error: BaseException, key: Hashable = None) -> LeaseHandle:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
-        return await self.checkout(await self._left(deadline, pause, error))
+        return await self.checkout(await self._left(deadline, pause, error), key=key)
 
     async def _left(self, deadline: float, pause: float, error: BaseException | None) -> float:
         """Pause; how many seconds are left after that. Raises `error`, if there is one, once time is up."""
@@ -360,9 +365,11 @@ class ThreadedTransport:
         """As `PoolTransport.facts`."""
         return await self._in_thread(self.link.facts, timeout)  # type: ignore[no-any-return]
 
-    async def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    async def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """As `PoolTransport.checkout`; a hold that comes too late is dropped, and so given back."""
-        return await self._in_thread(self.link.checkout, timeout, block, stack)  # type: ignore[no-any-return]
+        return await self._in_thread(self.link.checkout, timeout, block, stack, key)  # type: ignore[no-any-return]
 
     async def call(self, hold: LeaseHandle, work: CallRequest) -> Any:
         """As `PoolTransport.call`; cancelled, the lease is over."""
@@ -376,13 +383,11 @@ class ThreadedTransport:
         """As `PoolTransport.run`."""
         return await self._in_thread(self.link.run, work, timeout, stack)
 
-    async def another(
-        self, deadline: float, pause: float, error: BaseException, stack: str | None = None
-    ) -> LeaseHandle:
+    async def another(self, deadline: float, pause: float, error: BaseException, key: Hashable = None) -> LeaseHandle:
         """As `PoolTransport.another`; `deadline` is in the loop's time."""
         left = deadline - asyncio.get_running_loop().time()
         if left <= 0:
             raise error
         if pause:
             await asyncio.sleep(min(pause, left))
-        return await self.checkout(max(left - pause, 0.0), True, stack)
+        return await self.checkout(max(left - pause, 0.0), key=key)

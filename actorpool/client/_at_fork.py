@@ -7,6 +7,7 @@ as that thread left it, in the middle of something perhaps: its owner must keep 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -35,3 +36,8 @@ def _renew() -> None:
 
 
 os.register_at_fork(after_in_child=_renew)
+
+
+def condition() -> threading.Condition:
+    """One whose lock is reentrant: a lease may be dropped while its own thread has it."""
+    return threading.Condition(threading.RLock())

@@ -7,6 +7,7 @@ nothing is under way on it any more.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Hashable
 from contextlib import suppress
 from typing import Any, NoReturn
 
@@ -19,7 +20,7 @@ from actorpool.client._transport import PoolTransport, pauses
 from actorpool.serialization import pickling
 from actorpool.transport import client as lines
 from actorpool.transport import frames
-from actorpool.transport.bodies import pack_checkout
+from actorpool.transport.bodies import pack_checkout, pack_key
 from actorpool.transport.client import ClientConn, Gone, NotDelivered, TimedOut
 from actorpool.transport.paths import Endpoint
 
@@ -37,7 +38,16 @@ def call_head(hold: LeaseHandle, work: CallRequest, last: bool) -> bytes:
         flags |= frames.CHECK_FIRST
     if hold.turn:
         flags |= frames.TURN
+    if hold.keyed:
+        flags |= frames.KEYED if hold.fresh else frames.KEYED | frames.CONTINUED
     return frames.CALL_HEAD.pack(hold.lease, flags, hold.seal)
+
+
+def granted(body: bytes | memoryview, give_back: Callable[[LeaseHandle], bool], line: Any) -> LeaseHandle:
+    """The lease of a `GRANT` frame, got by that connection."""
+    lease, worker, pid, flags, seal = frames.GRANT_BODY.unpack_from(body)
+    lost = str(body[frames.GRANT_BODY.size :], "utf-8") or None
+    return LeaseHandle(lease, worker, pid, give_back, line, line.pid, flags, seal, lost)
 
 
 class UseLocal(Exception):
@@ -180,10 +190,12 @@ class BlockingTransport(PoolAsker, PoolTransport):
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """Get a lease; see `PoolTransport.checkout`."""
         _sticky.give_all(self.path)  # it may be what is asked for
-        return self._checkout(timeout, block, stack)
+        return self._checkout(timeout, block, stack, False, pack_key(key))
 
     def hire(self, timeout: float, stack: str | None = None) -> LeaseHandle:
         """Get a lease for one call, if possible one that stays with this process; see `PoolTransport.hire`."""
@@ -215,7 +227,9 @@ class BlockingTransport(PoolAsker, PoolTransport):
                 _sticky.drop(self.path, hold)
             self.checkin(hold)
 
-    def _checkout(self, timeout: float, block: bool, stack: str | None, sticky: bool = False) -> LeaseHandle:
+    def _checkout(
+        self, timeout: float, block: bool, stack: str | None, sticky: bool = False, key: bytes = b""
+    ) -> LeaseHandle:
         began = time.perf_counter()
         deadline = began + timeout
         for pause in pauses():
@@ -225,7 +239,7 @@ class BlockingTransport(PoolAsker, PoolTransport):
                     lines.give(line)
                     raise Replaced
                 left = max(deadline - time.perf_counter(), 0.0) if pause else timeout
-                body = pack_checkout(left, block, stack, self.sandbox, sticky)
+                body = pack_checkout(left, block, stack, self.sandbox, sticky, key)
                 return self._ask_lease(line, body, deadline + client_errors.grace(timeout))
             except _DELIVERY_FAILED:
                 lines.forget(self.path)
@@ -240,8 +254,7 @@ class BlockingTransport(PoolAsker, PoolTransport):
             line.send(frames.CHECKOUT, ref, body, b"", deadline)
             kind, answer = line.receive(ref, deadline)
             if kind == frames.GRANT:
-                lease, worker, pid, flags, seal = frames.GRANT_BODY.unpack(answer)
-                hold = LeaseHandle(lease, worker, pid, self.checkin, line, line.pid, flags, seal)
+                hold = granted(answer, self.checkin, line)
         except _DELIVERY_FAILED:
             raise
         except BaseException:  # whatever ended the wait, the pool must know: a grant without a hold would be nobody's
@@ -258,7 +271,7 @@ class BlockingTransport(PoolAsker, PoolTransport):
             return False
         if hold.used:
             worker, seal = self.endpoint.worker(hold.worker_pid), frames.END_BODY.pack(hold.seal)
-            self._tell(worker, hold.worker_pid, frames.END, hold.lease, seal)
+            self._tell(worker, hold.worker_pid, frames.PARK if hold.keyed else frames.END, hold.lease, seal)
         told = self.tell(hold, frames.CHECKIN)
         line = hold.line
         if told and isinstance(line, ClientConn):

@@ -84,12 +84,15 @@ class LeaseHandle:
         turn: it is a turn in a sandbox; no other worker can take its place.
         promised: the name of the pool whose lease a user has it as; he is told when it is dropped.
         stands: it may be kept and used again (see `client._sticky`).
+        keyed: what it leaves in its worker is kept for the next of its key.
+        fresh: the worker holds nothing of a former lease; `lost`: why what there was of its key is gone, if known.
         rested: when its last use ended, `time.perf_counter()`; 0.0 while it is in use.
         line: the line to the worker by which it was used; the worker closes it when the lease is recalled.
     """
 
-    __slots__ = ("__weakref__", "_give_back", "check_first", "generation", "home", "lease", "line", "open", "pool_pid",
-                 "promised", "rested", "seal", "stands", "turn", "used", "worker_id", "worker_pid")  # fmt: skip
+    __slots__ = ("__weakref__", "_give_back", "check_first", "fresh", "generation", "home", "keyed", "lease", "line",
+                 "lost", "open", "pool_pid", "promised", "rested", "seal", "stands", "turn", "used", "worker_id",
+                 "worker_pid")  # fmt: skip
 
     def __init__(
         self,
@@ -101,6 +104,7 @@ class LeaseHandle:
         pool_pid: int = 0,
         flags: int = 0,
         seal: int = 0,
+        lost: str | None = None,
     ) -> None:
         self.open = False  # until all is there that giving back needs
         self.lease = lease
@@ -110,6 +114,9 @@ class LeaseHandle:
         self.check_first = bool(flags & frames.CHECK_FIRST)
         self.turn = bool(flags & frames.TURN)
         self.stands = bool(flags & frames.STICKY)
+        self.keyed = bool(flags & frames.KEYED)
+        self.fresh = not flags & frames.CONTINUED
+        self.lost = lost
         self.home = home
         self.pool_pid = pool_pid
         self.generation = client.generation

@@ -8,18 +8,18 @@ from __future__ import annotations
 import logging
 import os
 import random
-import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 from actorpool._protocol import requests, sandboxes
 from actorpool._protocol.sandboxes import OUTSIDE
 from actorpool.client import client_errors
-from actorpool.client._at_fork import renewed
+from actorpool.client._at_fork import condition, renewed
 from actorpool.client._calls import CallRequest, LeaseHandle
 from actorpool.client._local_sandbox import LocalLease, LocalRoute, LocalSandbox, LocalTurnTransport, OwnLeases
+from actorpool.client._local_sessions import LocalSessions
 from actorpool.client._transport import PoolTransport
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.machine import Backoff, Quantiles, Retry
@@ -51,7 +51,10 @@ class LocalTransport(OwnLeases):
         self._out: dict[int, LocalLease] = {}
         self._inherited: list[LocalLease] = []
         self._sandboxes: dict[str, LocalSandbox] = {}
-        self._changed = renewed(self, "_changed", _condition)
+        self._sessions = LocalSessions(name, max(config.size, 1) if isinstance(config.size, int) else 1,
+                                       config.session_idle)  # fmt: skip
+        self._kept_open: list[WorkerSession] = []
+        self._changed = renewed(self, "_changed", condition)
         self._halted = ""
         self._closed = False
         self._since = time.monotonic()
@@ -85,6 +88,7 @@ class LocalTransport(OwnLeases):
         self._inherited += self._out.values()
         self._out = {}
         self._sandboxes = {}
+        self._kept_open += self._sessions.leave_to_parent()
 
     def inside(self, sandbox: str) -> PoolTransport:
         """As `PoolTransport.inside`."""
@@ -92,7 +96,9 @@ class LocalTransport(OwnLeases):
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """Make a worker and connect it; a resource that is away is tried again until `timeout` seconds are over.
 
         Raises:
@@ -103,13 +109,26 @@ class LocalTransport(OwnLeases):
         began = time.monotonic()
         deadline = began + timeout
         self._pass_gate(began, deadline)
-        session = self._connected(deadline)
+        state = None if key is None else self._sessions.take(key, max(deadline - time.monotonic(), 0.0), block)
+        fresh = state is None or state.session is None
+        try:
+            session = state.session if state is not None and state.session is not None else self._connected(deadline)
+        except BaseException:
+            if state is not None:
+                self._sessions.park(state)
+            raise
+        if state is not None:
+            state.session = session
         with self._changed:
             self._checkouts += 1
             lease = LocalLease(self._checkouts, session)
+            lease.state = state
             self._out[lease.number] = lease
         self._waits.add((time.monotonic() - began) * 1000)
-        return LeaseHandle(lease.number, lease.number, os.getpid(), give_back=self.checkin)
+        flags = frames.KEYED * (state is not None) | frames.CONTINUED * (not fresh)
+        worker = lease.number if state is None else state.number
+        lost = None if state is None else state.lost
+        return LeaseHandle(lease.number, worker, os.getpid(), give_back=self.checkin, flags=flags, lost=lost)
 
     def _pass_gate(self, began: float, deadline: float) -> None:
         with self._changed:
@@ -219,6 +238,8 @@ class LocalTransport(OwnLeases):
             self._checkins += 1
             self._changed.notify_all()
         self._holds.add((time.monotonic() - lease.since) * 1000)
+        if lease.state is not None and self._sessions.park(lease.state):
+            return
         try:
             lease.session.reset()  # says so, when a transaction was left open
         except Unavailable as gone:
@@ -231,6 +252,7 @@ class LocalTransport(OwnLeases):
             self._closed = True
             self._changed.notify_all()
             leases = list(self._out.values())
+        self._sessions.close()
         for lease in leases:
             self._take_back(lease)
 
@@ -319,10 +341,6 @@ class LocalTransport(OwnLeases):
         raise TypeError(f"pool {self.pool!r} is a LocalPool, which is in this process only: nobody else can come in")
 
 
-def _condition() -> threading.Condition:
-    return threading.Condition(threading.RLock())  # a lease may be dropped while its own thread has it
-
-
 _links: weakref.WeakSet[LocalTransport] = weakref.WeakSet()
 
 
@@ -338,6 +356,8 @@ _ANSWERS: dict[type, Callable[[LocalTransport, Any], Any]] = {
     requests.Workers: LocalTransport._workers,
     requests.Leases: LocalTransport._lease_infos,
     requests.Metrics: lambda link, _: PoolMetrics((), 0, 0, 0.0),
+    requests.Sessions: lambda link, _: link._sessions.infos(),
+    requests.EndSession: lambda link, request: link._sessions.end(request.key),
     requests.GatherStats: LocalTransport._gather,
     requests.ClearCache: LocalTransport._clear,
     requests.Suspend: lambda link, _: link._halt("suspended"),

@@ -7,11 +7,12 @@ import os
 import threading
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from actorpool.client import client_errors
 from actorpool.client._calls import CallRequest, LeaseHandle
+from actorpool.client._local_sessions import LocalState
 from actorpool.client._transport import PoolTransport
 from actorpool.client.sandboxes import Gate
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
@@ -31,6 +32,7 @@ class LocalLease:
         self.calls = 0
         self.stale_cache = False
         self.over = False
+        self.state: LocalState | None = None  # of whose key it is
 
 
 class TurnHandle(LeaseHandle):
@@ -100,9 +102,11 @@ class LocalRoute(OwnLeases):
         self.sandbox: str = sandbox
         self.inside = link.inside  # type: ignore[method-assign]
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """As `LocalTransport.checkout`."""
-        return self.link.checkout(timeout, block, stack)
+        return self.link.checkout(timeout, block, stack, key)
 
     def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
         """As `LocalTransport.perform`."""
@@ -138,7 +142,9 @@ class LocalTurnTransport(LocalRoute):
         super().__init__(link, sandbox)
         self._sandboxes = sandboxes
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """Wait for a turn; as `PoolTransport.checkout`."""
         sandbox = self._sandboxes.get(self.sandbox)
         if sandbox is None:

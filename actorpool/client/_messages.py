@@ -7,6 +7,7 @@ looked into, and what may have begun counts as begun.
 from __future__ import annotations
 
 import time
+from collections.abc import Hashable
 from typing import Any
 
 from actorpool import process
@@ -145,11 +146,15 @@ class MessageTransport(PoolMessages, PoolTransport):
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """Get a lease; as `PoolTransport.checkout`. `stack` does not travel this way."""
         request = Checkout(self.pool, block, timeout)
         if self.sandbox is not None:
             request = sandboxes.CheckoutIn(self.pool, block, timeout, self.sandbox)
+        elif key is not None:
+            request = requests.CheckoutKeyed(self.pool, block, timeout, key)
         manager = self.site.manager()
         answer = hold = None
         try:
@@ -157,7 +162,8 @@ class MessageTransport(PoolMessages, PoolTransport):
             if isinstance(answer, Ok):
                 grant = answer.value
                 ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
-                hold = LeaseHandle(*ids, give_back=self.checkin, home=grant, flags=frames.TURN * grant.turn)
+                flags = frames.TURN * grant.turn | frames.KEYED * grant.keyed | frames.CONTINUED * (not grant.fresh)
+                hold = LeaseHandle(*ids, give_back=self.checkin, home=grant, flags=flags, lost=grant.lost)
         finally:
             if hold is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
                 self.mail.tell(manager, requests.Cancel(self.pool, ref=request.ref, caller=request.caller))

@@ -8,7 +8,7 @@ import os
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from typing import Any
 
 from actorpool._protocol import requests
@@ -60,13 +60,16 @@ class PoolTransport(ABC):
         return link
 
     @abstractmethod
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """Get a lease.
 
         Args:
             timeout: longest wait in seconds, a restart of the pool included; 0 takes an idle worker or fails.
             block: False fails at once when the pool is full.
             stack: where the checkout was made, for leak reports.
+            key: of a keyed lease; None: of any worker. In a sandbox, where there is one worker, it counts for nothing.
 
         Raises:
             ActorPoolError: the pool's own refusal, or why the pool cannot be reached.
@@ -141,9 +144,9 @@ class PoolTransport(ABC):
         """Run work on the lease's worker and return its result; raises as `perform` and `value`."""
         return self.value(self.perform(hold, work))
 
-    def another(self, deadline: float, pause: float, error: BaseException) -> LeaseHandle:
+    def another(self, deadline: float, pause: float, error: BaseException, key: Hashable = None) -> LeaseHandle:
         """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
-        return self.checkout(self._left(deadline, pause, error))
+        return self.checkout(self._left(deadline, pause, error), key=key)
 
     def _left(self, deadline: float, pause: float, error: BaseException | None) -> float:
         """Pause; how many seconds are left after that. Raises `error`, if there is one, once time is up."""

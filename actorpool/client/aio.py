@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Hashable, Mapping
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ from actorpool.client._transport import LEARNING, PoolTransport, pauses, stack_o
 from actorpool.client.lease import transaction_options
 from actorpool.config import check_request
 from actorpool.process import HOST
-from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
+from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, SessionInfo, WorkerInfo, sum_stats
 from actorpool.workers import sql
 
 
@@ -35,10 +35,16 @@ class AsyncLease:
     host = HOST
 
     def __init__(
-        self, link: AnyAsyncioTransport, hold: LeaseHandle, timeout: float, call_timeout: float | None
+        self,
+        link: AnyAsyncioTransport,
+        hold: LeaseHandle,
+        timeout: float,
+        call_timeout: float | None,
+        key: Hashable = None,
     ) -> None:
         self._transport = link
         self._hold = hold
+        self._key = key
         hold.promised = link.pool
         self._timeout = timeout
         self._call_timeout = call_timeout
@@ -57,6 +63,16 @@ class AsyncLease:
     def worker_pid(self) -> int:
         """The worker's process."""
         return self._hold.worker_pid
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the worker holds nothing that a former lease of the key has left; always true without a key."""
+        return self._hold.fresh
+
+    @property
+    def lost(self) -> str | None:
+        """Why what there was of the key is gone ("died", "evicted", ...), if it is known."""
+        return self._hold.lost
 
     @property
     def closed(self) -> bool:
@@ -102,7 +118,7 @@ class AsyncLease:
         try:
             return await self._transport.call(hold, work)
         except NotStarted as refusal:
-            if hold.used:  # what the session held is lost with its worker: the caller has to know
+            if hold.used or not hold.fresh:  # what the session held is lost with its worker: the caller has to know
                 raise refusal.error from None
             error = refusal.error
         return await self._elsewhere(work, error)
@@ -114,7 +130,7 @@ class AsyncLease:
         for pause in pauses():
             self._transport.checkin(self._hold)
             try:
-                self._hold = await self._transport.another(deadline, pause, error)
+                self._hold = await self._transport.another(deadline, pause, error, self._key)
             except Replaced:
                 raise client_errors.expired(self._transport.pool, former) from None
             self._hold.promised = self._transport.pool
@@ -295,13 +311,16 @@ class AsyncPool:
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, *, block: bool = True, timeout: float | None = None) -> AsyncCheckout:
+    def checkout(self, *, block: bool = True, timeout: float | None = None, key: Hashable = None) -> AsyncCheckout:
         """Lease a worker: `async with pool.aio.checkout() as lease:`, or awaited; as `Pool.checkout` otherwise."""
-        return AsyncCheckout(functools.partial(self._lease, block, timeout, None))
+        return AsyncCheckout(functools.partial(self._lease, block, timeout, None, key))
 
-    async def _lease(self, block: bool, timeout: float | None, call_timeout: float | None) -> AsyncLease:
-        if timeout is not None:
-            check_request("checkout", timeout=timeout)
+    async def _lease(
+        self, block: bool, timeout: float | None, call_timeout: float | None, key: Hashable = None
+    ) -> AsyncLease:
+        given = {name: value for name, value in (("timeout", timeout), ("key", key)) if value is not None}
+        if given:
+            check_request("checkout", **given)
         while True:
             facts, spent = self._pool._known, 0.0
             if facts is None:
@@ -310,12 +329,13 @@ class AsyncPool:
             link = self._way()
             stack = stack_of_caller() if facts.stacks else None
             try:
-                hold = await link.checkout(max(longest - spent, 0.0), block, stack)
+                hold = await link.checkout(max(longest - spent, 0.0), block, stack, key)
             except Replaced:
                 self._pool._known = None
             else:
                 sandboxes.entered(link.link, hold)
-                return AsyncLease(link, hold, longest, facts.call_timeout if call_timeout is None else call_timeout)
+                limit = facts.call_timeout if call_timeout is None else call_timeout
+                return AsyncLease(link, hold, longest, limit, key)
 
     async def checkin(self, lease: AsyncLease) -> None:
         """Give a lease back.
@@ -363,6 +383,14 @@ class AsyncPool:
     async def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
         return await self._transport.ask(requests.Leases())  # type: ignore[no-any-return]
+
+    async def sessions(self) -> list[SessionInfo]:
+        """As `Pool.sessions`."""
+        return await self._transport.ask(requests.Sessions())  # type: ignore[no-any-return]
+
+    async def end_session(self, key: Hashable) -> bool:
+        """As `Pool.end_session`."""
+        return await self._transport.ask(requests.EndSession(key))  # type: ignore[no-any-return]
 
     async def metrics(self) -> PoolMetrics:
         """The last 100 samples."""

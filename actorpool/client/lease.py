@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
@@ -31,9 +31,17 @@ class Lease:
 
     host = HOST
 
-    def __init__(self, link: PoolTransport, hold: LeaseHandle, timeout: float, call_timeout: float | None) -> None:
+    def __init__(
+        self,
+        link: PoolTransport,
+        hold: LeaseHandle,
+        timeout: float,
+        call_timeout: float | None,
+        key: Hashable = None,
+    ) -> None:
         self._transport = link
         self._hold = hold
+        self._key = key
         hold.promised = link.pool
         self._timeout = timeout
         self._call_timeout = call_timeout
@@ -52,6 +60,16 @@ class Lease:
     def worker_pid(self) -> int:
         """The worker's process."""
         return self._hold.worker_pid
+
+    @property
+    def fresh(self) -> bool:
+        """Whether the worker holds nothing that a former lease of the key has left; always true without a key."""
+        return self._hold.fresh
+
+    @property
+    def lost(self) -> str | None:
+        """Why what there was of the key is gone ("died", "evicted", ...), if it is known."""
+        return self._hold.lost
 
     @property
     def closed(self) -> bool:
@@ -102,7 +120,7 @@ class Lease:
         try:
             return self._transport.call(hold, work)
         except NotStarted as refusal:
-            if hold.used:  # what the session held is lost with its worker: the caller has to know
+            if hold.used or not hold.fresh:  # what the session held is lost with its worker: the caller has to know
                 raise refusal.error from None
             error = refusal.error
         return self._elsewhere(work, error)
@@ -114,7 +132,7 @@ class Lease:
         for pause in pauses():
             self._transport.checkin(self._hold)
             try:
-                self._hold = self._transport.another(deadline, pause, error)
+                self._hold = self._transport.another(deadline, pause, error, self._key)
             except Replaced:
                 raise client_errors.expired(self._transport.pool, former) from None
             self._hold.promised = self._transport.pool
@@ -128,7 +146,10 @@ class Lease:
         raise AssertionError
 
     def checkin(self) -> None:
-        """End the lease; the worker is reset and goes to the next caller. Nothing if it has ended already."""
+        """End the lease: the worker is reset and goes to the next caller, or (keyed) is kept as it is for its key.
+
+        Nothing if it has ended already.
+        """
         self._transport.checkin(self._hold)
 
     def __enter__(self) -> Lease:

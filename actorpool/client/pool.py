@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from actorpool.client._calls import CallRequest, Replaced
 from actorpool.client._transport import LEARNING, PoolTransport, stack_of_caller
 from actorpool.client.lease import Lease, Transaction, transaction_options
 from actorpool.config import check_request
-from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo, sum_stats
+from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, SessionInfo, WorkerInfo, sum_stats
 from actorpool.transport.paths import Endpoint
 
 if TYPE_CHECKING:
@@ -167,18 +167,23 @@ class Pool:
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(self, *, block: bool = True, timeout: float | None = None) -> Lease:
+    def checkout(self, *, block: bool = True, timeout: float | None = None, key: Hashable = None) -> Lease:
         """Lease a worker: `with pool.checkout() as lease:`.
 
         Args:
             block: False raises `PoolFull` at once when every worker is out.
             timeout: longest wait in seconds; None is the pool's, 0 takes an idle worker or fails.
+            key: hashable and picklable. The lease is *keyed*: given back, its worker is parked as it is, and the next
+                checkout of that key, by whatever process, gets that very worker or waits for it. `lease.fresh` says
+                whether the worker holds nothing of the key.
 
         Raises:
             As `run`, and `PoolFull`.
+            InvalidConfig: `timeout` or `key` cannot be one.
         """
-        if timeout is not None:
-            check_request("checkout", timeout=timeout)
+        given = {name: value for name, value in (("timeout", timeout), ("key", key)) if value is not None}
+        if given:
+            check_request("checkout", **given)
         while True:
             facts, spent = self._known, 0.0
             if facts is None:
@@ -186,12 +191,13 @@ class Pool:
             longest = facts.checkout_timeout if timeout is None else timeout
             link = sandboxes.route(self._transport)
             try:
-                hold = link.checkout(max(longest - spent, 0.0), block, stack_of_caller() if facts.stacks else None)
+                stack = stack_of_caller() if facts.stacks else None
+                hold = link.checkout(max(longest - spent, 0.0), block, stack, key)
             except Replaced:
                 self._known = None
             else:
                 sandboxes.entered(link, hold)
-                return Lease(link, hold, longest, facts.call_timeout)
+                return Lease(link, hold, longest, facts.call_timeout, key)
 
     def checkin(self, lease: Lease) -> None:
         """Give a lease back; the same as `lease.checkin()`.
@@ -257,6 +263,14 @@ class Pool:
     def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
         return self._transport.ask(requests.Leases())  # type: ignore[no-any-return]
+
+    def sessions(self) -> list[SessionInfo]:
+        """One line for each key whose state a worker holds, in use or parked."""
+        return self._transport.ask(requests.Sessions())  # type: ignore[no-any-return]
+
+    def end_session(self, key: Hashable) -> bool:
+        """End what a worker holds of a key, at once or when its lease is given back; whether there was anything."""
+        return self._transport.ask(requests.EndSession(key))  # type: ignore[no-any-return]
 
     def metrics(self) -> PoolMetrics:
         """The last 100 samples."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import deque
+from collections.abc import Hashable
 from concurrent import futures
 from concurrent.futures import Future
 from contextvars import ContextVar
@@ -173,7 +174,9 @@ class NestedTransport(PoolTransport):
         self.base: PoolTransport = outer.base if isinstance(outer, NestedTransport) else outer
         self.pool, self.where, self.sandbox = outer.pool, outer.where, outer.sandbox
 
-    def checkout(self, timeout: float, block: bool = True, stack: str | None = None) -> LeaseHandle:
+    def checkout(
+        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
         """The outer lease, when no other call in its block has it; as `PoolTransport.checkout`."""
         ticket = self.turn.gate.ticket()
         if not self.turn.gate.wait(ticket, timeout if block else 0.0):

@@ -45,7 +45,10 @@ class PoolActor(BasePoolActor):
 
     effects = EFFECTS
     verbs = VERBS
-    others = frozenset({WithConnection, Checkout, sandboxes.CheckoutIn, Checkin, requests.Cancel, requests.Abandon})
+    others = frozenset(
+        {WithConnection, Checkout, requests.CheckoutKeyed, sandboxes.CheckoutIn, Checkin, requests.Cancel,
+         requests.Abandon}
+    )  # fmt: skip
     core: PoolCore
 
     def init(
@@ -101,7 +104,11 @@ class PoolActor(BasePoolActor):
             if kind == frames.CONTROL:
                 self._on_report(pickling.loads(body))
         elif kind == frames.CHECKOUT:
-            wanted = bodies.checkout(body)
+            try:
+                wanted = bodies.checkout(body)
+            except TypeError as problem:
+                peer.send(frames.ERROR, ref, frames.dump_error(problem))
+                return
             holder = holder or self._welcome(peer)
             if holder is not None:
                 self.carry_out(core.checkout(time.monotonic(), ref, holder, *wanted))
@@ -136,8 +143,8 @@ class PoolActor(BasePoolActor):
         elif isinstance(message, Checkout):
             holder = MessageCaller(message.caller, sender, message.ref)
             if self._watches(holder):
-                sandbox = getattr(message, "sandbox", None)
-                wanted = message.timeout, message.block, None, sandbox
+                sandbox, key = getattr(message, "sandbox", None), getattr(message, "key", None)
+                wanted = message.timeout, message.block, None, sandbox, False, key
                 self.carry_out(self.core.checkout(now, message.ref, holder, *wanted))
         elif isinstance(message, Checkin):
             self._checkin(message)
@@ -167,7 +174,7 @@ class PoolActor(BasePoolActor):
         lease = self.core.lease(message.grant.lease)
         hand = self.worker_handles.find(lease.worker.id) if lease is not None else None
         if lease is not None and hand is not None and hand.seal(lease.id) == message.grant.seal:
-            self.worker_handles.tell(hand.id, orders.End(lease.id))
+            self.worker_handles.tell(hand.id, orders.End(lease.id, keep=lease.keyed))
             self.carry_out(self.core.checkin(time.monotonic(), lease.id))
             self.done(lease.holder)
 

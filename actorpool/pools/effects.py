@@ -77,7 +77,7 @@ def revoke(pool: PoolActor, effect: fx.Revoke) -> None:
     """Take a worker back."""
     # The signal first: its flag is then up before the message can be read, and cleared by the message.
     pool.worker_handles.interrupt(effect.worker)
-    pool.worker_handles.tell(effect.worker, orders.Revoke(effect.lease))
+    pool.worker_handles.tell(effect.worker, orders.Revoke(effect.lease, effect.keep))
 
 
 def stop(pool: PoolActor, effect: fx.Stop) -> None:

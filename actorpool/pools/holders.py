@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool import process
 from actorpool._protocol import reports
-from actorpool.core.effects import Ended, Granted, Refused, UseLocal
+from actorpool.core.effects import Ended, Granted, Keyed, Refused, UseLocal
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied
 from actorpool.messages import Err, Grant, Ok, WithConnection
 from actorpool.process import Caller
@@ -42,7 +42,11 @@ class ChannelCaller:
         """Tell the client which worker it has."""
         flags = frames.CHECK_FIRST * grant.check_first | frames.TURN * grant.turn | frames.STICKY * grant.sticky
         hand = pool.worker_handles.hand(grant.worker)
-        body = frames.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease))
+        lost = b""
+        if grant.keyed is not None:
+            flags |= frames.KEYED if grant.keyed.fresh else frames.KEYED | frames.CONTINUED
+            lost = (grant.keyed.lost or "").encode()
+        body = frames.GRANT_BODY.pack(grant.lease, grant.worker, hand.pid or 0, flags, hand.seal(grant.lease)) + lost
         self.peer.send(frames.GRANT, grant.ref, body)
 
     def use_local(self, effect: UseLocal) -> None:
@@ -86,7 +90,8 @@ class MessageCaller:
         """Answer `Ok(Grant)`."""
         worker = pool.worker_handles.hand(grant.worker)
         where = (worker.address, grant.worker, worker.pid, pool.myAddress)
-        value = Grant(grant.lease, pool.name, *where, grant.turn, self.address, worker.seal(grant.lease))
+        keyed = (grant.keyed is not None, *(grant.keyed or Keyed(True)))
+        value = Grant(grant.lease, pool.name, *where, grant.turn, self.address, worker.seal(grant.lease), *keyed)
         pool.send(self.address, Ok(value, grant.ref))
 
     def refused(self, pool: PoolActor, refusal: Refused) -> None:

@@ -40,6 +40,17 @@ def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     return pool.core.lease_infos(time.monotonic())
 
 
+def sessions(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+    """`list[SessionInfo]`."""
+    return pool.core.sessions.infos(pool.worker_handles.pids, time.monotonic())
+
+
+def end_session(pool: PoolActor, request: requests.EndSession, asker: Asker) -> Any:
+    """Whether there is one: it ends at once, or when its lease is given back."""
+    pool.carry_out(pool.core.end_session(time.monotonic(), asker, request.key))
+    return LATER_ANSWER
+
+
 def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
     return pool.telemetry.samples.metrics()
@@ -128,6 +139,8 @@ VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
     requests.Workers: workers,
     requests.Leases: leases,
     requests.Metrics: metrics,
+    requests.Sessions: sessions,
+    requests.EndSession: end_session,
     requests.Resize: resize,
     requests.Suspend: suspend,
     requests.Resume: resume,

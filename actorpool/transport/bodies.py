@@ -11,14 +11,15 @@ import functools
 import io
 import pickle
 import struct
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 from actorpool.config import LONGEST
 from actorpool.transport import frames
 from actorpool.transport.frames import BadFrame
 
-_CHECKOUT = struct.Struct("!dBI")
-"""Timeout in seconds, flags, bytes of the sandbox's name; that, and the stack, follow."""
+_CHECKOUT = struct.Struct("!dBII")
+"""Timeout in seconds, flags, bytes of the sandbox's name, bytes of the pickled key; these, and the stack, follow."""
 _BLOCK, _STAY, _SANDBOX, _STACK = 1, 2, 4, 8
 _SHORT = 1000
 """Bytes of a body that is remembered once it was read: a program has but a few different ones."""
@@ -32,14 +33,22 @@ class Checkout(NamedTuple):
     stack: str | None
     sandbox: str | None
     sticky: bool
+    key: Hashable
 
 
 @functools.lru_cache(maxsize=64)
-def pack_checkout(timeout: float, block: bool, stack: str | None, sandbox: str | None, sticky: bool = False) -> bytes:
-    """The body of a `CHECKOUT` frame."""
+def pack_checkout(
+    timeout: float, block: bool, stack: str | None, sandbox: str | None, sticky: bool = False, key: bytes = b""
+) -> bytes:
+    """The body of a `CHECKOUT` frame; `key` as `pack_key` has made it."""
     flags = _BLOCK * block | _STAY * sticky | _SANDBOX * (sandbox is not None) | _STACK * (stack is not None)
     name, text = ((value or "").encode("utf-8", "surrogatepass") for value in (sandbox, stack))
-    return _CHECKOUT.pack(timeout, flags, len(name)) + name + text
+    return _CHECKOUT.pack(timeout, flags, len(name), len(key)) + name + key + text
+
+
+def pack_key(key: Hashable) -> bytes:
+    """The key of a keyed lease as bytes, none for None. Pickled by reference: by value, no two would be equal."""
+    return b"" if key is None else pickle.dumps(key, pickle.HIGHEST_PROTOCOL)
 
 
 def checkout(body: bytes | memoryview) -> Checkout:
@@ -47,17 +56,31 @@ def checkout(body: bytes | memoryview) -> Checkout:
 
     Raises:
         BadFrame: it is none.
+        TypeError: its key cannot be one.
     """
     try:
-        timeout, flags, length = _CHECKOUT.unpack_from(body)
-        end = _CHECKOUT.size + length
-        name = str(body[_CHECKOUT.size : end], "utf-8", "surrogatepass") if flags & _SANDBOX else None
+        timeout, flags, length, key_length = _CHECKOUT.unpack_from(body)
+        start = _CHECKOUT.size + length
+        end = start + key_length
+        name = str(body[_CHECKOUT.size : start], "utf-8", "surrogatepass") if flags & _SANDBOX else None
         stack = str(body[end:], "utf-8", "surrogatepass") if flags & _STACK else None
     except (struct.error, UnicodeError) as problem:
         raise BadFrame(f"no checkout: {problem}") from None
     if not 0.0 <= timeout <= LONGEST or end > len(body):
-        raise BadFrame(f"no checkout: a timeout of {timeout} s, a name of {length} bytes")
-    return Checkout(timeout, bool(flags & _BLOCK), stack, name, bool(flags & _STAY))
+        raise BadFrame(f"no checkout: a timeout of {timeout} s, {end} of {len(body)} bytes")
+    key = _key(body[start:end]) if key_length else None
+    return Checkout(timeout, bool(flags & _BLOCK), stack, name, bool(flags & _STAY), key)
+
+
+def _key(body: bytes | memoryview) -> Hashable:
+    try:
+        key = _loads(body)
+        usable = hash(key) == hash(key) and key == key
+    except BaseException as problem:  # what rebuilds, hashes or compares a value may be anybody's code
+        raise TypeError(f"the key cannot be used in the pool's process ({type(problem).__name__}: {problem})") from None
+    if not usable:
+        raise TypeError(f"the key is not equal to itself, so nobody could ask for it again: {type(key).__name__}")
+    return key  # type: ignore[no-any-return]
 
 
 def request(body: bytes | memoryview) -> Any:
@@ -118,4 +141,4 @@ def _loads(data: bytes | memoryview) -> Any:
     return pickle._Unpickler(io.BytesIO(data)).load()
 
 
-__all__ = ["BadFrame", "Checkout", "SharedCall", "checkout", "pack_checkout", "request", "shared_call"]
+__all__ = ["BadFrame", "Checkout", "SharedCall", "checkout", "pack_checkout", "pack_key", "request", "shared_call"]

@@ -15,7 +15,8 @@ from actorpool.serialization.exceptions import dump_error, load_error
 HEADER = struct.Struct("!IBQ")
 """Length of the body, kind, ref."""
 GRANT_BODY = struct.Struct("!QIIBQ")
-"""Lease id, worker id, worker pid, flags, seal of the lease (see `seals`)."""
+"""Lease id, worker id, worker pid, flags, seal of the lease (see `seals`); of a keyed one, why the last state of its
+key is gone follows, if that is known."""
 CALL_HEAD = struct.Struct("!QBQ")
 """Lease id, flags, seal of the lease; a pickle of (method name or function, args, kwargs) follows."""
 END_BODY = struct.Struct("!Q")
@@ -36,7 +37,7 @@ LONGEST = 2**32 - 1
 """Bytes a body can have: what the length field holds. Callers check no more, for the limit is their system's."""
 
 CHECKOUT, CANCEL, CHECKIN, ABANDON, ASK, GRANT, REPLY, ERROR, CALL, END, RESULT, NOT_STARTED, CONTROL = range(1, 14)
-SHARED, PERFORM, PERFORMED, LENT, ROUTED, USE_LOCAL = range(14, 20)
+SHARED, PERFORM, PERFORMED, LENT, ROUTED, USE_LOCAL, PARK = range(14, 21)
 
 LAST = 1
 """Flag of a call: the lease ends with it."""
@@ -49,6 +50,10 @@ TURN = 8
 
 STICKY = 16
 """Flag of a grant: the lease stands. Of a call: it is one use of a sticky lease, and the lease goes on."""
+KEYED = 32
+"""Flag of a grant, passed on with every call: what the lease leaves in its worker is kept for the next of its key."""
+CONTINUED = 64
+"""Flag of a keyed grant, passed on with every call: the worker has what the lease before it has left."""
 
 AT_ONCE, AHEAD = b"\0", b"\1"
 """The first byte of a `PERFORM` frame's body: nothing is before it, or it is sent while another call runs."""
@@ -88,6 +93,7 @@ __all__ = [
     "CHECKOUT",
     "CHECK_FIRST",
     "CLOSE",
+    "CONTINUED",
     "CONTROL",
     "END",
     "END_BODY",
@@ -97,6 +103,7 @@ __all__ = [
     "GRANT",
     "GRANT_BODY",
     "HEADER",
+    "KEYED",
     "LAST",
     "LENT",
     "LOAN_HEAD",
@@ -104,6 +111,7 @@ __all__ = [
     "MAX_MESSAGE",
     "NOT_STARTED",
     "OUTCOME",
+    "PARK",
     "PERFORM",
     "PERFORMED",
     "REPLY",

@@ -18,19 +18,22 @@ from actorpool.transport.bodies import BadFrame
 TEXTS = st.none() | st.text(st.characters(), max_size=50)
 
 
-@given(st.floats(0.0, 1e6), st.booleans(), TEXTS, TEXTS, st.booleans())
+KEYS = st.none() | st.text() | st.integers() | st.tuples(st.text(), st.integers())
+
+
+@given(st.floats(0.0, 1e6), st.booleans(), TEXTS, TEXTS, st.booleans(), KEYS)
 def test_a_checkout_is_read_as_it_was_made(
-    timeout: float, block: bool, stack: str | None, sandbox: str | None, sticky: bool
+    timeout: float, block: bool, stack: str | None, sandbox: str | None, sticky: bool, key: object
 ) -> None:
-    body = bodies.pack_checkout(timeout, block, stack, sandbox, sticky)
-    assert bodies.checkout(body) == bodies.checkout(memoryview(body)) == (timeout, block, stack, sandbox, sticky)
+    body = bodies.pack_checkout(timeout, block, stack, sandbox, sticky, bodies.pack_key(key))
+    assert bodies.checkout(body) == bodies.checkout(memoryview(body)) == (timeout, block, stack, sandbox, sticky, key)
 
 
 @given(st.binary(max_size=60))
 def test_any_bytes_are_a_checkout_or_a_bad_frame(data: bytes) -> None:
     try:
         asked = bodies.checkout(data)
-    except BadFrame:
+    except (BadFrame, TypeError):
         return
     assert asked.timeout >= 0.0
     assert type(asked.sandbox) in (str, type(None))
