@@ -16,6 +16,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any
 
 from actorpool.config import PoolConfig, SharedPoolConfig, config_problems, request_check
+from actorpool.core.cluster.members import unplaced_problems
 from actorpool.core.supervisor.children import is_key
 from actorpool.messages import Grant
 from actorpool.serialization.pickling import Pickled
@@ -100,7 +101,7 @@ def _check_inside(value: Any) -> str | None:
     if isinstance(value, Pickled):
         return None if isinstance(getattr(value, "data", None), bytes) else "is an empty parcel"
     if isinstance(value, (PoolConfig, SharedPoolConfig)):
-        return _listed(config_problems(value))
+        return _listed(config_problems(value) or unplaced_problems(value))
     if is_dataclass(value) and not isinstance(value, type):
         return _listed(problems_of(value))
     if isinstance(value, Mapping) and not all(isinstance(key, str) for key in value):

@@ -17,6 +17,7 @@ from actorpool.client._at_fork import renewed
 from actorpool.client._node_client import NodeClient, node_client
 from actorpool.client.pool import Pool
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
+from actorpool.core.cluster.members import unplaced_problems
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
 from actorpool.node import launch, runtime
@@ -179,6 +180,8 @@ class System:
         """
         check_pool_name(name)
         config = pool_config(config, fields)
+        if problems := unplaced_problems(config):
+            raise InvalidConfig("start_pool", problems)
         if not config.enabled:
             return self._start_local(name, config)
         self._check_socket(name)

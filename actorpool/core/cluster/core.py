@@ -60,7 +60,7 @@ class ClusterCore(StateMachine):
         self._asked: dict[str, Orders] = {}  # under way
         self._told: dict[str, Orders] = {}  # done
         self._shares: dict[str, dict[str, int]] = {}
-        self._wanted: dict[str, dict[str, Share]] = {}
+        self._wanted: dict[str, Orders] = {}
 
     # -- what happens -----------------------------------------------------------------------------------------
 
@@ -142,7 +142,7 @@ class ClusterCore(StateMachine):
         if host not in self.members:
             return
         self._told[host] = orders
-        self._settle()
+        self._tell(host)
         if host in self.left and not orders.shares and host not in self._asked:
             del self._told[host]
             self._do(Dismiss(host))
@@ -158,17 +158,19 @@ class ClusterCore(StateMachine):
         if self._asked.get(host) != orders:
             return
         del self._asked[host]
-        if reason is not None and host in self.members:
+        if reason is None:
+            self._tell(host)
+        elif host in self.members:
             self._unusable[host] = (reason, again)
             self._told.pop(host, None)
-        self._settle()
+            self._settle()
 
     @step
     def agent_lost(self, host: str) -> None:
         """The agent has ended; its successor knows nothing."""
         self._asked.pop(host, None)
-        if self._told.pop(host, None) is not None or host in self.members:
-            self._settle()
+        self._told.pop(host, None)
+        self._tell(host)
 
     # -- what follows -----------------------------------------------------------------------------------------
 
@@ -191,29 +193,30 @@ class ClusterCore(StateMachine):
             serving = [host for host in hosts if self._shares[name][host]]
             extra[name] = overflow_shares(known.max_overflow, serving or hosts, name)
             self._tell_shares(name, before.get(name, {}), self._shares[name])
-        self.version += 1
         declared, left = dict(self.declared), frozenset(self.left)
-        self._wanted, tells = {}, []
-        for host in self.members:
-            mine = {
-                name: Share(self.declared[name], share[host], extra[name].get(host, 0))
-                for name, share in self._shares.items()
-                if share.get(host) or extra[name].get(host)
-            }
-            self._wanted[host] = mine
-            orders = Orders(mine, declared, left)
-            if host in self._asked or self._told.get(host) == orders or host in self._unusable:
-                continue
-            if mine or host in self._told:
-                tells.append(Tell(host, orders))
-        for tell in sorted(tells, key=lambda tell: self._growth(tell)):
-            self._asked[tell.host] = tell.orders
-            self._do(tell)
+        self._wanted = {host: Orders({}, declared, left) for host in self.members}
+        for name, share in self._shares.items():
+            for host, size in share.items():
+                if size or extra[name].get(host):
+                    mine = self._wanted[host].shares
+                    mine[name] = Share(self.declared[name], size, extra[name].get(host, 0))  # type: ignore[index]
+        for host in sorted(self.members, key=self._growth):
+            self._tell(host)
 
-    def _growth(self, tell: Tell) -> int:
-        known = self._told.get(tell.host)
+    def _tell(self, host: str) -> None:
+        """Tell a host its orders, if they are news and it is not busy with others."""
+        self.version += 1
+        orders = self._wanted.get(host)
+        if orders is None or host in self._asked or host in self._unusable or self._told.get(host) == orders:
+            return
+        if orders.shares or host in self._told:
+            self._asked[host] = orders
+            self._do(Tell(host, orders))
+
+    def _growth(self, host: str) -> int:
+        known = self._told.get(host)
         former = sum(share.size for share in known.shares.values()) if known else 0
-        return sum(share.size for share in tell.orders.shares.values()) - former
+        return sum(share.size for share in self._wanted[host].shares.values()) - former
 
     def _tell_shares(self, pool: str, before: Mapping[str, int], now: Mapping[str, int]) -> None:
         if before != now:
@@ -248,9 +251,9 @@ class ClusterCore(StateMachine):
     def settled(self, pool: str) -> bool:
         """Whether every host that is to have workers of the pool has been told and has done it."""
         return pool in self.declared and all(
-            host in self._told and self._told[host].shares.get(pool) == mine[pool]
-            for host, mine in self._wanted.items()
-            if pool in mine
+            host in self._told and self._told[host].shares.get(pool) == orders.shares[pool]
+            for host, orders in self._wanted.items()
+            if pool in orders.shares
         )
 
     def runs(self, pool: str) -> bool:
