@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
-import os
 import queue
 import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from actorpool.cli import memo
 from actorpool.errors import ActorPoolError
-from actorpool.node.runtime import private_file
 
 if TYPE_CHECKING:
     from actorpool.client.system import System
 
 _MARGIN = 0.5
-_FILE = "up.json"
 
 Result = TypeVar("Result")
 
@@ -72,19 +69,9 @@ def leases_out(system: System) -> int:
     return count
 
 
-def remember(system: System, seconds: float) -> None:
-    """Leave a node's own limit where `down` finds it."""
-    assert system.directory is not None
-    with open(private_file(os.path.join(system.directory, _FILE), os.O_CREAT | os.O_WRONLY | os.O_TRUNC), "w") as file:
-        json.dump({"drain": seconds}, file)
-
-
 def limit(system: System) -> float:
     """The limit that a node was started with, or the usual one."""
-    try:
-        with open(os.path.join(system.directory or "", _FILE)) as file:
-            return float(json.load(file)["drain"])
-    except (OSError, ValueError, KeyError, TypeError):
-        from actorpool.configuration.settings import DRAIN  # not at the top: it knows every worker
+    from actorpool.configuration.settings import DRAIN  # not at the top: it knows every worker
 
-        return DRAIN
+    found = memo.recall(system.directory or "").get("drain")
+    return float(found) if isinstance(found, (int, float)) else DRAIN

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool.attention import SERVING
-from actorpool.cli import draining
+from actorpool.cli import draining, memo
 from actorpool.cli.notify import Notifier
 from actorpool.cli.output import say
 from actorpool.cli.refusals import FAILED, INTERRUPTED, Refusal
@@ -62,7 +62,7 @@ class Foreground:
                 return INTERRUPTED
             try:
                 start_all(system, self._config)
-                draining.remember(system, self._config.system.drain)
+                _remember(system, self._config)
                 self._starting = False
                 return self._serve(system)
             except _Interrupted:
@@ -206,7 +206,7 @@ def detach(config: Configuration) -> int:
     system = start_node(config, daemon=True)
     try:
         start_all(system, config)
-        draining.remember(system, config.system.drain)
+        _remember(system, config)
     except BaseException:
         launch.stop(system.name, AT_ONCE)
         raise
@@ -214,6 +214,11 @@ def detach(config: Configuration) -> int:
     if behind := _behind(_look(system)):
         say(_waiting_for(behind))
     return 0
+
+
+def _remember(system: System, config: Configuration) -> None:
+    assert system.directory is not None
+    memo.remember(system.directory, drain=config.system.drain, pools=[*config.pools, *config.shared_pools])
 
 
 def start_node(config: Configuration, daemon: bool = False) -> System:

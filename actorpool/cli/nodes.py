@@ -6,19 +6,24 @@ Only what completion needs is imported at the top: the shell waits for it at eve
 from __future__ import annotations
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
+from actorpool.cli import memo
 from actorpool.cli.refusals import Refusal
-from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
+from actorpool.errors import PoolNotFound, SystemDown
+from actorpool.node import names
 
 if TYPE_CHECKING:
     from actorpool.client.pool import Pool
     from actorpool.client.system import System
 
 _POOL = ".pool"
+_SHORTENED = re.compile(r"^.{24}-[0-9a-f]{14}$")
+"""A long name's socket (`transport.paths`), of which nobody can tell the name."""
 
 
 class NodeName(click.ParamType):  # type: ignore[type-arg]
@@ -27,7 +32,7 @@ class NodeName(click.ParamType):  # type: ignore[type-arg]
     name = "node"
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-        return [CompletionItem(name) for name in _quietly(running) if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in names.held() if name.startswith(incomplete)]
 
 
 class PoolName(click.ParamType):  # type: ignore[type-arg]
@@ -37,8 +42,7 @@ class PoolName(click.ParamType):  # type: ignore[type-arg]
 
     def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         node = ctx.params.get("name")
-        names = _quietly(pools_of, node) if node else []
-        return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+        return [CompletionItem(name) for name in (pools_of(node) if node else ()) if name.startswith(incomplete)]
 
 
 class WorkerId(click.ParamType):  # type: ignore[type-arg]
@@ -61,25 +65,18 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON doc
 
 def running() -> list[str]:
     """The names of this user's nodes."""
-    from actorpool.node import runtime  # not at the top: `--help` does without
+    from actorpool.node import runtime  # not at the top: completion does without
 
     return runtime.running()
 
 
 def pools_of(node: str) -> list[str]:
-    """The names of a node's pools, by their sockets: without a connection."""
-    from actorpool.node import runtime
-
-    directory = os.path.join(runtime.root(), os.path.basename(node))
-    return sorted(name.removesuffix(_POOL) for name in os.listdir(directory) if name.endswith(_POOL))
-
-
-def _quietly(look: Any, *arguments: Any) -> list[str]:
-    try:
-        found: list[str] = look(*arguments)
-    except (ActorPoolError, OSError):  # a shell that completes has no use for an error
-        return []
-    return found
+    """The names of a node's pools, by their sockets and what `up` has left: without a connection."""
+    directory = os.path.join(names.top(), os.path.basename(node))
+    files = os.listdir(directory) if os.path.isdir(directory) else []
+    sockets = {name.removesuffix(_POOL) for name in files if name.endswith(_POOL)}
+    found = {name for name in sockets if not _SHORTENED.search(name)} | set(memo.recall(directory).get("pools", ()))
+    return sorted(found)
 
 
 def connect(name: str) -> System:
@@ -95,10 +92,10 @@ def connect(name: str) -> System:
     try:
         return connect(name)
     except SystemDown as error:
-        names = runtime.running()
-        if name in names:
+        others = runtime.running()
+        if name in others:
             raise
-        known = f"Running: {', '.join(names)}." if names else "No node of yours runs."
+        known = f"Running: {', '.join(others)}." if others else "No node of yours runs."
         message = f"No node {name!r} runs (looked in {runtime.root()}). {known}"
         raise Refusal(message, "node_not_found", "Start it: actorpool up FILE.toml") from error
 
@@ -118,10 +115,10 @@ def find_pool(system: System, name: str) -> Pool:
 
 def no_pool(system: System, name: str, error: PoolNotFound) -> Refusal:
     """What to say of a pool that a node does not have."""
-    names = system.pools()
-    if name in names:  # a shared pool, where one that lends workers is needed
+    pools = system.pools()
+    if name in pools:  # a shared pool, where one that lends workers is needed
         return Refusal(str(error), "wrong_kind_of_pool")
-    known = f"Its pools: {', '.join(names)}." if names else "It has no pools."
+    known = f"Its pools: {', '.join(pools)}." if pools else "It has no pools."
     return Refusal(f"Node {system.name!r} has no pool {name!r}. {known}", "pool_not_found")
 
 

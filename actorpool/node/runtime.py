@@ -24,6 +24,7 @@ from dataclasses import asdict, dataclass, fields
 
 from actorpool import __version__, process
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
+from actorpool.node import names
 from actorpool.transport import paths
 
 log = logging.getLogger("actorpool")
@@ -90,11 +91,7 @@ def root() -> str:
         AuthenticationFailed: it is a link, or somebody else's.
         SystemDown: it cannot be made.
     """
-    base = os.environ.get("ACTORPOOL_RUNTIME_DIR")
-    if not base:
-        session = os.environ.get("XDG_RUNTIME_DIR", "")
-        base = session if os.path.isdir(session) and os.access(session, os.W_OK) else "/tmp"
-    path = os.path.join(os.path.abspath(base), f"actorpool-{os.geteuid()}")
+    path = names.top()
     try:
         os.makedirs(os.path.dirname(path), exist_ok=True)
         _private_directory(path)
@@ -164,7 +161,7 @@ class RuntimeDirectory:
                 return cls(path, lock)
             if name is not None and not looks:
                 raise InvalidConfig("system", {"name": f"a node named {name!r} is running: connect to it, or stop it"})
-            looks -= 1  # it may just have been looked at by `_is_held`
+            looks -= 1  # it may just have been looked at by `names.is_held`
             time.sleep(_LOOK_EVERY / 4)
 
     def publish(self, facts: NodeFacts) -> None:
@@ -263,21 +260,6 @@ def _lock(path: str) -> int | None:
     return descriptor
 
 
-def _is_held(path: str) -> bool:
-    """Whether a node that lives has locked its directory."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
 def sweep() -> None:
     """Remove the directories of unnamed nodes that were killed."""
     for entry in os.scandir(root()):
@@ -298,7 +280,7 @@ def fingerprint(cookie: bytes) -> str:
 def serves(directory: str) -> bool:
     """Whether the node of a runtime directory is there (its actors may be busy restarting)."""
     facts = _facts(directory)
-    return facts.alive() if facts is not None else _is_held(directory)
+    return facts.alive() if facts is not None else names.is_held(directory)
 
 
 def running() -> list[str]:
@@ -319,7 +301,7 @@ def find(name: str) -> tuple[str, NodeFacts, bytes]:
         check_node_name(name)
     path = os.path.join(root(), name)
     deadline = time.monotonic() + PATIENCE
-    while not _is_complete(path) and _is_held(path) and time.monotonic() < deadline:
+    while not _is_complete(path) and names.is_held(path) and time.monotonic() < deadline:
         time.sleep(_LOOK_EVERY)
     facts = _facts(path)
     if facts is None or not facts.alive():

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from tests.cli.running import ACTORPOOL, clean_environment, run, up, write
+from tests.cli.running import ACTORPOOL, FILE, LONG_NAME, clean_environment, run, up, write
 
 LIMIT = 0.150
 
@@ -25,7 +25,8 @@ def complete(words, *, importing=False):
 
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
-    with up(write(tmp_path_factory.mktemp("shop"))) as node:
+    text = FILE + f'[pools.{LONG_NAME}]\nworker = "actorpool.workers:EchoWorker"\nsize = 1\n'
+    with up(write(tmp_path_factory.mktemp("shop"), text)) as node:
         node.wait_for("serves")
         yield node
 
@@ -41,12 +42,21 @@ def test_options_are_completed():
 def test_nodes_and_pools_are_completed(shop):
     assert complete("actorpool status s") == ["shop"]
     assert complete("actorpool resize shop e") == ["echo"]
+    assert complete("actorpool resize shop a") == [LONG_NAME]
     assert not any(complete("actorpool resize absent e"))
 
 
 def test_no_heavy_library_is_loaded_for_it(shop):
     loaded = complete("actorpool resize shop ", importing=True)
-    for library in ("thespian", "rich", "psutil", "psycopg", "cloudpickle", "actorpool.client"):
+    for library in (
+        "thespian",
+        "rich",
+        "psutil",
+        "psycopg",
+        "cloudpickle",
+        "actorpool.client",
+        "actorpool.node.runtime",
+    ):
         assert f" {library}\n" not in loaded
 
 
@@ -57,7 +67,7 @@ def test_it_takes_less_than_the_patience_of_a_hand(shop):
     best = float("inf")
     for _ in range(5):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert complete("actorpool resize shop ") == ["echo"]
+        assert complete("actorpool resize shop ") == [LONG_NAME, "echo"]
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         best = min(best, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         if best < LIMIT:

@@ -1,0 +1,39 @@
+"""Which nodes this user has, by their directories alone: it imports nothing that a shell would have to wait for."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+
+def top() -> str:
+    """Where the nodes of this user are; it need not exist."""
+    base = os.environ.get("ACTORPOOL_RUNTIME_DIR")
+    if not base:
+        session = os.environ.get("XDG_RUNTIME_DIR", "")
+        base = session if os.path.isdir(session) and os.access(session, os.W_OK) else "/tmp"
+    return os.path.join(os.path.abspath(base), f"actorpool-{os.geteuid()}")
+
+
+def is_held(path: str) -> bool:
+    """Whether a node that lives has locked its directory."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def held() -> list[str]:
+    """The names of the nodes that live, those that are about to serve included."""
+    try:
+        found = sorted(os.listdir(top()))
+    except OSError:
+        return []
+    return [name for name in found if is_held(os.path.join(top(), name))]
