@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import inspect
 import os
 import queue
 import signal
@@ -228,8 +227,6 @@ def start_node(config: Configuration, daemon: bool = False) -> System:
         Refusal: the name is taken.
     """
     settings = {name: value for name, value in vars(config.system).items() if name not in ("name", "drain")}
-    known = inspect.signature(start).parameters
-    settings = {name: value for name, value in settings.items() if name in known}
     try:
         return start(config.system.name, daemon=daemon, telemetry=list(config.sinks), **settings)
     except InvalidConfig as error:

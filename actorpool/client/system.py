@@ -20,7 +20,7 @@ from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.cluster.members import unplaced_problems
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
-from actorpool.node import launch, runtime
+from actorpool.node import launch, log_lines, runtime
 from actorpool.status import PoolMetrics, PoolStatus, TreeNode
 from actorpool.transport import frames, paths
 
@@ -44,6 +44,7 @@ def start(
     metrics_interval: float = 10.0,
     log_level: str | int = "WARNING",
     log_file: str | os.PathLike[str] | None = None,
+    log_format: str = "text",
     output: str = "inherit",
     spin: bool = True,
     max_message: int = frames.MAX_MESSAGE,
@@ -63,6 +64,7 @@ def start(
         metrics_interval: seconds between two samples of each pool.
         log_level: from which level on the node's lines go to this process's standard error as well.
         log_file: where the node writes its log; None: `node.log` in its runtime directory.
+        log_format: "text", or "json" for one object a line, with time, level, node, pool, worker, pid and message.
         output: where what workers write to their standard output and error goes: "inherit", to those of this process;
             "log", line by line with the worker's id into the log; "stderr", to this process's standard error, never
             to its output, which may be a protocol's.
@@ -81,6 +83,8 @@ def start(
     problems |= _problems(base, metrics_interval, log_level, log_file, spin)
     if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= frames.LONGEST:
         problems["max_message"] = f"must be a whole number from 1024 to {frames.LONGEST}, not {max_message!r}"
+    if log_format not in log_lines.FORMATS:
+        problems["log_format"] = f"must be one of {', '.join(log_lines.FORMATS)}, not {log_format!r}"
     if output not in outputs.CHOICES:
         problems["output"] = f"must be one of {', '.join(outputs.CHOICES)}, not {output!r}"
     runtime.check_node_name(name)
@@ -101,6 +105,7 @@ def start(
         base,
         log_level=_level_name(log_level),
         log_file=None if log_file is None else os.path.abspath(log_file),
+        log_format=log_format,
         output="log" if daemon and output == "inherit" else output,
         options=settings,
         daemon=daemon,

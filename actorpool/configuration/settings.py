@@ -12,13 +12,13 @@ from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _se
 from actorpool.configuration.document import Document
 from actorpool.configuration.expansion import Expansion
 from actorpool.errors import InvalidConfig
+from actorpool.node import log_lines
 from actorpool.node.runtime import NODE_NAME
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.transport import frames
 
 DRAIN = 7.0
 """Seconds for running calls; with the end of the node itself it stays below the 10 s that service managers give."""
-LOG_FORMATS = ("text", "json")
 OVERRIDABLE = ("name", "drain", "log_level", "log_format")
 """Keys of `[system]` that `ACTORPOOL_NAME` and the like set over the file, and flags of `up` over both."""
 LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
@@ -124,7 +124,7 @@ _SYSTEM = {
     "base": _one_of(*NODE_BASES),
     "log_level": _one_of(*LEVELS),
     "log_file": _is_text,
-    "log_format": _one_of(*LOG_FORMATS),
+    "log_format": _one_of(*log_lines.FORMATS),
     "output": _one_of(*output.CHOICES),
     "metrics_interval": _number(0, above=True),
     "max_message": _is_size,

@@ -21,6 +21,7 @@ class Order:
         environment: variables to set back (None: to unset) that only served to start the interpreter.
         log_level: from which level on lines go to standard error as well.
         log_file: where the log is written; None: `node.log` in the runtime directory.
+        log_format: how its lines are written, one of `actorpool.node.log_lines.FORMATS`.
         output: where what workers write goes, one of `actorpool._output.CHOICES`.
         grace: seconds for an orderly end that nobody gave a timeout for.
         options: a dict for the manager, packed: user code in it is opened only where `path` holds.
@@ -34,6 +35,7 @@ class Order:
     environment: dict[str, str | None]
     log_level: str = "WARNING"
     log_file: str | None = None
+    log_format: str = "text"
     output: str = "inherit"
     grace: float = 10.0
     options: Pickled = field(default_factory=lambda: Pickled.of({}))

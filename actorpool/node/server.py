@@ -25,7 +25,7 @@ from thespian.system import multiprocCommon, systemCommon, utilis
 
 from actorpool import __version__, _output, process
 from actorpool.errors import ActorPoolError, SystemDown
-from actorpool.node import runtime
+from actorpool.node import log_lines, runtime
 from actorpool.node.order import Failed, Order, Ready
 from actorpool.node.runtime import private_file
 from actorpool.node.tree import start_tree
@@ -41,7 +41,6 @@ SWEEP = 0.25
 """Seconds to wait for killed processes to be gone."""
 _UNTHROTTLED = 10**12
 """Messages a second: Thespian's own limit is for networks; see docs/decisions.md."""
-_FORMAT = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
 
 
 def main(descriptor: int) -> None:
@@ -89,7 +88,7 @@ def _serve(order: Order, owner: Connection) -> int:
     directory = runtime.RuntimeDirectory.claim(order.name)
     try:
         file = order.log_file or os.path.join(directory.path, runtime.KEPT)
-        _log_to(file, order.log_level)
+        _log_to(file, order.log_level, order.log_format, directory.name)
         _write_to(order.output, file)
         _thespian_log_to(os.path.join(directory.path, "thespian.log"))
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
@@ -192,16 +191,18 @@ def _thespian_log_to(file: str) -> None:
     utilis.open = functools.partial(open, opener=private_file)
 
 
-def _log_to(file: str, level: str) -> None:
+def _log_to(file: str, level: str, kind: str, node: str) -> None:
     """The log file gets INFO of ours and WARNING of everybody's; standard error what is at least `level`."""
     shown = logging.getLevelName(level)
     screen = logging.StreamHandler()
     screen.setLevel(shown)
     logging.raiseExceptions = False  # the owner's terminal may be gone
     handlers: list[logging.Handler] = [LogFile(file), screen]
+    handlers[0].setFormatter(log_lines.formatter(kind, node))
+    screen.setFormatter(log_lines.for_stream(screen.stream, kind, node))
     for handler in handlers:
         handler.addFilter(lambda record: record.levelno >= logging.WARNING or "thespian" not in record.pathname)
-    logging.basicConfig(format=_FORMAT, level=min(logging.WARNING, shown), handlers=handlers, force=True)
+    logging.basicConfig(level=min(logging.WARNING, shown), handlers=handlers, force=True)
     log.setLevel(min(logging.INFO, shown))
 
 
