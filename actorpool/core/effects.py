@@ -31,9 +31,9 @@ class Granted(NamedTuple):
 
 
 class UseLocal(NamedTuple):
-    """Tell the holder that all there is stays with its own process: its threads are to share that among them.
+    """Tell the holder that its own process has all sticky leases of the pool: its threads must share them.
 
-    It does not wait any more. If it gets nothing in a moment, it asks again, without `stay`.
+    The request no longer waits. If the thread gets no shared lease in a moment, it asks again, without `sticky`.
     """
 
     ref: Any
@@ -84,7 +84,7 @@ class Check(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Have a worker leave the caller with whom its sticky lease stays, after the use that is on its way.
+    """Have a worker end its sticky lease, after the use that has begun.
 
     `first`: the lease was not used yet if fewer uses than that have begun; then its first use is still let in.
     """

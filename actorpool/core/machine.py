@@ -1,4 +1,4 @@
-"""What all decision-makers share: state machines whose steps return effects, timers, backoff, intensity, quantiles.
+"""What all decisions share: state machines whose steps return effects, timers, backoff, intensity, quantiles.
 
 Nothing here has a clock or chance of its own: `now` and random numbers are arguments.
 """
@@ -47,7 +47,7 @@ class Effects:
 
 
 class StateMachine:
-    """Something whose steps return effects. A machine that is made of parts gives them its `effects`."""
+    """Base of an object with steps that return effects. A machine made of parts gives them its `effects`."""
 
     def __init__(self) -> None:
         self.effects = Effects()
@@ -81,7 +81,7 @@ class TimerQueue:
         heapq.heappush(self._heap, (when, self._count, what))
 
     def due(self, now: float) -> list[Any]:
-        """Everything whose time has come, removed, in order."""
+        """All entries that are due, removed, in order."""
         ready = []
         while self._heap and self._heap[0][0] <= now:
             ready.append(heapq.heappop(self._heap)[2])
@@ -242,7 +242,7 @@ class Intensity:
 
 
 class Quantiles:
-    """The last `size` numbers, sorted only when somebody asks."""
+    """The last `size` numbers, sorted only when a quantile is read."""
 
     __slots__ = ("_ring", "add")
 

@@ -42,7 +42,7 @@ class Circuit:
 
         Args:
             now: monotonic seconds.
-            waiting: the callers let in before who still wait; they are trials to be, and counted only when it matters.
+            waiting: the callers let in before that still wait; they will be trials, and are counted only if needed.
         """
         if self._until is None or self._breaker is None:
             return True

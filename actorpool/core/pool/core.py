@@ -123,7 +123,7 @@ class PoolCore(StateMachine):
         Args:
             now: monotonic seconds.
             ref: names this request among the holder's; the same one again while it waits is dropped.
-            holder: whose lease it will be; `caller_down(holder)` reclaims it.
+            holder: gets the lease; `caller_down(holder)` reclaims it.
             timeout: longest wait in seconds (None: the config's).
             block: False refuses at once when the pool is full.
             stack: where the caller asked, for leak reports.
@@ -212,7 +212,7 @@ class PoolCore(StateMachine):
 
     @step
     def release(self, now: float, ref: Any, key: str) -> None:
-        """End a sandbox: who waits is refused, what runs interrupted. `Answer(ref)` once the worker is pristine."""
+        """End a sandbox: refuse its waiters, interrupt its call. `Answer(ref)` once the worker is pristine."""
         sandbox = self.sandboxes.by_key.get(key)
         if sandbox is None:
             self._do(Answer(ref))
@@ -349,7 +349,7 @@ class PoolCore(StateMachine):
             other.suspect = True
         worker.broken = True
         self.leasing.recall_all(now)
-        if worker.state is not LEASED:  # a lease stays with its holder, which has the error
+        if worker.state is not LEASED:  # a leased worker stays leased: its holder has the error
             self.leasing.available(worker, now)
             self._check_drained()
         self.lifecycle.check_some(now)

@@ -1,4 +1,4 @@
-"""The leases that are out: which worker each has, whose it is, and what is due about it."""
+"""The leases in use: the worker, the holder and the deadlines of each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Lease:
 
     Attributes:
         sandbox: the key of the sandbox that it is, or that it is a turn in.
-        sticky: set where the lease stays with its holder between two uses (see `sticky`).
+        sticky: set if the holder keeps the lease between two uses (see `sticky`).
     """
 
     __slots__ = ("holder", "id", "keyed", "leaked", "ref", "sandbox", "since", "stack", "sticky", "trial", "worker")
@@ -36,7 +36,7 @@ class Lease:
 
     @property
     def unused(self) -> bool:
-        """Whether it stays with its holder, which does not use it now."""
+        """Whether its holder keeps it without using it now."""
         return self.sticky is not None and self.sticky.unused
 
     @property

@@ -83,7 +83,7 @@ class Leasing:
         Args:
             now: monotonic seconds.
             ref: names this request among the holder's; the same one again while it waits is dropped.
-            holder: whose lease it will be; `caller_down(holder)` reclaims it.
+            holder: gets the lease; `caller_down(holder)` reclaims it.
             timeout: longest wait in seconds (None: the config's).
             block: False refuses at once when the pool is full.
             stack: where the caller asked, for leak reports.
@@ -201,7 +201,7 @@ class Leasing:
         sticky: bool = False,
         key: Hashable = None,
     ) -> bool:
-        """Hand out an idle worker, or the parked one of the key; whether it stays with the holder."""
+        """Grant an idle worker, or the parked one of the key. Returns whether the lease is sticky."""
         session = None if key is None else self.sessions.by_key.get(key)
         if session is None:
             idle = self.workers.idle
@@ -217,11 +217,11 @@ class Leasing:
         lease.trial = self.connector.circuit.trial_begins(now)
         if self.observed:
             self._emit("pool.checkout", metadata={"worker": worker.id, "lease": lease.id}, wait_ms=waited * 1e3)
-        stays = sticky and self._make_sticky(lease, now)
+        is_sticky = sticky and self._make_sticky(lease, now)
         keyed = None if key is None else self._key(lease, key, session, now)
-        self._do(Granted(ref, holder, lease.id, worker.id, waited, worker.suspect, False, stays, keyed))
+        self._do(Granted(ref, holder, lease.id, worker.id, waited, worker.suspect, False, is_sticky, keyed))
         worker.suspect = False
-        return stays
+        return is_sticky
 
     def _key(self, lease: Lease, key: Hashable, session: Session | None, now: float) -> Keyed:
         """Make a lease keyed: it goes on with the session there is, or begins one."""
@@ -255,8 +255,7 @@ class Leasing:
             if waiter is None:
                 break
             sticky = waiter.sticky and self.sticky.waits_alone(waiter, self.queue, now)
-            stays = self._grant_to(waiter, now, sticky)
-            if stays:  # whichever else of that process waits must share this one
+            if self._grant_to(waiter, now, sticky):  # the other waiters are of the same process and must share it
                 for other in list(self.queue):
                     self.queue.remove(other.ref)
                     self._do(UseLocal(other.ref[1], other.caller))
@@ -306,7 +305,7 @@ class Leasing:
             self.refuse(waiter, self._no_turn_in_time(sandbox, now - waiter.since, now))
 
     def turn_away(self, error: Callable[[Waiter], Exception]) -> None:
-        """Refuse all who wait."""
+        """Refuse all waiters."""
         for waiter in self.queue.clear():
             self.refuse(waiter, error(waiter))
 
@@ -412,7 +411,7 @@ class Leasing:
         self.end(lease, now, DIED)
 
     def end(self, lease: Lease, now: float, why: str | None = None) -> None:
-        """The lease is over; `why` tells it to a holder who did not end it."""
+        """End the lease; `why` is what a holder that did not end it is told."""
         self.leases.end(lease)
         if lease.sandbox is not None:
             self.sandboxes.close(lease, why == DIED, self.refusals.sandbox_over())

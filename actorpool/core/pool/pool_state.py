@@ -8,7 +8,7 @@ from actorpool.core.effects import Keep
 
 
 class PoolState:
-    """The wishes of operators, and who waits for them to come true.
+    """What operators asked for, and the askers that wait until it is done.
 
     Args:
         kept: what the pool begins with: its settings, or what a predecessor that crashed has last kept.

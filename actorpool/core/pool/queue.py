@@ -1,13 +1,13 @@
-"""Who waits for a worker, in which order, and for how long: first come, first served, with deadlines and CoDel.
+"""The requests that wait for a worker: first come, first served, with deadlines and CoDel.
 
 Every operation is O(1) amortised. The order is an `OrderedDict` because taking the first key of a plain dict scans the
-holes that earlier removals left. Deadlines are a heap in which entries of waiters who have left stay until they come
-up or outnumber the living; with equal timeouts a push onto it compares once.
+holes that earlier removals left. Deadlines are a heap in which entries of waiters that have left remain until they
+come up or outnumber the others; with equal timeouts a push onto it compares once.
 
 CoDel (Nichols and Jacobson, "Controlling Queue Delay", ACM Queue 10(5), 2012) in the form that Elixir's DBConnection
 gave it: a queue that absorbs a burst is good, a queue that never empties is not, and the *minimum* wait over an
 interval tells them apart. After an interval whose minimum wait was above `target` the queue is slow, and while it is,
-waiters older than twice the target are shed from the front: those who are served are served soon enough to matter.
+waiters older than twice the target are shed from the front. So each waiter is served soon enough to matter, or refused.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class Waiter:
 
     Args:
         ref: names the request; unique among those waiting.
-        caller: who asked; all waiters of a caller leave together when it dies.
+        caller: the asker; all its waiters are removed when it dies.
         since: when it began to wait, seconds.
         deadline: when it gives up, seconds (infinity: never).
-        block: whether it may wait at all; kept for whoever puts it back.
+        block: whether it may wait at all; kept for the case that it is put back.
         stack: where it was asked for, when leaks are traced.
         sticky: its lease may be sticky.
         key: it waits for the worker that holds the state of this key, if one does.
@@ -106,7 +106,7 @@ class WaitingQueue:
         if waiter.ref in self._order:
             raise ValueError(f"{waiter.ref!r} is already waiting")
         if not self._order and waiter.since >= self._ends:
-            self._begin(waiter.since, seen=0.0)  # an interval that ended with nobody waiting was not slow
+            self._begin(waiter.since, seen=0.0)  # an interval that ended with an empty queue was not slow
         self._add(waiter)
 
     def front(self, waiter: Waiter) -> None:
@@ -129,7 +129,7 @@ class WaitingQueue:
         return gone
 
     def clear(self) -> list[Waiter]:
-        """Take out everybody, in order of arrival, those whose deadline passed first."""
+        """Remove all waiters: those with a passed deadline first, then in order of arrival."""
         gone = self._late + list(self._order.values())
         self._late = []
         self._order.clear()
@@ -143,17 +143,17 @@ class WaitingQueue:
     def pop(
         self, now: float, choose: Callable[[Iterator[Waiter]], Waiter | None] | None = None
     ) -> tuple[Waiter | None, Shed]:
-        """Take out who is to be served now that a worker is free, and who is shed on the way.
+        """Remove the waiter to serve now that a worker is free, and those that are shed before it.
 
         To be called for every worker that becomes free (or `unneeded`): that is how CoDel learns that the pool has time
         to spare. A waiter whose deadline has passed is not served; `expired` returns it.
 
         Args:
             now: monotonic seconds.
-            choose: picks one of those who wait, in their order (None: the first); what it passes over stays.
+            choose: picks one of the waiters, in their order (None: the first); those it passes over keep waiting.
 
         Returns:
-            The waiter to serve (None: nobody), and the shed ones with the minimum wait in seconds that was measured.
+            The waiter to serve, or None, and the shed ones with the minimum wait in seconds that was measured.
         """
         if not self._order:
             self.unneeded()
@@ -181,7 +181,7 @@ class WaitingQueue:
         return self._shed_old(now)
 
     def expired(self, now: float) -> list[Waiter]:
-        """Take out everybody whose deadline has passed, earliest deadline first."""
+        """Remove all waiters with a passed deadline, earliest deadline first."""
         late = self._late + self._due(now)
         self._late = []
         return late
@@ -199,7 +199,7 @@ class WaitingQueue:
         return None if first == _NEVER else first
 
     def oldest(self, now: float) -> float:
-        """How long the first in the queue has waited, in seconds; 0.0 when nobody waits."""
+        """How long the first in the queue has waited, in seconds; 0.0 when the queue is empty."""
         return now - next(iter(self._order.values())).since if self._order else 0.0
 
     def wanting(self, is_busy: Callable[[Hashable], bool]) -> int:
@@ -209,7 +209,7 @@ class WaitingQueue:
         return sum(not is_busy(waiter.key) for waiter in self._order.values())
 
     def suspend(self) -> None:
-        """Shed nobody from now on: the pool serves nobody on purpose, and waits say nothing about its load."""
+        """Stop shedding: a suspended pool serves no request, so waits say nothing about its load."""
         self._shedding = False
 
     def resume(self, now: float) -> None:
@@ -231,7 +231,7 @@ class WaitingQueue:
         heapq.heappush(self._deadlines, (waiter.deadline, self._numbers, waiter))
 
     def _compact(self) -> None:
-        """Forget the deadlines of those who left; at most once for as many pushes as there are entries to look at."""
+        """Forget the deadlines of waiters that left; at most once for as many pushes as there are entries."""
         living = {id(entry[2]): entry for entry in self._deadlines if self._waits(entry[2])}
         self._deadlines = list(living.values())
         heapq.heapify(self._deadlines)
@@ -268,7 +268,7 @@ class WaitingQueue:
         """End the interval if it is over; while slow, take out all that waited longer than twice the target."""
         assert self._target is not None
         if now >= self._ends:
-            # Nobody served in the whole interval: then the wait of the first in the queue is the minimum there is.
+            # No waiter was served in the whole interval: the wait of the first in the queue is then the minimum.
             self._begin(now, seen=self.oldest(now) if self._least == _NEVER else self._least)
         shed: Shed = []
         if self._seen > self._target:

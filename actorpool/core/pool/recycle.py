@@ -13,7 +13,7 @@ from actorpool.core.pool.workers import DOWN, NO_WORKER, OPENING, PARKED, STOPPI
 
 
 class Recycling:
-    """Which workers are still to be replaced, and who waits for that."""
+    """Which workers are still to be replaced, and the askers that wait for that."""
 
     def __init__(self) -> None:
         self.to_recycle: set[int] = set()

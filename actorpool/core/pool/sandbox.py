@@ -39,7 +39,7 @@ class Sandbox:
 
 
 class Sandboxes:
-    """Which leases are sandboxes, which callers may come in, and whose turn it is.
+    """Which leases are sandboxes, which callers may enter each, and which one has the turn.
 
     Args:
         new_id: gives ids of leases.
@@ -89,7 +89,7 @@ class Sandboxes:
                 self.closing.remove(closing)
                 self._do(Answer(closing[1]))
 
-    # -- who comes in -----------------------------------------------------------------------------------------
+    # -- entering --------------------------------------------------------------------------------------------
 
     def key_of(self, process: Hashable) -> str | None:
         """The sandbox that all calls of this process go to, if any."""
@@ -170,7 +170,7 @@ class Sandboxes:
                 self.checked_in(turn.id, now)
 
     def holder_died(self, holder: Hashable) -> list[int]:
-        """Forget the waiters of a holder; returns its turns. The sandbox stays, unless it was the owner's."""
+        """Forget the waiters of a holder; returns its turns. The sandbox remains unless the holder owns it."""
         turns = []
         for sandbox in self.by_key.values():
             sandbox.queue.of_caller(holder)

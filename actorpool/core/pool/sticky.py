@@ -1,4 +1,4 @@
-"""Sticky leases: between two calls a worker stays with its caller, for as long as no other caller wants it.
+"""Sticky leases: a caller keeps its worker between two calls, for as long as no other caller wants it.
 
 A client that only calls needs the pool for nothing but being told that the worker is free, which it is. So a one-shot
 call may be granted a *sticky* lease: the client keeps it and makes its next calls with it, straight to the worker.
@@ -35,7 +35,7 @@ FIRST_PAUSE = 0.01
 
 
 def process_of(holder: Hashable) -> Hashable:
-    """The process that a holder stands for."""
+    """The process of a holder."""
     return getattr(holder, "caller", holder)
 
 

@@ -32,7 +32,7 @@ class UsageCounter(Protocol):
 
 
 class StickyLease:
-    """A lease that stays with its holder, as far as its uses are counted.
+    """The part of a sticky lease that counts its uses.
 
     Args:
         counter: where its worker counts them.

@@ -116,7 +116,7 @@ class Workers:
         self._ids = itertools.count(first_id)
 
     def hire(self, now: float, overflow: bool, restarts: int) -> Worker:
-        """Take in a worker whose process is to be started."""
+        """Add a worker; its process is still to be started."""
         worker = Worker(next(self._ids), overflow, restarts, now)
         self.by_id[worker.id] = worker
         self.by_state[worker.state][worker.id] = worker
@@ -135,7 +135,7 @@ class Workers:
         self.by_state[to][worker.id] = worker
 
     def remove(self, worker: Worker) -> None:
-        """Forget a worker whose process is gone."""
+        """Remove a worker; its process is gone."""
         del self.by_id[worker.id]
         del self.by_state[worker.state][worker.id]
 
@@ -170,7 +170,7 @@ class Workers:
 
     @property
     def all_down(self) -> bool:
-        """Whether every worker that stays is down."""
+        """Whether every worker that is not stopping is down."""
         return self.staying == len(self.down)
 
     def check(self) -> None:

@@ -1,8 +1,9 @@
 """Calls: when each one begins, how it ends. Exactly one answer for each, whatever happens.
 
 A call queues at the connection that was chosen for it. It leaves the queue only to be run, because its time is over,
-or because its connection is (then it goes to another one). A call that has begun stays. Calls that take next to no
-time are sent ahead, while the one before them runs; the worker runs them in order, or sends them back.
+or because its connection is over (then it goes to another one). A call that has begun is not moved. Calls
+that take next to no time are sent ahead, while the one before them runs; the worker runs them in order, or sends them
+back.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ class Calls(Balancing):
 
         Args:
             ref: names the call towards its caller; a second call of a pending `ref` is the same message again.
-            caller: whoever dies or lives as one (`caller_down`).
+            caller: all calls of one caller are forgotten when it dies (`caller_down`).
             payload: what the worker needs; passed on in `Run`.
             where: see `Connections._fits`.
             timeout: seconds from now, waiting and running together, or None.
@@ -118,7 +119,7 @@ class Calls(Balancing):
             self._run(call, connection, now)
         else:
             connection.enqueue(call)
-            connection.in_row = 0  # nobody who has to wait is alone
+            connection.in_row = 0  # a call that has to wait shows that its caller is not alone
             self._recall(connection)
 
     def _run(self, call: Call, connection: Connection, now: float) -> None:
@@ -282,7 +283,7 @@ class Calls(Balancing):
 
     def _reconsider(self, connection: Connection, now: float) -> None:
         """The connection pauses: those of its waiting calls that begin sooner on another one go there."""
-        self._live(connection.resource, now)  # nobody is found expired, and its calls moved, halfway through
+        self._live(connection.resource, now)  # first: else one is found expired, and its calls moved, halfway through
         if connection.state is not LIVE:
             return
         for call in connection.take_queue():
@@ -383,7 +384,7 @@ class Calls(Balancing):
             self._do(Kill(connection.worker))
 
     def _forget(self, calls: list[Call], now: float) -> None:
-        """Nobody waits for these any more. They leave their queues; what runs ends by itself, or at its deadline."""
+        """Drop calls without a waiter. They leave their queues; a running one ends by itself, or at its deadline."""
         left = []
         for call in calls:
             del self.calls[call.ref]

@@ -98,7 +98,7 @@ class Connections(StateMachine):
         self.epoch = epoch
         self._look = look
         self.observed = False
-        """Somebody wants an event for every call."""
+        """Whether an event is wanted for every call."""
         self.connections: dict[int, Connection] = {}
         self.by_resource: dict[Hashable, list[Connection]] = {}
         self.workers: dict[int, Connection] = {}
@@ -272,7 +272,7 @@ class Connections(StateMachine):
 ALONE = 4
 """Calls in a row of one caller after which it is taken to be alone; calling back costs about as much as two save."""
 TELLING = 0.05
-"""Seconds a worker has to tell what was done in a loan; who asks is then told what is known."""
+"""Seconds a worker has to tell what was done in a loan; after that the asker is told what is known."""
 
 
 class Loans(Connections):
@@ -300,7 +300,7 @@ class Loans(Connections):
             self._do(Recall(connection.worker, loan.number))
 
     def _tell(self, connection: Connection, loan: Loan, now: float) -> None:
-        """The loan is back, or those who have asked meanwhile have waited for long enough: tell them what is known."""
+        """The loan is back, or its askers have waited for long enough: tell them what is known."""
         asking, loan.asking = loan.asking, []
         for gather in asking:
             self._contribute(gather, connection, connection.info(now, self.epoch))

@@ -157,7 +157,7 @@ class SharedPoolCore(Calls):
 
         Args:
             ref: answered (by None) once what was lent is back, so that whatever is called from then on is told. None:
-                nobody asks.
+                there is no asker.
         """
         self.observed = observed
         lent = {one: one.running for one in self.connections.values() if isinstance(one.running, Loan)}

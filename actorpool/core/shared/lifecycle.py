@@ -119,7 +119,7 @@ class Lifecycle(Loans):
 
         Args:
             prompt: each of its answers is safely on its way before it begins the next call, and told here before its
-                death is. Else nothing is sent ahead: nobody could say which of these it had begun.
+                death is. Otherwise nothing is sent ahead: it would be unknown which of these calls it had begun.
         """
         connection = self.workers.get(worker)
         if connection is not None and connection.state is STARTING:
@@ -162,7 +162,7 @@ class Lifecycle(Loans):
         self._added(connection)
 
     def _adopt(self, connection: Connection, resource: Hashable, now: float) -> bool:
-        """File the connection under the resource its worker names; without one nobody could ever find it."""
+        """File the connection under the resource its worker names; without a resource no call could find it."""
         try:
             if resource is None:
                 raise InvalidConfig("connection", {"resource": "neither add() nor the worker's `resource` names one"})
@@ -192,7 +192,7 @@ class Lifecycle(Loans):
             self._rest(connection, now, connection.retry.next(self.random()) if retry_after is None else retry_after)
 
     def _give_up(self, connection: Connection, error: BaseException, now: float) -> None:
-        """The connection will never be open: tell who added it, and nobody else is concerned."""
+        """The connection will never be open: tell the asker that added it, or log it. No call is concerned."""
         if connection.adding is not None:
             self._do(Answer(connection.adding, error))
             connection.adding = None
@@ -204,7 +204,7 @@ class Lifecycle(Loans):
     # -- trying again ---------------------------------------------------------------------------------------
 
     def _rest(self, connection: Connection, now: float, delay: float) -> None:
-        """Open a resting connection again in `delay` seconds, if that is still in time for whoever adds it."""
+        """Open a resting connection again in `delay` seconds, if that is still in time for the asker that adds it."""
         connection.retry_at = now + delay
         if connection.revive == "force":
             self._added(connection)

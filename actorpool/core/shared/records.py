@@ -22,7 +22,7 @@ from typing import Any
 from actorpool.core.machine import Retry, Series
 from actorpool.status import ConnInfo, MethodStats
 
-# A connection whose pace changes is believed after about as many calls; fewer would make single slow calls count.
+# A change of pace is believed after about as many calls; fewer would make single slow calls count.
 MEMORY = 100
 QUICK = 0.0002
 """Seconds. Calls that take no longer are sent ahead: their way to the worker would take longer than they do."""
@@ -98,12 +98,12 @@ class Call:
     Args:
         number: grows with every call of the pool; names the call towards the worker and keeps the order of arrival.
         ref: names the call towards the caller.
-        caller: who asked; its waiting calls leave when it dies.
+        caller: the asker; its waiting calls are dropped when it dies.
         payload: whatever the worker needs to run it; opaque here.
         where: which connections will do, see `Connections._fits`.
         arrived: monotonic seconds.
         deadline: when it is given up, monotonic seconds, or None.
-        gather: the call belongs to a `map`: it stays with its connection, and its outcome goes there.
+        gather: the call belongs to a `map`: it keeps its connection, and its outcome goes to that.
         direct: the caller could as well send such a call to the worker itself, see `Loan`.
     """
 
@@ -135,13 +135,13 @@ class Call:
 
 
 class Loan:
-    """A connection lent to the one caller that uses it: its calls go straight to the worker until somebody else comes.
+    """A connection lent to the one caller that uses it: its calls go straight to the worker until another caller comes.
 
-    For everybody else it is what the connection runs; it is called back as soon as anybody waits for it.
+    To other callers the connection is busy with it; it is recalled as soon as another call waits for the connection.
 
     Args:
         number: grows with the calls of the pool; a worker refuses one that is lower than what it has seen.
-        caller: who has it.
+        caller: the one that has it.
     """
 
     __slots__ = ("asking", "caller", "number", "recalled")
@@ -171,7 +171,7 @@ class Deadlines:
         heapq.heappush(self._heap, (call.deadline, call.number, call))
 
     def due(self, now: float) -> list[Call]:
-        """The calls whose deadline has come, waiting or running, removed."""
+        """The calls with a passed deadline, waiting or running, removed."""
         due = []
         while self._heap and self._heap[0][0] <= now:
             call = heapq.heappop(self._heap)[2]
@@ -214,7 +214,7 @@ class Meter:
 
 
 class Connection:
-    """One connection: settings, state, queue and figures. Its worker's process may change; it stays."""
+    """One connection: settings, state, queue and figures. Its worker's process may be replaced; it remains."""
 
     __slots__ = (
         "add_until", "adding", "cause", "connected_at", "extra", "free_at", "held", "id", "in_row", "kill_at",

@@ -29,7 +29,7 @@ from actorpool.core.supervisor.events import (
 )
 from actorpool.core.supervisor.plans import Sequencer, Steps
 
-_FORMER = 1000  # ended children of simple_one_for_one whose address is still known as one that was ours
+_FORMER = 1000  # ended children of simple_one_for_one with an address that is still recognized as a former child's
 
 
 class ChildTable:
@@ -54,7 +54,7 @@ class ChildTable:
         self._timers: dict[int, Callable[[], None]] = {}
         self._last_number = 0
 
-    # -- who is here ----------------------------------------------------------------------------------------------
+    # -- children ------------------------------------------------------------------------------------------------
 
     def register(self, key: Hashable, spec: Spec, extra: Any = None) -> Child:
         """Add a child, not started yet, behind all others."""
@@ -64,7 +64,7 @@ class ChildTable:
         return child
 
     def retire(self, child: Child) -> None:
-        """It does not run and is not to: its spec stays, unless it is temporary or one of many."""
+        """The child must not run any more. Its spec is kept, unless it is temporary or dynamic."""
         child.state = State.STOPPED
         if child.dynamic or child.temporary:
             self.forget(child)

@@ -1,4 +1,4 @@
-"""One child of a supervisor as the supervisor's decisions see it, and who is restarted after which end."""
+"""One child of a supervisor as the supervisor's decisions see it, and which ends lead to a restart."""
 
 from __future__ import annotations
 

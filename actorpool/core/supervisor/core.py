@@ -3,7 +3,7 @@
 `handle(event, now, random)` returns the effects for a shell to carry out. Starting and stopping take time and end with
 later events, so everything of several steps is a plan: initial start, restart, administration, shutdown. Under
 `one_for_all` and `rest_for_one` there is one plan at a time, as in OTP. Under `one_for_one` and `simple_one_for_one`,
-where children do not concern each other, there is one for each child, so that a slow start holds up nobody else.
+where children do not concern each other, there is one for each child, so that a slow start delays no other child.
 """
 
 from __future__ import annotations
@@ -108,7 +108,7 @@ class SupervisorCore:
         return self._child_table.effects
 
     def last_stand(self) -> list[list[Child]]:
-        """Who has a process, in the order in which they are to be ended by a supervisor that ends at once itself.
+        """The children with a process, in the order in which a supervisor that ends at once must end them.
 
         Those of one list are ended side by side.
         """
@@ -138,7 +138,7 @@ class SupervisorCore:
             self._plans.add(self._scope(self._administration.key_of(asked.request)), steps, asked.ref)
         elif self._booted:
             self._answer_read(asked)
-        else:  # nobody sees a supervisor that is not up yet, as in OTP
+        else:  # a supervisor that is not up yet answers nothing, as in OTP
             self._plans.add(EVERYTHING, self._read_later(asked), asked.ref)
 
     def _scope(self, key: Hashable) -> Hashable:
@@ -221,7 +221,7 @@ class SupervisorCore:
             self._try_again(child, self._bring_up(child, end), child.retry.next(self._random))
 
     def _bring_up(self, child: Child, end: End) -> Steps[None]:
-        """Start `child` and whoever shares its fate anew, in the order of their specs."""
+        """Restart `child` and the children that share its fate, in the order of their specs."""
         yield from self._stop_bystanders(child)
         for other in self._sharing_fate(child):
             failure = yield from self._child_table.start(other)
@@ -252,11 +252,11 @@ class SupervisorCore:
             add()
 
     def _sharing_fate(self, child: Child) -> list[Child]:
-        """Who is restarted with `child`, itself included, in the order of their specs."""
+        """The children restarted with `child`, itself included, in the order of their specs."""
         if not self._together:
             return [child]
-        everybody = list(self.children.values())
-        return everybody if self.spec.strategy == "one_for_all" else everybody[everybody.index(child) :]
+        children = list(self.children.values())
+        return children if self.spec.strategy == "one_for_all" else children[children.index(child) :]
 
     def _stop_bystanders(self, child: Child) -> Steps[None]:
         for other in reversed(self._sharing_fate(child)):

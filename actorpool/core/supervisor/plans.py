@@ -45,7 +45,7 @@ class Sequencer:
         self._queue.append(Plan(scope, steps, ref))
 
     def settled(self, token: int) -> None:
-        """What `token` stands for has happened; unknown tokens are nobody's concern."""
+        """The event that `token` names has happened; unknown tokens are ignored."""
         plan = self._waiting.pop(token, None)
         if plan is not None:
             plan.waits.discard(token)
@@ -87,7 +87,7 @@ class Sequencer:
             self._current = None
 
     def _next_to_begin(self) -> Plan | None:
-        """The first queued plan whose scope is free: not taken by a running plan, nor claimed by an older one."""
+        """The first queued plan with a free scope: not taken by a running plan, nor claimed by an older one."""
         taken = {plan.scope for plan in self._running} if self._queue else set()
         for plan in self._queue:
             if EVERYTHING in taken:

@@ -1,4 +1,4 @@
-"""What a supervisor answers to those who administer it: OTP's eight calls, with OTP's answers.
+"""What a supervisor answers to requests of administration: OTP's eight calls, with OTP's answers.
 
 A request comes from anywhere, with anything in it: it is looked at once, as it comes in. What only reads is answered at
 once; what changes something is a plan and waits for its turn.
