@@ -42,7 +42,7 @@ def load_error(data: bytes | memoryview) -> BaseException:
 
 
 class OpaqueError(Exception):
-    """An exception of another process, passed on as it came: who catches it opens it, and nobody on the way.
+    """An exception of another process, passed on as it came: it is opened where it is caught, and nowhere on the way.
 
     So pools and the manager import neither drivers nor modules of users, which takes time. Pickled, it is the original.
 
@@ -116,7 +116,7 @@ def _whole(error: BaseException) -> Any:
 
 
 def _parts(error: BaseException) -> Any:
-    """For the classes whose `__init__` does not take `args` back: their type, args and attributes."""
+    """For classes with an `__init__` that does not take `args` back: their type, args and attributes."""
     return (type(error), error.args, vars(error))
 
 

@@ -88,7 +88,7 @@ def _spec_along(path: list[str] | None, name: str) -> importlib.machinery.Module
 
 
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
-"""Types whose values refer to nothing: they need no look at every part of them, which costs more than the pickling."""
+"""Types with values that refer to nothing: looking at every part of them would cost more than pickling them."""
 
 
 def dumps(value: Any) -> bytes:
@@ -207,7 +207,7 @@ def loads_sent(data: bytes | memoryview) -> Any:
 
 
 class Pickled:
-    """A pickled value that nobody on the way opens: user code meets only the process that runs it."""
+    """A pickled value that no process on the way opens: user code is loaded only where it runs."""
 
     __slots__ = ("data",)
 
@@ -216,7 +216,7 @@ class Pickled:
 
     @classmethod
     def of(cls, value: Any) -> Pickled:
-        """Pack `value`; a parcel stays as it is."""
+        """Pack `value`; a `Pickled` is returned as it is."""
         return value if isinstance(value, Pickled) else cls(dumps(value))
 
     def open(self) -> Any:
@@ -238,7 +238,7 @@ class Pickled:
 
 
 class PrePickled:
-    """A pickled message that nobody on the way opens: sent on, it arrives as what it holds."""
+    """A pickled message that no process on the way opens: sent on, it arrives as what it holds."""
 
     __slots__ = ("data",)
 

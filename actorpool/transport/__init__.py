@@ -1,7 +1,7 @@
 """The channel: direct calls between a caller and the actors of its own host, over unix sockets.
 
-`wire` says what a frame is, `lane` serves frames inside an actor, `line` (blocking) and `aioline` (asyncio) are the
-caller's side, `spin` is the one policy for waiting without sleeping.
+`frames` says what a frame is, `server` serves frames inside an actor, `client` (blocking) and `aio` (asyncio) are the
+caller's side, `spinwait` is the one policy for waiting without sleeping.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The caller's asyncio side of the channel: one connection for each socket and event loop, shared by all its tasks.
 
 Rule of this file: requests are told apart by their refs alone. A task that gives up forgets its ref, so a late answer
-finds nobody and is dropped; it never waits in a stream for whoever comes next.
+finds no waiter and is dropped; it is never read as the answer to a later request.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConns] = weakre
 
 
 class AioConn(Connection):
-    """A connection to a lane, multiplexed by ref. Belongs to one event loop."""
+    """A connection to a `ChannelServer`, multiplexed by ref. Belongs to one event loop."""
 
     __slots__ = ("_last", "_loop", "_refs", "loans", "path", "pid", "waiting")
 
@@ -44,9 +44,9 @@ class AioConn(Connection):
             raise
         super().__init__(sock, self._answered, frames.LONGEST)
         self.path = path
-        self.loans: dict[bytes, Any] = {}  # as of a `Line`
+        self.loans: dict[bytes, Any] = {}  # as of a `ClientConn`
         self.waiting: dict[int, asyncio.Future[tuple[int, Any]]] = {}
-        self._loop = weakref.ref(loop)  # the loop's lines are kept by the loop, not the other way round
+        self._loop = weakref.ref(loop)  # a loop keeps its connections, not the other way round
         self._refs = itertools.count(1)
         self._last = 0
         _lines.add(self)
@@ -74,9 +74,9 @@ class AioConn(Connection):
         self.send(kind, ref, body)
 
     def give_up(self, kind: int, ref: int) -> bool:
-        """Nobody waits for that answer any more; whether the request has left, in part at least. If not, it never does.
+        """The answer is no longer wanted. Whether the request has left, at least in part; if not, it never does.
 
-        So whoever asks a process that reads nothing leaves nothing in our memory.
+        So requests to a process that reads nothing leave nothing in the memory of this process.
         """
         self.waiting.pop(ref, None)
         return not self.take_back(kind, ref)
@@ -113,7 +113,7 @@ class AioConn(Connection):
         loop = self._loop()
         waiting, self.waiting = self.waiting, {}
         refused = self.refused or self.unsent  # the other side has gone without the end of the last frame
-        if loop is None or loop.is_closed():  # nobody is left there to be told
+        if loop is None or loop.is_closed():  # no task is left there to be told
             self.release()
             return
         if self.open:
@@ -134,14 +134,14 @@ class AioConn(Connection):
 
 
 class LoopConns:
-    """The lines of one event loop, by path; of those to workers only the ones used last are kept."""
+    """The connections of one event loop, by path; of those to workers only the ones used last are kept."""
 
     def __init__(self) -> None:
         self._open: OrderedDict[str, AioConn] = OrderedDict()
         self._own: weakref.WeakSet[AioConn] = weakref.WeakSet()
 
     async def line(self, path: str, deadline: float | None = None) -> AioConn:
-        """The line to `path`, connected if need be.
+        """The connection to `path`, made if need be.
 
         Args:
             path: the socket.
@@ -149,7 +149,7 @@ class LoopConns:
             full.
 
         Raises:
-            NotDelivered: nobody listens there.
+            NotDelivered: no process listens there.
             TimedOut: the server of the channel did not take the connection within the time.
             OSError: it is not allowed, or this process is out of descriptors.
         """
@@ -168,7 +168,7 @@ class LoopConns:
         return line
 
     async def own(self, path: str, deadline: float | None = None) -> AioConn:
-        """A line of the asker's alone, who hangs up when it is done; takes and raises what `line` does."""
+        """A connection for one request, which closes it when it is done; takes and raises what `line` does."""
         line = await self._connected(path, deadline)
         self._own.add(line)
         return line
@@ -188,12 +188,12 @@ class LoopConns:
                 raise
 
     def known(self, path: str) -> AioConn | None:
-        """The open line to `path`, if there is one."""
+        """The open connection to `path`, if there is one."""
         line = self._open.get(path)
         return line if line is not None and line.open else None
 
     def drop(self, line: AioConn) -> None:
-        """Close a line and have the next one connect anew."""
+        """Close a connection; the next request makes a new one."""
         line.close()
         if self._open.get(line.path) is line:
             del self._open[line.path]
@@ -202,7 +202,7 @@ class LoopConns:
         if len(self._open) <= MAX_PATHS:
             return
         for path, line in list(self._open.items()):
-            if not line.open or (not line.waiting and paths.is_worker(path)):  # a pool's line keeps its leases alive
+            if not line.open or (not line.waiting and paths.is_worker(path)):  # one to a pool keeps its leases alive
                 line.close()
                 del self._open[path]
                 return
@@ -215,7 +215,7 @@ class LoopConns:
 
 
 def conns_of(loop: asyncio.AbstractEventLoop) -> LoopConns:
-    """The lines of a running loop. Those of loops that were closed meanwhile are closed as well."""
+    """The connections of a running loop. Those of loops that were closed meanwhile are closed as well."""
     found = _loops.get(loop)
     if found is None:
         for other in [other for other in list(_loops) if other.is_closed()]:
@@ -247,7 +247,7 @@ def _expire(future: asyncio.Future[tuple[int, Any]]) -> None:
 
 
 def _drop_inherited() -> None:
-    # As for the blocking lines: a forked child must not keep its parent's leases alive.
+    # As for the blocking connections: a forked child must not keep its parent's leases alive.
     for line in list(_lines):
         line.release()
     _loops.clear()

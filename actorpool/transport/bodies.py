@@ -1,8 +1,8 @@
 """Bodies of the frames that clients send to pools and to the manager: made here, and read here in one guarded step.
 
-Whoever can connect can send anything. So nobody acts on a part of a body before all of it was read and checked; what
-is not as it should be is a `BadFrame`, for which the server of the channel hangs up, or an error that is answered.
-Beyond that, only errors of our own come out of a handler.
+A process that can connect can send anything. So no part of a body is acted on before all of it was read and checked. A
+body that is not as it should be is a `BadFrame`, for which the server closes the connection, or is answered by an
+error. Beyond that, only errors of our own come out of a handler.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def request(body: bytes | memoryview) -> Any:
     """
     try:
         return _loads(body)
-    except BaseException as problem:  # what rebuilds a value may be anybody's code
+    except BaseException as problem:  # what rebuilds a value may be any code
         raise TypeError(f"the request cannot be read ({type(problem).__name__}: {problem})") from None
 
 
@@ -106,7 +106,7 @@ class SharedCall(NamedTuple):
 
 
 def shared_call(body: bytes | memoryview) -> SharedCall:
-    """Read the body of a `SHARED` frame; the payload stays packed.
+    """Read the body of a `SHARED` frame; the payload is not unpickled.
 
     Raises:
         BadFrame: it is none.
@@ -133,10 +133,10 @@ def _route(data: bytes) -> Any:
 
 
 def _loads(data: bytes | memoryview) -> Any:
-    """Unpickle what anybody may have sent.
+    """Unpickle a body that any process may have sent.
 
-    The pickle module's own C code takes memory, gigabytes of it, for any number that stands where one of its table is
-    expected; its Python code, some 50 microseconds slower for a small message, has no such table.
+    The pickle module's own C code takes memory, gigabytes of it, for any number in the place of an index of its table;
+    its Python code, some 50 microseconds slower for a small message, has no such table.
     """
     return pickle._Unpickler(io.BytesIO(data)).load()
 

@@ -1,10 +1,9 @@
-"""The caller's blocking side of the channel: a line asks one thing at a time, free lines are kept for the next asker.
+"""The caller's blocking side of the channel: a connection carries one request at a time, free ones are kept for reuse.
 
-Rule of this file: a line that is in anybody's hands is in nobody else's. Taking and giving back are single operations
-of a list, so threads share the free lines without a lock, and a signal handler or a finalizer that breaks into a call
-simply gets another line. A line whose request was given up, for whatever reason, is not given back: a part of a frame
-may be on it. Its socket lives on as long as a lease that it got refers to it, because the end of the socket is the end
-of the lease.
+Rule of this file: a connection is used by at most one thread at a time. Taking and giving back are single operations of
+a list, so threads share the free connections without a lock. A signal handler or a finalizer that breaks into a call
+gets another connection. One with a request that was given up is not given back: a part of a frame may be on it. Its
+socket lives on as long as a lease that was granted on it, because the end of the socket is the end of the lease.
 """
 
 from __future__ import annotations
@@ -25,9 +24,9 @@ from actorpool.transport.connection import HEAD, JOIN, RECEIVE, Body, credential
 from actorpool.transport.spinwait import SPIN, look
 
 MAX_PATHS = 128
-"""Free lines are kept to so many sockets: a descriptor each, here and there."""
+"""Free connections are kept to so many sockets: each costs a descriptor here and one in the server."""
 MAX_FREE = 64
-"""Free lines kept to one socket; more only when so many threads call at once."""
+"""Free connections kept to one socket; more only when so many threads call at once."""
 
 _pack = frames.HEADER.pack
 _unpack = frames.HEADER.unpack_from
@@ -43,7 +42,7 @@ generation = 0
 
 
 class NotDelivered(Exception):
-    """Nobody has read the frame: nothing was run, and somebody else may be asked."""
+    """No process has read the frame: nothing was run, and another worker may be asked."""
 
 
 class Gone(Exception):
@@ -55,7 +54,7 @@ class TimedOut(Exception):
 
 
 class ClientConn:
-    """A blocking connection to a lane, used by one thread at a time.
+    """A blocking connection to a `ChannelServer`, used by one thread at a time.
 
     Args:
         path: the server of the channel's socket.
@@ -64,7 +63,7 @@ class ClientConn:
         is full.
 
     Raises:
-        NotDelivered: nobody listens there.
+        NotDelivered: no process listens there.
         TimedOut: the server of the channel did not take the connection within the time.
         OSError: it is not allowed, or this process is out of descriptors.
     """
@@ -76,7 +75,7 @@ class ClientConn:
     def __init__(self, path: str, *, spin: float = SPIN, deadline: float | None = None) -> None:
         self.path = path
         self.spin = spin
-        self.loans: dict[bytes, Any] = {}  # what the other side has lent to this very line
+        self.loans: dict[bytes, Any] = {}  # what the other side has lent to this very connection
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         _lines.add(self)
         try:
@@ -92,10 +91,10 @@ class ClientConn:
         self._look = functools.partial(self._poll.poll, 0)
         self._refs = itertools.count(1)
         self._rest = b""  # what was received and not yet looked at
-        self._unfinished = False  # a frame is on its way whose end has not left
+        self._unfinished = False  # a frame has left in part only
 
     def new_ref(self) -> int:
-        """A number that no other request of this line carries."""
+        """A number that no other request of this connection carries."""
         return next(self._refs)
 
     # -- out ----------------------------------------------------------------------------------------------
@@ -105,7 +104,7 @@ class ClientConn:
 
         Raises:
             NotDelivered: the other side is gone, and has not read the whole frame.
-            TimedOut: it does not read; the line is then of no more use.
+            TimedOut: it does not read; the connection must not be used again.
             MessageTooBig: nothing was sent.
         """
         size = len(lead) + len(body)
@@ -126,7 +125,7 @@ class ClientConn:
         """Send a short frame, and never wait for it.
 
         Returns:
-            Whether it has left; if not, the line is of no more use.
+            Whether it has left; if not, the connection must not be used again.
 
         Raises:
             NotDelivered: the other side is gone.
@@ -139,9 +138,9 @@ class ClientConn:
             raise NotDelivered(self.path) from error
 
     def cancel(self, ref: int) -> None:
-        """Nobody waits for the answer to `ref` any more: tell the other side, without waiting, or hang up on it.
+        """The answer to `ref` is no longer wanted: tell the other side without waiting, or close the connection.
 
-        The line is not to be used again. Of a request whose end has not left nothing will come.
+        The connection must not be used again. A request that has left in part only is never run.
         """
         with suppress(NotDelivered):
             if not self._unfinished and not self.tell(frames.CANCEL, ref):
@@ -183,7 +182,7 @@ class ClientConn:
         Raises:
             NotDelivered: the other side closed with our frame unread (the kernel says so).
             Gone: it closed; the frame may have been read.
-            TimedOut: no answer, or a part of one; the line is then of no more use.
+            TimedOut: no answer, or a part of one; the connection must not be used again.
         """
         while True:
             data = self._rest or self._take(deadline)
@@ -255,11 +254,11 @@ class ClientConn:
         return data
 
     def close(self) -> None:
-        """Close our end: leases that were got by this line end."""
+        """Close our end: leases that were granted on this connection end."""
         self.sock.close()
 
     def hang_up(self) -> None:
-        """End it from any thread, also while another one has it: leases that were got by this line end."""
+        """End it from any thread, also while another one uses it: leases that were granted on it end."""
         with suppress(OSError):  # it has ended already
             self.sock.shutdown(socket.SHUT_RDWR)
 
@@ -302,11 +301,11 @@ def _connect(sock: socket.socket, path: str, deadline: float | None) -> None:
     sock.setblocking(True)
 
 
-# -- free lines -------------------------------------------------------------------------------------------------
+# -- free connections ------------------------------------------------------------------------------------------
 
 
 def take(path: str, spin: float = SPIN, deadline: float | None = None) -> ClientConn:
-    """A line to `path` for the asker alone: a free one, or a new one (see `Line` for what that raises)."""
+    """A connection to `path` for the calling thread alone: a free one, or a new one (raises as `ClientConn`)."""
     try:
         return _free[path].pop()
     except (KeyError, IndexError):
@@ -314,7 +313,7 @@ def take(path: str, spin: float = SPIN, deadline: float | None = None) -> Client
 
 
 def take_free(path: str) -> ClientConn | None:
-    """A free line to `path` for the asker alone; None if there is none."""
+    """A free connection to `path` for the calling thread alone; None if there is none."""
     try:
         return _free[path].pop()
     except (KeyError, IndexError):
@@ -322,7 +321,7 @@ def take_free(path: str) -> ClientConn | None:
 
 
 def give(line: ClientConn) -> None:
-    """Give a line back that has nothing under way."""
+    """Give back a connection without a request under way."""
     free = _free.get(line.path)
     if free is None:
         free = _free.setdefault(line.path, [])
@@ -333,9 +332,9 @@ def give(line: ClientConn) -> None:
 
 
 def _drop_one() -> None:
-    """Make room: of the workers' sockets the one known longest goes, whose process is probably gone.
+    """Make room: drop the worker's socket that is known longest; its process is probably gone.
 
-    One to a pool goes only if there is no other: leases may have been got by the lines that are closed with it.
+    A pool's socket is dropped only if there is no other: leases granted on its connections would end.
     """
     known = list(_free)
     oldest = next(filter(paths.is_worker, known), known[0]) if known else None  # a thread may have forgotten them all
@@ -343,7 +342,7 @@ def _drop_one() -> None:
 
 
 def forget(prefix: str) -> None:
-    """Drop the free lines whose path begins so: of one socket, or (with a directory) of a whole system that ended."""
+    """Drop the free connections with that prefix of the path: one socket, or the directory of a system that ended."""
     for path in [path for path in list(_free) if path.startswith(prefix)]:
         _free.pop(path, None)
 

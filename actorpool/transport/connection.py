@@ -1,6 +1,6 @@
 """One end of a connection that never blocks: frames out of a stream of bytes, and back into it.
 
-Base of both sides that multiplex: a lane's peers and asyncio's lines. A subclass says how it hears of readiness.
+Base of both sides that multiplex: `ServerConn` and `AioConn`. A subclass says how it learns that it is ready.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CREDENTIALS = struct.Struct("3i")
 class Body:
     """The body of a long frame while it arrives.
 
-    Its memory grows with what has arrived, whatever length was announced: the announcement may be anybody's nonsense.
+    Its memory grows with what has arrived, whatever length was announced: the announcement may be nonsense.
 
     Args:
         length: bytes, as announced.
@@ -137,7 +137,7 @@ class Connection:
         self.open = True
         self.refused = False
         self._deliver = deliver
-        self._partial: bytes | _Long | None = None  # the beginning of a frame whose end has not come
+        self._partial: bytes | _Long | None = None  # the beginning of a frame that has arrived in part
         self._out: deque[_Queued] = deque()
 
     # -- out ----------------------------------------------------------------------------------------------
@@ -287,7 +287,7 @@ class Connection:
         self._refuse(kind, ref, length)
 
     def _refuse(self, kind: int, ref: int, size: int) -> None:
-        """A body is too long to be received: whoever waits for an answer gets an error, and the connection goes on."""
+        """A body is too long to be received: its request is answered by an error, and the connection goes on."""
         if kind in (frames.CALL, frames.ASK, frames.SHARED):
             self.send(frames.ERROR, ref, frames.dump_error(frames.too_big(size, self.max_message, "the arguments")))
         elif kind in (frames.RESULT, frames.REPLY, frames.ERROR, frames.PERFORMED):

@@ -1,7 +1,7 @@
-"""What goes over the channel: frames, their kinds and fixed bodies. Exceptions go as `failures` packs them.
+"""What goes over the channel: frames, their kinds and fixed bodies. Exceptions go as `exceptions` packs them.
 
 A frame is `HEADER` (length of the body, kind, ref) and the body. Kinds are plain ints because both ends compare them
-in their hottest loop. docs/architecture.md lists who sends what to whom.
+in their hottest loop. docs/architecture.md lists the sender and receiver of each.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ TURN = 8
 """Flag of a grant, passed on with every call: the lease is a turn in a sandbox, and its end is not the sandbox's."""
 
 STICKY = 16
-"""Flag of a grant: the lease stands. Of a call: it is one use of a sticky lease, and the lease goes on."""
+"""Flag of a grant: the lease is sticky. Of a call: it is one use of a sticky lease, and the lease goes on."""
 KEYED = 32
 """Flag of a grant, passed on with every call: what the lease leaves in its worker is kept for the next of its key."""
 CONTINUED = 64
@@ -64,7 +64,7 @@ CLOSE = 2
 
 
 class BadFrame(Exception):
-    """A frame is not what its kind says, or of nobody who may send it. The peer that sent it is hung up on."""
+    """A frame is not what its kind says, or its sender may not send it. The sender's connection is closed."""
 
 
 def frame(kind: int, ref: int, body: bytes = b"") -> bytes:

@@ -1,8 +1,9 @@
 """Seals: what proves to a worker that a lease is one of its own. Pure.
 
-A pool and each of its worker processes share a key that nobody else has. The pool seals the number of each lease that
-it grants, and the lease's holder shows the seal with its calls. So a worker refuses a number that its pool has not
-granted for this very process: one of a sister, of another pool whose worker had this pid before, or an invented one.
+A pool and each of its worker processes share a key that no other process has. The pool seals the number of each lease
+that it grants, and the lease's holder shows the seal with its calls. So a worker refuses a number that its pool has not
+granted for this very process: one of a sibling, of another pool with a worker that had this pid before, or an invented
+one.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The serving side of the channel inside an actor: one epoll for everything that can become readable.
 
 Rule of this file: nothing blocks but `serve`. An actor watches ONE descriptor (`ChannelServer.descriptor`); when it is
-readable the actor calls `serve`, which stays until something calls it away, because going back to Thespian and being
-called again costs several times what a small call does.
+readable the actor calls `serve`. That returns only when something outside is to be done, because going back to Thespian
+and being called again costs several times what a small call does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ log = logging.getLogger("actorpool")
 
 _READABLE = getattr(select, "EPOLLIN", 1)  # a name of the module: looked up for every event
 
-_lanes: weakref.WeakSet[ChannelServer] = weakref.WeakSet()
+_servers: weakref.WeakSet[ChannelServer] = weakref.WeakSet()
 
 
 class Handler(Protocol):
@@ -51,7 +51,7 @@ class Handler(Protocol):
 
 
 class Outside(Protocol):
-    """The rest of an actor's life, beside its lane."""
+    """What an actor must serve beside its `ChannelServer`: Thespian's messages and timers."""
 
     def pending(self) -> bool:
         """Whether something is to be done that needs no waiting for."""
@@ -64,7 +64,7 @@ class Outside(Protocol):
 
 
 class ServerConn(Connection):
-    """One connection of a lane.
+    """One connection of a `ChannelServer`.
 
     Attributes:
         pid: the process at the other end, as the kernel says.
@@ -143,12 +143,12 @@ class ChannelServer:
         self._others: dict[int, Callable[[int], None]] = {}
         self._gone_fds: set[int] = set()  # closed in this round: their events are stale, their numbers may be reused
         self._listener: socket.socket | None = None
-        self._recycle_surge = -1
+        self._spare_descriptor = -1
         self.first = -1
         self.descriptor = self._epoll.fileno()
         if outside is not None:
             self._everything.register(self.descriptor, select.EPOLLIN)
-        _lanes.add(self)
+        _servers.add(self)
         if path is not None:
             self._listen(path)
 
@@ -157,9 +157,9 @@ class ChannelServer:
             os.unlink(path)
         listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener = listener
-        self._recycle_surge = _recycle_surge()
+        self._spare_descriptor = _spare_descriptor()
         listener.bind(path)
-        os.chmod(path, 0o600)  # whatever the umask: who may connect has the right to write
+        os.chmod(path, 0o600)  # whatever the umask: the right to write is the right to connect
         self._inode = os.stat(path).st_ino
         listener.listen(BACKLOG)
         listener.setblocking(False)
@@ -173,7 +173,7 @@ class ChannelServer:
         Runs in the actor's process. What a handler raises comes out of here; the frame it was raised for is done.
 
         Args:
-            budget: seconds after which even a busy lane looks outside.
+            budget: seconds after which even a busy server looks outside.
             idle: longest wait in seconds.
         """
         poll, clock, round_of = self._epoll.poll, time.perf_counter, self._round
@@ -259,7 +259,7 @@ class ChannelServer:
             self._forget(peer)
             self.handler.on_gone(peer)
 
-    # -- who is connected ---------------------------------------------------------------------------------
+    # -- connections -------------------------------------------------------------------------------------
 
     def _accept(self, _: int) -> None:
         assert self._listener is not None
@@ -282,22 +282,22 @@ class ChannelServer:
     def _refuse_one(self) -> None:
         """Out of descriptors: without this the waiting connection would keep the epoll ready, and us busy, for ever.
 
-        Where the whole machine has none, others may take the spare one meanwhile; then the connection has to wait.
+        Where the whole machine has none, other processes may take the spare one; then the connection has to wait.
         """
-        if self._recycle_surge < 0:
+        if self._spare_descriptor < 0:
             time.sleep(BREATH)
         else:
-            os.close(self._recycle_surge)
+            os.close(self._spare_descriptor)
             with contextlib.suppress(OSError):
                 assert self._listener is not None
                 self._listener.accept()[0].close()
-        self._recycle_surge = _recycle_surge()
+        self._spare_descriptor = _spare_descriptor()
 
     def connect(self, path: str) -> ServerConn:
         """An outgoing connection, served like the others.
 
         Raises:
-            OSError: nobody listens there, it is another user's, or its queue is full (`BlockingIOError`: try later).
+            OSError: no process listens there, another user's does, or its queue is full (`BlockingIOError`: try later).
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -334,7 +334,7 @@ class ChannelServer:
 
     @property
     def peers(self) -> list[ServerConn]:
-        """Everybody who is connected."""
+        """All open connections."""
         return list(self._peers.values())
 
     def watch(self, fd: int, callback: Callable[[int], None]) -> None:
@@ -359,7 +359,7 @@ class ChannelServer:
 
     def _release(self) -> None:
         """Close our descriptors and touch nothing else."""
-        _lanes.discard(self)
+        _servers.discard(self)
         for peer in self._peers.values():
             peer.release()
         self._peers.clear()
@@ -369,11 +369,11 @@ class ChannelServer:
         if self._listener is not None:
             self._listener.close()
             self._listener = None
-            if self._recycle_surge >= 0:
-                os.close(self._recycle_surge)
+            if self._spare_descriptor >= 0:
+                os.close(self._spare_descriptor)
 
 
-def _recycle_surge() -> int:
+def _spare_descriptor() -> int:
     """A descriptor to give away when there are no others; -1 if there is none at all."""
     try:
         return os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
@@ -382,9 +382,9 @@ def _recycle_surge() -> int:
 
 
 def _drop_inherited() -> None:
-    # A forked child's copies would keep connections open behind their owners' backs, so that nobody would ever see
+    # A forked child's copies would keep connections open after their owner closed them: no peer would ever see
     # an end of file. Only close: unregistering or unlinking would reach into the parent's own epoll and files.
-    for server in list(_lanes):
+    for server in list(_servers):
         server._release()
 
 

@@ -3,7 +3,7 @@
 Most of the time of a small call is the wake-up of a sleeping process. A side that looks again for some microseconds
 before it blocks, giving the processor away between two looks, is usually still awake when the answer comes.
 
-Giving away is what keeps this harmless among ourselves, and what makes it dear beside strangers: a process that
+Giving away is what keeps this harmless among ourselves, and what makes it dear beside other programs: a process that
 computes keeps the processor for milliseconds. Nor is there anything to give away where more of our own processes have
 work than there are processors: what is waited for comes, but after the look. So each process keeps an account of what
 looking has saved and lost of late, and pauses it while it does not pay.
@@ -19,10 +19,10 @@ from typing import Any
 SPIN = 50e-6
 """Seconds of looking; about twice what a checkout and a call take together."""
 LOOKS = 500
-"""Looks, each of which takes a microsecond at most where nobody else has work; a clock that stands still, as tests may
-have it, would let us look for ever."""
+"""Looks, each of which takes a microsecond at most where no other process has work. The number ends the looking where a
+test has stopped the clock."""
 TAKEN = 50e-6
-"""Giving way for longer means that somebody else has work: leave him the processor."""
+"""Giving way for longer means that another process has work: leave it the processor."""
 LOST = 500e-6
 """Giving way for longer was a loss: our own processes answer sooner, so a stranger had the processor."""
 SAVED = 30e-6
@@ -30,9 +30,9 @@ SAVED = 30e-6
 WASTED = 30e-6
 """What a look wastes that finds nothing although it comes soon after: every other look has to find something."""
 SOON = 2e-3
-"""Seconds; when it comes later than that there was nothing else to do, and looking has cost nobody anything."""
+"""Seconds; when it comes later than that there was nothing else to do, and looking has cost nothing."""
 OPENING = 300e-6
-"""What a new process may lose before it has saved anything: its first calls wake everybody up."""
+"""What a new process may lose before it has saved anything: its first calls wake all processes up."""
 CREDIT = 6e-3
 """Savings that are remembered; two lost slices of a scheduler use them up."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 50e-3, 1.0

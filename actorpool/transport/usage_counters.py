@@ -3,7 +3,7 @@
 The pool makes the pages before it forks its first worker, and every worker inherits them: no file, no descriptor, and
 what a dead worker has counted can still be read. Each worker has a slot of its own, so each word has one writer; a word
 is written and read whole, because it is aligned. A use is counted as begun before it runs, and as ended before its
-answer is sent: the sockets between them keep that order for whoever has the answer.
+answer is sent: the sockets between them keep that order for a process that has the answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ HOLDS = 60
 """Seconds of so many uses are remembered."""
 WORDS = 4 + HOLDS
 SLOTS = 1024
-"""Workers beyond these have none, and no lease of them stands. 512 KB, of which only what is used takes memory."""
+"""Workers beyond these have none, and none of their leases is sticky. 512 KB; only what is used takes memory."""
 
 
 class UsageCounters:
@@ -110,7 +110,7 @@ class UsagePages:
 
 
 _pages: UsagePages | None = None
-"""Those of the pool whose process this is, or (in a worker's process) of the pool that forked it."""
+"""Those of the pool in this process, or (in a worker's process) of the pool that forked it."""
 
 
 def found() -> UsagePages:
