@@ -69,5 +69,5 @@ def seconds(value: float | None) -> str:
         return f"{value * 1000:.0f}ms" if value >= 0.001 else "0"
     for unit, length, limit in (("s", 1.0, 100), ("m", 60.0, 100), ("h", 3600.0, 48)):
         if value < limit * length:
-            return f"{value / length:.1f}{unit}" if value < 10 * length else f"{value / length:.0f}{unit}"
+            return f"{value / length:.1f}{unit}" if value < 9.95 * length else f"{value / length:.0f}{unit}"
     return f"{value / 86400:.0f}d"

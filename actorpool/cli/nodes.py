@@ -109,15 +109,16 @@ def find_pool(system: System, name: str) -> Pool:
     try:
         found: Any = system.pool(name)
     except PoolNotFound as error:
-        raise no_pool(system, name, error) from error
+        raise no_pool(system, name) from error
     return found  # type: ignore[no-any-return]
 
 
-def no_pool(system: System, name: str, error: PoolNotFound) -> Refusal:
+def no_pool(system: System, name: str) -> Refusal:
     """What to say of a pool that a node does not have."""
     pools = system.pools()
     if name in pools:  # a shared pool, where one that lends workers is needed
-        return Refusal(str(error), "wrong_kind_of_pool")
+        text = f"{name!r} is a shared pool: it lends no workers, so there is nothing here to act on."
+        return Refusal(text, "wrong_kind_of_pool")
     known = f"Its pools: {', '.join(pools)}." if pools else "It has no pools."
     return Refusal(f"Node {system.name!r} has no pool {name!r}. {known}", "pool_not_found")
 

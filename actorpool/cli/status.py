@@ -166,7 +166,7 @@ def _pool(system: System, name: str, as_json: bool, check: bool) -> int:
     try:
         status = system.status(name)
     except PoolNotFound as error:
-        raise nodes.no_pool(system, name, error) from error
+        raise nodes.no_pool(system, name) from error
     workers, leases = _workers(system, name)
     events = _events(system, name)
     if as_json:
