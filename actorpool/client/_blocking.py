@@ -15,7 +15,7 @@ from actorpool import process
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
 from actorpool.client import _sticky, client_errors
-from actorpool.client._calls import CallRequest, LeaseHandle, Recalled, Replaced
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Recalled, Replaced
 from actorpool.client._transport import PoolTransport, pauses
 from actorpool.serialization import pickling
 from actorpool.transport import client as lines
@@ -269,6 +269,7 @@ class BlockingTransport(PoolAsker, PoolTransport):
         """Give a lease back; see `PoolTransport.checkin`."""
         if not hold.ours:
             return False
+        hold.give_lines()
         if hold.used:
             worker, seal = self.endpoint.worker(hold.worker_pid), frames.END_BODY.pack(hold.seal)
             self._tell(worker, hold.worker_pid, frames.PARK if hold.keyed else frames.END, hold.lease, seal)
@@ -309,6 +310,35 @@ class BlockingTransport(PoolAsker, PoolTransport):
         return False
 
     # -- calls --------------------------------------------------------------------------------------------
+
+    def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
+        """See `PoolTransport.run`. The use of a lease that stays with this process, in as few steps as can be."""
+        _ = work.payload  # what cannot be sent fails before a worker is taken
+        hold = _sticky.take(self.path) if self.sandbox is None else None
+        if hold is None:
+            return super().run(work, timeout, stack)
+        began = time.perf_counter()
+        try:
+            kind, body = self.perform(hold, work, True)
+        except (Recalled, NotStarted) as refusal:
+            left = max(began + timeout - time.perf_counter(), 0.0)
+            if not left and isinstance(refusal, NotStarted):
+                raise refusal.error from None
+        else:
+            left = -1.0
+        finally:
+            if hold.rested:
+                _sticky.keep(self.path, hold)
+            else:
+                self.finish(hold)
+        if left >= 0:
+            return super().run(work, left, stack)
+        if kind == frames.RESULT:
+            try:
+                return pickling.loads(body)
+            except Exception:  # told in words
+                return client_errors.result(body)
+        raise frames.load_error(body)
 
     def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> tuple[int, bytes | memoryview]:
         """Run work on the lease's worker; see `PoolTransport.perform`."""
@@ -363,21 +393,27 @@ class BlockingTransport(PoolAsker, PoolTransport):
         self, hold: LeaseHandle, head: bytes, payload: bytes, deadline: float | None
     ) -> tuple[int, bytes | memoryview]:
         """Send the call and wait for its answer. A line that is interrupted is closed, so no stale answer can come."""
-        path = self.endpoint.worker(hold.worker_pid)
-        known = hold.line
-        line = known or lines.take(path, self.endpoint.seconds, deadline)
-        while True:
-            ref = line.new_ref()
+        free = None
+        line: ClientConn | None = hold.line
+        if line is None:
             try:
-                line.send(frames.CALL, ref, payload, head, deadline)
-                answer = line.receive(ref, deadline)
+                line = hold.lines.pop()
+            except IndexError:  # the first call, or all are in use by other threads
+                pass
+        if line is None:
+            path = self.endpoint.worker(hold.worker_pid)
+            free = lines.take_free(path)
+            line = free or ClientConn(path, spin=self.endpoint.seconds, deadline=deadline)
+        while True:
+            try:
+                answer = line.exchange(frames.CALL, head, payload, deadline)
             except NotDelivered:
                 line.close()
-                lines.forget(path)
-                if known is not None:
+                lines.forget(line.path)
+                if line is hold.line:
                     self._was_recalled(hold)
-                if ref > 1:  # a free line, perhaps to a predecessor of the same pid: by a new one
-                    line = ClientConn(path, spin=self.endpoint.seconds, deadline=deadline)
+                if line is free:  # perhaps to a predecessor of the same pid: by a new one
+                    line = ClientConn(line.path, spin=self.endpoint.seconds, deadline=deadline)
                     continue
                 raise
             except BaseException:
@@ -386,6 +422,8 @@ class BlockingTransport(PoolAsker, PoolTransport):
                 raise
             if hold.stands:
                 hold.line = line
-            else:
+            elif hold.open:
+                hold.lines.append(line)
+            else:  # it ended meanwhile
                 lines.give(line)
             return answer

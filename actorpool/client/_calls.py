@@ -23,7 +23,7 @@ class CallRequest:
         timeout: longest run in seconds; None is no limit.
     """
 
-    __slots__ = ("_payload", "args", "kwargs", "timeout", "what")
+    __slots__ = ("_payload", "args", "flags", "kwargs", "timeout", "what")
 
     def __init__(
         self, what: str | Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
@@ -35,6 +35,7 @@ class CallRequest:
         self.args = args
         self.kwargs = kwargs
         self.timeout = timeout
+        self.flags = 0 if what.__class__ is str else frames.FUNCTION  # of its `CALL` frame
         self._payload: bytes | None = None
 
     @property
@@ -57,11 +58,6 @@ class CallRequest:
             if len(self._payload) + frames.CALL_HEAD.size > frames.LONGEST:
                 raise frames.too_big(len(self._payload), frames.LONGEST, "the arguments")
         return self._payload
-
-    @property
-    def flags(self) -> int:
-        """The flags of its `CALL` frame."""
-        return 0 if self.what.__class__ is str else frames.FUNCTION
 
     @property
     def name(self) -> str:
@@ -87,12 +83,14 @@ class LeaseHandle:
         keyed: what it leaves in its worker is kept for the next of its key.
         fresh: the worker holds nothing of a former lease; `lost`: why what there was of its key is gone, if known.
         rested: when its last use ended, `time.perf_counter()`; 0.0 while it is in use.
-        line: the line to the worker by which it was used; the worker closes it when the lease is recalled.
+        line: the line to the worker by which a sticky lease was used; the worker closes it when the lease is recalled.
+        lines: of another lease: lines to the worker that its calls have left, for the next ones.
     """
 
-    __slots__ = ("__weakref__", "_give_back", "check_first", "fresh", "generation", "home", "keyed", "lease", "line",
-                 "lost", "open", "pool_pid", "promised", "rested", "seal", "stands", "turn", "used", "worker_id",
-                 "worker_pid")  # fmt: skip
+    __slots__ = (
+        "__weakref__", "_give_back", "check_first", "fresh", "generation", "home", "keyed", "lease", "line", "lines",
+        "lost", "open", "pool_pid", "promised", "rested", "seal", "stands", "turn", "used", "worker_id", "worker_pid",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -124,6 +122,7 @@ class LeaseHandle:
         self.promised = ""
         self.rested = 0.0
         self.line: Any = None
+        self.lines: list[client.ClientConn] = []
         self._give_back = give_back
         self.open = True
 
@@ -131,9 +130,15 @@ class LeaseHandle:
         """Tell the pool that it is over; whether there was anything to tell."""
         return self._give_back(self)
 
+    def give_lines(self) -> None:
+        """Leave the lines of its calls to others."""
+        while self.lines and self.generation == client.generation:
+            client.give(self.lines.pop())
+
     def end(self) -> None:
         """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""
         self.open = False
+        self.give_lines()
         line, self.line = self.line, None
         if line is not None:
             line.hang_up()

@@ -139,16 +139,18 @@ def _give_back(home: _Home) -> None:
 def take(path: str) -> LeaseHandle | None:
     """A sticky lease of the pool with that socket, for one use; None if there is none, or others wait for it."""
     home = _homes.get(path)
-    if home is None or home.line:
+    if home is None or home.line or not home.kept:
         return None
-    hold = home.take()
-    if hold is None:
+    try:
+        hold = home.kept.pop()
+    except IndexError:  # another thread has just taken it
         return None
     if time.perf_counter() - hold.rested > FRESH:
         hold.give_back()
         give_all(path)  # this one was the last to be used
         return None
-    use(path, hold)
+    hold.rested = 0.0
+    home.used.add(id(hold))
     return hold
 
 
@@ -165,10 +167,9 @@ def drop(path: str, hold: LeaseHandle) -> None:
 
 def keep(path: str, hold: LeaseHandle) -> None:
     """A use is over: the lease is whoever's waits longest, or it is kept."""
-    home = _home(path)
+    home = _homes.get(path) or _home(path)
     home.used.discard(id(hold))
-    turn = None if home.has_enough(hold.rested) else home.first()
-    if turn is not None:
+    if home.line and not home.has_enough(hold.rested) and (turn := home.first()) is not None:
         use(path, hold)
         turn.call(hold)
         return

@@ -97,6 +97,51 @@ class ClientConn:
         """A number that no other request of this connection carries."""
         return next(self._refs)
 
+    # -- both ---------------------------------------------------------------------------------------------
+
+    def exchange(self, kind: int, lead: bytes, body: bytes, deadline: float | None) -> tuple[int, bytes | memoryview]:
+        """Send a request and wait for its answer: a new ref, `send` and `receive` in as few steps as can be.
+
+        It raises what these raise. What is not as it nearly always is (a long frame, a full socket, an answer in
+        parts or to another request) is left to them.
+        """
+        ref, size = next(self._refs), len(lead) + len(body)
+        if size > JOIN or self._rest:
+            self.send(kind, ref, body, lead, deadline)
+            return self.receive(ref, deadline)
+        data = _pack(size, kind, ref) + lead + body
+        try:
+            sent = self.sock.send(data, _DONT_WAIT)
+        except BlockingIOError:
+            sent = 0
+        except OSError as error:
+            raise NotDelivered(self.path) from error
+        if sent != HEAD + size:
+            self._send_rest(deadline, memoryview(data)[sent:])
+        answer: bytes | None = None
+        _waiting.append(self)  # an operation that no other thread breaks into; so is the pop
+        try:
+            if self.spin and len(_waiting) == 1 and look(self._look, self.spin):
+                answer = self.sock.recv(RECEIVE, _DONT_WAIT)
+            elif deadline is None:
+                answer = self.sock.recv(RECEIVE)
+        except BlockingIOError:
+            pass
+        except ConnectionError as error:
+            raise NotDelivered(self.path) from error
+        finally:
+            if _waiting:  # not in a child that was forked meanwhile, by a signal handler
+                _waiting.pop()
+        if answer is not None:
+            if not answer:
+                raise Gone(self.path)
+            if len(answer) >= HEAD:
+                length, told, got = _unpack(answer)
+                if got == ref and len(answer) == HEAD + length:
+                    return told, answer[HEAD:]
+            self._rest = answer
+        return self.receive(ref, deadline)
+
     # -- out ----------------------------------------------------------------------------------------------
 
     def send(self, kind: int, ref: int, body: bytes = b"", lead: bytes = b"", deadline: float | None = None) -> None:
