@@ -25,7 +25,7 @@ from actorpool.node.runtime import KEPT
 from actorpool.supervisors.specs import ChildSpec
 
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-AT_ONCE = 0.3
+AT_ONCE = 0.1
 """Seconds that a node gets to end in which is to end at once; then it kills what is left."""
 ORDERLY = 1.0
 LOOK_EVERY = 0.25
@@ -188,7 +188,7 @@ def _waiting_for(behind: dict[str, str]) -> str:
 
 def _counted(config: Configuration) -> str:
     counts = {
-        "pool": len(config.pools),
+        "pool": sum(pool.enabled for pool in config.pools.values()),
         "shared pool": len(config.shared_pools),
         "supervisor": len(config.supervisors),
     }
@@ -244,7 +244,8 @@ def start_all(system: System, config: Configuration) -> None:
     """
     for name, shared in config.shared_pools.items():
         system.start_shared_pool(name, shared)
-    starts = {name: functools.partial(system.start_pool, name, pool) for name, pool in config.pools.items()}
+    enabled = {name: pool for name, pool in config.pools.items() if pool.enabled}
+    starts = {name: functools.partial(system.start_pool, name, pool) for name, pool in enabled.items()}
     failed = [
         f"\n  [pools.{name}] {type(outcome).__name__}: {outcome}"
         for name, outcome in draining.at_once(starts).items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 import actorpool
 from actorpool.node import runtime
-from tests.cli.running import ACTORPOOL, clean_environment, run, told, up, write
+from tests.cli.running import ACTORPOOL, FILE, clean_environment, read_until, run, told, up, write
 
 SLOW_FILE = """
 [system]
@@ -252,3 +253,28 @@ def test_no_watchdog_is_fed_while_the_manager_does_not_answer(tmp_path, short_pa
             eventually(lambda: len(fed) > before)
             node.signal(signal.SIGTERM)
             node.end()
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("unshare") is None, reason="needs a name space of processes")
+def test_as_process_1_of_a_container_it_drains_and_ends(tmp_path):
+    command = ["unshare", "-fp", "--kill-child", "--mount-proc", *ACTORPOOL, "up", str(write(tmp_path))]
+    outer = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean_environment())
+    try:
+        said = read_until(outer.stderr.fileno(), "\n")
+        if "unshare" in said:
+            pytest.skip(said)
+        read_until(outer.stderr.fileno(), "serves", text=said)
+        (inner,) = psutil.Process(outer.pid).children()
+        inner.send_signal(signal.SIGTERM)
+        assert outer.wait(20) == 0
+    finally:
+        outer.kill()
+        outer.communicate()
+
+
+def test_a_pool_that_is_not_enabled_is_not_started(tmp_path):
+    text = FILE + "enabled = false\n[pools.other]\nworker = 'actorpool.workers:EchoWorker'\nsize = 1\n"
+    with up(write(tmp_path, text)) as node:
+        node.wait_for("serves")
+        assert "runs 1 pool." in node.said
+        assert [pool["name"] for pool in told("status", "shop")["pools"]] == ["other"]
