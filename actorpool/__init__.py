@@ -1,7 +1,7 @@
 """OTP-style supervised pools of worker actors on Thespian.
 
-Importing this module imports nothing else of ours: each name is loaded from its home when it is first used,
-so nobody pays for a driver, and a program that only sends messages pays for no client.
+Importing this module imports nothing else of ours: each name is loaded from its module when it is first used.
+So no program loads a driver that it does not use, and a program that only sends messages loads no client.
 """
 
 import sys

@@ -21,7 +21,7 @@ WITHIN = 0.5
 LOOK = 0.0005
 """Seconds between two looks at them."""
 UNCLAIMED = 32
-"""Dead children that may wait to be asked for. Beyond, those that nobody seems to know are forgotten."""
+"""Dead children that may wait to be asked for. Of more, those without a known owner are forgotten."""
 CLEANERS = b"multiprocessing.resource_tracker"
 """In the command line of a process that removes what a dead process has left in shared memory, and ends then."""
 _LISTED = os.path.exists("/proc/thread-self/children")
@@ -31,7 +31,7 @@ kept: set[int] = set()
 
 
 def children() -> list[int]:
-    """The children of this process, with the dead that nobody has waited for; off Linux all that is below it."""
+    """The children of this process, with the dead that were not waited for; off Linux all that is below it."""
     if not _LISTED:
         import psutil  # not at the top: on Linux only kernels that were built without that list need it
 
@@ -72,7 +72,7 @@ def end_strangers(own: set[int]) -> None:
 
 
 def end_since(moment: float, spared: Mapping[int, float]) -> None:
-    """End what was started here at `moment` or later, with all that is below it. Its exit status stays to be asked for.
+    """End what was started here at `moment` or later, with all that is below it. Its exit status is kept.
 
     The kernel tells starts in hundredths of a second: what was started less than that before `moment` goes, too.
 
@@ -92,10 +92,10 @@ def end_since(moment: float, spared: Mapping[int, float]) -> None:
 
 
 def bury(own: set[int]) -> None:
-    """Wait for dead children that were adopted, and that nobody else waits for.
+    """Wait for dead children that were adopted, and that no other code waits for.
 
-    Whose child a process was is not told by the kernel. So as long as there are few, each may still be asked for its
-    status; then `subprocess` and `multiprocessing` are told of theirs, and the others are forgotten.
+    The kernel does not tell the former parent of a process. So as long as there are few, each may still be asked for
+    its status; then `subprocess` and `multiprocessing` are told of theirs, and the others are forgotten.
 
     Args:
         own: the actors that were started here.
@@ -108,7 +108,7 @@ def bury(own: set[int]) -> None:
 
 
 def _end(wanted: Callable[[int], bool], bury: bool = True) -> None:
-    """Kill until no child is wanted: whoever is killed leaves its own children to this process."""
+    """Kill until no child is wanted: a killed process leaves its own children to this process."""
     deadline = time.monotonic() + WITHIN
     while left := [pid for pid in children() if wanted(pid) and not _is_cleaner(pid)]:
         for pid in left:
@@ -135,7 +135,7 @@ def _is_cleaner(pid: int) -> bool:
 
 
 def _claimed() -> set[int]:
-    """What the standard library has started here and somebody still refers to; the dead among it are told so."""
+    """What the standard library has started here and is still referred to; it is told which of that is dead."""
     pids: set[int] = set()
     if (multiprocessing := sys.modules.get("multiprocessing")) is not None:  # else it has started nothing
         pids.update(child.pid for child in multiprocessing.active_children())

@@ -18,7 +18,7 @@ LONGEST = 8192
 
 mode = "inherit"
 """That of this node: set before its first actor is forked."""
-_writer: int | None = None  # of whoever is forked now
+_writer: int | None = None  # of a child that is forked now
 
 
 class Output:
@@ -36,7 +36,7 @@ class Output:
 
     @contextlib.contextmanager
     def of_forks(self) -> Iterator[None]:
-        """Whoever is forked meanwhile writes here."""
+        """A child that is forked meanwhile writes here."""
         global _writer
         _writer = self._writer
         try:
@@ -46,7 +46,7 @@ class Output:
             os.close(self._writer)
 
     def read(self) -> bool:
-        """Tell the lines that have arrived, a few at a time; False once nobody can write any more."""
+        """Tell the lines that have arrived, a few at a time; False once no process can write any more."""
         try:
             data = os.read(self.reader, 1 << 16)
         except BlockingIOError:
@@ -61,7 +61,7 @@ class Output:
 
     def close(self) -> None:
         """Tell what is left."""
-        for _ in range(100):  # a descendant that nobody could end may write for ever
+        for _ in range(100):  # a descendant that could not be ended may write for ever
             before = self._rest
             if not self.read() or self._rest is before:
                 break

@@ -1,5 +1,5 @@
-"""Which pools need an operator, how much, and what to tell him: the same order and words in `status`, `top` and
-the dashboard."""
+"""Which pools need an operator, how much, and what to say: the same order and words in `status`, `top` and the
+dashboard."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def worst_first(pools: Iterable[PoolStatus]) -> list[PoolStatus]:
 
 
 def need(pool: PoolStatus) -> int:
-    """0: none; the more, the sooner somebody should look."""
+    """0: none; the more, the sooner an operator should look."""
     if pool.state in ("degraded", "circuit_open"):
         return 4
     if pool.waiting:

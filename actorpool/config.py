@@ -250,7 +250,7 @@ def config_problems(config: PoolConfig | SharedPoolConfig) -> dict[str, str]:
     problems = {}
     for name in ("worker", "worker_args"):
         given = state.get(name)
-        if isinstance(given, pickling.Pickled):  # opened by nobody but the pool's process
+        if isinstance(given, pickling.Pickled):  # opened only in the pool's process
             del state[name]
             if not isinstance(getattr(given, "data", None), bytes):
                 problems[name] = "is an empty parcel"

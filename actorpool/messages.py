@@ -1,6 +1,6 @@
 """Every message of the public protocol: frozen, picklable, numbered by `ref`.
 
-A request carries who asks (`caller`, taken where the message is made) and a `ref` that its reply repeats. A field that
+A request carries its asker (`caller`, taken where the message is made) and a `ref` that its reply repeats. A field that
 cannot be is refused there too, by `InvalidConfig`: before anything was sent.
 User code inside a message travels as a `Pickled`: the manager and the pool pass it on unopened.
 """
@@ -151,9 +151,9 @@ class Checkout(Request):
 class Grant(Message):
     """A lease: `lease` is its number, `worker` the worker's address; hand it back with `Checkin`.
 
-    `turn`: it is a turn in a sandbox of `actorpool.testing`. `asker`: who got it, and is told of a worker that died.
-    `seal`: what proves to the worker that its pool has granted this lease of it.
-    `keyed`, `fresh`, `lost`: it has a key; its worker holds nothing of that key; why what there was is gone, if known.
+    `turn`: it is a turn in a sandbox of `actorpool.testing`. `asker`: the address that got it, and is told of a worker
+    that died. `seal`: what proves to the worker that its pool has granted this lease of it. `keyed`, `fresh`, `lost`:
+    it has a key; its worker holds nothing of that key; why what there was is gone, if known.
     """
 
     lease: int
@@ -223,7 +223,7 @@ def _call(grant: Any, method: Any, args: Any, kwargs: Any, timeout: Any, ref: An
 
 @dataclass(frozen=True)
 class Subscribe(Request):
-    """Ask the manager for every event whose name matches the glob `pattern`, sent as `Event` messages."""
+    """Ask the manager for every event with a name that matches the glob `pattern`, sent as `Event` messages."""
 
     pattern: str = "*"
 
@@ -268,7 +268,7 @@ def _start_child(spec: Any, ref: Any, caller: Any) -> Any:
 
 @dataclass(frozen=True)
 class TerminateChild(Request):
-    """Stop a child; its spec stays (a temporary one's does not)."""
+    """Stop a child; its spec is kept (a temporary one's is not)."""
 
     id: Any
 

@@ -247,7 +247,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 @contextlib.contextmanager
 def linked_forks() -> Iterator[None]:
-    """Whoever is forked meanwhile is linked to this process from its first instant, before any code of its own runs."""
+    """A child that is forked meanwhile is linked to this process from its first instant, before its own code runs."""
     global _linking
     _linking = os.getpid()
     try:

@@ -11,7 +11,7 @@ from actorpool.messages import Request
 
 @dataclass(frozen=True)
 class Hello(Request):
-    """Who serves here? `Welcome`."""
+    """Which manager serves here? `Welcome`."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Supervise(Request):
 
 @dataclass(frozen=True)
 class Happened:
-    """Supervisor → whoever is above it, up to the manager: an event of telemetry, for the sinks."""
+    """Supervisor → its parent, up to the manager: an event of telemetry, for the sinks."""
 
     name: str
     measurements: dict[str, Any]
@@ -46,7 +46,7 @@ class Happened:
 
 @dataclass(frozen=True)
 class Routed:
-    """Manager → pool: a request that the manager received for it, with who asked."""
+    """Manager → pool: a request that the manager received for it, with the asker."""
 
     request: Any
     asker: Any

@@ -20,8 +20,8 @@ class Init:
         directory: where to open the worker's socket; None: messages only.
         spin: seconds to look again before blocking on the channel.
         max_message: bytes a frame may have.
-        observed: somebody listens to `call.done`: tell every call by `Called`.
-        slot: where the worker counts its uses (`transport.tally`); None: no lease of it can stand.
+        observed: `call.done` has a listener: tell every call by `Called`.
+        slot: where the worker counts its uses (`transport.usage_counters`); None: its leases cannot be sticky.
         key: under which the pool seals the leases of this worker (`transport.seals`).
     """
 
@@ -64,7 +64,7 @@ class End:
 
 @dataclass(frozen=True)
 class Recall:
-    """Leave the caller with whom the sticky lease stays; answered by `Recalled` (after `Lost`, if need be).
+    """End the sticky lease; answered by `Recalled` (after `Lost`, if need be).
 
     `first`: fewer uses than that have begun in all: the lease's first use is still to come, and is let in.
     """

@@ -74,7 +74,7 @@ class Resize(Request):
 
 @dataclass(frozen=True)
 class Suspend(Request):
-    """Serve nobody new until `Resume`."""
+    """Grant no lease until `Resume`."""
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,7 @@ class Cancel(Request):
 
 @dataclass(frozen=True)
 class CheckoutKeyed(Checkout):
-    """Client → pool: a checkout that says whose state it wants, by message."""
+    """Client → pool: a checkout that names the key of the state it wants, by message."""
 
     key: Hashable = None
 
@@ -160,6 +160,6 @@ class Retire(Request):
 
 @dataclass(frozen=True)
 class Listen(Request):
-    """Manager → pool: from now on these are all the (pattern, address) pairs of who gets events."""
+    """Manager → pool: from now on these are all the (pattern, address) pairs of the subscribers."""
 
     subscriptions: tuple[tuple[str, Any], ...] = ()

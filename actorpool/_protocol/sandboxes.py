@@ -20,7 +20,7 @@ class CheckoutIn(Checkout):
 
 @dataclass(frozen=True)
 class OpenSandbox(Request):
-    """Make the lease a sandbox, known by `key` to those who ask for a turn in it."""
+    """Make the lease a sandbox, known by `key` to callers that ask for a turn in it."""
 
     key: str
     lease: int

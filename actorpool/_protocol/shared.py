@@ -267,7 +267,7 @@ class Told:
 
 
 class OpaqueResult:
-    """A value, or the exception in its place, that nobody on the way opens: pickled, it arrives as what it holds."""
+    """A value, or the exception in its place, not opened on the way: pickled, it arrives as what it holds."""
 
     __slots__ = ("data", "failed")
 

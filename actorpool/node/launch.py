@@ -35,7 +35,7 @@ class _Process(subprocess.Popen):  # type: ignore[type-arg]
 
 
 class Node:
-    """A node that this process started. It ends when this process ends, whether or not anybody keeps this object.
+    """A node that this process started. It ends when this process ends, whether or not this object is kept.
 
     Attributes:
         name, directory: the node's name and runtime directory.
@@ -146,7 +146,7 @@ def launch(
 def _open_standard_descriptors() -> None:
     """Open /dev/null at those of 0 to 2 that are closed, as daemons leave them.
 
-    Otherwise a pipe of ours or a socket of somebody else's would be what the node, and each worker, prints to.
+    Otherwise the node and each worker would print to a pipe of ours, or to a socket of other code.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(descriptor, True)
@@ -166,7 +166,7 @@ def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
 
 
 def _home(package: str) -> str | None:
-    """The directory of `sys.path` (or whatever stands for one) in which a package was found."""
+    """The directory of `sys.path` (or its replacement) in which a package was found."""
     module = sys.modules.get(package)
     spec = module.__spec__ if module is not None else importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
@@ -189,7 +189,7 @@ def _abandon(process: _Process, pipe: Connection) -> None:
 
 
 def stop(name: str, timeout: float = 10.0) -> None:
-    """End any node of this user, whoever started it (`actorpool down`).
+    """End any node of this user, started by any process (`actorpool down`).
 
     Args:
         name: the node's name.

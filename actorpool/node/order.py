@@ -15,7 +15,7 @@ class Order:
     Attributes:
         name: the node's name; None: one is made up.
         base: Thespian's name of the system base.
-        owner: the process to end with; None: nobody (a daemon).
+        owner: the process to end with; None: none (a daemon).
         path: the owner's `sys.path`.
         directory: the owner's working directory, if it has one.
         environment: variables to set back (None: to unset) that only served to start the interpreter.
@@ -23,7 +23,7 @@ class Order:
         log_file: where the log is written; None: `node.log` in the runtime directory.
         log_format: how its lines are written, one of `actorpool.node.log_lines.FORMATS`.
         output: where what workers write goes, one of `actorpool._output.CHOICES`.
-        grace: seconds for an orderly end that nobody gave a timeout for.
+        grace: seconds for an orderly end without a timeout of its own.
         options: a dict for the manager, packed: user code in it is opened only where `path` holds.
     """
 

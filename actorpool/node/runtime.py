@@ -40,7 +40,7 @@ MANAGER = "manager"
 """The manager's id below the root supervisor."""
 _COOKIE_BYTES = 32
 PATIENCE = 2.0
-"""Seconds to wait for the files of a node that lives: it is about to serve, or somebody has removed them."""
+"""Seconds to wait for the files of a node that lives: it is about to serve, or they were removed."""
 _LOOK_EVERY = 0.02
 TEND_EVERY = 1.0
 TOUCH_EVERY = 600.0
@@ -88,7 +88,7 @@ def root() -> str:
     """Where the nodes of this user are; made if need be.
 
     Raises:
-        AuthenticationFailed: it is a link, or somebody else's.
+        AuthenticationFailed: it is a link, or another user's.
         SystemDown: it cannot be made.
     """
     path = names.top()
@@ -102,7 +102,7 @@ def root() -> str:
 
 
 def _private_directory(path: str) -> None:
-    """Make a directory 0700, or make sure that it is one of ours and nobody else's."""
+    """Make a directory 0700, or make sure that it belongs to this user."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(path, 0o700)
     found = os.lstat(path)
@@ -116,7 +116,7 @@ def _private_directory(path: str) -> None:
 
 
 class RuntimeDirectory:
-    """A directory held by the node that runs in this process.
+    """A directory locked by the node that runs in this process.
 
     Attributes:
         path, name: where it is and the node's name.
@@ -156,7 +156,7 @@ class RuntimeDirectory:
                 _private_directory(path)
                 lock = _lock(path)
             except FileNotFoundError:
-                continue  # somebody who was just ending, or sweeping, has removed it meanwhile
+                continue  # removed meanwhile by a node that ends, or by a sweep
             if lock is not None:
                 return cls(path, lock)
             if name is not None and not looks:
@@ -213,7 +213,7 @@ class RuntimeDirectory:
         os.close(self.lock)
 
     def _clear(self) -> None:
-        with contextlib.suppress(FileNotFoundError):  # somebody has removed it all
+        with contextlib.suppress(FileNotFoundError):  # it was removed by other code
             for entry in os.scandir(self.path):
                 if entry.name != KEPT:
                     with contextlib.suppress(OSError):
@@ -246,7 +246,7 @@ def private_file(path: str, flags: int) -> int:
 
 
 def _lock(path: str) -> int | None:
-    """Lock a directory for this process; None if somebody else has it."""
+    """Lock a directory for this process; None if another process has it."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -265,7 +265,7 @@ def sweep() -> None:
     for entry in os.scandir(root()):
         if not entry.name.startswith(ANONYMOUS):
             continue
-        with contextlib.suppress(OSError):  # ending just now, or being swept by somebody else
+        with contextlib.suppress(OSError):  # ending just now, or being swept by another process
             lock = _lock(entry.path)
             if lock is not None:
                 shutil.rmtree(entry.path, ignore_errors=True)

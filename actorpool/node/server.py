@@ -44,7 +44,7 @@ _UNTHROTTLED = 10**12
 
 
 def main(descriptor: int) -> None:
-    """Run a node whose owner is at the other end of `descriptor`. Does not return."""
+    """Run a node; its owner is at the other end of `descriptor`. Does not return."""
     owner = Connection(descriptor)
     status = 1
     try:
@@ -74,7 +74,7 @@ def _settle(order: Order) -> None:
             os.environ.pop(name, None)
         else:
             os.environ[name] = value
-    os.environ["THESPIAN_BASE_IPADDR"] = transport.LOOPBACK  # what user code asks Thespian for stays local, too
+    os.environ["THESPIAN_BASE_IPADDR"] = transport.LOOPBACK  # what user code asks Thespian for is local, too
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < LEAST_FILES:
         need = f"a node needs {LEAST_FILES} at least, and three more for each worker of its largest pool"
@@ -143,7 +143,7 @@ def _start_system(kind: str, directory: runtime.RuntimeDirectory) -> tuple[Any, 
     systemCommon.RATE_THROTTLE = _UNTHROTTLED
     multiprocCommon.MultiProcAdmin.logDefs = quiet  # Thespian 4.0.1's admin dies with its logger for want of this name
     gc.collect()
-    gc.freeze()  # what is loaded by now is shared with every actor, and stays shared
+    gc.freeze()  # what is loaded by now is shared with every actor, and remains shared
     for attempt in range(1, START_TRIES + 1):
         place = transport.free_place(kind, directory.path)
         try:
@@ -154,7 +154,7 @@ def _start_system(kind: str, directory: runtime.RuntimeDirectory) -> tuple[Any, 
 
 
 class LogFile(logging.FileHandler):
-    """A log for this user alone; each process opens it anew once somebody has moved or removed it.
+    """A log for this user alone; each process opens it anew once it was moved or removed.
 
     (The standard library's `WatchedFileHandler` does the latter, at the cost of a tenth of a node's start.)
     """
@@ -192,7 +192,7 @@ def _thespian_log_to(file: str) -> None:
 
 
 def _log_to(file: str, level: str, kind: str, node: str) -> None:
-    """The log file gets INFO of ours and WARNING of everybody's; standard error what is at least `level`."""
+    """The log file gets INFO of ours and WARNING of all other code; standard error what is at least `level`."""
     shown = logging.getLevelName(level)
     screen = logging.StreamHandler()
     screen.setLevel(shown)

@@ -35,7 +35,7 @@ def start_tree(system: Any, directory: str | None, options: dict[str, Any]) -> t
 
 
 def find_manager(system: Any, root: Any) -> Welcome:
-    """Ask the root supervisor where the manager is, and the manager who it is.
+    """Ask the root supervisor where the manager is, and the manager for its identity.
 
     Raises:
         SystemDown: one of them does not answer.

@@ -29,7 +29,7 @@ class Watch:
     Runs in: the node, once its actors are started (what is made here is not inherited by them).
 
     Args:
-        order: who the owner is, and the grace of an orderly end.
+        order: names the owner, and the grace of an orderly end.
         owner: the pipe to it.
         root: pid of the root supervisor.
         tend: called with monotonic seconds every `runtime.TEND_EVERY` seconds.

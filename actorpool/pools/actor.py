@@ -72,7 +72,7 @@ class PoolActor(BasePoolActor):
             spin: seconds to look again before blocking on the channel.
             max_message: bytes a frame may have.
             sinks: settings of the telemetry sinks, opened here.
-            subscriptions: (pattern, address) pairs of who gets events as messages.
+            subscriptions: (pattern, address) pairs of those that get events as messages.
             metrics_interval: seconds between two samples.
             kept: what `remember` has last told the supervisor.
         """
@@ -159,7 +159,7 @@ class PoolActor(BasePoolActor):
 
     def _watches(self, holder: MessageCaller | RunCaller) -> bool:
         """Whether the holder's process is alive. What a dead one asked for before is not begun."""
-        if self._clientele.add(holder):
+        if self._holders.add(holder):
             return True
         log.debug("pool %s: pid %s has died before its request was handled", self.name, holder.pid)
         return False
@@ -279,14 +279,14 @@ class PoolActor(BasePoolActor):
         else:
             self._armed = None
             self.telemetry.expire(time.monotonic())
-            self._clientele.poll(time.monotonic())
+            self._holders.poll(time.monotonic())
             self.worker_queries.expire(time.monotonic())
             self.carry_out(self.core.tick(time.monotonic()))
         self._arm()
 
     def deadline(self) -> float | None:
         """When something of the pool is due."""
-        timed = (self.core, self.worker_queries, self._clientele, self.telemetry)
+        timed = (self.core, self.worker_queries, self._holders, self.telemetry)
         return min((moment for part in timed if (moment := part.deadline()) is not None), default=None)
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
@@ -310,7 +310,7 @@ class PoolActor(BasePoolActor):
     def done(self, holder: Any) -> None:
         """A holder of the message way has given something back, or got nothing: it is forgotten if that was all."""
         if not self.core.knows(holder):
-            self._clientele.remove(holder)
+            self._holders.remove(holder)
 
     def again(self, holder: RunCaller) -> None:
         """Take a call that was not started to another worker, within what is left of its time."""
@@ -323,7 +323,7 @@ class PoolActor(BasePoolActor):
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def on_exit(self) -> None:
-        """Refuse who waits, end every worker process, leave nothing behind. Blocks at most `kill_after` seconds."""
+        """Refuse all waiters, end every worker process, leave nothing behind. Blocks at most `kill_after` seconds."""
         if not hasattr(self, "core"):
             return
         for waiter in self.core.queue.clear():

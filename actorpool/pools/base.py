@@ -22,7 +22,7 @@ from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import WorkerActor
 
 _OF_THE_MANAGER = frozenset({requests.Retire, requests.Listen})
-"""What nobody else may ask for."""
+"""What only the manager may ask for."""
 
 LATER_ANSWER = object()
 """Returned by a verb whose answer comes with a later effect."""
@@ -56,11 +56,11 @@ class BasePoolActor(Supervised, Shell):
         if self.directory is not None:
             path = paths.pool(self.directory, name)
             self._server = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
-        self._clientele = Holders(self._server, self._holder_gone)
+        self._holders = Holders(self._server, self._holder_gone)
         self.worker_handles = WorkerHandles(self, self._server, self.directory, self._worker_gone, self.kind)
 
     def _share_memory(self) -> None:
-        """Before the first fork: what is loaded so far stays shared with every worker."""
+        """Before the first fork: what is loaded so far remains shared with every worker."""
         if self.is_process:
             gc.collect()
             gc.freeze()
@@ -138,7 +138,7 @@ class BasePoolActor(Supervised, Shell):
             self._ask(request, asker)
 
     def _on_order(self, peer: ServerConn, kind: int, body: bytes | memoryview) -> None:
-        """What the manager passes on; nobody else has anything to order."""
+        """What the manager passes on; no other process may give orders."""
         if kind != frames.ROUTED or peer.pid != os.getppid():
             raise frames.BadFrame(f"a frame of kind {kind} is not for process {peer.pid} to send")
         try:
@@ -150,10 +150,10 @@ class BasePoolActor(Supervised, Shell):
             self.on_message(routed, None)
 
     def _welcome(self, peer: ServerConn) -> ChannelCaller | None:
-        """Who is at the other end; None if that process has died: whatever it asked for has nobody to go to."""
+        """The caller at the other end; None if that process has died: its request must not be begun."""
         holder = ChannelCaller(peer)
         # A process of another pid namespace has the pid 0 here. The end of its connection tells of its death.
-        if not self._clientele.add(holder) and peer.pid:
+        if not self._holders.add(holder) and peer.pid:
             return None
         peer.state = holder
         return holder
@@ -162,7 +162,7 @@ class BasePoolActor(Supervised, Shell):
         """A client closed its end: what it waited for or held is over. (A worker's end is told by its death.)"""
         if isinstance(peer.state, ChannelCaller):
             self._holder_gone(peer.state)
-            self._clientele.remove(peer.state)
+            self._holders.remove(peer.state)
 
     # -- incoming: descriptors, deaths, time ------------------------------------------------------------------
 
@@ -207,6 +207,6 @@ class BasePoolActor(Supervised, Shell):
     def _end_serving(self, kill_after: float) -> None:
         """End every worker process and leave nothing behind. Blocks at most `kill_after` seconds."""
         self.worker_handles.end_all(kill_after)
-        self._clientele.close()
+        self._holders.close()
         if self._server is not None:
             self._server.close()

@@ -69,7 +69,7 @@ def check(pool: PoolActor, effect: fx.Check) -> None:
 
 
 def recall(pool: PoolActor, effect: fx.Recall) -> None:
-    """Have a worker leave the caller with whom it stays."""
+    """Have a worker end its sticky lease."""
     pool.worker_handles.tell(effect.worker, orders.Recall(effect.lease, effect.first))
 
 

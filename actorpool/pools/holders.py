@@ -236,7 +236,7 @@ class ChannelAsker:
 
 @dataclass(frozen=True)
 class MessageAsker:
-    """Waits for an `Ok` or `Err` message; `actor` is who sends it."""
+    """Waits for an `Ok` or `Err` message; `actor` sends it."""
 
     actor: Any = field(compare=False)
     address: Any = field(hash=False)
@@ -260,7 +260,7 @@ class Holders:
     """Holders by process.
 
     Args:
-        lane: where descriptors are watched; None: processes are looked at every `POLL_EVERY` seconds.
+        server: watches descriptors; None: processes are looked at every `POLL_EVERY` seconds.
         on_gone: called with each holder of a process that died.
     """
 
@@ -303,7 +303,7 @@ class Holders:
             log.warning(text, caller.host, caller.pid)
 
     def remove(self, holder: Holder) -> None:
-        """This holder holds nothing more. Its process stays watched until it dies: it may well ask again."""
+        """This holder holds nothing more. Its process is watched until it dies: it may ask again."""
         holders = self._holders.get(holder.caller)
         if holders is not None:
             holders.discard(holder)

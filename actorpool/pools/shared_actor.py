@@ -72,7 +72,7 @@ class SharedPoolActor(BasePoolActor):
             spin: seconds to look again before blocking on the channel.
             max_message: bytes a frame may have.
             sinks: settings of the telemetry sinks, opened here.
-            subscriptions: (pattern, address) pairs of who gets events as messages.
+            subscriptions: (pattern, address) pairs of those that get events as messages.
             metrics_interval: seconds between two samples.
             kept: what `remember` has last told the supervisor.
         """
@@ -95,7 +95,7 @@ class SharedPoolActor(BasePoolActor):
         self.emit("pool.started", {}, {"shared": True})
         self._known, self._changed = b"", False
         self.refused: dict[int, int] = {}
-        """By worker whose end is closed: the first call that it was to be sent after that."""
+        """By worker that has closed its end: the first call that was to be sent to it after that."""
         if kept is not None:
             self.carry_out(self.core.restore(now, *kept.open()))
 
@@ -139,7 +139,7 @@ class SharedPoolActor(BasePoolActor):
     # -- incoming: messages -------------------------------------------------------------------------------------
 
     def _refusal(self, message: Any, sender: Any) -> Exception | None:
-        """As every pool; who has taken it for one of the other kind is told so."""
+        """As every pool; a caller that takes it for one of the other kind is told so."""
         if type(message) in _OF_OTHER_POOLS:
             return self._not_leased()
         return super()._refusal(message, sender)
@@ -159,7 +159,7 @@ class SharedPoolActor(BasePoolActor):
             self.carry_out(self.core.cancel(time.monotonic(), call))
             return
         holder = MessageCaller(message.caller, None, None)  # of all calls of that process
-        if self._clientele.add(holder):
+        if self._holders.add(holder):
             now, where, timeout = time.monotonic(), message.where, message.timeout
             wanted = (message.resource, message.method, message.payload)
             self.carry_out(self.core.call(now, call, holder, *wanted, where=where, timeout=timeout))
@@ -205,7 +205,7 @@ class SharedPoolActor(BasePoolActor):
             payload()
         else:
             self._armed = None
-            self._clientele.poll(time.monotonic())
+            self._holders.poll(time.monotonic())
             self.carry_out(self.core.tick(time.monotonic()))
         self._arm()
 
@@ -213,7 +213,7 @@ class SharedPoolActor(BasePoolActor):
         """When something of the pool is due."""
         if self._changed:
             return 0.0
-        moments = [self.core.deadline(), self._clientele.deadline()]
+        moments = [self.core.deadline(), self._holders.deadline()]
         return min((moment for moment in moments if moment is not None), default=None)
 
     def _arm(self) -> None:
@@ -240,7 +240,7 @@ class SharedPoolActor(BasePoolActor):
             self.remember(kept=known)
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Tell an event to whoever listens."""
+        """Tell an event to its listeners."""
         if self.hub.wants(name):
             self.post.add(self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)))
 
@@ -250,13 +250,13 @@ class SharedPoolActor(BasePoolActor):
         self.post.forget(address for _, address in self.hub.subscriptions)
 
     def observe(self, asker: Asker | None = None) -> None:
-        """Have the core speak of every call only while somebody listens; `asker` hears when none goes past it."""
+        """Have the core speak of every call only while there are listeners; `asker` hears when none goes past it."""
         self.carry_out(self.core.observe(time.monotonic(), self.hub.wants("call.done"), asker))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
     def on_exit(self) -> None:
-        """Refuse whose calls wait, end every worker process. Blocks at most `kill_after` seconds."""
+        """Refuse all waiting calls, end every worker process. Blocks at most `kill_after` seconds."""
         if not hasattr(self, "core"):
             return
         for ref in list(self.core.calls):

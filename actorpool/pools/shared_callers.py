@@ -1,4 +1,4 @@
-"""The ways back to who made a call to a shared pool: by channel or by Thespian message.
+"""The ways back to the caller of a shared pool: by channel or by Thespian message.
 
 Each is the call's ref in the core: two of one call are equal, so that it can be cancelled.
 """

@@ -1,4 +1,4 @@
-"""What a pool tells of itself: events to whoever listens, and samples of its figures. Run in the pool's process."""
+"""What a pool tells of itself: events to listeners, and samples of its figures. Run in the pool's process."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FLUSH_EVERY = 1.0
 
 
 class PoolTelemetry:
-    """The voice of one pool.
+    """Events and samples of one pool.
 
     Args:
-        pool: whose.
+        pool: the pool that is told of.
         sinks: settings of the telemetry sinks, opened here.
-        subscriptions: (pattern, address) pairs of who gets events as messages.
+        subscriptions: (pattern, address) pairs of those that get events as messages.
         interval: seconds between two samples.
     """
 
@@ -46,7 +46,7 @@ class PoolTelemetry:
         self._pool.set_timer(self._interval, "sample")
 
     def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Tell an event to whoever listens."""
+        """Tell an event to its listeners."""
         if self.hub.wants(name):
             self.post.add(self.hub.emit(Event(name, self._pool.name, time.time(), measurements, metadata)))
 
@@ -57,7 +57,7 @@ class PoolTelemetry:
         self.observe()
 
     def observe(self) -> None:
-        """Have the core speak of every checkout, and workers of every call, only while somebody listens."""
+        """Have the core speak of every checkout, and workers of every call, only while there are listeners."""
         pool = self._pool
         observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
         pool.carry_out(pool.core.observe(time.monotonic(), observed))

@@ -63,7 +63,7 @@ def resize(pool: PoolActor, request: requests.Resize, asker: Asker) -> Any:
 
 
 def suspend(pool: PoolActor, _request: Any, asker: Asker) -> Any:
-    """Serve nobody new; answered when that outlives this process."""
+    """Grant no lease until `resume`; answered when that outlives this process."""
     pool.carry_out(pool.core.suspend(time.monotonic()))
     return _once_sent(pool, asker)
 
@@ -75,7 +75,7 @@ def resume(pool: PoolActor, _request: Any, asker: Asker) -> Any:
 
 
 def _once_sent(pool: PoolActor, asker: Asker) -> Any:
-    """Answer when the supervisor has been told what to keep: who has the answer may kill this process at once."""
+    """Answer when the supervisor has been told what to keep: with the answer, the asker may kill this process."""
     pool.once_sent(lambda: asker.answer(None))
     return LATER_ANSWER
 

@@ -53,7 +53,7 @@ class WorkerHandles:
 
     Args:
         actor: the pool actor, their parent.
-        lane: its channel (None: messages only).
+        server: its channel (None: messages only).
         directory: where the workers' sockets are.
         on_death: called with a worker id once its process is gone.
         kind: the actor class of the workers.
@@ -155,7 +155,7 @@ class WorkerHandles:
             self._actor.send(hand.address, message)
         elif hand.peer.open:
             hand.peer.send(frames.CONTROL, 0, pickling.dumps(message))
-        else:  # its end is closed, its death is about to be told: this order is not read by anybody
+        else:  # its end is closed, its death is about to be told: this order is never read
             hand.peer.refused = True
 
     def call(self, id: int, message: Any) -> None:
