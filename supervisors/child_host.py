@@ -39,7 +39,7 @@ class HostChild:
         actor: as in the spec, packed.
         args: dicts, packed, each over those before.
         ref: of the request that this start answers, below no supervisor; None below one.
-        awaited: somebody waits for the answer; else only a failure is told.
+        awaited: the answer has a waiter; else only a failure is told.
     """
 
     token: int
@@ -52,14 +52,14 @@ class HostChild:
 
 @dataclass(frozen=True)
 class HostStarted:
-    """At once, to who asked for a start below no supervisor: the process in which it is tried."""
+    """At once, to the asker of a start below no supervisor: the process in which it is tried."""
 
     ref: Any
     pid: int
 
 
 class ChildHost(Shell):
-    """Stands in Thespian's eyes for the actor that it hosts."""
+    """The actor that Thespian knows, in the place of the one that it hosts."""
 
     _begin: HostChild
     _starter: Any
@@ -131,7 +131,7 @@ class ChildHost(Shell):
         return hosted.init(**args)
 
     def report(self, event: Began | Ignored | Refused | Leaving | Remembered) -> None:
-        """Tell the supervisor; without one, tell who asked for the start, and end by ourselves."""
+        """Tell the supervisor; without one, tell the asker of the start, and end this process."""
         self._over = self._over or isinstance(event, (Ignored, Refused))
         ref = self._begin.ref
         if ref is None:
@@ -173,7 +173,7 @@ class ChildHost(Shell):
         self._leave_without(None)
 
     def _leave_without(self, gone: Any) -> None:
-        """End the process once the hosted actor's own children, whom Thespian asks to end, are gone."""
+        """End the process once the hosted actor's own children are gone; Thespian asks them to end."""
         if all(child == gone for child in getattr(self._myRef, "childAddresses", ())):
             self.leave()
 

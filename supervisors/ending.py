@@ -22,7 +22,7 @@ def end_processes(pids: Sequence[int], within: float | str) -> None:
     """End child processes side by side and wait until they are gone.
 
     Args:
-        pids: children of this process, not waited for by anybody meanwhile.
+        pids: children of this process that no other code waits for meanwhile.
         within: seconds after which they are killed, `"brutal_kill"` (now) or `"infinity"` (never).
     """
     left = list(pids)

@@ -18,8 +18,8 @@ class Forwarder:
     """The manager's connections to its pools, one each, made at the first message.
 
     Args:
-        manager: who sends.
-        lane: its channel; None: everything goes by Thespian.
+        manager: the sender.
+        server: its channel; None: everything goes by Thespian.
         directory: where the pools' sockets are.
     """
 
@@ -48,7 +48,7 @@ class Forwarder:
         if len(body) > peer.max_message:
             return False
         peer.send(frames.ROUTED, 0, body)
-        if peer.refused:  # a predecessor's, whose end has not been heard yet; it has not got it
+        if peer.refused:  # a predecessor's, not yet known to be closed; it has not got the frame
             peer.close()
         return not peer.refused
 

@@ -15,12 +15,12 @@ class Governor(Protocol):
 
     Attributes:
         machine: decides about its children.
-        register: knows its pools by name.
+        registry: knows its pools by name.
         parent: the supervisor's address.
     """
 
     machine: SupervisorCore
-    register: Registry
+    registry: Registry
     parent: Any
 
     @property
@@ -29,7 +29,7 @@ class Governor(Protocol):
 
     @property
     def subscribers(self) -> Iterable[Any]:
-        """Who gets events as messages."""
+        """The subscribers, which get events as messages."""
 
     def serving(self, name: str | None) -> Any:
         """The address of the pool of that name; None while it does not run."""
@@ -47,4 +47,4 @@ class Governor(Protocol):
         """Have a successor begin with these."""
 
     def listeners_changed(self) -> None:
-        """Tell all pools who listens now."""
+        """Tell all pools the present listeners."""

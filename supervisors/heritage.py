@@ -17,10 +17,10 @@ SOON = 0.05
 class Heritage:
     """The children of a manager and its subscribers, as the supervisor above knows them.
 
-    A child that was terminated, or has ended for good, stays so; a new one counts once it runs.
+    A child that was terminated, or has ended for good, remains so; a new one counts once it runs.
 
     Args:
-        manager: whose; it calls `tell` whenever something may have changed, and before anybody is answered.
+        manager: the owner; it calls `tell` whenever something may have changed, before it answers any request.
     """
 
     def __init__(self, manager: Governor) -> None:
@@ -55,7 +55,7 @@ class Heritage:
         """Tell what has changed, or all of it."""
         if not self._whole:
             return
-        children, pools = self._manager.machine.children, self._manager.register
+        children, pools = self._manager.machine.children, self._manager.registry
         self._counted = {id for id, child in children.items() if id in self._counted or child.state is State.RUNNING}
         kept = [child for id, child in children.items() if id in self._counted and id not in pools.stopping]
         now = [(child.spec, child.memory, child.state is not State.STOPPED) for child in kept]

@@ -1,4 +1,4 @@
-"""The manager: the supervisor of all pools, and the register of their names.
+"""The manager: the supervisor of all pools, and the registry of their names.
 
 It is a `Supervisor` whose children are pools (and what a user adds with `supervise`), each with an intensity window of
 its own. It never runs user code and never waits: a request for a pool is passed on, or kept until the pool is back.
@@ -85,13 +85,13 @@ class ConnectionManager(Supervisor):
             memories: what those of them that are shared wanted to be told then.
             others: what a predecessor was given to `supervise`.
             stopped: the ids of those among all these that did not run: they were terminated, or had done their work.
-            subscribers: who got events as messages.
+            subscribers: those that got events as messages.
         """
         self._options = dict(options or {})
         self._own_directory: str | None = None
         self._directory = directory
         self._hub = Hub(self._options.get("sinks", ()), here=not self.is_process)
-        self.register = Registry(POOLS)
+        self.registry = Registry(POOLS)
         self._heritage = Heritage(self)
         self._questions = Questions(self)
         self._post = Post(self)
@@ -108,7 +108,7 @@ class ConnectionManager(Supervisor):
             self.set_timer(0.0, lambda: load_class(POOL))
         outcome = super().init(POOLS)
         for name, config in (pools or {}).items():
-            self.register.configs[name] = config
+            self.registry.configs[name] = config
             self._restore(self._pool_spec(name, config, (memories or {}).get(name)), name not in stopped)
         for spec in others:
             self._restore(spec, spec.id not in stopped)
@@ -200,15 +200,15 @@ class ConnectionManager(Supervisor):
     def _start_pool(self, request: StartPool, asker: Asker) -> None:
         try:
             name = check_pool_name(request.name)
-            self.register.begin(name)
+            self.registry.begin(name)
         except ActorPoolError as error:
             asker.answer(error)
             return
 
         def then(address: Any, error: Exception | None) -> None:
-            self.register.starting.discard(name)
+            self.registry.starting.discard(name)
             if error is None:
-                self.register.configs[name] = request.config
+                self.registry.configs[name] = request.config
                 asker.answer(address)
             else:
                 cause = cause_of(error, name)
@@ -228,7 +228,7 @@ class ConnectionManager(Supervisor):
         return pool_child_spec(name, config, args=args if memory is None else args | memory.open())
 
     def _more_args(self, spec: Any) -> tuple[Pickled, ...]:
-        """A pool begins with those who listen now, however old its spec is."""
+        """A pool begins with the present listeners, however old its spec is."""
         return (Pickled.of({"subscriptions": self.subscribers.pairs()}),) if spec.kind == "pool" else ()
 
     def _restore(self, spec: ChildSpec, runs: bool) -> None:
@@ -238,24 +238,24 @@ class ConnectionManager(Supervisor):
             self.machine.register(spec)
             return
         load_class(POOL)
-        pool = spec.id in self.register
+        pool = spec.id in self.registry
 
         def then(_address: Any, error: Exception | None) -> None:
             if error is not None:
                 cause = cause_of(error, str(spec.id))
                 log.error("Failed to start %s %s again: %s: %s", spec.kind, spec.id, name_of(cause), cause)
                 if pool:
-                    self.register.failed[str(spec.id)] = cause
+                    self.registry.failed[str(spec.id)] = cause
 
         self.administer(StartChild(spec), then)
 
     def _stop_pool(self, request: StopPool, asker: Asker) -> None:
         name = request.name
-        if self.register.failed.pop(name, None) is not None:
+        if self.registry.failed.pop(name, None) is not None:
             asker.answer(None)
             return
         try:
-            config = self.register.retire(name, asker)
+            config = self.registry.retire(name, asker)
         except ActorPoolError as error:
             asker.answer(error)
             return
@@ -267,8 +267,8 @@ class ConnectionManager(Supervisor):
             self._remove(name, asker)
 
     def _remove(self, name: str, asker: Asker) -> None:
-        """End the pool's process and forget the pool; once, whoever says so first, and only for the present stop."""
-        if self.register.stopping.get(name) is not asker or self.register.configs.pop(name, None) is None:
+        """End the pool's process and forget the pool; only once, and only for the present stop."""
+        if self.registry.stopping.get(name) is not asker or self.registry.configs.pop(name, None) is None:
             return
         self._forwarder.forget(name)
 
@@ -276,14 +276,14 @@ class ConnectionManager(Supervisor):
             self.administer(DeleteChild(name), done)
 
         def done(_value: Any, _error: Exception | None) -> None:
-            del self.register.stopping[name]
+            del self.registry.stopping[name]
             asker.answer(None)
 
         self.administer(TerminateChild(name), forget)
 
     def _kind(self, request: manager.FindPool, asker: Asker) -> None:
         try:
-            asker.answer(self.register.kind(request.name))
+            asker.answer(self.registry.kind(request.name))
         except ActorPoolError as error:
             asker.answer(error)
 
@@ -295,12 +295,12 @@ class ConnectionManager(Supervisor):
             asker.answer(TypeError("only an actor can subscribe: events are messages"))
 
     def listeners_changed(self, asker: Asker | None = None) -> None:
-        """Tell all pools who listens now; `asker` hears when they know."""
+        """Tell all pools the present listeners; `asker` hears when they know."""
         pairs = self.subscribers.pairs()
         self._hub.listen(pairs)
         self._post.forget(address for _, address in pairs)
         self._heritage.listeners_changed()
-        pools = [address for name in self.register.configs if (address := self.serving(name)) is not None]
+        pools = [address for name in self.registry.configs if (address := self.serving(name)) is not None]
         SubscribeAll(self, asker).begin(pairs, pools)
 
     def serving(self, name: str | None) -> Any:
@@ -331,8 +331,8 @@ class ConnectionManager(Supervisor):
         self._routing.pass_on(name, message, sender)
 
     def on_change(self) -> None:
-        """A child was started, has ended, or was administered: whoever waits for that hears of it."""
-        self.register.keep_only(self.machine.children)
+        """A child was started, has ended, or was administered: tell those that wait for it."""
+        self.registry.keep_only(self.machine.children)
         self._heritage.tell()
         self._routing.deliver()
 
@@ -349,7 +349,7 @@ class ConnectionManager(Supervisor):
         payload() if callable(payload) else super().on_timer(payload)
 
     def on_dead_letter(self, message: Any, address: Any) -> None:
-        """Events or a lease that nobody is there for: the actor is gone, though its process lives."""
+        """Events or a lease without a receiver: the actor is gone, though its process lives."""
         if isinstance(message, (Event, requests.Events)):
             self.subscribers.forget(address)
         elif isinstance(message, Ok) and isinstance(message.value, Grant):
@@ -360,7 +360,7 @@ class ConnectionManager(Supervisor):
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event of this supervisor, or of one above or below it."""
         child = metadata.get("child") if metadata.get("supervisor") == self.child_id else None
-        pool = child if isinstance(child, str) and child in self.register.configs else None
+        pool = child if isinstance(child, str) and child in self.registry.configs else None
         self._post.add(self._hub.emit(Event(name, pool, time.time(), measurements, metadata)))
         if name == "supervisor.restarted" and (address := self.serving(pool)) is not None:
             SubscribeAll(self).begin(self.subscribers.pairs(), [address])  # there may be others than when it began
@@ -378,16 +378,16 @@ class ConnectionManager(Supervisor):
 
 
 _UNANSWERED = (Checkin, requests.Cancel, requests.Abandon, shared.CancelCall)
-"""What the manager passes on, and nobody answers."""
+"""What the manager passes on, and which has no answer."""
 _ROUTED = (WithConnection, Checkout, shared.SharedRequest)
-"""What the manager passes on, with who is to be answered."""
+"""What the manager passes on, with the asker to be answered."""
 
 _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     manager.Hello: ConnectionManager._hello,
     manager.Tree: lambda manager, _, asker: TreeBuilder(manager, asker).begin(),
     manager.Supervise: ConnectionManager._supervise,
     manager.Happened: lambda actor, event, _: actor.pass_up(event),
-    ListPools: lambda manager, _, asker: asker.answer(manager.register.names()),
+    ListPools: lambda manager, _, asker: asker.answer(manager.registry.names()),
     manager.FindPool: ConnectionManager._kind,
     StartPool: ConnectionManager._start_pool,
     StopPool: ConnectionManager._stop_pool,

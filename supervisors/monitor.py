@@ -26,7 +26,7 @@ NO_PROCESS = "noproc"
 
 
 class DeathWatch:
-    """The processes somebody waits to see dead. Opens descriptors, sends nothing, waits for nothing.
+    """The processes that are watched for their death. Opens descriptors, sends nothing, waits for nothing.
 
     Args:
         polling: use no pidfd (tests, and bases that cannot watch); None: only where there is none, or where the
@@ -70,7 +70,7 @@ class DeathWatch:
             os.close(descriptor)
 
     def died(self, descriptor: int) -> Caller | None:
-        """Whose death made the descriptor readable, now forgotten; None for a stale notice of one forgotten before."""
+        """The process that made the descriptor readable by its death, now forgotten; None for a stale notice."""
         caller = self._callers.get(descriptor)
         if caller is None or caller.alive():
             return None
@@ -139,7 +139,7 @@ def monitor(actor: Any, pid_or_caller: int | Caller, *, polling: bool | None = N
 def demonitor(actor: Any, ref: Any) -> bool:
     """End a monitor: its `Down` is not sent any more (Erlang's `demonitor`).
 
-    Who monitors long-lived processes again and again must end what it no longer needs, or they add up.
+    Code that monitors long-lived processes again and again must end what it no longer needs, or they add up.
 
     Args:
         actor: `self`, as for `monitor`.
@@ -158,7 +158,7 @@ class _Look:
 
 
 class _Monitors:
-    """The monitors of one actor: stands before its `receiveMessage`, so that they share Thespian's one watch list."""
+    """The monitors of one actor: called before its `receiveMessage`, so that they share Thespian's one watch list."""
 
     def __init__(self, actor: Any, polling: bool | None) -> None:
         self._actor = actor

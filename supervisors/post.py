@@ -31,7 +31,7 @@ class Post:
     """What one actor has to tell its subscribers.
 
     Args:
-        actor: who sends; its timers call `deliver`.
+        actor: the sender; its timers call `deliver`.
     """
 
     def __init__(self, actor: Shell) -> None:
@@ -42,7 +42,7 @@ class Post:
         self._at_once = 0
 
     def add(self, mail: Iterable[tuple[Any, Event]]) -> None:
-        """Take what a `Hub` says is to be sent, to whom."""
+        """Take the events, with receivers, that a `Hub` wants to be sent."""
         rare = False
         for address, event in mail:
             box = self._boxes.get(id(address))
@@ -73,7 +73,7 @@ class Post:
         self.add(())
 
     def _send(self) -> None:
-        """Who has not taken what was sent before gets more later."""
+        """Send to the receivers that have taken what was sent before; the others get more later."""
         boxes, self._boxes = self._boxes, {}
         for key, (address, events) in boxes.items():
             if self._actor.waits_for(address):
@@ -86,6 +86,6 @@ class Post:
                     self._actor.send(address, event)
 
     def forget(self, wanted: Iterable[Any]) -> None:
-        """Drop what was gathered for anybody but these."""
+        """Drop what was gathered for all but these."""
         known = {id(address) for address in wanted}
         self._boxes = {key: box for key, box in self._boxes.items() if key in known}

@@ -1,4 +1,4 @@
-"""Where the sockets of a manager are that nobody gave a directory: one of its own, which it removes when it ends."""
+"""The directory of the sockets of a manager that was given none: made for it, and removed when it ends."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from actorpool.transport import paths
 
 PREFIX = "actorpool-"
 OLD = 60.0
-"""Seconds after which a socket that nobody serves is nobody's; a young one may be about to be served."""
+"""Seconds after which a socket that no process serves is abandoned; a young one may be about to be served."""
 
 
 def private_directory() -> str:

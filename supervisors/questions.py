@@ -17,7 +17,7 @@ class Questions:
     """Those of one actor that are open, oldest first.
 
     Args:
-        actor: who asks.
+        actor: the asker.
     """
 
     def __init__(self, actor: Shell) -> None:
@@ -33,7 +33,7 @@ class Questions:
         self._actor.send(address, request)
 
     def answered(self, answer: Ok | Err, ref: Any, sender: Any) -> None:
-        """Take in an answer. One that nobody waits for, or that comes from somebody else, is none."""
+        """Take in an answer. One without a waiter, or from another actor than the asked one, is ignored."""
         address, then, _ = self._open.get(ref, (None, None, 0.0))
         if then is not None and address == sender:
             del self._open[ref]

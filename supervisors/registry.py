@@ -22,7 +22,7 @@ class Registry:
     Attributes:
         configs: the pools that were started, with their settings.
         starting: names on their way in.
-        stopping: names on their way out, with who asked for it.
+        stopping: names on their way out, with the asker.
         failed: pools of a predecessor that did not start again, with the reason.
     """
 
@@ -65,7 +65,7 @@ class Registry:
         self.starting.add(name)
 
     def retire(self, name: str, asker: Any) -> PoolConfig | SharedPoolConfig:
-        """Note that a pool is being stopped, as `asker` wants: from now on nobody finds it.
+        """Note that a pool is being stopped, as `asker` wants: from now on its name is not found.
 
         Raises:
             PoolNotFound: there is none of that name.
@@ -113,7 +113,7 @@ class Registry:
         return False
 
     def keep_only(self, children: Mapping[Any, Any]) -> None:
-        """Forget pools that are no children any more: somebody has deleted them."""
+        """Forget pools that are no children any more: they were deleted."""
         for name in [name for name in self.configs if name not in children]:
             del self.configs[name]
 

@@ -25,7 +25,7 @@ def start_supervisor(
     """Start a supervisor and its children.
 
     Args:
-        actor_system_or_actor: a Thespian `ActorSystem`, or `self` inside an actor, whose child it becomes.
+        actor_system_or_actor: a Thespian `ActorSystem`, or `self` inside an actor, then its parent.
         spec: its children and strategy.
         name: how its log records call it.
         actor: its class, a subclass of `Supervisor`, or `"module:Class"`; None is `Supervisor` itself.
@@ -45,7 +45,7 @@ def start_supervisor(
     begin = HostChild(0, name, *what, ref=new_ref())
     address = actor_system_or_actor.createActor(ChildHost)
     if _has_processes(actor_system_or_actor):
-        with actor_system_or_actor.private() as context:  # nobody else's late answers arrive here
+        with actor_system_or_actor.private() as context:  # no late answers to other requests arrive here
             _wait(context, address, begin)
     else:
         _wait(actor_system_or_actor, address, begin)

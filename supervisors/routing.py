@@ -23,7 +23,7 @@ class Routing:
     """Passes requests on.
 
     Args:
-        manager: whose register and children are asked; its questions and timers are used.
+        manager: its registry, children, questions and timers are used.
         forwarder: takes messages.
     """
 
@@ -37,7 +37,7 @@ class Routing:
         """Pass a request on to the pool of that name; while it is being restarted, keep it within its timeout."""
         manager = self._manager
         try:
-            child = manager.register.serving(name, manager.machine.children)
+            child = manager.registry.serving(name, manager.machine.children)
         except ActorPoolError as error:
             if getattr(error, "temporary", False):
                 timeout = getattr(request, "timeout", None)
@@ -60,7 +60,7 @@ class Routing:
     def deliver(self) -> None:
         """Pools may have come or gone: what was kept for them is due, all at once."""
         for name in self._kept.pools():
-            if not self._manager.register.restarting(name, self._manager.machine.children):
+            if not self._manager.registry.restarting(name, self._manager.machine.children):
                 for request, asker in self._kept.take(name):
                     self.route(name, request, asker)
 

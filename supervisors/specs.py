@@ -1,7 +1,7 @@
 """What a supervisor is told: `SupervisorSpec` and `ChildSpec`. Refused when made, with every problem named.
 
-User code in a spec (the class of a child, its args) travels as a parcel, which is opened in the process of that child,
-or where somebody looks at it; no supervisor does.
+User code in a spec (the class of a child, its args) travels as a `Pickled`. It is opened in the process of that child,
+or where code looks at it; no supervisor does.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ class SupervisorSpec:
 
     Args:
         children: `ChildSpec`s in the order of start; for `simple_one_for_one` exactly one, the template of all.
-        strategy: who is restarted with a child that ended: `"one_for_one"` (it alone), `"one_for_all"` (all),
+        strategy: what is restarted with a child that ended: `"one_for_one"` (it alone), `"one_for_all"` (all),
             `"rest_for_one"` (it and those after it); `"simple_one_for_one"`: many children of one spec.
         max_restarts: restarts tolerated within `max_seconds`; one more, and the supervisor ends all and itself.
         max_seconds: length of that window, at least 1; whole seconds count.

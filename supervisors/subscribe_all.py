@@ -1,4 +1,4 @@
-"""Subscribing: all pools are told, and whoever subscribes hears when all of them know, or after a moment."""
+"""Subscribing: all pools are told, and the subscriber hears when all of them know, or after a moment."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class SubscribeAll:
     """A new list of subscriptions on its way to all pools.
 
     Args:
-        manager: who tells them; its questions and timers are used.
-        asker: who is answered, by None: from then on it gets every event. None: nobody asks.
+        manager: tells them; its questions and timers are used.
+        asker: is answered, by None: from then on it gets every event. None: there is no asker.
     """
 
     def __init__(self, manager: Governor, asker: Asker | None = None) -> None:
@@ -29,7 +29,7 @@ class SubscribeAll:
         self._open = 1
 
     def begin(self, subscriptions: tuple[tuple[str, Any], ...], pools: Iterable[Any]) -> None:
-        """Tell the pools at these addresses who is to get which events, and nobody else."""
+        """Tell the pools at these addresses the receivers of events; these and no others get them."""
         for pool in pools:
             self._open += 1
             self._manager.ask(pool, requests.Listen(subscriptions), self._told)

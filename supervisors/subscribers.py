@@ -1,4 +1,4 @@
-"""Who gets events as messages: remembered while their process lives, and told to every pool."""
+"""The subscribers, which get events as messages: kept while their process lives, and told to every pool."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ class Subscribers:
     """All subscriptions of a system.
 
     Args:
-        manager: told by `listeners_changed` when somebody is gone; its timers are used.
-        lane: where deaths of processes are seen; None: they are looked at.
+        manager: told by `listeners_changed` when a subscriber is gone; its timers are used.
+        server: watches for deaths of processes; None: they are looked at.
     """
 
     def __init__(self, manager: Governor, server: ChannelServer | None) -> None:
         self._manager = manager
-        self._clientele: Any = Holders(server, self._gone)
+        self._holders: Any = Holders(server, self._gone)
         self._all: list[Subscriber] = []
         self._looking = False
 
     def add(self, subscribers: Iterable[Subscriber]) -> None:
-        """Remember them; not those whose process is gone, nor the same one twice."""
+        """Remember them; not those with a process that is gone, nor the same one twice."""
         for one in subscribers:
-            if one not in self._all and self._clientele.add(one):
+            if one not in self._all and self._holders.add(one):
                 self._all.append(one)
         self._look_later()
 
@@ -56,10 +56,10 @@ class Subscribers:
         return tuple((one.pattern, one.address) for one in self._all)
 
     def forget(self, address: Any) -> None:
-        """Nobody reads what is sent to that address."""
+        """Forget the subscriptions of an address that is not read any more."""
         gone = [one for one in self._all if one.address == address]
         for one in gone:
-            self._clientele.remove(one)
+            self._holders.remove(one)
         self._drop(gone)
 
     def _gone(self, subscriber: Any) -> None:
@@ -72,15 +72,15 @@ class Subscribers:
             self._manager.listeners_changed()
 
     def _look_later(self) -> None:
-        if not self._looking and self._clientele.deadline() is not None:
+        if not self._looking and self._holders.deadline() is not None:
             self._looking = True
             self._manager.set_timer(LOOK, self._look)
 
     def _look(self) -> None:
         self._looking = False
-        self._clientele.poll(time.monotonic())
+        self._holders.poll(time.monotonic())
         self._look_later()
 
     def close(self) -> None:
         """Let go of all descriptors."""
-        self._clientele.close()
+        self._holders.close()

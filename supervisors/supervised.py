@@ -126,7 +126,7 @@ def end_of(error: BaseException) -> End:
 
 
 def reason_of(error: BaseException) -> Any:
-    """The reason that an exception stands for."""
+    """The reason of an end by that exception."""
     if isinstance(error, SupervisorError):
         return plain(error.reason)
     return f"{name_of(error)}: {message_of(error)}".removesuffix(": ")

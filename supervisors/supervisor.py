@@ -40,7 +40,7 @@ Then = Callable[[Any, "SupervisorError | None"], None]
 class Supervisor(Supervised, Shell):
     """Supervises the children of one `SupervisorSpec`. Runs in a process of its own, parent of theirs.
 
-    Made by `start_supervisor`, or as a child of another one by a `ChildSpec` whose `actor` is a `SupervisorSpec`.
+    Made by `start_supervisor`, or as a child of another one by a `ChildSpec` with a `SupervisorSpec` as its `actor`.
     Subclasses may override `emit` and `on_other`, and administer their children through `administer`.
     """
 
@@ -82,7 +82,7 @@ class Supervisor(Supervised, Shell):
             self.emit(event.name, event.measurements, event.metadata)
 
     def _is_of(self, token: Any, sender: Any) -> bool:
-        """Whether the incarnation of that number says so itself: anybody can send its words, and it may be gone."""
+        """Whether the incarnation of that number is the sender: any actor can send its token, and it may be gone."""
         known = self._processes.get(token) if isinstance(token, int) else None
         return known is not None and known[0] == sender
 
@@ -145,7 +145,7 @@ class Supervisor(Supervised, Shell):
         try:
             while self._events:
                 effects = self.machine.handle(self._events[0], time.monotonic(), random.random())
-                self.on_change()  # first of all: what is to be remembered is, before anybody is answered
+                self.on_change()  # first of all: what must be remembered is, before any request is answered
                 for effect in sorted(
                     effects, key=_is_report
                 ):  # a replacement is not kept waiting by what is to be told
@@ -200,7 +200,7 @@ class Supervisor(Supervised, Shell):
             self.emit(*event)
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Something happened, `supervisor.restarted` or `supervisor.gave_up`: tell who is above, up to the sinks."""
+        """Something happened, `supervisor.restarted` or `supervisor.gave_up`: tell the parent, up to the sinks."""
         event = manager.Happened(name, measurements, metadata)
         if self.parent is not None:
             self.send(self.parent, event)
@@ -234,7 +234,7 @@ def _packed(args: Any) -> Pickled:
 
 
 def _unpacked(end: End, elsewhere: bool) -> End:
-    """The end with its error; one of a user's class stays closed if it comes from another process."""
+    """The end with its error; one of a user's class is not unpickled if it comes from another process."""
     if not isinstance(end, End):  # a child's own code has said so
         return End(DIED)
     error = None

@@ -1,4 +1,4 @@
-"""Drawing the supervision tree: ask everybody below, and answer when all have told, or after a moment."""
+"""Drawing the supervision tree: ask all supervisors below, and answer when all have told, or after a moment."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from actorpool.supervisors.governor import Governor
 
 PATIENCE = 1.0
-"""Seconds for everybody to answer; who has not by then is drawn without what is below it."""
+"""Seconds to answer; a supervisor that has not by then is drawn without its children."""
 
 
 class _Sketch:
-    """A node whose children are still being asked for."""
+    """A node; its children are still being asked for."""
 
     def __init__(self, id: str, kind: str, pid: int | None, state: str, restarts: int) -> None:
         self.id, self.kind, self.pid, self.state, self.restarts = id, kind, pid, state, restarts
@@ -35,8 +35,8 @@ class TreeBuilder:
     """One drawing of the whole tree, from the root supervisor down.
 
     Args:
-        manager: who draws; its questions and timers are used.
-        asker: who gets the `TreeNode`.
+        manager: its questions and timers are used.
+        asker: gets the `TreeNode`.
     """
 
     def __init__(self, manager: Governor, asker: Asker) -> None:

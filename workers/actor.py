@@ -1,7 +1,7 @@
 """The actor that hosts a `Worker`: one process, one instance, one call at a time.
 
 It serves its own unix socket (the channel) and Thespian messages; both end in `_answer`. Everything about the
-connection and the leases is decided by `Session`.
+connection and the leases is decided by `WorkerSession`.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class WorkerActor(Shell):
         interrupted: the pool has interrupted what is under way, and its message about it is on its way.
         observed: tell the pool of every call.
         ordered: a call that the pool is still to hear of.
-        stay: its sticky leases; None where none can stand.
+        sticky: its sticky leases; None where there can be none.
     """
 
     orders_first = True
@@ -91,7 +91,7 @@ class WorkerActor(Shell):
             else:
                 self._on_call(message, sender)
         elif isinstance(message, (Ok, Err)):
-            return  # an answer that nobody asked for: to answer it would be the first of a storm
+            return  # an answer without a question: to answer it would be the first of a storm
         elif type(message) is orders.Init and self._init is None:
             self._start(message, sender)
         elif sender != self.parent or not self._on_control(message):
@@ -117,7 +117,7 @@ class WorkerActor(Shell):
         except BaseException as raised:  # user code, as in `attempt`
             process.end_copy(raised)
             error = raised if isinstance(raised, Exception) else RuntimeError(f"the worker's start raised {raised!r}")
-            if init.pool is None:  # whoever embeds it waits for answers only: each call gets this one
+            if init.pool is None:  # an embedding actor waits for answers only: each call gets this one
                 self._unborn = error
                 return
             self.send(self.parent, reports.StartFailed(init.worker_id, pickling.Pickled(self.packed(error))))
@@ -314,14 +314,14 @@ class WorkerActor(Shell):
     def breakable(self) -> None:
         """In `attempt`: an interrupt breaks in from now on, and at once if one has come meanwhile.
 
-        Whoever asked for what is about to run may have been told by now that it was interrupted.
+        The asker of what is about to run may have been told by now that it was interrupted.
         """
         self._running = True
         if self.interrupted or self._alarmed:
             self._break_in(INTERRUPT if self.interrupted else signal.SIGALRM)
 
     def note_loss(self, error: BaseException) -> None:
-        """Tell the pool of a lost connection, before the caller hears of it: his next call is then a checked one."""
+        """Tell the pool of a lost connection before the caller hears of it: then its next call is a checked one."""
         session = self.session
         if session is not None and session.connected and session.is_loss(error):
             session.lose(error)
@@ -340,7 +340,7 @@ class WorkerActor(Shell):
         return verdict
 
     def after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
-        """At the end of a lease become pristine. After the answer: nobody waits for it."""
+        """At the end of a lease become pristine. After the answer, so that no caller waits for it."""
         session = self.session
         assert session is not None
         now = time.monotonic()
@@ -374,7 +374,7 @@ class WorkerActor(Shell):
         return self._init.worker_id if self._init is not None else 0
 
     def tell(self, message: Any) -> None:
-        if process.is_copy:  # forked by a hook: nobody is told anything twice
+        if process.is_copy:  # forked by a hook: the pool must not be told twice
             process.end_copy()
         if self.pool is not None and self.pool.open:
             self.pool.send(frames.CONTROL, 0, pickling.dumps(message))

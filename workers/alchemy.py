@@ -293,7 +293,7 @@ class SqlAlchemyWorker(SqlWorker):
 
     def _commit(self) -> None:
         if self._orm is not None:
-            self._orm.commit()  # flushes; a transaction that was open before the Session stays open
+            self._orm.commit()  # flushes; a transaction that was open before the Session remains open
         conn = self._live
         if conn.in_real_transaction:
             if conn.dialect.name == "postgresql":

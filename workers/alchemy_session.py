@@ -13,11 +13,11 @@ from sqlalchemy.pool import PoolProxiedConnection
 from actorpool.workers.statements import alters_session, is_harmless
 
 UNKNOWN = "unknown"
-"""Whether the driver is in autocommit mode, or at which level, nobody can say after user code has had it."""
+"""Whether the driver is in autocommit mode, or at which level, is unknown after user code has had it."""
 
 
 class AutocommitConnection(Connection):
-    """A `Connection` in autocommit mode whose `begin()` is a transaction nevertheless.
+    """A `Connection` in autocommit mode with a `begin()` that is a transaction nevertheless.
 
     SQLAlchemy begins one of its own at the first statement; here that one means nothing to the database, and is told
     from one that was asked for by `begin()` (or `begin_nested()`, or an ORM `Session`).
@@ -33,7 +33,7 @@ class AutocommitConnection(Connection):
         event.listen(self, "before_cursor_execute", self._note)
 
     def renewed(self) -> AutocommitConnection:
-        """A new object on the same connection of the driver; who has kept this one finds it closed.
+        """A new object on the same connection of the driver; code that has kept this one finds it closed.
 
         Execution options, events and whatever else was put on this one are gone with it.
         """
@@ -124,7 +124,7 @@ class AutocommitConnection(Connection):
         if self.before_statement is not None:
             self.before_statement(statement)
         if not self.dirty:
-            strict = self.dialect.name == "postgresql"  # whose sessions are cheaply cleaned
+            strict = self.dialect.name == "postgresql"  # its sessions are cheaply cleaned
             self.dirty = not is_harmless(statement) if strict else alters_session(statement)
 
 

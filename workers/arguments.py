@@ -11,10 +11,10 @@ _ALIKE = 0.75
 
 
 def misspelt(worker: type, given: Iterable[str], drivers: Iterable[str] = ()) -> dict[str, str]:
-    """A problem, by name, for each argument whose name is nearly one of the worker's or its driver's.
+    """A problem, by name, for each argument with a name that is nearly one of the worker's or its driver's.
 
     Args:
-        worker: the class whose `__init__` names the arguments.
+        worker: the class; its `__init__` names the arguments.
         given: names that the worker does not know.
         drivers: names that its driver knows.
     """

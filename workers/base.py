@@ -106,7 +106,7 @@ class Worker:
     def is_disconnect(self, error: BaseException) -> bool:
         """Whether `error`, raised by a call, means that the connection is gone (it is then opened anew).
 
-        As it stands: a `ConnectionError`; but `BrokenPipeError` and `EOFError`, which may as well be about a pipe or a
+        By default: a `ConnectionError`; but `BrokenPipeError` and `EOFError`, which may as well be about a pipe or a
         file of the caller's, only if `check` then raises.
         """
         if isinstance(error, (BrokenPipeError, EOFError)):

@@ -1,4 +1,4 @@
-"""Results that are read bit by bit, by drivers whose connection can do nothing else meanwhile.
+"""Results that are read bit by bit, by drivers with connections that can do nothing else meanwhile.
 
 MySQL's protocol sends a result as it is read. PyMySQL drops what is left of it when the connection is used for
 anything else, with no more than a warning; so the rest is read into memory first.

@@ -40,7 +40,7 @@ class DbapiWorker(SqlWorker):
     temporary tables, locks). After `run(fn)` autocommit is switched on again, and what drivers keep as attributes
     (factories, converters, limits) is put back; a SQLite file is opened anew. What `fn` alters in the server's session
     by statements on the raw connection cannot be seen: give `on_reset` where it may.
-    A call that is interrupted costs the connection: nobody knows how much of the answer was read.
+    A call that is interrupted costs the connection: it is unknown how much of the answer was read.
 
     Args:
         module_or_factory: a module with `connect`, its name, `"module:function"`, or a callable that connects.
@@ -175,7 +175,7 @@ class DbapiWorker(SqlWorker):
 
     def _take_back(self) -> None:
         """Put back what the driver lets be seen of what `fn` may have done on the raw connection."""
-        self._live.rollback()  # nobody else can say whether `fn` has left something open
+        self._live.rollback()  # only the driver knows whether `fn` has left something open
         self._settings.put_back(self._conn)
         self._ended()
 

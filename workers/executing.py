@@ -83,7 +83,7 @@ class ExecutorWorker(Worker):
 
 
 def run_batch(connection: Any, path: str, calls: list[bytes]) -> tuple[float, Outcome | None]:
-    """Run the functions of a batch whose numbers are in its queue, until the queue is empty.
+    """Run the functions of a batch that are numbered in its queue, until the queue is empty.
 
     Args:
         connection: the worker's, which functions of an executor do not get.

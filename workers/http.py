@@ -1,7 +1,7 @@
 """HTTP through httpx, which is imported by `open`, in the worker, not before.
 
 A status that is not 2xx is an answer, not an error. Nothing that leaves the worker shows a secret: not its `repr`,
-not `get_status`, and errors travel without the request, whose headers hold them.
+not `get_status`, and errors travel without the request, as its headers hold them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _SECRET = re.compile(
     r"auth|cookie|credential|csrf|jwt|key|passwd|password|secret|session|signature|token|xsrf", re.IGNORECASE
 )
-"""Names of headers whose values are not shown, and not sent to another host."""
+"""Names of headers with values that are not shown, and not sent to another host."""
 _CHUNK = 1 << 16
 _OPTIONS = (
     "verify", "cert", "trust_env", "http1", "proxy", "mounts", "cookies", "params", "limits", "event_hooks",
@@ -84,7 +84,7 @@ class Response:
 
 
 class HttpWorker(Worker):
-    """An HTTP client with a base URL, whose connections stay open between calls; `run(fn)` gets the `httpx.Client`.
+    """An HTTP client with a base URL; its connections are kept open between calls; `run(fn)` gets the `httpx.Client`.
 
     Cookies that a server sets live as long as the lease.
 
@@ -146,7 +146,7 @@ class HttpWorker(Worker):
     # -- hooks --------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Make the client; connects to nobody yet.
+        """Make the client; it does not connect yet.
 
         Raises:
             PermanentError: httpx or HTTP/2 support is missing, or it refuses an option.

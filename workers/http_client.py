@@ -57,7 +57,7 @@ _HOOKS: property = httpx.Client.event_hooks  # type: ignore[assignment]
 
 
 class Client(httpx.Client):
-    """A client that keeps secrets, whose errors do not carry the request, and that can be had as new at any time.
+    """A client that keeps secrets, raises errors without the request, and can be had as new at any time.
 
     Args:
         home: the URL that the secrets are for; another host gets none of them.
@@ -113,14 +113,14 @@ class Client(httpx.Client):
         return fresh
 
     def end_streams(self) -> None:
-        """Close answers that nobody has read to their end; each holds a connection."""
+        """Close answers that were not read to their end; each holds a connection."""
         for stream in self._streams:
             stream.close()
         self._streams.clear()
 
 
 def without_request(error: E, asked: str = "") -> E:
-    """The error without its request, whose headers may hold secrets, so that it may travel.
+    """The error without its request, so that it may travel: the headers may hold secrets.
 
     Args:
         asked: what was asked for, to be told in its place; httpx's own texts do not say it.

@@ -63,7 +63,7 @@ def end(_actor: WorkerActor, session: WorkerSession, order: orders.End) -> None:
 
 
 def recall(actor: WorkerActor, session: WorkerSession, order: orders.Recall) -> None:
-    """Leave the caller with whom a sticky lease stays."""
+    """End a sticky lease."""
     if actor.sticky is not None:
         actor.sticky.recall(session, order.lease, order.first)
 
@@ -104,7 +104,7 @@ def gather(actor: WorkerActor, session: WorkerSession, order: orders.Gather) -> 
     if method is not None:
         try:
             value = Pickled.of(method())
-        except BaseException as error:  # nobody's call: what cannot be told is None
+        except BaseException as error:  # no caller's own call: what cannot be told is None
             process.end_copy(error)
             log.debug("worker %s: %s failed: %s", actor.id, order.method, error)
             actor.note_loss(error)

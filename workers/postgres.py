@@ -45,7 +45,7 @@ _SESSIONS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_datab
 class PostgresWorker(SqlWorker):
     """One PostgreSQL session; `run(fn)` gets the `psycopg.Connection`, in autocommit mode.
 
-    An interrupt cancels the running statement on the server; the connection stays.
+    An interrupt cancels the running statement on the server; the connection is kept.
 
     Args:
         conninfo: a libpq connection string or URL, a dict of its parameters, or a callable that gives either and is

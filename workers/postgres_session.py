@@ -1,4 +1,4 @@
-"""The psycopg connection of a `PostgresWorker`: it notes what is run on it, by whom ever. Imports psycopg.
+"""The psycopg connection of a `PostgresWorker`: it notes what is run on it, by any code. Imports psycopg.
 
 Everything that goes to the server passes `Connection.wait`. A statement run through our cursors is read first and
 vouched for; whatever else waits (another class of cursor, a setter, a two-phase commit) makes the session dirty.
@@ -81,7 +81,7 @@ class Statements(PrepareManager):
 
 
 class _Closed:
-    """In the place of libpq's connection, for who has kept a connection object beyond its lease."""
+    """In the place of libpq's connection, for code that has kept a connection object beyond its lease."""
 
     status = ConnStatus.BAD
 
@@ -119,7 +119,7 @@ class PgConnection(psycopg.Connection[Any]):
 
     Attributes:
         dirty: something may have changed the session of the server.
-        vouched: the thread whose traffic was read before; 0: nobody's.
+        vouched: the thread with traffic that was read before; 0: none.
         before_statement: in a sandbox; raises for statements that would end it.
     """
 
@@ -184,7 +184,7 @@ class PgConnection(psycopg.Connection[Any]):
 
     @property
     def state(self) -> TransactionStatus:
-        """The transaction's status as libpq has it; asks nobody."""
+        """The transaction's status as libpq has it; does not ask the server."""
         return TransactionStatus(self.pgconn.transaction_status)
 
     @property
@@ -278,8 +278,8 @@ class PgConnection(psycopg.Connection[Any]):
     def renewed(self, settings: Settings) -> PgConnection:
         """The same session of the server in a new object, which is set to `settings`.
 
-        Whatever was put on this object (adapters, handlers, factories, notifications nobody has asked for) is gone
-        with it, and who has kept it finds it closed.
+        Whatever was put on this object (adapters, handlers, factories, unread notifications) is gone with it, and
+        code that has kept it finds it closed.
         """
         fresh = PgConnection(self.pgconn)
         fresh.pgconn.nonblocking = 1  # as psycopg leaves it when it has connected
@@ -290,7 +290,7 @@ class PgConnection(psycopg.Connection[Any]):
         return fresh
 
     def has_news(self) -> bool:
-        """Whether the server has sent something since its last answer; looks, and asks nobody."""
+        """Whether the server has sent something since its last answer; does not ask it."""
         return bool(self._readable.poll(0))
 
     # -- below psycopg ------------------------------------------------------------------------------------
@@ -342,7 +342,7 @@ class PgConnection(psycopg.Connection[Any]):
 
 
 class PgCursor(psycopg.Cursor[Any]):
-    """A cursor whose statements are read before they are sent, and run again when only their plan was lost."""
+    """A cursor that reads its statements before they are sent, and runs them again when only their plan was lost."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Any:
         session = self._session

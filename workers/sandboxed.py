@@ -1,8 +1,8 @@
 """Sandboxes of a SQL worker: whatever is done in one is undone at its end, and nothing is ever committed.
 
-The sandbox is one transaction, `begin` a savepoint in it. Outside of `begin` every statement is to stand for itself,
-as it does without a sandbox; so a savepoint, the guard, is around every call there. It keeps a statement that fails
-from spoiling the whole transaction (PostgreSQL), and it tells when somebody has ended that transaction behind our back.
+The sandbox is one transaction, `begin` a savepoint in it. Outside of `begin` every statement must be its own
+transaction, as it is without a sandbox; so a savepoint, the guard, is around every call there. It keeps a statement
+that fails from spoiling the whole transaction (PostgreSQL), and it tells when other code has ended that transaction.
 """
 
 from __future__ import annotations

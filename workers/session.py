@@ -120,7 +120,7 @@ class WorkerSession:
     def _failed(self, error: BaseException) -> NoReturn:
         """A hook of the user's raised, which may be anything: the connection is lost.
 
-        So it is if an interrupt broke into the hook: nobody knows in which state that has left the connection.
+        So it is if an interrupt broke into the hook: the state of the connection is then unknown.
         """
         process.end_copy(error)
         self.lose(error)
@@ -145,7 +145,7 @@ class WorkerSession:
         check_first: bool,
         now: float,
         turn: bool = False,
-        standing: bool = False,
+        sticky: bool = False,
         keyed: bool = False,
         continued: bool = False,
     ) -> None:
@@ -156,7 +156,7 @@ class WorkerSession:
             check_first: check the connection before.
             now: monotonic seconds.
             turn: it is a turn in a sandbox.
-            standing: the lease stays with its caller, and each call under it is as if it were the first.
+            sticky: the caller keeps the lease, and each call under it is admitted like the first.
             keyed: what it leaves is kept for the next lease of its key.
             continued: it is that next lease.
 
@@ -166,7 +166,7 @@ class WorkerSession:
         """
         if lease < self.fence or (turn and self.sandbox is None):
             raise LeaseExpired(f"lease {lease} is over: checked in, or taken back (by max_lease, a drain or a timeout)")
-        if lease == self.lease and lease and not standing:
+        if lease == self.lease and lease and not sticky:
             if not self.connected:
                 raise Unavailable(self.lost or ConnectionError("the connection was lost earlier in this lease"))
             return

@@ -1,7 +1,7 @@
 """What every SQL worker has in common: statements, results, transactions, streaming. Imports no driver.
 
-Outside a transaction every statement stands for itself (autocommit). `begin` opens a transaction, a second `begin` a
-savepoint in it; `commit` and `rollback` end the innermost. What a lease leaves open is rolled back by `reset`.
+Outside a transaction every statement is its own transaction (autocommit). `begin` opens a transaction, a second `begin`
+a savepoint in it; `commit` and `rollback` end the innermost. What a lease leaves open is rolled back by `reset`.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class SqlWorker(Sandboxed):
 
     @abstractmethod
     def _stream(self, query: str, params: Any, batch: int) -> Any:
-        """Run a statement whose rows are fetched bit by bit; returns a cursor."""
+        """Run a statement; its rows are fetched bit by bit; returns a cursor."""
 
     # -- statements ---------------------------------------------------------------------------------------
 
@@ -160,7 +160,7 @@ class SqlWorker(Sandboxed):
 
     @method
     def open_cursor(self, query: str, params: Any = None, batch: int = 1000) -> int:
-        """Start a statement whose rows are fetched `batch` at a time; returns the cursor's id. See `iterate`."""
+        """Start a statement; its rows are fetched `batch` at a time; returns the cursor's id. See `iterate`."""
         if isinstance(batch, bool) or not isinstance(batch, int) or batch < 1:
             raise ValueError(f"batch must be a whole number of at least 1, not {batch!r}")
         self._queries += 1

@@ -33,7 +33,7 @@ _OPTIONS = ("detect_types", "isolation_level", "check_same_thread", "factory", "
 MODES = ("deferred", "immediate", "exclusive")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _ASKS = re.compile(r"(table|index|foreign_key)_x?(info|list|check)|(integrity|quick)_check|wal_checkpoint|optimize")
-"""Pragmas whose argument is part of a question, not a setting."""
+"""Pragmas with an argument that is part of a question, not a setting."""
 _IN_MEMORY = re.compile(r":memory:|file:(:memory:.*|.*[?&]mode=memory\b.*)")
 _numbers = itertools.count(1)
 _SESSION_ONLY = (
@@ -239,7 +239,7 @@ class SqliteWorker(SqlWorker):
         super().check()
 
     def is_disconnect(self, error: BaseException) -> bool:
-        """A connection that user code has closed, or whose file is another one now (SQLite then refuses to write)."""
+        """A connection that user code has closed, or a file that was replaced (SQLite then refuses to write)."""
         if not isinstance(error, sqlite3.Error):
             return False
         try:

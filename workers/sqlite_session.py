@@ -12,7 +12,7 @@ from weakref import WeakSet
 class Connection(sqlite3.Connection):
     """A `sqlite3.Connection` that can be told to leave its transaction alone, as in autocommit mode.
 
-    Closing it also ends the statements of its cursors. SQLite would keep it open for a cursor that somebody has kept,
+    Closing it also ends the statements of its cursors. SQLite would keep it open for a cursor that user code has kept,
     together with what the statement has locked.
     """
 

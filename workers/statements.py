@@ -164,7 +164,7 @@ def _significant(query: str) -> Iterator[str]:
 
 
 MIXED = "mixed"
-"""A verb of transactions that stands among other statements."""
+"""A verb of transactions among other statements."""
 
 _VERBS = {
     "begin": "begin", "start": "begin", "commit": "commit", "end": "commit", "rollback": "rollback",

@@ -1,8 +1,8 @@
-"""A sticky lease as its worker sees it: what is counted of it, by which lines it is used, and how it ends.
+"""A sticky lease as its worker sees it: what is counted of it, which connections use it, and how it ends.
 
 A use lasts until its answer has left for its caller, however long that takes: a worker that is called away before that
-would take the answer along. When the lease ends, the lines by which it was used are closed. So whoever comes too late
-hears it from the kernel, at once and whatever this worker does by then: his call was not read, and another may take it.
+would take the answer along. When the lease ends, the connections that used it are closed. So the kernel tells a caller
+that comes too late, at once and whatever this worker does by then: its call was not read, and another may take it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class StickyUse:
         self._lease = 0
         self._peers: set[ServerConn] = set()
         self._leaving = 0  # the lease that ends with the use that is on its way
-        self._using: ServerConn | None = None  # who is still to get the answer of a use
+        self._using: ServerConn | None = None  # the connection that is still to get the answer of a use
         self._counted = True  # the use that is on its way is counted as ended
 
     def begin(self, peer: ServerConn, lease: int, now: float) -> None:
@@ -66,7 +66,7 @@ class StickyUse:
             self._over()
 
     def recall(self, session: WorkerSession, lease: int, first: int) -> None:
-        """Leave the caller, after what is on its way; the first use of a lease that was just granted is."""
+        """End the lease, after a use that has begun; the first use of a lease that was just granted counts as begun."""
         if self._slot.begun < first or self._using is not None:
             self._leaving = lease
         else:
@@ -108,7 +108,7 @@ class StickyUse:
     def _hang_up(self, lease: int) -> None:
         if lease == self._lease:
             for peer in self._peers:
-                if peer.unsent:  # an answer whose lease was taken back is its caller's all the same
+                if peer.unsent:  # the caller gets its answer even if its lease was taken back
                     peer.when_sent = peer.close
                 else:
                     peer.close()

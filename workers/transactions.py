@@ -75,7 +75,7 @@ class Transactional(Worker, ABC):
 
     @property
     def autocommits(self) -> bool:
-        """Whether a statement stands for itself now; in a sandbox that is outside of `begin`."""
+        """Whether a statement is its own transaction now; in a sandbox that is outside of `begin`."""
         return not self.in_transaction or (self._floor > 0 and not self.depth)
 
     @method

@@ -8,7 +8,7 @@ from collections.abc import Callable
 QUIET = 10.0
 """Seconds between two complaints about the same kind of error."""
 KINDS = 100
-"""Kinds of errors that are told apart; whoever makes a class for each error is not kept for ever."""
+"""Kinds of errors that are told apart; a program that makes a class for each error does not fill the memory."""
 
 
 class Complaints:

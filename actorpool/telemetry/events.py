@@ -36,7 +36,7 @@ FREQUENT = frozenset({"pool.checkout", "pool.checkin", "call.done"})
 """The events of every single call: sinks may gather them before they send."""
 
 STATES = frozenset({"pool.started", "pool.resized", "pool.sample"})
-"""The events whose measurements say how things stand, rather than how long something took."""
+"""The events with measurements of a state, rather than of how long something took."""
 
 
 def matcher(pattern: str) -> Callable[[str], object]:

@@ -1,4 +1,4 @@
-"""What an actor holds to emit events: its sinks, opened here, and who subscribed."""
+"""What an actor holds to emit events: its sinks, opened here, and the subscribers."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class Hub:
         self._wanted: dict[str, tuple[list[_Guarded], list[Any]]] = {}
 
     def wants(self, name: str) -> bool:
-        """Whether anybody listens to events of that name: one look into a dict, so unheard events cost nothing."""
+        """Whether events of that name have a listener: one look into a dict, so unheard events cost nothing."""
         sinks, addresses = self._wanted.get(name) or self._listeners(name)
         return bool(sinks or addresses)
 
@@ -126,7 +126,7 @@ class Hub:
         return [(pattern, address) for pattern, address, _ in self._subscriptions]
 
     def subscribe(self, pattern: str, address: Any) -> None:
-        """Send events whose name matches the glob `pattern` to `address` from now on; asking twice changes nothing."""
+        """Send events that match the glob `pattern` to `address` from now on; asking twice changes nothing."""
         if (pattern, address) not in self.subscriptions:
             self._subscriptions.append((pattern, address, matcher(pattern)))
             self._wanted.clear()

@@ -206,7 +206,7 @@ def sinks_of(telemetry: Any) -> tuple[Sink, ...]:
 def _sink(item: Any) -> Sink:
     if isinstance(item, str):
         sink = FunctionSink(item)
-        resolve(item)  # here, where a mistake can still be told to who made it
+        resolve(item)  # here, where the caller that made a mistake can still be told
         return sink
     if isinstance(item, Sink) and not isinstance(item, type):
         return item

@@ -1,8 +1,8 @@
 """`sandbox`: everything inside is one transaction on one worker, and is rolled back at the end.
 
 The owner leases a worker, has it begin a sandbox, and tells the pool, which from then on grants turns at that worker
-to whoever may come in. So the pool's own rules hold for the sandbox too: turns are first come, first served; one whose
-holder dies or whose call times out is taken back; and the death of the owner ends it all.
+to callers that may enter. So the pool's own rules hold for the sandbox too: turns are first come, first served; one is
+taken back when its holder dies or its call times out; and the death of the owner ends the sandbox.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def sandbox(pool: Pool | AsyncPool, *, shared: bool = False, timeout: float | No
     calls in its own block go along on it. Sandboxes do not see each other.
 
     Args:
-        pool: a handle of a pool whose worker speaks SQL; `LocalPool`s as well.
+        pool: a handle of a pool of SQL workers; `LocalPool`s as well.
         shared: calls by all threads of this process, and by all handles of the pool, go to the sandbox.
         timeout: longest wait for a worker in seconds; None is the pool's.
 

@@ -18,10 +18,10 @@ class ScriptedWorker(Worker):
 
     An item that is an exception (or a class of one) is raised; a function is called with the call's own arguments, in
     the worker's process, and its result is the answer; anything else is the answer. `run(fn)` gives `fn` an object
-    whose methods answer in the same way. A call beyond the script's end raises `AssertionError`.
+    with methods that answer in the same way. A call beyond the script's end raises `AssertionError`.
 
     Each worker process has a script of its own, and begins it anew when it is restarted; so take `size=1,
-    max_overflow=0`, unless it does not matter who answers. `assert_drained(pool)` looks at all of them.
+    max_overflow=0`, unless it does not matter which one answers. `assert_drained(pool)` looks at all of them.
 
     Args:
         script: the answers, in order.

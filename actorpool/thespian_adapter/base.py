@@ -48,7 +48,7 @@ def _ended(place: Any) -> SystemDown:
 
 
 def host_system(base: str, place: str | int, cookie: bytes, log_definitions: dict[str, Any]) -> Any:
-    """Start an actor system whose admin listens at `place`.
+    """Start an actor system with an admin that listens at `place`.
 
     Runs in: the node, which must have one thread only, because every actor is forked from here.
 
@@ -85,10 +85,10 @@ def _taken() -> bool:
 
 
 def attach(base: str, place: str | int, cookie: bytes) -> Any:
-    """Thespian's `ActorSystem` of a running node whose admin listens at `place`; never starts one.
+    """Thespian's `ActorSystem` of a running node with an admin that listens at `place`; never starts one.
 
     Raises:
-        SystemDown: nobody listens there, or it does not answer to this cookie.
+        SystemDown: no node listens there, or it does not answer to this cookie.
     """
     cls = type("AttachedBase", (_AttachOnly, _BASES[base]), {"transportType": transport_for(base, place, cookie)})
     deadline = time.monotonic() + ATTACH_WITHIN

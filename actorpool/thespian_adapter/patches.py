@@ -31,12 +31,12 @@ _loggers = logging.Logger.manager  # of the process in which all this is loaded
 def tell_every_death(manager: Any) -> None:
     """Mend Thespian 4.0.1, which loses three kinds of deaths among an actor's children.
 
-    After each death that it tells, it drops whoever else is dead without telling (`_childExited`), so of several
-    that are killed together some are never heard of; SIGCHLD would have found them. It cannot tell the death of a
+    After each death that it tells, it drops other dead children without telling (`_childExited`), so of several
+    that are killed together some are never told; SIGCHLD would have found them. It cannot tell the death of a
     child that had not connected yet, because that has no address. And over UDP it mutes SIGCHLD after ten in a row.
     """
     if "childDied" in vars(manager):
-        return  # done by whoever hosts this actor
+        return  # done by the host of this actor
 
     def child_died() -> bool:
         children = getattr(manager, "_child_procs", [])
@@ -86,7 +86,7 @@ def keep_start_errors(manager: Any) -> None:
     The last descriptors are not given to children: without one, Thespian's loop ends with a traceback.
     """
     if START_ERROR in vars(manager):
-        return  # done by whoever hosts this actor
+        return  # done by the host of this actor
     setattr(manager, START_ERROR, None)
     start = manager._startChildActor
 
@@ -128,11 +128,11 @@ _ADVICE = {
 
 
 def keep_loggers() -> None:
-    """Have the loggers that modules hold write where this actor's lines go.
+    """Have the loggers that modules hold write to this actor's log.
 
-    Thespian gives each actor a new tree of loggers, whose root hands lines to the system's logger process. What a
+    Thespian gives each actor a new tree of loggers; its root hands lines to the system's logger process. What a
     module has got from `getLogger` before belongs to the old tree, and its lines would go nowhere. So the old tree
-    stays and gets the new root.
+    is kept and gets the new root.
     """
     root = logging.root
     if _loggers.root is root:

@@ -1,8 +1,8 @@
-"""Thespian's sending, mended: a receiver that does not read delays what is sent to him, and nothing else.
+"""Thespian's sending, mended: a receiver that does not read delays what is sent to it, and nothing else.
 
-An actor of Thespian 4.0.1 has at most 20 messages under way, whoever they are for, and one that is not read is under
-way for minutes. Twenty answers to one caller that was stopped, and nobody hears of that actor any more. Here each
-receiver has a share of his own, and what is beyond it waits with the actor.
+An actor of Thespian 4.0.1 has at most 20 messages under way to all receivers together, and one that is not read is
+under way for minutes. So twenty answers to one stopped caller silence the actor for all others. Here each receiver has
+its own share, and what is beyond it waits with the actor.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def share_sending(manager: Any) -> None:
         manager: Thespian's side of an actor that has a process of its own.
     """
     if "_send_intent_to_transport" in vars(manager):
-        return  # done by whoever hosts this actor
+        return  # done by the host of this actor
     manager.shares = _Shares(manager._send_intent_to_transport)
     manager._send_intent_to_transport = manager.shares.send
     transport = manager.transport
@@ -36,7 +36,7 @@ def share_sending(manager: Any) -> None:
 
 
 class _Shares:
-    """What is under way, and what waits, by receiver. Each receiver gets his messages in the order of sending."""
+    """What is under way, and what waits, by receiver. Each receiver gets its messages in the order of sending."""
 
     def __init__(self, transmit: Any) -> None:
         self._transmit = transmit
@@ -73,7 +73,7 @@ class _Shares:
     def _ended(self, receiver: Any) -> None:
         self._under_way[receiver] -= 1
         if receiver in self._passing:
-            return  # it ended at once, and whoever has passed it on goes on
+            return  # it ended at once: the call that has passed it on goes on
         self._passing.add(receiver)
         waiting = self._waiting.get(receiver)
         while waiting and self._under_way[receiver] < AT_ONCE:

@@ -1,6 +1,6 @@
 """Thespian from the inside: the base of all our actors. Nothing else under an actor imports Thespian.
 
-Rules kept here, once, for everybody (the facts behind them are in docs/decisions.md):
+Rules kept here, once, for all actors (the facts behind them are in docs/decisions.md):
 nothing escapes `receiveMessage` (Thespian would run the message a second time); a crash is an explicit act that
 tells the parent its reason; a child's death is delivered once, however often Thespian says it; the process dies
 with its parent.
@@ -245,7 +245,7 @@ class Shell(Actor):  # type: ignore[misc]
         return "unknown" if status is None else process.ending(status)
 
     def instantiate_in_place(self, actor: Any) -> Any:
-        """An object of an actor class that stands in this actor's place: with its address, children and process."""
+        """An object of an actor class in this actor's place: with its address, children and process."""
         capabilities = getattr(self._myRef, "capabilities", None) or self._myRef._system.capabilities
         instance = withPossibleInitArgs(capabilities=capabilities, requirements=None).create(actor)
         instance._myRef = self._myRef
@@ -306,7 +306,7 @@ class Shell(Actor):  # type: ignore[misc]
         log.debug("undelivered: %s: %s", type(message).__name__, why)
 
     def on_dead_letter(self, message: Any, address: ActorAddress) -> None:
-        """A message of anybody's, in a system whose dead letters this actor handles: its receiver is gone."""
+        """A message of any sender, in a system whose dead letters this actor handles: its receiver is gone."""
         self.on_undelivered(message, "its receiver is gone")
 
     def on_exit(self) -> None:
@@ -324,6 +324,6 @@ class Shell(Actor):  # type: ignore[misc]
 def _end_process() -> None:
     _offspring.end_all()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(Exception):  # closed, or nobody reads it
+        with contextlib.suppress(Exception):  # closed, or not read any more
             stream.flush()
     os._exit(0)

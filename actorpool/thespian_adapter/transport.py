@@ -40,7 +40,7 @@ LONGEST_SIZE = 11
 """Digits of the length before a message; more is not a message of ours."""
 LONGEST_DATAGRAM = 65_507 - SIGNATURE
 FORWARDING = 1024
-"""Bytes less for who sends from outside: on its way through the actors a message grows."""
+"""Bytes less for senders outside: on its way through the actors a message grows."""
 SHORT = 1024
 """Bytes that an acknowledgement never has."""
 RETRY = timedelta(seconds=0.1)
@@ -57,7 +57,7 @@ class _Hardened:
     logging_tree: tuple[Any, Any]
 
     def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
-        """Tell the child, just before it is forked, whom to die with."""
+        """Tell the child, just before it is forked, which process to die with."""
         endpoint = super().prepEndpoint(address, capabilities)  # type: ignore[misc]
         endpoint.parent = (os.getpid(), self)
         return endpoint
@@ -74,7 +74,7 @@ class _Hardened:
 
 
 def _tie(endpoint: Any) -> None:
-    """First thing in a forked process: die with whoever forked it, enforced by the kernel."""
+    """First thing in a forked process: die with the process that forked it, enforced by the kernel."""
     parent, transport = endpoint.parent
     if endpoint.addrInst is None:  # the admin: Thespian forks it twice, and the node, a subreaper, adopts it
         transport.close()  # else every actor would keep the node's own socket
@@ -117,7 +117,7 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
 
     @staticmethod
     def probeAdmin(address: Any) -> bool:  # noqa: N802
-        """Whether somebody listens there."""
+        """Whether a process listens there."""
         return paths.is_served(address.addressDetails.path)
 
     def external_transport_clone(self) -> Any:
@@ -129,7 +129,7 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
         return super().new_socket(unix.UnixSocket if op is socket.socket else op, *args)
 
     def deadAddress(self, manager: Any, child: Any) -> None:  # noqa: N802
-        """A child is gone, and its socket is nobody's any more."""
+        """A child is gone, and its socket has no owner any more."""
         super().deadAddress(manager, child)
         details = (manager.exportAddr(child) or child).addressDetails
         if isinstance(details, unix.UnixAddress):
@@ -156,7 +156,7 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
         for sock in sockets:
             if sock is not None:
                 sock.close()
-        if getattr(self, "_owner", None) == os.getpid():  # in a forked process it is somebody else's
+        if getattr(self, "_owner", None) == os.getpid():  # in a forked process it is the parent's
             unix.remove(self._path)
 
     def _scheduleTransmitActual(self, intent: Any, has_exclusive_flag: bool = False) -> None:  # noqa: N802

@@ -1,7 +1,7 @@
 """Unix sockets in the node's directory, in the place of the TCP sockets that Thespian's transport was written for.
 
-The directory is 0700 and the kernel says whose process is at the other end, so nobody else of the machine can open a
-connection, let alone have bytes of theirs kept. A message also costs a fifth less than by TCP on loopback.
+The directory is 0700 and the kernel names the user at the other end, so no other user of the machine can open a
+connection, let alone have bytes kept. A message also costs a fifth less than by TCP on loopback.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class UnixAddress:
 
 
 def address_of(path: str) -> Any:
-    """The `ActorAddress` of the actor whose socket is there."""
+    """The `ActorAddress` of the actor with that socket."""
     return ActorAddress(UnixAddress(path))
 
 
@@ -117,8 +117,8 @@ class UnixSocket(socket.socket):
         """Send what there is room for.
 
         Raises:
-            BlockingIOError: there is no room, or no place among those who wait to be accepted.
-            ConnectionRefusedError: nobody listens.
+            BlockingIOError: there is no room, or no place among the connections that wait to be accepted.
+            ConnectionRefusedError: no process listens.
             ConnectionResetError: the other side has closed the connection, which may be made again.
         """
         try:

@@ -1,4 +1,4 @@
-"""Whether a dependency is of a version whose inside we know.
+"""Whether a dependency has a version that this package is made for.
 
 Where names are used that a package does not promise, another version may break what works, at any place and at any
 time. So it is refused when it is imported.

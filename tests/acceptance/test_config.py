@@ -238,9 +238,7 @@ def test_waiters_are_served_first_come_first_served(
     p = pool(strategy=strategy, checkout_timeout=20)
     served: list[tuple[float, int]] = []  # when, by the worker's clock: the callers learn of it in any order
     lease = p.checkout()
-    threads = [
-        threading.Thread(target=lambda n=number: served.append((p.run(kit.clock), n))) for number in range(5)
-    ]
+    threads = [threading.Thread(target=lambda n=number: served.append((p.run(kit.clock), n))) for number in range(5)]
     for number, thread in enumerate(threads):
         thread.start()
         eventually(lambda want=number + 1: p.status().waiting == want)

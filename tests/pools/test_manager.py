@@ -216,7 +216,7 @@ class Waiting:
         self.timers: list[float] = []
         self.answers: list[Any] = []
         self.down = True
-        self.register: Any = self
+        self.registry: Any = self
         self.machine: Any = self
         self.children: dict[str, Any] = {}
         self.address = "pool"

@@ -163,4 +163,3 @@ def test_every_call_of_fifty_callers_ends_once_whatever_happens_to_connections(
         assert order == sorted(order), f"connection {number} began calls out of order"
         assert len(order) > AT_ONCE
     assert min(weather.did.values()) > 0, "every way to end a connection was tried"
-

@@ -88,7 +88,7 @@ def test_without_a_server_nothing_happens(free_port):
     hub.close()
 
 
-FUNCTION = '''
+FUNCTION = """
 import os, time
 out = open({path!r}, "a", buffering=1)
 def note(event): print(os.getpid(), event.name, event.measurements.get("n"), file=out)
@@ -101,7 +101,7 @@ def fatal(event):
 def sometimes(event):
     note(event)
     if event.measurements["n"] % 2: raise ValueError("odd")
-'''
+"""
 
 
 @pytest.fixture

@@ -21,8 +21,6 @@ ADD = "db.execute('INSERT INTO t VALUES ({})').rowcount"
 COUNT = "db.execute('SELECT count(*) FROM t').scalar()"
 
 
-
-
 @pytest.mark.parametrize("db", ["channel", "messages", "postgres"], indirect=True)
 def test_a_process_that_is_let_in_uses_its_plain_handle(db: Any, peer: StartPeer) -> None:
     other = peer(db)

@@ -395,6 +395,7 @@ def test_the_next_lease_finds_pymysql_as_new(mariadb: Any, change: Change) -> No
 
 # -- SQLAlchemy -------------------------------------------------------------------------------------------
 
+
 def listens(conn: Any) -> None:
     sqlalchemy.event.listen(conn, "before_cursor_execute", lambda *args: KEPT.append(args[2]))
 
