@@ -46,5 +46,8 @@ class Governor(Protocol):
     def remember(self, **args: Any) -> None:
         """Have a successor begin with these."""
 
+    def hear_of_hosts(self) -> None:
+        """Have Thespian tell which hosts its convention has lost."""
+
     def listeners_changed(self) -> None:
         """Tell all pools the present listeners."""

@@ -348,6 +348,9 @@ class ConnectionManager(Supervisor):
         """Something that was put off; or a deadline of the supervisor's own."""
         payload() if callable(payload) else super().on_timer(payload)
 
+    def on_host_gone(self, ip: str | None) -> None:
+        self.subscribers.host_gone(ip)
+
     def on_dead_letter(self, message: Any, address: Any) -> None:
         """Events or a lease without a receiver: the actor is gone, though its process lives."""
         if isinstance(message, (Event, requests.Events)):

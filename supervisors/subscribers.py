@@ -37,7 +37,7 @@ class Subscribers:
 
     def __init__(self, manager: Governor, server: ChannelServer | None) -> None:
         self._manager = manager
-        self._holders: Any = Holders(server, self._gone)
+        self._holders: Any = Holders(server, self._gone, manager.hear_of_hosts)
         self._all: list[Subscriber] = []
         self._looking = False
 
@@ -80,6 +80,10 @@ class Subscribers:
         self._looking = False
         self._holders.poll(time.monotonic())
         self._look_later()
+
+    def host_gone(self, ip: str | None) -> None:
+        """Nobody reads what is sent to that host."""
+        self._holders.host_gone(ip)
 
     def close(self) -> None:
         """Let go of all descriptors."""

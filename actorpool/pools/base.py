@@ -56,7 +56,7 @@ class BasePoolActor(Supervised, Shell):
         if self.directory is not None:
             path = paths.pool(self.directory, name)
             self._server = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
-        self._holders = Holders(self._server, self._holder_gone)
+        self._holders = Holders(self._server, self._holder_gone, self.hear_of_hosts)
         self.worker_handles = WorkerHandles(self, self._server, self.directory, self._worker_gone, self.kind)
 
     def _share_memory(self) -> None:
@@ -185,6 +185,12 @@ class BasePoolActor(Supervised, Shell):
 
     def _worker_gone(self, id: int, status: int | None = None) -> None:
         raise NotImplementedError
+
+    def on_host_gone(self, ip: str | None) -> None:
+        """What callers of that host hold is over."""
+        if hasattr(self, "core"):
+            self._holders.host_gone(ip)
+            self._arm()
 
     def _holder_gone(self, holder: Holder) -> None:
         self.carry_out(self.core.caller_down(time.monotonic(), holder))

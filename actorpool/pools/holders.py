@@ -19,7 +19,7 @@ from actorpool.messages import Err, Grant, Ok, WithConnection
 from actorpool.process import Caller
 from actorpool.serialization import pickling
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
-from actorpool.thespian_adapter.shell import log
+from actorpool.thespian_adapter.shell import ip_of, log
 from actorpool.transport import frames
 from actorpool.transport.server import ChannelServer, ServerConn
 
@@ -262,11 +262,16 @@ class Holders:
     Args:
         server: watches descriptors; None: processes are looked at every `POLL_EVERY` seconds.
         on_gone: called with each holder of a process that died.
+        on_far: called when the first caller of another host comes: from then on `host_gone` is to be told.
     """
 
-    def __init__(self, server: ChannelServer | None, on_gone: Callable[[Holder], None]) -> None:
+    def __init__(
+        self, server: ChannelServer | None, on_gone: Callable[[Holder], None], on_far: Callable[[], None]
+    ) -> None:
         self._server = server
         self._on_gone = on_gone
+        self._on_far = on_far
+        self._far: dict[str, set[Holder]] = {}  # by the address of their host
         self._watch = DeathWatch(polling=None if server is not None else True)
         self._holders: dict[Caller, set[Holder]] = {}
         self._descriptors: dict[Caller, int] = {}
@@ -274,10 +279,11 @@ class Holders:
         self._unseen: set[str] = set()
 
     def add(self, holder: Holder) -> bool:
-        """Watch the holder's process; False when it is gone already. One of another host is not ours to watch."""
+        """Watch the holder's process; False when it is gone already. Of another host only the host's end is heard."""
         caller = holder.caller
         if not caller.is_here:
             self._cannot_see(caller)
+            self._add_far(holder)
             return True
         if caller.pid == os.getpid():
             return True
@@ -300,13 +306,27 @@ class Holders:
         if caller.machine not in self._unseen and len(self._unseen) < MANY_HOSTS:
             self._unseen.add(caller.machine)
             text = "callers of host %s (as pid %s) cannot be watched from here: leases of dead ones end by max_lease"
-            log.warning(text, caller.host, caller.pid)
+            log.warning(f"{text}, or when the convention has lost their host", caller.host, caller.pid)
+
+    def _add_far(self, holder: Holder) -> None:
+        ip = ip_of(getattr(holder, "address", None))
+        if ip is not None:
+            if not self._far:
+                self._on_far()
+            self._far.setdefault(ip, set()).add(holder)
+
+    def host_gone(self, ip: str | None) -> None:
+        """Thespian's convention has lost a host: what its processes hold is over."""
+        for holder in self._far.pop(ip or "", ()):
+            self._on_gone(holder)
 
     def remove(self, holder: Holder) -> None:
         """This holder holds nothing more. Its process is watched until it dies: it may ask again."""
         holders = self._holders.get(holder.caller)
         if holders is not None:
             holders.discard(holder)
+        elif self._far and (ip := ip_of(getattr(holder, "address", None))) in self._far:
+            self._far[ip].discard(holder)
 
     def poll(self, now: float) -> None:
         """Look at the processes that have no descriptor."""

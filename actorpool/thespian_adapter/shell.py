@@ -24,6 +24,7 @@ from thespian.actors import (
     Actor,
     ActorAddress,
     ActorExitRequest,
+    ActorSystemConventionUpdate,
     ActorSystemMessage,
     ChildActorExited,
     DeadEnvelope,
@@ -101,6 +102,12 @@ def drop_connection(actor: Any, pid: int | None) -> None:
                 idle.socket.close()
 
 
+def ip_of(address: Any) -> str | None:
+    """The address of an actor's host; None where actors have none."""
+    place = getattr(getattr(address, "addressDetails", None), "sockname", None)
+    return place[0] if isinstance(place, tuple) and place else None
+
+
 class Shell(Actor):  # type: ignore[misc]
     """A thin actor: turns each message into one call of a hook. All hooks run in the actor's own process.
 
@@ -166,6 +173,9 @@ class Shell(Actor):  # type: ignore[misc]
             self.on_undelivered(message.poisonMessage, message.details)
         elif isinstance(message, DeadEnvelope):
             self.on_dead_letter(message.deadMessage, message.deadAddress)
+        elif isinstance(message, ActorSystemConventionUpdate):
+            if not message.remoteAdded:
+                self.on_host_gone(ip_of(message.remoteAdminAddress))
         elif not isinstance(message, ActorSystemMessage):
             self.on_message(message, sender)
 
@@ -288,6 +298,13 @@ class Shell(Actor):  # type: ignore[misc]
 
     def on_process(self) -> None:
         """Once, before the first message, in an actor that has its own process."""
+
+    def hear_of_hosts(self) -> None:
+        """Have Thespian tell which hosts its convention has lost, in `on_host_gone`."""
+        self.notifyOnSystemRegistrationChanges()
+
+    def on_host_gone(self, ip: str | None) -> None:
+        """A host is no longer a member of Thespian's convention."""
 
     def on_message(self, message: Any, sender: ActorAddress) -> None:
         """A message that is not Thespian's own."""

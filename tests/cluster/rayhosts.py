@@ -8,6 +8,7 @@ each ends with this process. Needs root.
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import os
 import shutil
 import signal
@@ -49,12 +50,15 @@ OURS = {
 }
 
 
+def why_no_ray() -> str | None:
+    """Why there can be no such hosts with Ray here; None if there can."""
+    if importlib.util.find_spec("ray") is None:
+        return "ray is not installed: pip install 'actorpool[ray]'"
+    return why_not()
+
+
 def why_not() -> str | None:
     """Why there can be no such hosts here; None if there can."""
-    try:
-        import ray  # noqa: F401
-    except ImportError:
-        return "ray is not installed: pip install 'actorpool[ray]'"
     if os.geteuid() != 0:
         return "hosts are network namespaces, for which this process must be root"
     missing = [name for name in ("ip", "unshare", "nsenter") if shutil.which(name) is None]
@@ -159,9 +163,10 @@ class Hosts:
     Args:
         roles: of each host, as its label `role`.
         env: for Ray and all programs, beside ours.
+        ray: False: hosts without Ray.
     """
 
-    def __init__(self, roles: list[str], env: dict[str, str]) -> None:
+    def __init__(self, roles: list[str], env: dict[str, str], ray: bool = True) -> None:
         path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.env = {**os.environ, **OURS, **env, "PYTHONPATH": path}
         self.env.pop("RAY_ADDRESS", None)
@@ -174,8 +179,9 @@ class Hosts:
             for number, role in enumerate(roles, 1):
                 self.all.append(Host(self, number, role))
             self._resolve()
-            self.all[0].up()
-            starting = [threading.Thread(target=host.up) for host in self.all[1:]]
+            if ray:
+                self.all[0].up()
+            starting = [threading.Thread(target=host.up) for host in self.all[1:] if ray]
             for thread in starting:
                 thread.start()
             for thread in starting:

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.rayhosts import QUICK, Hosts, Program, why_not
+from tests.cluster.rayhosts import QUICK, Hosts, Program, why_no_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
-if (reason := why_not()) is not None:
+if (reason := why_no_ray()) is not None:
     pytestmark.append(pytest.mark.skip(reason=reason))
 
 PROGRAM = str(Path(__file__).with_name("raycaller.py"))
