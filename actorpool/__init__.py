@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         WorkerDied,
         WorkerUnavailable,
     )
+    from actorpool.limits import Limits
     from actorpool.messages import (
         Call,
         Checkin,
@@ -90,6 +91,7 @@ _HOMES = {
         "PoolStopped QueueShed RemoteError RestartIntensityExceeded SessionLost SystemDown TooManyWaiting "
         "UnknownConnection WorkerDied WorkerUnavailable"
     ),
+    "actorpool.limits": "Limits",
     "actorpool.messages": (
         "Call Checkin Checkout Err Event GetPoolStatus Grant ListPools Ok StartPool StopPool Subscribe WithConnection"
     ),
@@ -122,6 +124,7 @@ __all__ = [  # spelled out for type checkers, which read no table
     "InvalidConfig",
     "Lease",
     "LeaseExpired",
+    "Limits",
     "ListPools",
     "LocalPool",
     "LoggingSink",

@@ -13,6 +13,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from actorpool.errors import InvalidConfig
+from actorpool.limits import Limits
 from actorpool.serialization import pickling
 
 POOL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
@@ -161,6 +162,8 @@ class PoolConfig:
     breaker: Breaker | None = None
     autoscale: Autoscale | None = None
     enabled: bool = True
+    preload: Sequence[str] = ()
+    limits: Limits | None = None
     session_idle: float = 300.0
     placement: Mapping[str, Any] | None = None
 
@@ -312,6 +315,13 @@ def _check_arguments(value: Any) -> str | None:
     return None
 
 
+def _check_preload(value: Any) -> str | None:
+    names = isinstance(value, (list, tuple)) and all(isinstance(name, str) for name in value)
+    if names and all(part.isidentifier() for name in value for part in name.split(".")):
+        return None
+    return f"must be a list or tuple of modules' names, not {value!r}"
+
+
 def _check_size(value: Any) -> str | None:
     return None if value == "auto" else _number(0, whole=True)(value)
 
@@ -362,6 +372,8 @@ _POOL: dict[str, Check] = {
     "breaker": _instance(Breaker),
     "autoscale": _instance(Autoscale),
     "enabled": _instance(bool, optional=False),
+    "preload": _check_preload,
+    "limits": _instance(Limits),
     "session_idle": _number(0, above=True),
     "placement": _instance(Mapping),
 }

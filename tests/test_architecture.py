@@ -19,6 +19,7 @@ VALUES = {
     "actorpool.config",
     "actorpool.errors",
     "actorpool.process",
+    "actorpool.limits",
     "actorpool.messages",
     "actorpool._offspring",
     "actorpool._output",
@@ -38,7 +39,7 @@ LAYERS = [
     {"actorpool.workers"},
     {"actorpool.supervisors", "actorpool.pools"},
     {"actorpool.node", "actorpool.client", "actorpool.testing"},
-    {"actorpool.benchmarks", "actorpool.cluster", "actorpool.configuration", "actorpool.dashboard"},
+    {"actorpool.agents", "actorpool.benchmarks", "actorpool.cluster", "actorpool.configuration", "actorpool.dashboard"},
     {"actorpool.cli", "actorpool.__main__"},
 ]
 IMPURE = {
@@ -54,8 +55,8 @@ LONGER = {
     "actorpool.core.pool.leasing": 600,
     "actorpool.core.pool.worker_lifecycle": 450,
     "actorpool.cluster.plans": 450,
-    "actorpool.config": 420,
-    "actorpool.client.aio": 420,
+    "actorpool.config": 430,
+    "actorpool.client.aio": 440,
 }
 # Private names that another package takes none the less.
 BORROWED = {f"actorpool.config.{name}" for name in ("_number", "_one_of", "_settings")} | {"actorpool.client.futures"}

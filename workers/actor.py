@@ -104,6 +104,8 @@ class WorkerActor(Shell):
             self._is_granted = seals.Granted(init.key)
         self.parent = init.parent or sender
         try:
+            if init.limits is not None and self.is_process:
+                init.limits.apply()
             worker = load_worker(init.worker)(**init.worker_args.open())
             self.session = WorkerSession(worker, init.check_on_checkout, self.is_process)
             if init.directory is not None and self.can_watch:
@@ -275,10 +277,7 @@ class WorkerActor(Shell):
     def _end(self, lease: int, keep: bool = False) -> None:
         assert self.session is not None
         try:
-            if keep:
-                self.session.park(lease)
-            else:
-                self.session.end(lease)
+            (self.session.park if keep else self.session.end)(lease)
         except Unavailable as gone:
             self.tell_lost(gone.error)
 

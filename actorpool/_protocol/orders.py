@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from actorpool.limits import Limits
 from actorpool.serialization.pickling import Pickled
 
 # -- pool → worker ------------------------------------------------------------------------------------------
@@ -22,6 +23,7 @@ class Init:
         max_message: bytes a frame may have.
         observed: `call.done` has a listener: tell every call by `Called`.
         slot: where the worker counts its uses (`transport.usage_counters`); None: its leases cannot be sticky.
+        limits: what the process may use; not where it hosts others too.
         key: under which the pool seals the leases of this worker (`transport.seals`).
     """
 
@@ -37,6 +39,7 @@ class Init:
     observed: bool = False
     slot: int | None = None
     key: bytes | None = field(default=None, repr=False)
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ Arguments and results are copied as if they had crossed processes, so what works
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import random
@@ -70,6 +71,8 @@ class LocalTransport(OwnLeases):
             PermanentError: retrying is useless. What may pass ("not now") is only noted.
             Exception: what the worker's `__init__` raised.
         """
+        for name in self.config.preload:
+            importlib.import_module(name)
         session = self._session()
         try:
             session.open(time.monotonic())

@@ -24,6 +24,7 @@ from actorpool.messages import Checkin, Checkout, WithConnection
 from actorpool.pools.base import BasePoolActor
 from actorpool.pools.effects import EFFECTS
 from actorpool.pools.holders import Calls, MessageCaller, RunCaller
+from actorpool.pools.preloading import preload
 from actorpool.pools.telemetry import PoolTelemetry
 from actorpool.pools.verbs import VERBS
 from actorpool.pools.worker_handles import WorkerHandle
@@ -77,6 +78,7 @@ class PoolActor(BasePoolActor):
             kept: what `remember` has last told the supervisor.
         """
         self.config = config
+        preload(name, config.preload)
         worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
         arguments = config.worker_args.open() if isinstance(config.worker_args, Pickled) else config.worker_args
         size = kept.size if kept is not None else config.size

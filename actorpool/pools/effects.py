@@ -49,6 +49,7 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
         max_message=pool.max_message,
         observed=pool.telemetry.hub.wants("call.done"),
         slot=pool.pages.take(effect.worker),
+        limits=config.limits,
     )
     pool.worker_handles.start(effect.worker, init, config.placement)
 
