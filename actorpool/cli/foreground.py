@@ -227,6 +227,8 @@ def start_node(config: Configuration, daemon: bool = False) -> System:
         Refusal: the name is taken.
     """
     settings = {name: value for name, value in vars(config.system).items() if name not in ("name", "drain")}
+    if config.dashboard is not None:
+        settings["dashboard"] = dict(vars(config.dashboard))
     try:
         return start(config.system.name, daemon=daemon, telemetry=list(config.sinks), **settings)
     except InvalidConfig as error:

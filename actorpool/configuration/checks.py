@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from importlib.util import find_spec
@@ -168,7 +169,7 @@ class _Reader:
         except InvalidConfig as error:
             for key, text in error.problems.items():
                 if not self._is_noted((*path, key)):
-                    self._note((*path, key), text)
+                    self._note((*path, key), text + _meant(given.get(key), text))
             return None
         except TypeError:  # what a plain dataclass says
             for item in fields(kind):  # type: ignore[arg-type]
@@ -279,6 +280,15 @@ class _Reader:
 def _tables_of(path: KeyPath) -> int:
     """How many of a path's first keys name its table."""
     return 1 if path[:1] in (("system",), ("dashboard",)) else 2
+
+
+def _meant(value: Any, text: str) -> str:
+    """The class that was meant by a `"module:Class"` whose module has no such class."""
+    if "has no attribute" not in text or not isinstance(value, str):
+        return ""
+    module, _, name = value.partition(":")
+    near = nearest(name, dir(sys.modules.get(module)))
+    return f"; did you mean {module}:{near}?" if near else ""
 
 
 def _unknown(key: str, known: Iterable[str]) -> str:

@@ -164,6 +164,14 @@ def test_a_bad_url_or_what_does_not_fit_it_is_a_problem(tmp_path, pool, said):
     assert f"[pools.a] {said}" in text
 
 
+@pytest.mark.parametrize(
+    "key", ["worker = 'actorpool.workers:SqlitWorker'", "worker = 'actorpool.workers:SQLiteworker'"]
+)
+def test_a_class_that_is_misspelt_is_told_with_the_nearest(tmp_path, key):
+    text = str(problems(tmp_path, f"[system]\nname = 'shop'\n[pools.a]\n{key}"))
+    assert "did you mean actorpool.workers:SqliteWorker?" in text
+
+
 def test_an_override_counts_before_the_file_and_its_source_is_kept(tmp_path):
     config = load(write(tmp_path, GOOD), HERE, {"name": ("other", "command line")})
     assert config.system.name == "other"
