@@ -275,5 +275,5 @@ class Agent:
 
 def _facts(lease: Any) -> dict[str, Any]:
     """What a far holder of a lease may ask it."""
-    names = ("id", "worker_id", "worker_pid", "fresh")
+    names = ("id", "worker_id", "worker_pid", "fresh", "lost")
     return {name: getattr(type(lease), name).fget(lease) for name in names if hasattr(type(lease), name)}

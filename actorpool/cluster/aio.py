@@ -14,7 +14,7 @@ from actorpool.cluster.commands import adrive
 from actorpool.cluster.lease import AsyncClusterLease
 from actorpool.cluster.plans import LOOKING, STARTING, Grant, Plans
 from actorpool.config import check_request
-from actorpool.core.cluster.figures import ClusterStatus, merged_metrics
+from actorpool.core.cluster.figures import ClusterStatus, by_worker, merged_metrics, merged_stats
 from actorpool.status import LeaseInfo, PoolMetrics, WorkerInfo
 
 AnyLease = AsyncLease | AsyncClusterLease
@@ -135,6 +135,24 @@ class AsyncClusterPool:
         """The last samples of each host."""
         results = await adrive(self._plans.everywhere("metrics", host=host))
         return merged_metrics(list(self._plans.named(results).values()))
+
+    async def worker_stats(self, timeout: float = 1.0, host: str | None = None) -> dict[tuple[str, int], Any]:
+        """As `ClusterPool.worker_stats`."""
+        return by_worker(self._plans.named(await adrive(self._plans.everywhere("worker_stats", timeout, host=host))))
+
+    async def database_stats(self, timeout: float = 1.0, host: str | None = None) -> dict[str, Any]:
+        """As `ClusterPool.database_stats`."""
+        results = await adrive(self._plans.everywhere("database_stats", timeout, host=host))
+        return merged_stats(list(self._plans.named(results).values()))
+
+    async def sessions(self, host: str | None = None) -> list[Any]:
+        """As `ClusterPool.sessions`."""
+        results = self._plans.named(await adrive(self._plans.everywhere("sessions", host=host)))
+        return [session for sessions in results.values() for session in sessions]
+
+    async def end_session(self, key: Any) -> bool:
+        """As `ClusterPool.end_session`."""
+        return await adrive(self._plans.end_session(key))
 
     async def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """Change the sizes of all hosts together; as `ClusterPool.resize`."""

@@ -22,7 +22,7 @@ class FarLease:
         id: the lease's number within its host's pool.
         worker_id, worker_pid: the worker, on its host.
         host: the host's name.
-        fresh: the worker holds nothing of the lease's key; True without a key.
+        fresh, lost: of a keyed lease: the worker holds nothing of the key, and why, if it is known.
         closed: whether the lease has ended; always true for a forked copy.
     """
 
@@ -56,6 +56,11 @@ class FarLease:
     def fresh(self) -> bool:
         """Whether the worker holds nothing of the lease's key."""
         return bool(self._grant.facts.get("fresh", True))
+
+    @property
+    def lost(self) -> str | None:
+        """Why what there was of the key is gone ("died", "evicted", ...), if it is known."""
+        return self._grant.facts.get("lost")
 
     @property
     def closed(self) -> bool:

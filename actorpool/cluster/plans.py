@@ -304,6 +304,14 @@ class Plans:
         told = {name(host): None if isinstance(one, BaseException) else one for host, one in results.items()}
         return merged(self.pool, told)
 
+    def end_session(self, key: Any) -> Plan[bool]:
+        """End what a worker keeps under a key, on the host that the key belongs to."""
+        self.client.declaration(self.pool)
+        hosts = self.client.candidates(self.pool, None, key)
+        results = (yield from self.everywhere("end_session", key, host=hosts[0])) if hosts else {}
+        self.require(results)
+        return any(results.values())
+
     def named(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Results by host's name; what was no result is left out."""
         return {

@@ -14,7 +14,7 @@ from actorpool.cluster.commands import drive
 from actorpool.cluster.lease import ClusterLease
 from actorpool.cluster.plans import LOOKING, STARTING, Grant, Plans
 from actorpool.config import check_request
-from actorpool.core.cluster.figures import ClusterStatus, merged_metrics
+from actorpool.core.cluster.figures import ClusterStatus, by_worker, merged_metrics, merged_stats
 from actorpool.status import LeaseInfo, PoolMetrics, WorkerInfo
 
 if TYPE_CHECKING:
@@ -188,7 +188,12 @@ class ClusterPool:
 
     def worker_stats(self, timeout: float = 1.0, host: str | None = None) -> dict[tuple[str, int], Any]:
         """What the workers' own `stats()` tell, by host's name and worker id, without those that are busy."""
-        return _by_worker(self._plans.named(drive(self._plans.everywhere("worker_stats", timeout, host=host))))
+        return by_worker(self._plans.named(drive(self._plans.everywhere("worker_stats", timeout, host=host))))
+
+    def database_stats(self, timeout: float = 1.0, host: str | None = None) -> dict[str, Any]:
+        """What SQL workers have done, summed over all hosts; as `Pool.database_stats`."""
+        results = drive(self._plans.everywhere("database_stats", timeout, host=host))
+        return merged_stats(list(self._plans.named(results).values()))
 
     def sessions(self, host: str | None = None) -> list[Any]:
         """The keys under which workers are parked or leased, on all hosts."""
@@ -225,10 +230,7 @@ class ClusterPool:
 
     def end_session(self, key: Any) -> bool:
         """End what a worker keeps under a key, on the host that the key belongs to; as `Pool.end_session`."""
-        hosts = self._client.candidates(self.name, None, key)
-        results = drive(self._plans.everywhere("end_session", key, host=hosts[0])) if hosts else {}
-        self._plans.require(results)
-        return any(results.values())
+        return drive(self._plans.end_session(key))
 
     @property
     def aio(self) -> AsyncClusterPool:
@@ -241,7 +243,3 @@ class ClusterPool:
 
     def __repr__(self) -> str:
         return f"<pool {self.name!r} of cluster {self._client.name!r}>"
-
-
-def _by_worker(named: dict[str, Any]) -> dict[tuple[str, int], Any]:
-    return {(name, worker): stats for name, told in named.items() for worker, stats in told.items()}

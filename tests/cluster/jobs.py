@@ -51,3 +51,11 @@ class Odd(Exception):
 
 def odd(connection: Any) -> None:
     raise Odd(1, 2)
+
+
+def remember(connection: Any, value: Any) -> None:
+    connection.remembered = value
+
+
+def recall(connection: Any) -> Any:
+    return getattr(connection, "remembered", None)

@@ -17,17 +17,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from actorpool import (
+    AsyncLease,
+    AsyncPool,
     CallTimeout,
     CheckoutTimeout,
     Lease,
     LeaseExpired,
     MethodNotFound,
+    Pool,
     PoolDown,
     PoolFull,
     PoolNotFound,
     WorkerDied,
 )
-from actorpool.cluster import Cluster, ClusterLease
+from actorpool.cluster import AsyncClusterLease, AsyncClusterPool, Cluster, ClusterLease, ClusterPool
 from actorpool.workers import SqliteWorker
 from actorpool.workers.echo import EchoWorker
 from tests.cluster import jobs
@@ -229,6 +232,47 @@ def test_figures_and_operations_are_of_all_hosts(every, eventually):
     assert every.run(jobs.add, 1, 1) == 2
 
 
+def test_a_keyed_lease_finds_its_state_on_its_host(far):
+    homes = {}
+    for key in ("ann", "bob", ("user", 3), "eve"):
+        with far.checkout(key=key) as lease:
+            assert lease.fresh
+            homes[key] = lease.host
+            lease.run(jobs.remember, key)
+        if len(set(homes.values())) == 2:
+            break
+    assert set(homes.values()) == {"b", "c"}, "keys are spread over the hosts"
+    key = next(reversed(homes))
+    with far.checkout(key=key) as lease:
+        assert (lease.host, lease.fresh) == (homes[key], False)
+        assert lease.run(jobs.recall) == key
+    assert key in [session.key for session in far.sessions()]
+    assert far.end_session(key)
+    assert not far.end_session(key)
+    with far.checkout(key=key) as lease:
+        assert lease.fresh
+        assert lease.host == homes[key]
+    far.end_session(key)
+
+    async def main():
+        async with far.aio.checkout(key=key) as lease:
+            assert (lease.host, lease.fresh) == (homes[key], True)
+        assert key in [session.key for session in await far.aio.sessions()]
+        assert await far.aio.end_session(key)
+
+    asyncio.run(main())
+
+
+def test_every_verb_of_a_pool_is_one_of_a_cluster_pool():
+    def verbs(cls):
+        return {name for name in dir(cls) if not name.startswith("_")}
+
+    assert verbs(Pool) - verbs(ClusterPool) <= {"address"}
+    assert verbs(AsyncPool) <= verbs(AsyncClusterPool)
+    assert verbs(Lease) <= verbs(ClusterLease)
+    assert verbs(AsyncLease) <= verbs(AsyncClusterLease)
+
+
 def test_a_transaction_is_on_one_host(cluster, tmp_path):
     args = {"database": str(tmp_path / "x.db")}
     pool = cluster.start_pool(
@@ -242,6 +286,8 @@ def test_a_transaction_is_on_one_host(cluster, tmp_path):
         tx.execute("insert into t values (3)")
         raise KeyError
     assert pool.execute("select x from t order by x").rows == [(1,), (2,)]
+    assert pool.database_stats()["queries_executed"] >= 4
+    assert {host for host, _ in pool.worker_stats()} == {"b", "c"}
     with pool.checkout() as lease:
         assert list(lease.iterate("select x from t order by x", batch=1)) == [(1,), (2,)]
     cluster.stop_pool("sql")

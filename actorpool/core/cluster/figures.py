@@ -65,3 +65,17 @@ def merged_metrics(told: list[PoolMetrics]) -> PoolMetrics:
     leases = [sample.leases for sample in samples]
     average = sum(leases) / len(leases) if leases else 0.0
     return PoolMetrics(tuple(samples), min(leases, default=0), max(leases, default=0), average)
+
+
+def merged_stats(told: list[Mapping[str, Any]]) -> dict[str, Any]:
+    """Counters of all hosts as one: sums, of times the longest."""
+    total: dict[str, Any] = {}
+    for stats in told:
+        for name, value in stats.items():
+            total[name] = max(total.get(name, 0), value) if name == "uptime" else total.get(name, 0) + value
+    return total
+
+
+def by_worker(told: Mapping[str, Mapping[int, Any]]) -> dict[tuple[str, int], Any]:
+    """What single workers tell, by host's name and worker id: ids are of one host."""
+    return {(name, worker): stats for name, workers in told.items() for worker, stats in workers.items()}
