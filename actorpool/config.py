@@ -402,6 +402,8 @@ _REQUEST: dict[str, Check] = {
     "pool": _instance(str, optional=False),
     "pattern": _instance(str, optional=False),
     "timeout": _number(0),
+    "after": _number(0, whole=True, optional=True),
+    "limit": _number(0, whole=True),
     "size": _number(0, whole=True, optional=True),
     "max_overflow": _number(0, whole=True, optional=True),
     "key": _check_key,

@@ -233,13 +233,17 @@ class Subscribe(Request):
 
 @dataclass(frozen=True)
 class Event(Message):
-    """Something that happened: a `name` of `actorpool.telemetry.events`, a Unix time, figures and circumstances."""
+    """Something that happened: a `name` of `actorpool.telemetry.events`, a Unix time, figures and circumstances.
+
+    `number`: its place in the history that the manager keeps (see `System.events`); 0 elsewhere.
+    """
 
     name: str
     pool: str | None
     time: float
     measurements: dict[str, Any] = field(default_factory=dict)
     metadata: dict[str, Any] = field(default_factory=dict)
+    number: int = 0
 
 
 @dataclass(frozen=True)

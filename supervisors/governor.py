@@ -31,6 +31,9 @@ class Governor(Protocol):
     def subscribers(self) -> Iterable[Any]:
         """The subscribers, which get events as messages."""
 
+    def is_parent_of(self, address: Any) -> bool:
+        """Whether that is the address of a child's process."""
+
     def serving(self, name: str | None) -> Any:
         """The address of the pool of that name; None while it does not run."""
 

@@ -43,6 +43,7 @@ from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.child_host import POOL
 from actorpool.supervisors.forwarder import Forwarder
 from actorpool.supervisors.heritage import Heritage
+from actorpool.supervisors.history_keeper import HistoryKeeper
 from actorpool.supervisors.post import Post
 from actorpool.supervisors.private import private_directory
 from actorpool.supervisors.questions import Questions
@@ -91,6 +92,7 @@ class ConnectionManager(Supervisor):
         self._own_directory: str | None = None
         self._directory = directory
         self._hub = Hub(self._options.get("sinks", ()), here=not self.is_process)
+        self._history = HistoryKeeper(self)
         self.registry = Registry(POOLS)
         self._heritage = Heritage(self)
         self._questions = Questions(self)
@@ -163,6 +165,8 @@ class ConnectionManager(Supervisor):
             self._questions.answered(message, ref_of(message), sender)
         elif isinstance(message, _UNANSWERED):
             self._pass_on(message, sender)
+        elif isinstance(message, (Event, requests.Events)):
+            self._history.hear(message, sender)
         else:
             self._request(message, MessageAsker(self, sender, ref_of(message)))
 
@@ -185,8 +189,7 @@ class ConnectionManager(Supervisor):
             log.warning("%s", text)
             asker.answer(TypeError(text))
             return
-        problems = problems_of(request)
-        if problems:
+        if problems := problems_of(request):
             asker.answer(InvalidConfig(type(request).__name__, problems))
         else:
             verb(self, request, asker)
@@ -281,12 +284,6 @@ class ConnectionManager(Supervisor):
 
         self.administer(TerminateChild(name), forget)
 
-    def _kind(self, request: manager.FindPool, asker: Asker) -> None:
-        try:
-            asker.answer(self.registry.kind(request.name))
-        except ActorPoolError as error:
-            asker.answer(error)
-
     def _subscribe(self, request: Subscribe, asker: Asker) -> None:
         if isinstance(asker, MessageAsker):
             self.subscribers.add([Subscriber(request.pattern, asker.address, request.caller)])
@@ -300,8 +297,8 @@ class ConnectionManager(Supervisor):
         self._hub.listen(pairs)
         self._post.forget(address for _, address in pairs)
         self._heritage.listeners_changed()
-        pools = [address for name in self.registry.configs if (address := self.serving(name)) is not None]
-        SubscribeAll(self, asker).begin(pairs, pools)
+        pools = map(self.serving, self.registry.configs)
+        SubscribeAll(self, asker).begin(pairs, [address for address in pools if address is not None])
 
     def serving(self, name: str | None) -> Any:
         """The address of the pool of that name; None while it does not run."""
@@ -323,8 +320,7 @@ class ConnectionManager(Supervisor):
         self._routing.route(request.pool, request, asker)
 
     def _pass_on(self, message: Any, sender: Any) -> None:
-        problems = problems_of(message)
-        if problems:
+        if problems := problems_of(message):
             log.warning("dropped a %s: %s", type(message).__name__, problems)
             return
         name = message.grant.pool if isinstance(message, Checkin) else message.pool
@@ -364,7 +360,8 @@ class ConnectionManager(Supervisor):
         """Tell an event of this supervisor, or of one above or below it."""
         child = metadata.get("child") if metadata.get("supervisor") == self.child_id else None
         pool = child if isinstance(child, str) and child in self.registry.configs else None
-        self._post.add(self._hub.emit(Event(name, pool, time.time(), measurements, metadata)))
+        event = self._history.add(Event(name, pool, time.time(), measurements, metadata))
+        self._post.add(self._hub.emit(event))
         if name == "supervisor.restarted" and (address := self.serving(pool)) is not None:
             SubscribeAll(self).begin(self.subscribers.pairs(), [address])  # there may be others than when it began
 
@@ -391,7 +388,8 @@ _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     manager.Supervise: ConnectionManager._supervise,
     manager.Happened: lambda actor, event, _: actor.pass_up(event),
     ListPools: lambda manager, _, asker: asker.answer(manager.registry.names()),
-    manager.FindPool: ConnectionManager._kind,
+    manager.FindPool: lambda manager, request, asker: asker.answer(manager.registry.kind(request.name)),
+    manager.GetEvents: lambda manager, request, asker: manager._history.answer(request, asker),
     StartPool: ConnectionManager._start_pool,
     StopPool: ConnectionManager._stop_pool,
     Subscribe: ConnectionManager._subscribe,

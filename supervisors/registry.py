@@ -41,16 +41,13 @@ class Registry:
         """All pools, those that failed included, sorted."""
         return sorted(name for name in (*self.configs, *self.failed) if name not in self.stopping)
 
-    def kind(self, name: str) -> str | None:
-        """Whether it is a `"pool"` or a `"shared"` one; None for one that could not be brought back.
-
-        Raises:
-            PoolNotFound: there is none of that name.
-        """
+    def kind(self, name: str) -> str | PoolNotFound | None:
+        """Whether it is a `"pool"` or a `"shared"` one; None for one that could not be brought back; or that it is
+        not there."""
         if name in self.failed:
             return None
         if name not in self.configs or name in self.stopping:
-            raise self._not_found(name)
+            return self._not_found(name)
         return "shared" if isinstance(self.configs[name], SharedPoolConfig) else "pool"
 
     def begin(self, name: str) -> None:

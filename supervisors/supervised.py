@@ -14,7 +14,7 @@ from typing import Any
 from actorpool.core.supervisor.children import NORMAL, End
 from actorpool.core.supervisor.events import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
-from actorpool.serialization.exceptions import message_of, name_of
+from actorpool.serialization.exceptions import description_of
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import ActorAddress, ActorExitRequest
 from actorpool.transport import frames
@@ -129,7 +129,7 @@ def reason_of(error: BaseException) -> Any:
     """The reason of an end by that exception."""
     if isinstance(error, SupervisorError):
         return plain(error.reason)
-    return f"{name_of(error)}: {message_of(error)}".removesuffix(": ")
+    return description_of(error)
 
 
 def plain(reason: Any) -> Any:

@@ -29,7 +29,7 @@ from actorpool.supervisors.ending import end_processes
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised, plain
 from actorpool.supervisors.upward import tell_manager
-from actorpool.telemetry import EVENTS
+from actorpool.telemetry import EVENTS, history
 from actorpool.thespian_adapter.shell import ActorAddress, Shell
 from actorpool.thespian_adapter.shell import log as _log
 
@@ -85,6 +85,10 @@ class Supervisor(Supervised, Shell):
         """Whether the incarnation of that number is the sender: any actor can send its token, and it may be gone."""
         known = self._processes.get(token) if isinstance(token, int) else None
         return known is not None and known[0] == sender
+
+    def is_parent_of(self, address: Any) -> bool:
+        """Whether that is the address of a child's process."""
+        return any(known == address for known, _ in self._processes.values())
 
     def _hear(self, word: Any, sender: Any) -> None:
         if isinstance(word, events.Began):
@@ -157,9 +161,11 @@ class Supervisor(Supervised, Shell):
     # -- out --------------------------------------------------------------------------------------------------------
 
     def _start(self, effect: events.Start) -> None:
+        spec: Any = effect.spec
+        if spec.type == "supervisor" and self.is_process:
+            history.lend(spec.id)
         address, pid = self.spawn(ChildHost)
         self._processes[effect.token] = (address, pid)
-        spec: Any = effect.spec
         actor, args = spec.parcels()
         more = (_packed(args) for args in (effect.extra, effect.memory) if args is not None)
         self.send(address, HostChild(effect.token, spec.id, actor, (args, *more, *self._more_args(spec))))

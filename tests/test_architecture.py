@@ -24,6 +24,7 @@ VALUES = {
     "actorpool._offspring",
     "actorpool._output",
     "actorpool.attention",
+    "actorpool._scrubbing",
     "actorpool.status",
 }
 # Arrow rule: a module imports only from its own layer or from layers to its left.

@@ -29,6 +29,18 @@ class Tree(Request):
 
 
 @dataclass(frozen=True)
+class GetEvents(Request):
+    """The latest `limit` events kept whose names match, with numbers above `after` (None: all): `list[Event]`."""
+
+    pattern: str = "*"
+    after: int | None = None
+    limit: int = 1000
+
+    def __post_init__(self) -> None:
+        check_request("events", pattern=self.pattern, after=self.after, limit=self.limit)
+
+
+@dataclass(frozen=True)
 class Supervise(Request):
     """Start a `ChildSpec` or `SupervisorSpec` under the root supervisor; its address."""
 

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import os
 import threading
 from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from actorpool import _output as outputs
 from actorpool._protocol import manager as governing
 from actorpool._protocol.manager import FindPool
 from actorpool.client._at_fork import renewed
 from actorpool.client._node_client import NodeClient, node_client
+from actorpool.client._start_options import NODE_BASES as NODE_BASES
+from actorpool.client._start_options import level_name, problems_of
 from actorpool.client.pool import Pool
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.cluster.members import unplaced_problems
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
-from actorpool.messages import GetPoolStatus, ListPools, StartPool, StopPool
-from actorpool.node import launch, log_lines, runtime
+from actorpool.messages import Event, GetPoolStatus, ListPools, StartPool, StopPool
+from actorpool.node import launch, runtime
 from actorpool.status import PoolMetrics, PoolStatus, TreeNode
 from actorpool.transport import frames, paths
 
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from actorpool.client.local import LocalPool
     from actorpool.client.shared import SharedPool
 
-NODE_BASES = ("multiprocTCPBase", "multiprocUDPBase")
-BASES = (*NODE_BASES, "simpleSystemBase")
 START_POOL_TIMEOUT = 60.0
 """Seconds beyond the pool's own checkout timeout; large pools start some 200 workers a second."""
 STOP_MARGIN = 10.0
@@ -80,13 +78,7 @@ def start(
     from actorpool import telemetry as sinks  # not at the top: only the starting process has to know its sinks
 
     problems = dict.fromkeys(options, "is no option of start()")
-    problems |= _problems(base, metrics_interval, log_level, log_file, spin)
-    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= frames.LONGEST:
-        problems["max_message"] = f"must be a whole number from 1024 to {frames.LONGEST}, not {max_message!r}"
-    if log_format not in log_lines.FORMATS:
-        problems["log_format"] = f"must be one of {', '.join(log_lines.FORMATS)}, not {log_format!r}"
-    if output not in outputs.CHOICES:
-        problems["output"] = f"must be one of {', '.join(outputs.CHOICES)}, not {output!r}"
+    problems |= problems_of(base, metrics_interval, log_level, log_file, log_format, spin, max_message, output)
     runtime.check_node_name(name)
     if problems:
         raise InvalidConfig("start", problems)
@@ -103,7 +95,7 @@ def start(
     node = launch.launch(
         name,
         base,
-        log_level=_level_name(log_level),
+        log_level=level_name(log_level),
         log_file=None if log_file is None else os.path.abspath(log_file),
         log_format=log_format,
         output="log" if daemon and output == "inherit" else output,
@@ -121,30 +113,6 @@ def connect(name: str) -> System:
         AuthenticationFailed: the cookie in its runtime directory cannot be read, or is not the node's.
     """
     return System(node_client(name))
-
-
-def _problems(base: Any, interval: Any, level: Any, file: Any, spin: Any) -> dict[str, str]:
-    problems = {}
-    if base not in BASES:
-        problems["base"] = f"must be one of {', '.join(BASES)}, not {base!r}"
-    if isinstance(interval, bool) or not isinstance(interval, (int, float)) or not interval > 0:
-        problems["metrics_interval"] = f"must be a number above 0, not {interval!r}"
-    if _level_name(level) is None:
-        problems["log_level"] = f"must be a level of logging such as 'INFO', not {level!r}"
-    if file is not None and not (isinstance(file, (str, os.PathLike)) and os.path.isdir(_folder(file))):
-        problems["log_file"] = f"must be a file in a directory that exists, or None, not {file!r}"
-    if not isinstance(spin, bool):
-        problems["spin"] = f"must be True or False, not {spin!r}"
-    return problems
-
-
-def _folder(file: str | os.PathLike[str]) -> str:
-    return os.path.dirname(os.path.abspath(file))
-
-
-def _level_name(level: Any) -> Any:
-    name = logging.getLevelName(level) if isinstance(level, int) else level
-    return name if isinstance(name, str) and isinstance(logging.getLevelName(name), int) else None
 
 
 class System:
@@ -313,6 +281,21 @@ class System:
     def tree(self) -> TreeNode:
         """The supervision tree; `str(tree)` draws it."""
         return self._site.ask(governing.Tree())  # type: ignore[no-any-return]
+
+    def events(self, pattern: str = "*", after: int | None = None, limit: int = 1000) -> list[Event]:
+        """What has happened lately, in order: all events but those of each call, the samples, and the oldest.
+
+        The manager keeps the last 1000, at most 1 MB; they outlive a restart of it. No secret is in them.
+
+        Args:
+            pattern: a glob over event names, such as `"worker.*"`.
+            after: only events with a greater `number`: the last one seen.
+            limit: how many at most, the latest.
+
+        Raises:
+            InvalidConfig: names each bad argument.
+        """
+        return self._site.ask(governing.GetEvents(pattern, after, limit))  # type: ignore[no-any-return]
 
     def supervise(self, spec: Any) -> Any:
         """Start actors of your own under the root supervisor.

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import process
+from actorpool import _scrubbing, process
 from actorpool._protocol import orders, reports, requests, sandboxes
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Granted, Keep, Refused
@@ -81,6 +81,7 @@ class PoolActor(BasePoolActor):
         preload(name, config.preload)
         worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
         arguments = config.worker_args.open() if isinstance(config.worker_args, Pickled) else config.worker_args
+        _scrubbing.hide_arguments(arguments)
         size = kept.size if kept is not None else config.size
         if isinstance(size, str):
             size = worker.auto_size(**arguments)  # type: ignore[attr-defined]

@@ -97,7 +97,9 @@ def emit(pool: PoolActor, effect: fx.Emit) -> None:
     """Tell an event."""
     if effect.name in _LEAKS:
         log.warning("pool %s: %s: %s %s", pool.name, _LEAKS[effect.name], effect.metadata, effect.measurements)
-    pool.telemetry.event(effect.name, effect.measurements, effect.metadata)
+    of_worker = effect.name.startswith("worker.")
+    metadata = pool.worker_handles.with_pid(effect.metadata) if of_worker else effect.metadata
+    pool.telemetry.event(effect.name, effect.measurements, metadata)
 
 
 def answer(pool: PoolActor, effect: fx.Answer) -> None:

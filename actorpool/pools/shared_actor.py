@@ -10,6 +10,7 @@ import select
 import time
 from typing import Any
 
+from actorpool import process
 from actorpool._protocol import shared
 from actorpool.config import SharedPoolConfig
 from actorpool.core.machine import Backoff
@@ -77,7 +78,7 @@ class SharedPoolActor(BasePoolActor):
             kept: what `remember` has last told the supervisor.
         """
         self.config, self._interval = config, metrics_interval
-        self.hub = Hub(sinks, name, here=not self.is_process)
+        self.hub = Hub(sinks, name, here=not self.is_process, keeper=self.parent)
         self.hub.listen(subscriptions)
         self.post = Post(self)
         self.samples = Samples()
@@ -185,16 +186,18 @@ class SharedPoolActor(BasePoolActor):
         self._changed = True
         super()._on_report(message)
 
-    def _worker_gone(self, id: int, _status: int | None = None) -> None:
+    def _worker_gone(self, id: int, status: int | None = None) -> None:
         try:
             hand = self.worker_handles.hand(id)
         except KeyError:
             return  # told before
         _drain(hand.peer)
+        status = process.exit_status(hand.pid) if status is None else status
+        reason = f"{self.ending(status)} (pid {hand.pid})"
         begun, refused = not self.worker_handles.unread(id), self.refused.pop(id, None)
         self.worker_handles.forget(id)
         self._changed = True
-        self.carry_out(self.core.died(time.monotonic(), id, f"pid {hand.pid}", begun=begun, refused=refused))
+        self.carry_out(self.core.died(time.monotonic(), id, reason, begun=begun, refused=refused))
         self._arm()
 
     def on_timer(self, payload: Any) -> None:
@@ -247,7 +250,7 @@ class SharedPoolActor(BasePoolActor):
     def listen(self, subscriptions: tuple[tuple[str, Any], ...]) -> None:
         """From now on send events to these actors and to no other."""
         self.hub.listen(subscriptions)
-        self.post.forget(address for _, address in self.hub.subscriptions)
+        self.post.forget(self.hub.receivers)
 
     def observe(self, asker: Asker | None = None) -> None:
         """Have the core speak of every call only while there are listeners; `asker` hears when none goes past it."""

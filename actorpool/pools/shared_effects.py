@@ -102,7 +102,9 @@ def kill(pool: SharedPoolActor, effect: fx.Kill) -> None:
 
 def emit(pool: SharedPoolActor, effect: fx.Emit) -> None:
     """Tell an event."""
-    pool.emit(effect.name, effect.measurements, effect.metadata)
+    of_worker = effect.name.startswith("worker.")
+    metadata = pool.worker_handles.with_pid(effect.metadata) if of_worker else effect.metadata
+    pool.emit(effect.name, effect.measurements, metadata)
 
 
 def note(pool: SharedPoolActor, effect: effects.Log) -> None:

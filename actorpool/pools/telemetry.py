@@ -35,7 +35,7 @@ class PoolTelemetry:
         self._pool = pool
         self._interval = interval
         self._flushed = 0.0
-        self.hub = Hub(sinks, pool.name, here=not pool.is_process)
+        self.hub = Hub(sinks, pool.name, here=not pool.is_process, keeper=pool.parent)
         self.hub.listen(subscriptions)
         self.post = Post(pool)
         self.samples = Samples()
@@ -53,7 +53,7 @@ class PoolTelemetry:
     def listen(self, subscriptions: Iterable[tuple[str, Any]]) -> None:
         """From now on send events to these actors and to no other."""
         self.hub.listen(subscriptions)
-        self.post.forget(address for _, address in self.hub.subscriptions)
+        self.post.forget(self.hub.receivers)
         self.observe()
 
     def observe(self) -> None:

@@ -73,6 +73,7 @@ class WorkerHandles:
         self._on_death = on_death
         self._kind = kind
         self._hands: dict[int, WorkerHandle] = {}
+        self._departed: tuple[int, int | None] = (0, None)
 
     def hand(self, id: int) -> WorkerHandle:
         """The worker of that id; raises KeyError when it is gone."""
@@ -86,6 +87,13 @@ class WorkerHandles:
         """The worker's pid, if it has one and is there."""
         hand = self._hands.get(id)
         return hand.pid if hand is not None else None
+
+    def with_pid(self, metadata: dict[str, Any]) -> dict[str, Any]:
+        """What is told of a worker, with its pid; also of the one that has just gone."""
+        id = metadata.get("worker")
+        if type(id) is not int:
+            return metadata
+        return {**metadata, "pid": self._departed[1] if id == self._departed[0] else self.pid(id)}
 
     @property
     def pids(self) -> dict[int, int | None]:
@@ -199,6 +207,7 @@ class WorkerHandles:
         hand = self._hands.pop(id, None)
         if hand is None:
             return
+        self._departed = hand.id, hand.pid
         if hand.fd is not None and self._server is not None:
             self._server.unwatch(hand.fd)
             os.close(hand.fd)

@@ -142,6 +142,11 @@ def _name(error: BaseException) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
+def description_of(error: BaseException) -> str:
+    """The class and the text of an exception, in one line if the text is one."""
+    return f"{name_of(error)}: {message_of(error)}".removesuffix(": ")
+
+
 def message_of(error: BaseException) -> str:
     """The text of an exception, whatever its class makes of that."""
     try:

@@ -2,6 +2,7 @@
 
 from actorpool.telemetry.events import EVENTS, FREQUENT
 from actorpool.telemetry.function import FunctionSink
+from actorpool.telemetry.history import History
 from actorpool.telemetry.hub import Hub
 from actorpool.telemetry.samples import Samples
 from actorpool.telemetry.sinks import LoggingSink, Outlet, Sink, StatsdSink, sinks_of
@@ -10,6 +11,7 @@ __all__ = [
     "EVENTS",
     "FREQUENT",
     "FunctionSink",
+    "History",
     "Hub",
     "LoggingSink",
     "Outlet",

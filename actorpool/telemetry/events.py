@@ -35,6 +35,9 @@ EVENTS: dict[str, str] = {
 FREQUENT = frozenset({"pool.checkout", "pool.checkin", "call.done"})
 """The events of every single call: sinks may gather them before they send."""
 
+NOT_KEPT = FREQUENT | {"pool.sample"}
+"""The events that are in no history: those of each call, and the one that tells nothing but figures."""
+
 STATES = frozenset({"pool.started", "pool.resized", "pool.sample"})
 """The events with measurements of a state, rather than of how long something took."""
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from actorpool import _scrubbing
 from actorpool.messages import Event
 from actorpool.telemetry.complaints import QUIET, Complaints
-from actorpool.telemetry.events import matcher
+from actorpool.telemetry.events import FREQUENT, NOT_KEPT, matcher
 from actorpool.telemetry.sinks import Outlet, Sink
 
 log = logging.getLogger("actorpool")
@@ -80,6 +82,7 @@ class Hub:
         sinks: settings, as of `sinks_of`; each is opened in this process when it is first needed.
         pool: the pool's name, for the log.
         here: the actor shares its process with the user (simpleSystemBase): functions are called directly.
+        keeper: the address of who keeps a history, to whom each event that is kept is to be sent; None: nobody.
         clock: monotonic seconds.
 
     Attributes:
@@ -89,8 +92,15 @@ class Hub:
     gathered = False
 
     def __init__(
-        self, sinks: Iterable[Sink] = (), pool: str | None = None, *, here: bool = False, clock: Clock = time.monotonic
+        self,
+        sinks: Iterable[Sink] = (),
+        pool: str | None = None,
+        *,
+        here: bool = False,
+        keeper: Any = None,
+        clock: Clock = time.monotonic,
     ) -> None:
+        self._keeper = keeper
         owner = f"pool {pool}" if pool else "actorpool"
         self._sinks = [_Guarded(sink, owner, here, clock) for sink in sinks]
         self._subscriptions: list[tuple[str, Any, Callable[[str], object]]] = []
@@ -102,8 +112,13 @@ class Hub:
         return bool(sinks or addresses)
 
     def emit(self, event: Event) -> list[tuple[Any, Event]]:
-        """Give `event` to the sinks; returns the (address, event) pairs that the actor is to send. Never raises."""
+        """Give `event` to the sinks; returns the (address, event) pairs that the actor is to send. Never raises.
+
+        No secret is in it any more.
+        """
         sinks, addresses = self._wanted.get(event.name) or self._listeners(event.name)
+        if event.name not in FREQUENT:
+            event = dataclasses.replace(event, metadata=_scrubbing.scrub_value(event.metadata))
         for sink in sinks:
             sink.emit(event)
             self.gathered = True
@@ -125,6 +140,12 @@ class Hub:
         """All (pattern, address) pairs, in order: what a new pool's hub is to be told."""
         return [(pattern, address) for pattern, address, _ in self._subscriptions]
 
+    @property
+    def receivers(self) -> list[Any]:
+        """The addresses of all who are sent events."""
+        kept = [] if self._keeper is None else [self._keeper]
+        return [address for _, address, _ in self._subscriptions] + kept
+
     def subscribe(self, pattern: str, address: Any) -> None:
         """Send events that match the glob `pattern` to `address` from now on; asking twice changes nothing."""
         if (pattern, address) not in self.subscriptions:
@@ -145,5 +166,7 @@ class Hub:
         for _, address, matches in self._subscriptions:
             if matches(name) and address not in addresses:  # addresses of actors have no hash
                 addresses.append(address)
+        if self._keeper is not None and name not in NOT_KEPT:
+            addresses.append(self._keeper)
         found = self._wanted[name] = ([sink for sink in self._sinks if sink.wants(name)], addresses)
         return found

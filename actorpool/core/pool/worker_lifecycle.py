@@ -35,7 +35,7 @@ from actorpool.core.pool.workers import (
     Worker,
     Workers,
 )
-from actorpool.serialization.exceptions import name_of
+from actorpool.serialization.exceptions import description_of, name_of
 
 
 class WorkerLifecycle:
@@ -346,7 +346,8 @@ class WorkerLifecycle:
 
     def resource_failed(self, worker: Worker, error: Exception, now: float) -> None:
         """A connection could not be opened, or was lost."""
-        self._emit("worker.connect_error", metadata={"worker": worker.id, "error": name_of(error)})
+        told = {"worker": worker.id, "error": name_of(error), "reason": description_of(error)}
+        self._emit("worker.connect_error", metadata=told)
         if self.connector.circuit.failure(now):
             self._on_trip(now)
             self.connector.tripped_by = error

@@ -19,6 +19,7 @@ from actorpool.core.shared.connections import Loans, check_settings
 from actorpool.core.shared.effects import Kept, Launch, Log
 from actorpool.core.shared.records import DROPPED, ENDING, LIVE, OPENING, RESTING, STARTING, Connection, Meter
 from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied, WorkerUnavailable
+from actorpool.serialization.exceptions import description_of, name_of
 
 
 class Lifecycle(Loans):
@@ -184,8 +185,7 @@ class Lifecycle(Loans):
             return
         connection.move(RESTING)
         connection.cause = error
-        metadata = {"worker": worker, "connection": connection.id, "error": type(error).__name__}
-        self._emit("worker.connect_error", metadata=metadata)
+        self._tell_error(connection, error)
         if permanent:
             self._give_up(connection, error, now)
         else:
@@ -252,6 +252,10 @@ class Lifecycle(Loans):
         if connection.queue or not connection.revive:
             self._end(connection, now)
 
+    def _tell_error(self, connection: Connection, error: Exception) -> None:
+        told = {"error": name_of(error), "reason": description_of(error)}
+        self._emit("worker.connect_error", metadata={"worker": connection.worker, "connection": connection.id, **told})
+
     @step
     def lost(self, now: float, worker: int, error: Exception) -> None:
         """The connection is gone; its process is fine. A call that runs is still answered by the worker."""
@@ -259,8 +263,7 @@ class Lifecycle(Loans):
         if connection is None or not connection.serving:
             return
         connection.cause = error
-        metadata = {"worker": worker, "connection": connection.id, "error": type(error).__name__}
-        self._emit("worker.connect_error", metadata=metadata)
+        self._tell_error(connection, error)
         self._end(connection, now, failed=True)
 
     @step
