@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -242,6 +243,29 @@ def test_a_driver_is_loaded_only_by_modules_that_are_loaded_when_they_are_used()
 def test_no_module_is_longer_than_400_lines(name):
     lines = len(modules()[name].read_text(encoding="utf-8").splitlines())
     assert lines <= LONGER.get(name, LONGEST), f"{name} has {lines} lines: split it"
+
+
+def signposts() -> list[tuple[str, list[str]]]:
+    """The files that "Where do I look when" of docs/architecture.md points to, each with the names to look for."""
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = text.partition("## Where do I look when")[2].partition("\n## ")[0].splitlines()
+    found: list[tuple[str, list[str]]] = []
+    for word in re.findall(r"`([^`]+)`", " ".join(row.split("|")[2] for row in rows if row.startswith("| "))):
+        if word.endswith(".py"):
+            found.append((word, []))
+        elif found:
+            found[-1][1].append(word.rpartition(".")[2])
+    return found
+
+
+def test_where_the_architecture_tells_to_look_there_is_what_it_tells():
+    assert len(signposts()) > 30
+    for file, names in signposts():
+        path = PACKAGE / file
+        assert path.is_file(), f"docs/architecture.md points to {file}"
+        text = path.read_text(encoding="utf-8")
+        missing = [name for name in names if not re.search(rf"(def|class) {name}\b|\b{name}\b.* = ", text)]
+        assert not missing, f"docs/architecture.md looks for {missing} in {file}"
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "tests" / "core").glob("*.py")), ids=lambda path: path.name)
