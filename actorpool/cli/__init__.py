@@ -34,6 +34,8 @@ COMMANDS = {
     "resume": "operate",
     "drain": "operate",
     "recycle": "operate",
+    "hosts": "hosts",
+    "leave": "hosts",
     "doctor": "doctor",
     "completion": "completion",
     "bench": "bench",

@@ -25,8 +25,11 @@ LAST_EVENTS = 5
 @click.argument("pool", type=nodes.PoolName(), metavar="[POOL]", required=False)
 @nodes.json_option
 @click.option("--check", is_flag=True, help="Exit with 1 unless every pool asked about serves (ready, overflow, full).")
-def command(name: str | None, pool: str | None, as_json: bool, check: bool) -> int:
+@click.option("--hosts", "by_host", is_flag=True, help="NAME is a cluster: show POOL on each of its hosts.")
+def command(name: str | None, pool: str | None, as_json: bool, check: bool, by_host: bool) -> int:
     """Show your nodes, the pools of a node (those in need first), or one pool in detail."""
+    if by_host:
+        return _by_host(name, pool, as_json, check)
     if name is None:
         return _nodes(as_json, check)
     with nodes.connect(name) as system:
@@ -65,6 +68,15 @@ def _without_figures(name: str, state: str) -> PoolStatus:
 
     unknown: dict[str, Any] = dict.fromkeys((item.name for item in fields(PoolStatus)), None)
     return PoolStatus(**{**unknown, "name": name, "state": state})
+
+
+def _by_host(name: str | None, pool: str | None, as_json: bool, check: bool) -> int:
+    from actorpool.attention import SERVING
+    from actorpool.cli import hosts
+
+    if name is None or pool is None:
+        raise click.UsageError("--hosts needs the name of a cluster and of a pool: actorpool status NAME POOL --hosts")
+    return FAILED if hosts.show_pool(name, pool, as_json).state not in SERVING and check else 0
 
 
 # -- nodes --------------------------------------------------------------------------------------------------------

@@ -179,13 +179,8 @@ class Hosts:
             for number, role in enumerate(roles, 1):
                 self.all.append(Host(self, number, role))
             self._resolve()
-            if ray:
-                self.all[0].up()
-            starting = [threading.Thread(target=host.up) for host in self.all[1:] if ray]
-            for thread in starting:
-                thread.start()
-            for thread in starting:
-                thread.join()
+            for host in self.all if ray else ():  # in turn: all at once they may be too slow for each other
+                host.up()
         except BaseException:
             self.close()
             raise
