@@ -17,7 +17,7 @@ from actorpool import process
 from actorpool._arriving import problems_of, ref_of
 from actorpool._protocol import orders, reports
 from actorpool.config import load_worker
-from actorpool.errors import CallTimeout, InvalidConfig, LeaseExpired, WorkerUnavailable
+from actorpool.errors import InvalidConfig, LeaseExpired, WorkerUnavailable
 from actorpool.messages import Call, Err, Ok
 from actorpool.serialization import pickling
 from actorpool.serialization.pickling import Pickled
@@ -26,7 +26,7 @@ from actorpool.transport import frames, paths, seals, usage_counters
 from actorpool.transport.frames import EXPIRED, unavailable
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.orders import ORDERS
-from actorpool.workers.session import Interrupted, Unavailable, WorkerSession
+from actorpool.workers.session import Interrupted, Unavailable, WorkerSession, verdict_on
 from actorpool.workers.sticky import StickyUse
 
 INTERRUPT = signal.SIGUSR2
@@ -50,18 +50,18 @@ class WorkerActor(Shell):
         observed: tell the pool of every call.
         ordered: a call that the pool is still to hear of.
         sticky: its sticky leases; None where there can be none.
+        counters: where calls are counted, in memory that the pool reads; None where the pool cannot.
     """
 
     orders_first = True
     """Whether what the pool has ordered goes before calls that are there at the same time."""
     session: WorkerSession | None = None
     sticky: StickyUse | None = None
+    counters: usage_counters.UsageCounters | None = None
     _init: orders.Init | None = None
     _server: ChannelServer | None = None
     pool: ServerConn | None = None
-    _running = False
-    interrupted = False
-    _alarmed = False
+    _running = interrupted = _alarmed = False
     fired = 0
     _is_granted: Callable[[int, int], bool] = staticmethod(seals.anything)
     """Whether the pool has granted a lease of this very worker, by its seal; without a pool none is asked for."""
@@ -113,8 +113,8 @@ class WorkerActor(Shell):
                 self._server = ChannelServer(
                     path, self, outside=self.messages, spin=init.spin, max_message=init.max_message
                 )
-                slot = usage_counters.inherited(init.slot)
-                self.sticky = StickyUse(self, slot) if slot is not None else None
+                self.counters = usage_counters.inherited(init.slot)
+                self.sticky = StickyUse(self, self.counters) if self.counters is not None else None
             process.end_copy()
         except BaseException as raised:  # user code, as in `attempt`
             process.end_copy(raised)
@@ -172,6 +172,7 @@ class WorkerActor(Shell):
             error = WorkerUnavailable(f"the worker is not connected ({cause!r})", cause=cause) if lease else cause
         reply = self.reply(call.ref, value, error)
         if lease:
+            self.count_call()
             self.tell(reports.Answered(self.id, lease, call.ref, reply))
         else:
             self.send(sender, pickling.loads(reply))
@@ -261,6 +262,8 @@ class WorkerActor(Shell):
             kind, answer = frames.ERROR, self.packed(error)
         if sticky is not None:
             sticky.answers(len(answer))
+        else:
+            self.count_call()
         peer.send(kind, ref, answer)
         del value, answer
         self.after_call(error, lease, bool(flags & frames.LAST))
@@ -308,7 +311,7 @@ class WorkerActor(Shell):
             if self.fired and self.session is not None:
                 self.session.end_started(self._began)
             self.note_loss(error)
-            return None, self._verdict(error, timeout)
+            return None, verdict_on(error, self.fired, timeout) if self.fired else error
 
     def breakable(self) -> None:
         """In `attempt`: an interrupt breaks in from now on, and at once if one has come meanwhile.
@@ -326,17 +329,10 @@ class WorkerActor(Shell):
             session.lose(error)
             self.tell_lost(session.lost)
 
-    def _verdict(self, error: BaseException, timeout: float | None) -> BaseException:
-        """What the caller is told. An interrupt may come out as a driver's own error (sqlite3 says "interrupted")."""
-        if not self.fired:
-            return error
-        if self.fired == signal.SIGALRM:
-            limit = f"longer than {timeout:g} s" if timeout else "into an alarm that it had set itself"
-            verdict: Exception = CallTimeout(f"the call ran {limit} and was interrupted")
-        else:
-            verdict = LeaseExpired("the lease was taken back and the call that ran under it interrupted")
-        verdict.__cause__ = error
-        return verdict
+    def count_call(self) -> None:
+        """A call of no sticky lease is over: count it before it is answered, so that its caller finds it counted."""
+        if self.counters is not None:
+            self.counters.others.add(time.monotonic() - self._began)
 
     def after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
         """At the end of a lease become pristine. After the answer, so that no caller waits for it."""

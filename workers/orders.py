@@ -138,6 +138,7 @@ def _run(actor: WorkerActor, session: WorkerSession, order: orders.RunFor) -> No
     if isinstance(error, Unavailable):
         actor.tell(reports.NotRun(actor.id, order.lease))
         raise error
+    actor.count_call()
     actor.tell(reports.Answered(actor.id, order.lease, order.ref, actor.reply(order.ref, value, error)))
     actor.after_call(error, order.lease, True)
     actor.tell(reports.Ran(actor.id, order.lease))

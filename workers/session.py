@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import functools
 import logging
+import signal
 from typing import Any, NoReturn
 
 from actorpool import _offspring, process
-from actorpool.errors import LeaseExpired, MethodNotFound
+from actorpool.errors import CallTimeout, LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, methods_of
 
 log = logging.getLogger("actorpool")
@@ -29,6 +30,24 @@ class Unavailable(Exception):
     def __init__(self, error: Exception) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+def verdict_on(error: BaseException, fired: int, timeout: float | None) -> Exception:
+    """What the caller of an interrupted call is told, whose driver may call that an error of its own.
+
+    Args:
+        error: what came out of the call; sqlite3 says "interrupted".
+        fired: the signal that broke into it.
+        timeout: seconds that it had.
+    """
+    verdict: Exception
+    if fired == signal.SIGALRM:
+        limit = f"longer than {timeout:g} s" if timeout else "into an alarm that it had set itself"
+        verdict = CallTimeout(f"the call ran {limit} and was interrupted")
+    else:
+        verdict = LeaseExpired("the lease was taken back and the call that ran under it interrupted")
+    verdict.__cause__ = error
+    return verdict
 
 
 class WorkerSession:

@@ -62,6 +62,26 @@ class Metrics(Request):
 
 
 @dataclass(frozen=True)
+class Histograms(Request):
+    """How long callers of a pool waited and held since it began: `(waits, holds)`, each a `Histogram`."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How long something took, each time, uses of sticky leases included.
+
+    Attributes:
+        bounds: upper bounds of the buckets in seconds, each included.
+        counts: how many there are in each bucket alone; the last one has what is longer than every bound.
+        sum: seconds of all together.
+    """
+
+    bounds: tuple[float, ...]
+    counts: tuple[int, ...]
+    sum: float
+
+
+@dataclass(frozen=True)
 class Resize(Request):
     """Change `size` and `max_overflow` (None: as it is)."""
 

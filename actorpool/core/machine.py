@@ -258,6 +258,10 @@ class Quantiles:
     def __repr__(self) -> str:
         return f"<Quantiles of {len(self)} numbers, median {self.quantile(0.5):.6g}>"
 
+    def last(self, number: int) -> list[float]:
+        """The last `number` of them, oldest first; fewer if there are not that many."""
+        return list(self._ring)[-number:] if number > 0 else []
+
     def quantile(self, q: float) -> float:
         """The smallest kept number that at least the share `q` (0 to 1) of them does not exceed (nearest rank).
 

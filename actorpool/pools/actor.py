@@ -187,6 +187,7 @@ class PoolActor(BasePoolActor):
         self.worker_handles.attach(message.worker_id, message.pid)
         if message.counts:
             self.pages.counts(message.worker_id)
+        self.telemetry.worker_started(message.worker_id)
         self.carry_out(self.core.worker_started(time.monotonic(), message.worker_id))
 
     def _start_failed(self, message: reports.StartFailed) -> None:
@@ -252,8 +253,7 @@ class PoolActor(BasePoolActor):
             self.again(lease.holder)
 
     def _called(self, message: reports.Called) -> None:
-        metadata = {"worker": message.worker_id, "lease": message.lease, "failed": message.failed}
-        self.telemetry.event("call.done", {"ms": message.seconds * 1e3}, metadata)
+        self.telemetry.called(message)
 
     def _worker_gone(self, id: int, status: int | None = None) -> None:
         if id not in self.core.workers:

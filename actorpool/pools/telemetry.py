@@ -6,8 +6,9 @@ import time
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from actorpool._protocol import orders
+from actorpool._protocol import orders, reports
 from actorpool.messages import Event
+from actorpool.pools.counting import Counting
 from actorpool.status import Sample
 from actorpool.supervisors.post import Post
 from actorpool.telemetry import Hub, Samples
@@ -35,15 +36,19 @@ class PoolTelemetry:
         self._pool = pool
         self._interval = interval
         self._flushed = 0.0
-        self.hub = Hub(sinks, pool.name, here=not pool.is_process, keeper=pool.parent)
+        self.hub = Hub(sinks, pool.name, here=not pool.is_process, keeper=pool.parent, counts=True)
         self.hub.listen(subscriptions)
         self.post = Post(pool)
         self.samples = Samples()
+        self._counting: Counting | None = None
 
     def begin(self) -> None:
         """The pool is there: speak of it from now on."""
         self.observe()
         self._pool.set_timer(self._interval, "sample")
+        if self.hub.interval is not None:
+            self._counting = Counting(self._pool.core, self._pool.pages)
+            self._pool.set_timer(self.hub.interval, self._count)
 
     def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event to its listeners."""
@@ -61,9 +66,31 @@ class PoolTelemetry:
         pool = self._pool
         observed = self.hub.wants("pool.checkout") or self.hub.wants("pool.checkin")
         pool.carry_out(pool.core.observe(time.monotonic(), observed))
-        order = orders.Observe(self.hub.wants("call.done"))
         for hand in pool.worker_handles:
-            pool.worker_handles.tell(hand.id, order)
+            self._observe_worker(hand.id)
+
+    def worker_started(self, id: int) -> None:
+        """Whether a worker counts its calls where the pool can read them is known once it has started."""
+        if self._counting is not None:
+            self._observe_worker(id)
+
+    def _observe_worker(self, id: int) -> None:
+        """Have a worker tell each of its calls, or none."""
+        uncounted = self._counting is not None and self._pool.pages.slot(id) is None
+        self._pool.worker_handles.tell(id, orders.Observe(uncounted or self.hub.wants("call.done")))
+
+    def called(self, report: reports.Called) -> None:
+        """A worker has told a call."""
+        metadata = {"worker": report.worker_id, "lease": report.lease, "failed": report.failed}
+        self.event("call.done", {"ms": report.seconds * 1e3}, metadata)
+        if self._counting is not None and self._pool.pages.slot(report.worker_id) is None:
+            self._counting.called(report.seconds)
+
+    def _count(self) -> None:
+        """Tell sinks that count what happened since the last time."""
+        if self._counting is not None and self.hub.interval is not None:
+            self.hub.count(self._pool.name, self._counting.look())
+            self._pool.set_timer(self.hub.interval, self._count)
 
     def sample(self) -> None:
         """Take a sample, and let the autoscaler judge by the last ones."""
@@ -96,4 +123,6 @@ class PoolTelemetry:
     def close(self) -> None:
         """Send what was gathered and let go of the sinks."""
         self.post.deliver()
+        if self._counting is not None:
+            self.hub.count(self._pool.name, self._counting.look())
         self.hub.close()

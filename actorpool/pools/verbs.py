@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import orders, requests, sandboxes
+from actorpool.core.pool.durations import BOUNDS
 from actorpool.messages import GetPoolStatus
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
@@ -54,6 +55,13 @@ def end_session(pool: PoolActor, request: requests.EndSession, asker: Asker) -> 
 def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
     return pool.telemetry.samples.metrics()
+
+
+def histograms(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+    """`(waits, holds)`, each a `Histogram`."""
+    pool.core.figures.settle()
+    kinds = pool.core.stats.waits, pool.core.stats.holds
+    return tuple(requests.Histogram(BOUNDS, tuple(kind.buckets), kind.sum) for kind in kinds)
 
 
 def resize(pool: PoolActor, request: requests.Resize, asker: Asker) -> Any:
@@ -141,6 +149,7 @@ VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
     requests.Metrics: metrics,
     requests.Sessions: sessions,
     requests.EndSession: end_session,
+    requests.Histograms: histograms,
     requests.Resize: resize,
     requests.Suspend: suspend,
     requests.Resume: resume,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fnmatch import translate
+from typing import NamedTuple
 
 EVENTS: dict[str, str] = {
     "pool.started": "a pool serves; size, max_overflow",
@@ -37,6 +38,23 @@ FREQUENT = frozenset({"pool.checkout", "pool.checkin", "call.done"})
 
 NOT_KEPT = FREQUENT | {"pool.sample"}
 """The events that are in no history: those of each call, and the one that tells nothing but figures."""
+
+
+class Counted(NamedTuple):
+    """How often one of the frequent events happened within an interval, for sinks that count.
+
+    Attributes:
+        name: the event's name.
+        times: how often, exactly.
+        slowest_ms: what it measured at most.
+        some_ms: what it measured some of the other times.
+    """
+
+    name: str
+    times: int
+    slowest_ms: float
+    some_ms: list[float]
+
 
 STATES = frozenset({"pool.started", "pool.resized", "pool.sample"})
 """The events with measurements of a state, rather than of how long something took."""

@@ -11,7 +11,7 @@ from typing import Any
 from actorpool import _scrubbing
 from actorpool.messages import Event
 from actorpool.telemetry.complaints import QUIET, Complaints
-from actorpool.telemetry.events import FREQUENT, NOT_KEPT, matcher
+from actorpool.telemetry.events import FREQUENT, NOT_KEPT, Counted, matcher
 from actorpool.telemetry.sinks import Outlet, Sink
 
 log = logging.getLogger("actorpool")
@@ -21,10 +21,14 @@ Clock = Callable[[], float]
 
 class _Guarded:
     """One sink, opened when it is first needed. It is foreign code: whatever it raises ends here, and is logged now and
-    then. It gets the later events all the same; one that cannot be opened is opened again after a while."""
+    then. It gets the later events all the same; one that cannot be opened is opened again after a while.
 
-    def __init__(self, sink: Sink, owner: str, here: bool, clock: Clock) -> None:
+    One with an `interval` (seconds) counts the frequent events instead of hearing each, if its owner can count.
+    """
+
+    def __init__(self, sink: Sink, owner: str, here: bool, clock: Clock, counts: bool) -> None:
         self._sink = sink
+        self.interval: float | None = getattr(sink, "interval", None) if counts else None
         self._owner = owner
         self._open: Callable[[], Outlet] = getattr(sink, "open_here", sink.open) if here else sink.open
         self._clock = clock
@@ -33,6 +37,8 @@ class _Guarded:
         self._complaints = Complaints(clock)
 
     def wants(self, name: str) -> bool:
+        if self.interval is not None and name in FREQUENT:
+            return False
         try:
             outlet = self._opened()
             return outlet is None or bool(outlet.wants(name))
@@ -45,6 +51,14 @@ class _Guarded:
             outlet = self._opened()
             if outlet is not None:
                 outlet.emit(event)
+        except Exception as error:
+            self._failed(error)
+
+    def count(self, pool: str, counted: list[Counted]) -> None:
+        try:
+            outlet = self._opened()
+            if outlet is not None:
+                outlet.count(pool, counted)  # type: ignore[attr-defined]  # a `CountingOutlet`
         except Exception as error:
             self._failed(error)
 
@@ -84,9 +98,11 @@ class Hub:
         here: the actor shares its process with the user (simpleSystemBase): functions are called directly.
         keeper: the address of who keeps a history, to whom each event that is kept is to be sent; None: nobody.
         clock: monotonic seconds.
+        counts: the actor calls `count` every `interval` seconds, so that sinks which count need not hear each event.
 
     Attributes:
         gathered: sinks got events since the last `flush`.
+        interval: how often to call `count`, in seconds: as often as the most frequent sink wants it; None: never.
     """
 
     gathered = False
@@ -99,10 +115,13 @@ class Hub:
         here: bool = False,
         keeper: Any = None,
         clock: Clock = time.monotonic,
+        counts: bool = False,
     ) -> None:
         self._keeper = keeper
         owner = f"pool {pool}" if pool else "actorpool"
-        self._sinks = [_Guarded(sink, owner, here, clock) for sink in sinks]
+        self._sinks = [_Guarded(sink, owner, here, clock, counts) for sink in sinks]
+        self._counting = [sink for sink in self._sinks if sink.interval is not None]
+        self.interval = min((sink.interval for sink in self._counting if sink.interval is not None), default=None)
         self._subscriptions: list[tuple[str, Any, Callable[[str], object]]] = []
         self._wanted: dict[str, tuple[list[_Guarded], list[Any]]] = {}
 
@@ -123,6 +142,11 @@ class Hub:
             sink.emit(event)
             self.gathered = True
         return [(address, event) for address in addresses]
+
+    def count(self, pool: str, counted: list[Counted]) -> None:
+        """Tell sinks that count how often the frequent events of a pool happened since the last time. Never raises."""
+        for sink in self._counting:
+            sink.count(pool, counted)
 
     def flush(self) -> None:
         """Send what sinks have gathered. Call it once a second or so, and before the actor sleeps for long."""

@@ -15,8 +15,11 @@ from typing import Any, Protocol, runtime_checkable
 
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Event
-from actorpool.telemetry.events import FREQUENT, STATES, matcher
+from actorpool.telemetry.events import FREQUENT, STATES, Counted, matcher
 from actorpool.telemetry.function import FunctionSink, resolve
+
+# Seconds.
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 0.01, 86400
 
 
 class Outlet(Protocol):
@@ -33,6 +36,16 @@ class Outlet(Protocol):
 
     def close(self) -> None:
         """Send what was gathered and let go of everything; may take a second."""
+
+
+class CountingOutlet(Outlet, Protocol):
+    """The outlet of a sink that has an `interval`: of the frequent events a pool tells it how many there were.
+
+    It still gets each of them by `emit` from pools that cannot count them.
+    """
+
+    def count(self, pool: str, counted: list[Counted]) -> None:
+        """Take how often they happened in the last interval; must not block."""
 
 
 @runtime_checkable
@@ -52,18 +65,24 @@ class StatsdSink:
     `actorpool.db.hold_time`); what a sample or a resize measures are gauges (`actorpool.db.leases`). Nothing but names
     and numbers is ever sent.
 
+    Checkouts, checkins and calls are counted where they happen and read once in an interval, so this sink costs a call
+    nothing. Their counters are exact sums; of their timings the slowest of each interval is sent and some of the
+    others, with the rate at which they were picked. (Calls of a shared pool are told one by one.)
+
     Args:
         host: resolved here and now, so that no actor ever waits for a name server.
         port: UDP port.
         prefix: first part of every name.
+        interval: seconds between two looks at what was counted, at least 0.01; with several sinks, the shortest counts.
 
     Raises:
-        InvalidConfig: a bad port or prefix, or a host that cannot be resolved.
+        InvalidConfig: a bad port, prefix or interval, or a host that cannot be resolved.
     """
 
     host: str = "127.0.0.1"
     port: int = 8125
     prefix: str = "actorpool"
+    interval: float = 1.0
     address: str = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -72,6 +91,10 @@ class StatsdSink:
             problems["port"] = f"must be a whole number of 1 to 65535, not {self.port!r}"
         if not isinstance(self.prefix, str) or not self.prefix.isascii() or set(self.prefix) & set(":|@ \n"):
             problems["prefix"] = f"must be ASCII without blanks, ':', '|' and '@', not {self.prefix!r}"
+        is_number = isinstance(self.interval, (int, float)) and not isinstance(self.interval, bool)
+        if not is_number or not SHORTEST_INTERVAL <= self.interval <= LONGEST_INTERVAL:
+            limits = f"{SHORTEST_INTERVAL} to {LONGEST_INTERVAL}"
+            problems["interval"] = f"must be seconds from {limits}, not {self.interval!r}"
         try:
             found = socket.getaddrinfo(self.host, None, type=socket.SOCK_DGRAM)
             object.__setattr__(self, "address", str(sorted(found)[0][4][0]))  # IPv4 sorts before IPv6
@@ -107,7 +130,7 @@ class _Statsd:
         return True
 
     def emit(self, event: Event) -> None:
-        scope = f"{event.pool.replace('.', '_')}." if event.pool else ""  # a dot would be another level of names
+        scope = _scope(event.pool)
         name = event.name.removeprefix("pool.")
         if event.name != "pool.sample":
             self._pipe.incr(scope + name)
@@ -117,11 +140,25 @@ class _Statsd:
             if event.name in STATES:
                 self._pipe.gauge(scope + key, value)
             elif key.endswith("ms"):
-                self._pipe.timing(f"{scope}{'hold' if key == 'hold_ms' else name}_time", value)
+                self._pipe.timing(scope + _timing(event.name), value)
         self._gathered += 1 + len(event.measurements)
         if event.name not in FREQUENT or self._gathered >= self.BATCH or self._clock() > self._sent + self.PATIENCE:
             self._sent = self._clock()
             self.flush()
+
+    def count(self, pool: str, counted: list[Counted]) -> None:
+        for each in counted:
+            name = _scope(pool) + each.name.removeprefix("pool.")
+            self._pipe.incr(name, each.times)
+            self._timing(pool, each, each.slowest_ms, 1.0)
+            for value in each.some_ms:
+                self._timing(pool, each, value, len(each.some_ms) / (each.times - 1))
+        self._pipe.send()
+
+    def _timing(self, pool: str, each: Counted, value: float, rate: float) -> None:
+        """One timing of several; a rate tells the server for how many it stands."""
+        kind = "ms" if rate >= 1 else f"ms|@{rate:.9f}"  # `timing(rate=...)` would draw lots once more
+        self._pipe._send_stat(_scope(pool) + _timing(each.name), f"{value:.6f}|{kind}", 1)
 
     def flush(self) -> None:
         if self._gathered:
@@ -131,6 +168,14 @@ class _Statsd:
     def close(self) -> None:
         self.flush()
         self._client.close()
+
+
+def _scope(pool: str | None) -> str:
+    return f"{pool.replace('.', '_')}." if pool else ""  # a dot would be another level of names
+
+
+def _timing(event: str) -> str:
+    return "hold_time" if event == "pool.checkin" else f"{event.removeprefix('pool.')}_time"
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from typing import Any
 from actorpool.config import PoolConfig
 from actorpool.core import effects as fx
 from actorpool.core.pool.core import PoolCore
+from actorpool.core.pool.durations import BUCKETS
 from actorpool.core.pool.sticky_lease import Uses
 from actorpool.errors import PermanentError
 from actorpool.workers.base import Worker
@@ -81,6 +82,10 @@ class Count:
 
     def holds(self, count: int) -> list[float]:
         return [self.until - self.since] * min(count, 10)
+
+    def spent(self) -> list[float]:
+        """Each took as long as the last one, or nothing: the simulations look at counts."""
+        return [0.0, float(self.ended), *[0.0] * (BUCKETS - 1)]
 
 
 class Process:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from actorpool.errors import InvalidConfig
 from actorpool.messages import Event
-from actorpool.telemetry import FunctionSink, Hub, StatsdSink
+from actorpool.telemetry import Counted, FunctionSink, Hub, StatsdSink
 from actorpool.telemetry.complaints import QUIET
 from actorpool.telemetry.function import ProcessOutlet
 from actorpool.telemetry.runner import Runner
@@ -79,6 +80,27 @@ def test_frequent_events_travel_in_full_datagrams_and_the_rest_with_a_flush(serv
         datagrams.append(received(server))
     assert len(datagrams) < 100
     assert max(len("\n".join(lines)) for lines in datagrams) <= 1432
+
+
+def test_counts_are_sums_and_their_timings_a_sample_with_its_rate(server):
+    hub = Hub([StatsdSink("localhost", server.getsockname()[1])], "my.db", counts=True)
+    assert (hub.interval, hub.wants("pool.checkout"), hub.wants("pool.timeout")) == (1.0, False, True)
+    hub.count("my.db", [Counted("pool.checkin", 101, 7.5, [1.0, 2.0]), Counted("call.done", 1, 0.5, [])])
+    assert received(server) == [
+        "actorpool.my_db.checkin:101|c",
+        "actorpool.my_db.hold_time:7.500000|ms",
+        "actorpool.my_db.hold_time:1.000000|ms|@0.020000000",
+        "actorpool.my_db.hold_time:2.000000|ms|@0.020000000",
+        "actorpool.my_db.call.done:1|c",
+        "actorpool.my_db.call.done_time:0.500000|ms",
+    ]
+    hub.close()
+
+
+@pytest.mark.parametrize("interval", [0, -1, 0.001, float("nan"), float("inf"), True, "1", None])
+def test_an_interval_that_is_none_is_refused(interval):
+    with pytest.raises(InvalidConfig, match="interval"):
+        StatsdSink(interval=interval)
 
 
 def test_without_a_server_nothing_happens(free_port):

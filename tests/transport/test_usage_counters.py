@@ -73,3 +73,60 @@ def test_a_slot_is_used_again_and_begins_at_nothing():
     assert pages.take(5000) == numbers[3]
     pages.counts(5000)
     assert pages.slot(5000).read() == (0, 0, 0.0, 0.0)
+
+
+def counting(pages: usage_counters.UsagePages, worker: int) -> usage_counters.UsageCounters:
+    """The counters as the worker has them: other objects than those of the pool."""
+    return usage_counters.UsageCounters(pages, pages.take(worker))
+
+
+def test_a_look_counts_uses_and_other_calls_of_all_workers_also_of_those_that_are_gone():
+    pages = usage_counters.UsagePages()
+    first, second = counting(pages, 1), counting(pages, 2)
+    first.begin(0.0)
+    first.end(0.25)
+    first.others.add(0.5)
+    second.others.add(0.125)
+    pages.give(1)
+    assert pages.look() == (3, [0.25, 0.5, 0.125], 0.5, 0.25)
+    assert pages.look() == (3, [], 0.0, 0.0)
+    pages.give(2)
+    assert pages.look() == (3, [], 0.0, 0.0)
+
+
+def test_the_slowest_of_an_interval_is_told_however_many_came_after_it():
+    pages = usage_counters.UsagePages()
+    worker = counting(pages, 1)
+    worker.others.add(9.0)
+    for _ in range(5 * usage_counters.HOLDS):
+        worker.others.add(1.0)
+    assert pages.look().slowest_call == 9.0
+    worker.others.add(2.0)
+    assert pages.look().slowest_call == 2.0
+    pages.look()
+    worker.others.add(0.5)  # into the place of the interval before the last
+    assert pages.look().slowest_call == 0.5
+
+
+def test_a_slowest_that_is_written_down_while_the_pool_looks_is_told_the_next_time():
+    pages = usage_counters.UsagePages()
+    worker = counting(pages, 1)
+    worker.others.add(1.0)
+    before = pages.interval[0]
+    assert pages.look().slowest_call == 1.0
+    now, pages.interval[0] = pages.interval[0], before  # the worker has read the number just before the pool's look
+    worker.others.add(3.0)
+    pages.interval[0] = now
+    assert pages.look().slowest_call == 3.0
+    assert pages.look().slowest_call == 0.0
+
+
+def test_what_a_worker_spent_is_told_in_buckets():
+    worker = counting(usage_counters.UsagePages(), 1)
+    worker.begin(0.0)
+    worker.end(0.002)
+    worker.begin(1.0)
+    worker.end(21.0)
+    seconds, *buckets = worker.spent()
+    assert seconds == 20.002
+    assert [number for number, count in enumerate(buckets) if count] == [4, len(buckets) - 1]

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from actorpool.core.machine import Quantiles
+from actorpool.core.pool.durations import Durations
 from actorpool.core.pool.leases import Lease
-
-KEPT = 1000
-"""How many waits and holds the quantiles are made of."""
 
 
 class Stats:
@@ -20,18 +17,18 @@ class Stats:
         self.began = now
         self.checkouts = self.checkins = self.timeouts = self.shed = 0
         self.restarts = self.reclaimed = self.connect_errors = 0
-        self.waits = Quantiles(KEPT)
-        self.holds = Quantiles(KEPT)
+        self.waits = Durations()
+        self.holds = Durations()
 
     def settle(self, lease: Lease) -> None:
         """Count the uses of a sticky lease since the last time."""
         sticky = lease.sticky
         assert sticky is not None
-        begun, ended = sticky.news()
+        begun, ended, seconds, buckets = sticky.news()
         self.checkouts += begun
         self.checkins += ended
         lease.worker.calls += begun
-        for _ in range(min(begun, KEPT)):
-            self.waits.add(0.0)
-        for hold in sticky.counter.holds(ended):
-            self.holds.add(hold)
+        if begun:
+            self.waits.add(0.0, begun)
+        if ended:
+            self.holds.include(sticky.counter.holds(ended), seconds, buckets)

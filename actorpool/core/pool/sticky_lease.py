@@ -30,6 +30,9 @@ class UsageCounter(Protocol):
     def holds(self, count: int) -> list[float]:
         """How many seconds the last `count` ended uses took each; as many of them as are remembered."""
 
+    def spent(self) -> list[float]:
+        """Seconds of all ended uses together, then how many of them are in each bucket of `durations`."""
+
 
 class StickyLease:
     """The part of a sticky lease that counts its uses.
@@ -43,13 +46,14 @@ class StickyLease:
         orphaned: its holder is gone.
     """
 
-    __slots__ = ("_begun", "_ended", "_seen", "counter", "first", "orphaned", "recalled")
+    __slots__ = ("_begun", "_ended", "_seen", "_spent", "counter", "first", "orphaned", "recalled")
 
     def __init__(self, counter: UsageCounter) -> None:
         self.counter = counter
         uses = counter.read()
         self.first = self._begun = self._seen = uses.begun + 1
         self._ended = uses.ended
+        self._spent = counter.spent()
         self.recalled = self.orphaned = False
 
     @property
@@ -69,13 +73,17 @@ class StickyLease:
         uses = self.counter.read()
         return uses.since if uses.begun > self.first else granted
 
-    def news(self) -> tuple[int, int]:
-        """How many uses have begun, and how many have ended, since this was asked last."""
+    def news(self) -> tuple[int, int, float, list[int]]:
+        """How many uses have begun, how many have ended, their seconds and their buckets, since this was asked last."""
         uses = self.counter.read()
         begun, ended = max(uses.begun - self._begun, 0), uses.ended - self._ended
         self._begun += begun
         self._ended += ended
-        return begun, ended
+        if not ended:
+            return begun, 0, 0.0, []
+        before, self._spent = self._spent, self.counter.spent()
+        seconds, *buckets = (now - then for now, then in zip(self._spent, before, strict=True))
+        return begun, ended, seconds, [int(number) for number in buckets]
 
     def idles(self) -> bool:
         """Whether it is unused, and has been since this was asked last."""
