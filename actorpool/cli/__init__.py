@@ -36,6 +36,7 @@ COMMANDS = {
     "recycle": "operate",
     "hosts": "hosts",
     "leave": "hosts",
+    "dashboard": "dashboard",
     "doctor": "doctor",
     "completion": "completion",
     "bench": "bench",

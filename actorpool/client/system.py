@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import manager as governing
 from actorpool._protocol.manager import FindPool
+from actorpool.client import _dashboard
 from actorpool.client._at_fork import renewed
 from actorpool.client._node_client import NodeClient, node_client
 from actorpool.client._start_options import NODE_BASES as NODE_BASES
@@ -47,6 +48,7 @@ def start(
     spin: bool = True,
     max_message: int = frames.MAX_MESSAGE,
     daemon: bool = False,
+    dashboard: int | Mapping[str, Any] | None = None,
     **options: Any,
 ) -> System:
     """Start a private actor system and wait until it serves.
@@ -70,6 +72,8 @@ def start(
         max_message: bytes the arguments or the result of one call may have; more is an error of that call only.
         daemon: the node outlives this process, and is ended by `actorpool down NAME` alone; what its workers write goes
             to the log.
+        dashboard: the port of loopback on which the node's page is served (0: any that is free, `System.dashboard`
+            tells it), or a dict of `host`, `port` and `hosts`, further names for it; None: no page.
 
     Raises:
         InvalidConfig: names every bad or unknown option; or the name is taken by a running node.
@@ -80,6 +84,8 @@ def start(
     problems = dict.fromkeys(options, "is no option of start()")
     problems |= problems_of(base, metrics_interval, log_level, log_file, log_format, spin, max_message, output)
     runtime.check_node_name(name)
+    if dashboard is not None and (problem := _dashboard.problem_of(dashboard, base)):
+        problems["dashboard"] = problem
     if problems:
         raise InvalidConfig("start", problems)
     settings = {
@@ -102,7 +108,10 @@ def start(
         options=settings,
         daemon=daemon,
     )
-    return System(node_client(node.name, None if daemon else node, spin))
+    system = System(node_client(node.name, None if daemon else node, spin))
+    if dashboard is not None:
+        _dashboard.begin(system, dashboard)
+    return system
 
 
 def connect(name: str) -> System:
@@ -310,6 +319,11 @@ class System:
             SupervisorError: it failed to start; the text names the child and its reason.
         """
         return self._site.ask(governing.Supervise(spec), START_POOL_TIMEOUT)
+
+    @property
+    def dashboard(self) -> str | None:
+        """The address of the node's page; None if it was started without one."""
+        return _dashboard.address_in(self.directory)
 
     @property
     def manager(self) -> Any:

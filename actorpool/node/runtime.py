@@ -36,6 +36,8 @@ _MADE_UP = re.compile(ANONYMOUS + r"[0-9a-f]{8}\Z")
 PROTOCOL = 2
 """Raised when the two sides of the channel or the internal messages no longer understand each other."""
 KEPT = "node.log"
+DASHBOARD = "dashboard"
+"""The file with the address of the node's dashboard."""
 MANAGER = "manager"
 """The manager's id below the root supervisor."""
 _COOKIE_BYTES = 32

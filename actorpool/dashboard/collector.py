@@ -1,0 +1,203 @@
+"""Looks at a node for everybody who watches: at most about once a second, and not at all while nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from actorpool.attention import need
+from actorpool.dashboard import sight as sights
+from actorpool.dashboard.sight import Sight
+from actorpool.dashboard.streams import Streams, frame
+from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
+from actorpool.status import LeaseInfo, PoolStatus, TreeNode
+
+if TYPE_CHECKING:
+    from actorpool.client.system import System
+
+log = logging.getLogger("actorpool")
+
+EVERY = 1.0
+"""Seconds between two looks."""
+SAMPLES_EVERY = 10.0
+"""Seconds between two questions for a pool's samples, and for the leases of a pool in need: with the figures, a pool
+is asked 1.2 times a second at most."""
+TREE_AFTER = 60.0
+"""Seconds after which the tree is asked for although no event tells of a change."""
+ANSWER = 5.0
+"""Seconds that a request waits for the node."""
+_STEADY = ("pool.timeout", "pool.shed", "pool.reclaimed", "pool.leak", "pool.sample", "call.")
+"""Beginnings of the names of events after which the tree is as before."""
+
+Result = TypeVar("Result")
+
+
+class NoAnswer(Exception):
+    """The node is gone, or does not answer in time; the text says which."""
+
+
+class Collector:
+    """What the server knows of its node. All of it runs in the server's loop, but for the questions to the node.
+
+    Args:
+        connect: attaches to the node; called again after the node was gone.
+
+    Attributes:
+        streams: those who are sent what is seen.
+        sight, seen_tree: what was seen last; None before the first look.
+        tree: `seen_tree`, for JSON.
+        state: the last sight, for JSON.
+        samples: of each pool, for JSON.
+        history: the last events, for JSON.
+        down: why there is no answer now; None while there is.
+    """
+
+    def __init__(self, connect: Callable[[], System]) -> None:
+        self._connect = connect
+        self._system: System | None = None
+        self._thread = ThreadPoolExecutor(1, "actorpool-dashboard")
+        self._single = asyncio.Lock()
+        self._watching: asyncio.Task[None] | None = None
+        self._looked_at = self._sampled_at = self._tree_at = float("-inf")
+        self._details: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._leases: dict[str, list[LeaseInfo]] = {}
+        self._last = 0
+        self.streams = Streams()
+        self.sight: Sight | None = None
+        self.seen_tree: TreeNode | None = None
+        self.tree: dict[str, Any] | None = None
+        self.state: dict[str, Any] = {}
+        self.samples: dict[str, list[dict[str, Any]]] = {}
+        self.history: deque[dict[str, Any]] = deque(maxlen=sights.MOST_EVENTS)
+        self.down: str | None = None
+
+    def close(self) -> None:
+        """End every stream; a question that is out is not waited for."""
+        self.streams.close()
+        if self._watching is not None:
+            self._watching.cancel()
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def watch(self) -> None:
+        """Look once a second from now on, until nobody is connected to `streams`."""
+        if self._watching is None or self._watching.done():
+            self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        while len(self.streams):
+            began = time.monotonic()
+            try:
+                await self.fresh()
+            except NoAnswer as error:
+                self.streams.send(frame({"error": str(error)}, "down"), state=True)
+            except Exception:
+                log.exception("dashboard: cannot tell what the node says")
+            await asyncio.sleep(max(0.0, EVERY - (time.monotonic() - began)))
+
+    async def fresh(self) -> Sight:
+        """The node as it was less than about a second ago.
+
+        Raises:
+            NoAnswer: it is gone, or does not answer.
+        """
+        async with self._single:  # whoever came meanwhile sees the same
+            if time.monotonic() - self._looked_at >= EVERY * 0.95:
+                await self._ask(self._look)
+                self._looked_at = time.monotonic()
+        assert self.sight is not None
+        return self.sight
+
+    async def alive(self) -> None:
+        """Make sure that the manager answers within a second.
+
+        Raises:
+            NoAnswer: it does not.
+        """
+        if time.monotonic() - self._looked_at >= EVERY:
+            await self._ask(lambda system: system.pools(), 1.0)
+
+    async def detail(self, name: str) -> dict[str, Any]:
+        """All of one pool, as it was less than a second ago.
+
+        Raises:
+            NoAnswer: the node is gone, or does not answer.
+            PoolNotFound: there is no such pool.
+        """
+        seen, found = self._details.get(name, (float("-inf"), {}))
+        if time.monotonic() - seen >= EVERY:
+            found = await self._ask(lambda system: sights.pool_document(system, name))
+            self._details = {
+                other: kept for other, kept in self._details.items() if time.monotonic() - kept[0] < EVERY
+            } | {name: (time.monotonic(), found)}
+        return found
+
+    async def _ask(self, question: Callable[[System], Result], timeout: float = ANSWER) -> Result:
+        try:
+            call = asyncio.get_running_loop().run_in_executor(self._thread, self._attached, question)
+            answer = await asyncio.wait_for(call, timeout)
+        except PoolNotFound:
+            raise
+        except (SystemDown, OSError) as error:
+            self._system = None
+            self.down = str(error)
+            raise NoAnswer(self.down) from error
+        except (ActorPoolError, asyncio.TimeoutError, TimeoutError) as error:
+            self.down = str(error) or f"the node has not answered within {timeout:g} s"
+            raise NoAnswer(self.down) from error
+        self.down = None
+        return answer
+
+    # -- in the thread ------------------------------------------------------------------------------------------
+
+    def _attached(self, question: Callable[[System], Result]) -> Result:
+        if self._system is None:
+            self._system = self._connect()
+            self._last, self._tree_at = 0, float("-inf")
+            self.history.clear()
+        return question(self._system)
+
+    def _look(self, system: System) -> None:
+        """See what is new, and have everybody told."""
+        now = time.monotonic()
+        told = [sights.event_document(event) for event in sights.events(system, after=self._last)]
+        changed = any(not event["name"].startswith(_STEADY) for event in told)
+        wants_tree = changed or self.tree is None or now - self._tree_at >= TREE_AFTER
+        seen = sights.look(system, tree=wants_tree)
+        sampled = now - self._sampled_at >= SAMPLES_EVERY
+        if sampled:
+            self._sampled_at = now
+            self._sample(system, seen.pools)
+        self.sight, self.state = seen, sights.state_document(seen, self._leases)
+        frames = [frame(self.state, "state")]
+        if seen.tree is not None:
+            self._tree_at, self.seen_tree, self.tree = now, seen.tree, sights.tree_document(seen.tree)
+            frames.append(frame(self.tree, "tree"))
+        if sampled:
+            frames.append(frame(self.samples, "samples"))
+        self.streams.loop.call_soon_threadsafe(self._tell, told, frames)
+        if told:
+            self._last = told[-1]["number"]
+
+    def _sample(self, system: System, pools: tuple[PoolStatus, ...]) -> None:
+        self.samples, self._leases = {}, {}
+        for pool in pools:
+            try:
+                self.samples[pool.name] = sights.samples_document(system, pool.name)
+                if need(pool):
+                    self._leases[pool.name] = sights.leases(system, pool.name)
+            except SystemDown:
+                raise
+            except ActorPoolError:  # it has just been stopped, or does not answer: it is told of without them
+                continue
+
+    def _tell(self, told: list[dict[str, Any]], frames: list[bytes]) -> None:
+        self.history.extend(told)
+        for event in told:
+            self.streams.send(frame(event, number=event["number"]))
+        for each in frames:
+            self.streams.send(each, state=True)

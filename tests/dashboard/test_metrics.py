@@ -1,0 +1,112 @@
+"""The text of the metrics, read back by the parser of prometheus-client; readiness and attention."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+
+from actorpool.dashboard.metrics import text_of
+from actorpool.dashboard.readiness import unready
+from actorpool.dashboard.sight import Sight, state_document
+from actorpool.status import LeaseInfo, PoolStatus, TreeNode
+
+parser = pytest.importorskip("prometheus_client.parser")
+
+POOL = PoolStatus(
+    "write", "overflow", size=3, overflow=1, workers=0, waiting=2, monitors=3, total=4, checkouts=70, timeouts=5,
+    shed=6, restarts=7, reclaimed=8, connect_errors=9, max_overflow=2, oldest_wait=1.5, oldest_lease=41.0,
+)  # fmt: skip
+EVIL = '"}\n# evil\\'
+TREE = TreeNode(
+    "root",
+    "supervisor",
+    1,
+    "running",
+    children=(TreeNode(EVIL, "supervisor", 2, "running", 3), TreeNode("x", "actor", 3, "running")),
+)
+
+
+def samples(text):
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in parser.text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def of_states(text, metric):
+    return {dict(labels)["state"]: value for (name, labels), value in samples(text).items() if name == metric}
+
+
+def test_every_figure_of_a_pool_is_told_under_its_name():
+    found = samples(text_of(Sight("shop", 0.0, (POOL,)), TREE))
+    of_pool = {name: value for (name, labels), value in found.items() if labels == (("pool", "write"),)}
+    assert {name.removeprefix("actorpool_"): value for name, value in of_pool.items()} == {
+        "size": 3, "limit": 5, "leases": 3, "waiting": 2, "oldest_wait_seconds": 1.5, "oldest_lease_seconds": 41.0,
+        "checkouts_total": 70, "timeouts_total": 5, "shed_total": 6, "reclaimed_total": 8, "restarts_total": 7,
+        "connect_errors_total": 9,
+    }  # fmt: skip
+
+
+def test_workers_and_states_have_one_sample_for_each_state():
+    text = text_of(Sight("shop", 0.0, (POOL,)), TREE)
+    states = of_states(text, "actorpool_pool_state")
+    assert of_states(text, "actorpool_workers") == {"idle": 0, "used": 3, "other": 1}
+    assert len(states) == 8
+    assert [state for state, value in states.items() if value] == ["overflow"]
+
+
+def test_what_a_name_holds_stays_a_label():
+    found = samples(text_of(Sight("shop", 0.0), TREE))
+    restarts = {dict(labels)["supervisor"]: value for (name, labels), value in found.items() if "supervisor" in name}
+    assert restarts == {"root": 3, f"root/{EVIL}": 0}
+
+
+def test_what_is_not_known_has_no_sample():
+    text = text_of(Sight("shop", 0.0), None)
+    assert [name for name, _ in samples(text)] == ["actorpool_build_info"]
+    assert "actorpool_size" not in text
+
+
+@pytest.mark.parametrize("state", ["full", "overflow", "degraded", "suspended", "circuit_open", "ready"])
+def test_a_node_is_ready_whatever_load_and_servers_do(state):
+    assert unready([dataclasses.replace(POOL, state=state)], TREE, []) == []
+
+
+@pytest.mark.parametrize("state", ["starting", "draining"])
+def test_a_node_is_not_ready_while_a_pool_starts_or_drains(state):
+    assert unready([dataclasses.replace(POOL, state=state)], TREE, []) == [f"pool write is {state}"]
+
+
+def gave_up(name):
+    return {"name": "supervisor.gave_up", "pool": None, "metadata": {"supervisor": name}}
+
+
+def test_a_node_is_not_ready_after_a_supervisor_gave_up_until_it_runs_again():
+    assert unready([], TREE, [gave_up("agents")]) == ["supervisor agents gave up"]
+    back = dataclasses.replace(TREE, children=(TreeNode("agents", "supervisor", 9, "running"),))
+    assert unready([], back, [gave_up("agents")]) == []
+
+
+def test_a_supervisor_that_is_being_restarted_is_a_reason():
+    tree = dataclasses.replace(TREE, children=(TreeNode("agents", "supervisor", None, "restarting"),))
+    assert unready([], tree, [])[0] == "supervisor agents is restarting"
+
+
+def test_attention_is_a_sentence_with_the_commands_that_help():
+    full = dataclasses.replace(POOL, state="full")
+    lease = LeaseInfo(1, 4, 4242, "web-1", 41.0)
+    (need,) = state_document(Sight("shop", 0.0, (full,)), {"write": [lease]})["attention"]
+    assert need["text"].startswith("write: all 3 workers are out; 2 wait, the oldest 1.5s; oldest lease 41s: pid 4242")
+    assert need["commands"] == [
+        "actorpool status shop write",
+        "actorpool stack shop write 4",
+        "actorpool resize shop write 4",
+    ]
+
+
+def test_a_pool_that_does_not_answer_needs_attention_first():
+    full = dataclasses.replace(POOL, state="full")
+    found = state_document(Sight("shop", 0.0, (full,), {"read": "TimeoutError"}), {})
+    assert [need["pool"] for need in found["attention"]] == ["read", "write"]
