@@ -164,7 +164,7 @@ class Collector:
     def _look(self, system: System) -> None:
         """See what is new, and have everybody told."""
         now = time.monotonic()
-        told = [sights.event_document(event) for event in sights.events(system, after=self._last)]
+        told = [sights.event_document(event) for event in system.events(after=self._last, limit=sights.MOST_EVENTS)]
         changed = any(not event["name"].startswith(_STEADY) for event in told)
         wants_tree = changed or self.tree is None or now - self._tree_at >= TREE_AFTER
         seen = sights.look(system, tree=wants_tree)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool.attention import holder, need, sentence
 from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
+from actorpool.messages import Event
 from actorpool.process import HOST
 from actorpool.status import LeaseInfo, PoolStatus, TreeNode, WorkerInfo
 
@@ -64,13 +65,7 @@ def look(system: System, *, tree: bool = True) -> Sight:
     return Sight(system.name, time.time(), tuple(pools), silent, system.tree() if tree else None)
 
 
-def events(system: Any, after: int | None = None) -> list[Any]:
-    """The events kept by the manager with greater numbers than `after`, in order."""
-    ask = getattr(system, "events", None)
-    return list(ask("*", after=after, limit=MOST_EVENTS)) if ask else []
-
-
-def event_document(event: Any) -> dict[str, Any]:
+def event_document(event: Event) -> dict[str, Any]:
     """An event, for JSON."""
     return {
         "number": event.number,
