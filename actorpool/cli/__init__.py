@@ -29,6 +29,7 @@ COMMANDS = {
     "status": "status",
     "tree": "tree",
     "top": "top",
+    "events": "events",
     "resize": "operate",
     "suspend": "operate",
     "resume": "operate",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Iterable
@@ -10,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from actorpool.cli import nodes
+from actorpool.cli.refusals import INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+
+    from actorpool.client.system import System
+    from actorpool.messages import Event
 
 
 LOOK_EVERY = 0.5
@@ -40,15 +45,16 @@ class Duration(click.ParamType):  # type: ignore[type-arg]
 @click.option("-f", "--follow", is_flag=True, help="Go on with those to come, until Ctrl-C.")
 @click.option("--since", type=Duration(), metavar="10m", help="Only those of that time: 90s, 10m, 2h, 1d.")
 @nodes.json_option
-def command(name: str, pattern: str, follow: bool, since: float | None, as_json: bool) -> None:
+def command(name: str, pattern: str, follow: bool, since: float | None, as_json: bool) -> int:
     """List the last events of a node whose names match PATTERN, such as 'worker.*'; each call's own are not kept."""
-    system: Any
     with nodes.connect(name) as system:
         oldest = None if since is None else time.time() - since
         found = [event for event in system.events(pattern) if oldest is None or event.time >= oldest]
         if follow:
-            _follow(system, pattern, found, as_json)
-        elif as_json:
+            with contextlib.suppress(KeyboardInterrupt):  # the way in which this ends
+                _follow(system, pattern, found, as_json)
+            return INTERRUPTED
+        if as_json:
             from actorpool.cli.output import document
 
             click.echo(document(node=name, events=[as_document(event) for event in found]))
@@ -60,9 +66,10 @@ def command(name: str, pattern: str, follow: bool, since: float | None, as_json:
             from actorpool.cli.output import say
 
             say(f"No event of {name!r} matches {pattern!r}.")
+    return 0
 
 
-def _follow(system: Any, pattern: str, found: list[Any], as_json: bool) -> None:
+def _follow(system: System, pattern: str, found: list[Event], as_json: bool) -> None:
     """A line for each event, as it comes."""
     from actorpool.cli.output import document
 
@@ -75,7 +82,7 @@ def _follow(system: Any, pattern: str, found: list[Any], as_json: bool) -> None:
         found = system.events(pattern, after=last)
 
 
-def as_document(event: Any) -> dict[str, Any]:
+def as_document(event: Event) -> dict[str, Any]:
     """An event for JSON."""
     from actorpool.cli.output import timestamp
 
@@ -83,19 +90,19 @@ def as_document(event: Any) -> dict[str, Any]:
     return {**facts, "measurements": event.measurements, "metadata": event.metadata}
 
 
-def event_table(events: Iterable[Any]) -> RenderableType:
+def event_table(events: Iterable[Event]) -> RenderableType:
     """A line for each event, the latest last."""
     from actorpool.cli.output import table
 
     return table(["TIME", "EVENT", "POOL", "WHAT"], [_cells(event) for event in events])
 
 
-def as_line(event: Any) -> str:
+def as_line(event: Event) -> str:
     """The same as one line of text."""
     return "  ".join(text or "-" for text in _cells(event))
 
 
-def _cells(event: Any) -> list[str]:
+def _cells(event: Event) -> list[str]:
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(event.time))
     facts = {**event.measurements, **event.metadata}
     what = " ".join(f"{key}={_short(value)}" for key, value in facts.items() if value is not None)

@@ -218,8 +218,7 @@ def memory(pid: int | None) -> int | None:
 
 
 def _events(system: System, name: str) -> list[Any]:
-    recent = system.events() if hasattr(system, "events") else []
-    return [event for event in recent if event.pool == name][-LAST_EVENTS:]
+    return [event for event in system.events() if event.pool == name][-LAST_EVENTS:]
 
 
 def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], events: list[Any]) -> None:

@@ -214,7 +214,7 @@ def _troubles(frame: Frame, lines: Iterable[tuple[str, PoolStatus]]) -> list[Tex
 
 
 def _events(system: Any) -> list[Any]:
-    return list(system.events(limit=100)) if hasattr(system, "events") else []
+    return list(system.events(limit=100))
 
 
 def _fitting(parts: list[RenderableType], size: Any, foot: Text) -> RenderableType:
