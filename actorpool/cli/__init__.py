@@ -93,8 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except (click.ClickException, click.Abort, ActorPoolError, KeyboardInterrupt) as error:
+        from actorpool._scrubbing import scrub, scrub_value  # not at the top: completion does without
+
         if "--json" in given:
-            click.echo(json.dumps(as_document(error)))
+            click.echo(json.dumps(scrub_value(as_document(error))))
         else:
-            click.echo(as_text(error), err=True)
+            click.echo(scrub(as_text(error)), err=True)
         return exit_code(error)

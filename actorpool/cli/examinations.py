@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
-from actorpool import __version__
+from actorpool import __version__, _scrubbing
 from actorpool.cli.draining import at_once
 from actorpool.config import PoolConfig, load_worker
 from actorpool.configuration import Configuration
@@ -268,7 +268,7 @@ def of_servers(config: Configuration) -> Iterator[Finding]:
         what = f"pool {name}"
         outcome = outcomes.get(name, TimeoutError(f"no answer within {ANSWER_WITHIN:g} s"))
         if isinstance(outcome, BaseException):
-            text = _scrubbed(f"{type(outcome).__name__}: {' '.join(str(outcome).split())}", config)
+            text = _scrubbing.scrub(f"{type(outcome).__name__}: {' '.join(str(outcome).split())}")
             yield Finding("fail", what, f"cannot connect: {text}", "mend the server, the network or the login")
         else:
             yield Finding("ok", what, "connects")
@@ -321,9 +321,3 @@ def _postgres(pool: PoolConfig) -> tuple[str, str] | None:
     known = dict(given) if not isinstance(given, str) else conninfo_to_dict(given)
     known |= {key: value for key, value in pool.worker_args.items() if key in ("host", "port")}
     return str(known.get("host", "local")), str(known.get("port", 5432))
-
-
-def _scrubbed(text: str, config: Configuration) -> str:
-    for secret in sorted(config.expansion.secrets, key=len, reverse=True):
-        text = text.replace(secret, "***")
-    return text

@@ -10,7 +10,7 @@ from dataclasses import MISSING, fields
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
-from actorpool import telemetry
+from actorpool import _scrubbing, telemetry
 from actorpool.config import Autoscale, Breaker, PoolConfig, SharedPoolConfig, check_pool_name, load_worker
 from actorpool.configuration.document import Document, InvalidFile, KeyPath, Problem, dotted, read_document
 from actorpool.configuration.expansion import Expansion, converted, expand
@@ -33,6 +33,8 @@ def load(
 ) -> Configuration:
     """Read and check a file. Imports the worker and actor classes that it names; starts nothing.
 
+    What `${...}` puts in is from then on hidden in every text of this process, and of the nodes that it starts.
+
     Args:
         file: its path.
         environment: for `${NAME}`; None is that of this process.
@@ -45,6 +47,7 @@ def load(
     document = read_document(file)
     here = os.environ if environment is None else environment
     expansion = expand(document.data, here, os.path.dirname(os.path.abspath(file)))
+    _scrubbing.hide(expansion.secrets)
     reader = _Reader(document, expansion)
     found = reader.configuration({**_of_environment(here), **(overrides or {})})
     if reader.problems or found is None:
@@ -109,11 +112,9 @@ class _Reader:
 
     def _note(self, path: KeyPath, text: str) -> None:
         if path not in self._expansion.problems:  # what could not be expanded is told already
-            for secret in sorted(self._expansion.secrets, key=len, reverse=True):
-                text = text.replace(secret, "***")
             if path in self._sources:
                 text += f" ({self._sources[path]})"
-            self.problems.append(self._document.problem(path, text, _tables_of(path)))
+            self.problems.append(self._document.problem(path, _scrubbing.scrub(text), _tables_of(path)))
 
     def _refuse_unknown(self, path: KeyPath, table: Mapping[str, Any], known: Iterable[str]) -> None:
         for key in table.keys() - set(known):

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
+from actorpool._scrubbing import HIDDEN, PUBLIC, scrub
 from actorpool.configuration.document import KeyPath, dotted
 from actorpool.configuration.settings import Configuration
-
-HIDDEN = "***"
-HARMLESS = {"host", "port", "database", "dbname", "user", "path", "base_url"}
-"""Arguments of workers that are no secrets, unless they are URLs with a password."""
-_PASSWORD = re.compile(r"(?<=://)([^/@:]*):[^/@]*@")
 
 
 @dataclass(frozen=True)
@@ -50,7 +45,6 @@ def effective(config: Configuration) -> list[Effective]:
 class _View:
     def __init__(self, config: Configuration) -> None:
         self._config = config
-        self._secrets = sorted(config.expansion.secrets, key=len, reverse=True)
         self.found: list[Effective] = []
 
     def settings(self, path: KeyPath, settings: Any) -> None:
@@ -85,10 +79,7 @@ class _View:
             return HIDDEN
         if isinstance(value, type):
             value = f"{value.__module__}:{value.__qualname__}"
-        text = _PASSWORD.sub(rf"\1:{HIDDEN}@", value if isinstance(value, str) else repr(value))
-        for secret in self._secrets:
-            text = text.replace(secret, HIDDEN)
-        return text
+        return scrub(value if isinstance(value, str) else repr(value))
 
     def _source(self, path: KeyPath) -> str:
         if path[0] == "system" and path[1] in self._config.overrides:
@@ -102,7 +93,7 @@ class _View:
 
 
 def _is_harmless(key: str, value: Any) -> bool:
-    return key in HARMLESS or not isinstance(value, (str, bytes, Mapping, list))
+    return key in PUBLIC or not isinstance(value, (str, bytes, Mapping, list))
 
 
 def _is_written(data: Any, path: KeyPath) -> bool:

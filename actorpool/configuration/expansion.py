@@ -14,9 +14,6 @@ from typing import Any
 
 from actorpool.configuration.document import KeyPath
 
-SHORTEST_SECRET = 4
-"""Characters; to blank out every shorter string would make texts unreadable."""
-
 _REFERENCE = re.compile(r"\$(?:\$|\{([^}]*)(\}?))")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 
@@ -71,8 +68,7 @@ def _expanded(value: Any, path: KeyPath, result: Expansion, lookup: _Lookup) -> 
             return ""
         name, has_default, _ = match[1].partition(":-")
         result.sources.setdefault(path, []).append(f"${{{name}:-...}}" if has_default else match[0])
-        if len(text) >= SHORTEST_SECRET:
-            result.secrets.add(text)
+        result.secrets.add(text)
         if match[0] == value:
             result.whole.add(path)
         return text

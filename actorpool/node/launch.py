@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection, Pipe
 from typing import Any
 
 from actorpool import process
+from actorpool._scrubbing import hidden
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import runtime
 from actorpool.node.order import Failed, Order, Ready, Stop
@@ -127,7 +128,7 @@ def launch(
     path = tuple(os.path.join(here or "/", entry) for entry in sys.path if here or os.path.isabs(entry))
     try:
         packed = Pickled.of(dict(options or {}))
-        ours.send(Order(name, base, owner, path, here, restore, options=packed, **settings))
+        ours.send(Order(name, base, owner, path, here, restore, options=packed, secrets=hidden(), **settings))
         answer = ours.recv() if ours.poll(START_TIMEOUT) else None
     except (EOFError, OSError):
         with contextlib.suppress(subprocess.TimeoutExpired):

@@ -1,4 +1,7 @@
-"""How a line of a node's log is written: as text, as a JSON object, or as the journal of systemd wants it."""
+"""How a line of a node's log is written: as text, as a JSON object, or as the journal of systemd wants it.
+
+No secret is in any of them.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import os
 import re
 import time
 from typing import IO
+
+from actorpool._scrubbing import scrub
 
 FORMATS = ("text", "json")
 _TEXT = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
@@ -23,15 +28,13 @@ def formatter(kind: str, node: str) -> logging.Formatter:
         kind: one of `FORMATS`.
         node: the node's name, which every JSON object has.
     """
-    return _JsonLines(node) if kind == "json" else logging.Formatter(_TEXT)
+    return _JsonLines(node) if kind == "json" else _TextLines(_TEXT)
 
 
 def for_stream(stream: IO[str], kind: str, node: str) -> logging.Formatter:
     """The same for a stream; if it is the journal's, that adds the time, and takes a priority in front of each line."""
     lines = formatter(kind, node)
-    return (
-        _JournalLines(lines if kind == "json" else logging.Formatter("%(message)s")) if _is_journal(stream) else lines
-    )
+    return _JournalLines(lines if kind == "json" else _TextLines("%(message)s")) if _is_journal(stream) else lines
 
 
 def _is_journal(stream: IO[str]) -> bool:
@@ -40,6 +43,13 @@ def _is_journal(stream: IO[str]) -> bool:
     except (OSError, ValueError, AttributeError):
         return False
     return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
+
+
+class _TextLines(logging.Formatter):
+    """As the standard library's, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return scrub(super().format(record))
 
 
 class _JsonLines(logging.Formatter):
@@ -62,10 +72,10 @@ class _JsonLines(logging.Formatter):
             "worker": int(worker[1]) if worker else None,
             "pid": record.process,
             "logger": record.name,
-            "message": message,
+            "message": scrub(message),
         }
         if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
+            line["traceback"] = scrub(self.formatException(record.exc_info))
         return json.dumps(line, ensure_ascii=False, default=str)
 
 

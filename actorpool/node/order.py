@@ -24,6 +24,7 @@ class Order:
         log_format: how its lines are written, one of `actorpool.node.log_lines.FORMATS`.
         output: where what workers write goes, one of `actorpool._output.CHOICES`.
         grace: seconds for an orderly end without a timeout of its own.
+        secrets: what the owner hides in every text (see `actorpool._scrubbing`); the node hides it too.
         options: a dict for the manager, packed: user code in it is opened only where `path` holds.
     """
 
@@ -38,6 +39,7 @@ class Order:
     log_format: str = "text"
     output: str = "inherit"
     grace: float = 10.0
+    secrets: tuple[str, ...] = ()
     options: Pickled = field(default_factory=lambda: Pickled.of({}))
 
 

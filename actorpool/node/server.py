@@ -23,7 +23,7 @@ from typing import Any
 from thespian.actors import ActorSystemException
 from thespian.system import multiprocCommon, systemCommon, utilis
 
-from actorpool import __version__, _output, process
+from actorpool import __version__, _output, _scrubbing, process
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import log_lines, runtime
 from actorpool.node.order import Failed, Order, Ready
@@ -66,6 +66,7 @@ def _settle(order: Order) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     sys.path[:] = order.path
+    _scrubbing.hide(order.secrets)
     if order.directory is not None:
         with contextlib.suppress(OSError):  # removed by now
             os.chdir(order.directory)

@@ -7,10 +7,12 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
 import actorpool
+from actorpool.node import runtime
 from tests.cli.running import ACTORPOOL, clean_environment, read_until, run, told, up, write
 
 
@@ -82,3 +84,24 @@ def test_the_last_of_a_pool_are_in_its_status(shop, eventually):
     kill_a_worker(eventually)
     assert "worker.died" in [event["name"] for event in told("status", "shop", "echo")["events"]]
     assert "worker.died" in run("status", "shop", "echo").stdout
+
+
+def test_what_a_file_got_from_elsewhere_is_in_no_event_no_log_and_no_error(tmp_path):
+    text = """
+[system]
+name = "shop"
+[telemetry.statsd]
+prefix = "${{SECRET}}"
+[pools.telling]
+worker = "tests.cli.workers:Telling"
+checkout_timeout = 0.5
+size = 1
+"""
+    with up(write(tmp_path, text), SECRET="hunter22") as node:
+        node.wait_for("not serving: telling (degraded)")
+        events = run("events", "shop", "worker.connect_error")
+        assert "refused: ***" in events.stdout
+        status = run("status", "shop", "telling", "--json")
+        log = (Path(runtime.find("shop")[0]) / "node.log").read_text()
+        assert "hunter22" not in events.stdout + status.stdout + log
+    assert "hunter22" not in node.said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 from actorpool.workers import EchoWorker, PermanentError
@@ -19,6 +20,13 @@ class Never(EchoWorker):
 
     def open(self) -> None:
         raise PermanentError("the password is wrong")
+
+
+class Telling(EchoWorker):
+    """Its resource refuses it, and says what it was told by the environment."""
+
+    def open(self) -> None:
+        raise ConnectionError(f"refused: {os.environ['SECRET']}")
 
 
 class Away(EchoWorker):

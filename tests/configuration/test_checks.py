@@ -106,7 +106,7 @@ def test_a_good_file_becomes_settings(tmp_path):
         ("team", "permanent", "supervisor"),
     ]
     assert agents.children[1].actor.children[0].id == "member"
-    assert config.expansion.secrets == {"app.db", "hunter22"}
+    assert config.expansion.secrets == {"app.db", "hunter22", "7"}
 
 
 @pytest.mark.parametrize(

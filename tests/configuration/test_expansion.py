@@ -63,7 +63,7 @@ def test_what_was_put_in_is_a_secret_wherever_it_came_from(tmp_path):
     (tmp_path / "secret").write_text("from a file\n")
     data = {"a": "x${NAME}", "b": "${ABSENT:-default}", "c": "${file:secret}", "d": "${SHORT}", "e": "plain"}
     result = expand(data, HERE | {"SHORT": "abc"}, str(tmp_path))
-    assert result.secrets == {"value", "default", "from a file"}
+    assert result.secrets == {"value", "default", "from a file", "abc"}
     assert result.whole == {("b",), ("c",), ("d",)}
     assert result.sources[("a",)] == ["${NAME}"]
 
