@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool.attention import SERVING
-from actorpool.cli import draining, memo
+from actorpool.cli import draining, memo, spreading
 from actorpool.cli.notify import Notifier
 from actorpool.cli.output import say
 from actorpool.cli.refusals import FAILED, INTERRUPTED, Refusal
@@ -50,6 +50,7 @@ class Foreground:
         self._starting = True
         self._ready = False
         self._told: dict[str, str] = {}
+        self._cluster: Any = None
 
     def run(self) -> int:
         """Start the node, serve until the end, and return the exit code."""
@@ -61,6 +62,7 @@ class Foreground:
                 return INTERRUPTED
             try:
                 start_all(system, self._config)
+                self._cluster = spreading.join(self._config)
                 _remember(system, self._config)
                 self._starting = False
                 return self._serve(system)
@@ -123,6 +125,7 @@ class Foreground:
         limit = self._config.system.drain
 
         def drain() -> None:
+            spreading.leave(self._cluster)
             with contextlib.suppress(ActorPoolError):  # it ends meanwhile
                 say(f"draining: {draining.leases_out(system)} leases out, {limit:g} s at most; again to end at once")
                 draining.drain(system, limit)
@@ -189,6 +192,7 @@ def _waiting_for(behind: dict[str, str]) -> str:
 def _counted(config: Configuration) -> str:
     counts = {
         "pool": sum(pool.enabled for pool in config.pools.values()),
+        "spread pool": len(config.spread),
         "shared pool": len(config.shared_pools),
         "supervisor": len(config.supervisors),
     }
@@ -205,6 +209,8 @@ def detach(config: Configuration) -> int:
     system = start_node(config, daemon=True)
     try:
         start_all(system, config)
+        if (cluster := spreading.join(config)) is not None:
+            cluster.close()
         _remember(system, config)
     except BaseException:
         launch.stop(system.name, AT_ONCE)

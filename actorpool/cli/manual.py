@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from actorpool import cli
-from actorpool.configuration import DashboardSettings, SystemSettings
+from actorpool.configuration import ClusterSettings, DashboardSettings, SystemSettings
 
 HEAD = """\
 # The command line
@@ -77,6 +77,8 @@ before the file. `actorpool doctor FILE --show` prints each value in force and w
 - `[pools.NAME]` has a `worker` with `worker_args`, or a `url` (with `adapter`, as `System.start_database` has them),
   beside which keys that are none of a pool's go to the worker. The other keys are the fields of `PoolConfig`;
   `breaker` and `autoscale` are tables. `[shared_pools.NAME]` has those of `SharedPoolConfig`.
+- With a table `[cluster]` pools may have `spread = true`, and then `placement` and `most`: see
+  [cluster.md](cluster.md).
 - `[supervisors.NAME]` has the fields of `SupervisorSpec`, and a table for each child with those of `ChildSpec`, in the
   order of their start. A child whose `actor` is a table is a supervisor with children of its own.
 - `[telemetry]` may have the tables `statsd` (`StatsdSink`) and `logging` (`LoggingSink`), and
@@ -109,7 +111,11 @@ def _plain(text: str) -> str:
 
 
 def _tables() -> Iterator[str]:
-    for table, kind in (("[system]", SystemSettings), ("[dashboard]", DashboardSettings)):
+    for table, kind in (
+        ("[system]", SystemSettings),
+        ("[dashboard]", DashboardSettings),
+        ("[cluster]", ClusterSettings),
+    ):
         rows = [f"| `{item.name}` | {_default(item.default)} |" for item in fields(kind)]
         yield "\n".join([f"## {table}", "", "| key | default |", "|---|---|", *rows]) + "\n"
 

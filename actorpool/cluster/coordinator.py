@@ -29,8 +29,10 @@ AGAIN = 0.1
 """Seconds until an agent that did not answer is told again."""
 UNUSABLE_FOR = 5.0
 """Seconds until a host where no node could run is tried again."""
-RECOVERY = 2.0
-"""Seconds for the agents to say what they know when a coordinator starts."""
+RECOVERY = 10.0
+"""Seconds for the first agent to say what it knows when a coordinator starts."""
+LATECOMERS = 0.5
+"""Seconds for the others, once one has."""
 GRACE = 5.0
 """Seconds that agents which are being told something may take when the cluster ends."""
 KEPT = 1000
@@ -71,21 +73,24 @@ class Coordinator:
 
     async def _recover(self) -> None:
         """Ask the agents, of which each knows everything; the pool that was changed last is as it was changed last."""
-        asked = [self._spawn(self._known(handle)) for handle in await asyncio.to_thread(self._engine.agents)]
-        if not asked:
-            return
-        await asyncio.wait(asked, timeout=RECOVERY)
+        asked = {self._spawn(self._known(handle)) for handle in await asyncio.to_thread(self._engine.agents)}
+        heard: list[Orders] = []
+        deadline = time.monotonic() + RECOVERY
+        while asked and (left := deadline - time.monotonic()) > 0:
+            done, asked = await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            told = [orders for orders in (task.result() for task in done) if orders is not None]
+            if told and not heard:  # each knows everything but what was under way
+                deadline = min(deadline, time.monotonic() + LATECOMERS)
+            heard += told
         declared: dict[str, Declaration] = {}
-        left: set[str] = set()
-        for orders in [task.result() for task in asked if task.done()]:
-            if orders is None:
-                continue
-            left |= orders.left
+        gone: set[str] = set()
+        for orders in heard:
+            gone |= orders.left
             for name, known in orders.declared.items():
                 other = declared.get(name)
                 if other is None or (other.born, other.changed) < (known.born, known.changed):
                     declared[name] = known
-        self._core = ClusterCore(declared, left)
+        self._core = ClusterCore(declared, gone)
 
     async def _known(self, handle: Handle) -> Orders | None:
         try:

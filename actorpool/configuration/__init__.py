@@ -2,6 +2,6 @@
 
 from actorpool.configuration.checks import load
 from actorpool.configuration.document import InvalidFile, Problem
-from actorpool.configuration.settings import Configuration, DashboardSettings, SystemSettings
+from actorpool.configuration.settings import ClusterSettings, Configuration, DashboardSettings, SystemSettings
 
-__all__ = ["Configuration", "DashboardSettings", "InvalidFile", "Problem", "SystemSettings", "load"]
+__all__ = ["ClusterSettings", "Configuration", "DashboardSettings", "InvalidFile", "Problem", "SystemSettings", "load"]

@@ -14,7 +14,14 @@ from actorpool import _scrubbing, telemetry
 from actorpool.config import Autoscale, Breaker, PoolConfig, SharedPoolConfig, check_pool_name, load_worker
 from actorpool.configuration.document import Document, InvalidFile, KeyPath, Problem, dotted, read_document
 from actorpool.configuration.expansion import Expansion, converted, expand
-from actorpool.configuration.settings import OVERRIDABLE, Configuration, DashboardSettings, SystemSettings
+from actorpool.configuration.settings import (
+    OVERRIDABLE,
+    ClusterSettings,
+    Configuration,
+    DashboardSettings,
+    SpreadPool,
+    SystemSettings,
+)
 from actorpool.core.machine import Backoff
 from actorpool.errors import InvalidConfig
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
@@ -23,7 +30,7 @@ from actorpool.workers.arguments import nearest
 
 Made = TypeVar("Made")
 
-_TABLES = ("system", "telemetry", "dashboard", "pools", "shared_pools", "supervisors")
+_TABLES = ("system", "telemetry", "dashboard", "cluster", "pools", "shared_pools", "supervisors")
 _POOL_PARTS: dict[str, type] = {"breaker": Breaker, "autoscale": Autoscale}
 """Fields of a pool that are tables of their own."""
 
@@ -72,6 +79,7 @@ class _Reader:
         self._document = document
         self._expansion = expansion
         self.problems: list[Problem] = []
+        self._spread: dict[str, int | None] = {}  # pools of a cluster, and their workers on one host at most
         self._sources: dict[KeyPath, str] = {}  # of values that are not of the file
         for path, text in expansion.problems.items():
             self.problems.append(document.problem(path, text, _tables_of(path)))
@@ -88,6 +96,9 @@ class _Reader:
         if "dashboard" in data:
             dashboard = self._make(("dashboard",), data["dashboard"], DashboardSettings)
             self._need_part(("dashboard",), "actorpool.dashboard", "starlette", "uvicorn")
+        cluster = self._make(("cluster",), data["cluster"], ClusterSettings) if "cluster" in data else None
+        if cluster is not None:
+            self._need_part(("cluster",), "ray")
         pools = self._named("pools", self._pool)
         shared = self._named("shared_pools", lambda path, table: self._make(path, table, SharedPoolConfig))
         for name in [name for name in shared if isinstance(data.get("pools"), dict) and name in data["pools"]]:
@@ -103,7 +114,9 @@ class _Reader:
             system=system,
             sinks=sinks,
             dashboard=dashboard,
-            pools=pools,
+            pools={name: pool for name, pool in pools.items() if name not in self._spread},
+            cluster=cluster,
+            spread={name: SpreadPool(pools[name], most) for name, most in self._spread.items()},
             shared_pools=shared,
             supervisors=supervisors,
         )
@@ -197,6 +210,7 @@ class _Reader:
 
     def _pool(self, path: KeyPath, value: Any) -> PoolConfig | None:
         table = self._table(path, value)
+        self._read_spread(path, table)
         if "url" in table or "adapter" in table:
             return self._database(path, table)
         named = "worker" in table
@@ -207,6 +221,21 @@ class _Reader:
         if config is not None and named:
             self._check_arguments((*path, "worker_args"), config)
         return config
+
+    def _read_spread(self, path: KeyPath, table: dict[str, Any]) -> None:
+        """Take what is of a cluster out of a pool's table."""
+        spread, most = table.pop("spread", False), table.pop("most", None)
+        if not isinstance(spread, bool):
+            self._note((*path, "spread"), f"must be true or false, not {spread!r}")
+        elif spread and "cluster" not in self._expansion.data:
+            self._note((*path, "spread"), "needs the hosts of a cluster: add a table [cluster]")
+        elif spread:
+            self._spread[str(path[-1])] = most
+        if most is not None and (isinstance(most, bool) or not isinstance(most, int) or most < 1):
+            self._note((*path, "most"), f"must be a whole number of at least 1, not {most!r}")
+        for key in [key for key, given in (("placement", table.get("placement")), ("most", most)) if given is not None]:
+            if spread is False:
+                self._note((*path, key), "is of a pool that is spread over hosts: add spread = true")
 
     def _database(self, path: KeyPath, table: dict[str, Any]) -> PoolConfig | None:
         """A pool given by the URL of its database; keys that are none of a pool's go to the worker."""
@@ -280,7 +309,7 @@ class _Reader:
 
 def _tables_of(path: KeyPath) -> int:
     """How many of a path's first keys name its table."""
-    return 1 if path[:1] in (("system",), ("dashboard",)) else 2
+    return 1 if path[:1] in (("system",), ("dashboard",), ("cluster",)) else 2
 
 
 def _meant(value: Any, text: str) -> str:

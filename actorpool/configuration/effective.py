@@ -29,12 +29,18 @@ def effective(config: Configuration) -> list[Effective]:
         view.settings(("telemetry", type(sink).__name__.removesuffix("Sink").lower()), sink)
     if config.dashboard is not None:
         view.settings(("dashboard",), config.dashboard)
-    for name, pool in config.pools.items():
+    if config.cluster is not None:
+        view.settings(("cluster",), config.cluster)
+    every = {**config.pools, **{name: one.config for name, one in config.spread.items()}}
+    for name, pool in every.items():
         path = ("pools", name)
         url = config.expansion.data["pools"][name].get("url")
         if url is not None:
             view.add((*path, "url"), url)
         view.settings(path, pool)
+        if name in config.spread:
+            view.add((*path, "spread"), True)
+            view.add((*path, "most"), config.spread[name].most)
     for name, shared in config.shared_pools.items():
         view.settings(("shared_pools", name), shared)
     for name, spec in config.supervisors.items():
@@ -70,7 +76,7 @@ class _View:
 
     def add(self, path: KeyPath, value: Any) -> None:
         """One value."""
-        count = 1 if path[0] in ("system", "dashboard") else 2
+        count = 1 if path[0] in ("system", "dashboard", "cluster") else 2
         table, key = dotted(path[:count]), dotted(path[count:])
         self.found.append(Effective(table, key, self._text(path, value), self._source(path)))
 

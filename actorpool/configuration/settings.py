@@ -69,6 +69,32 @@ class DashboardSettings:
         return super().__new__(cls)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ClusterSettings:
+    """The table `[cluster]`: the hosts over which pools with `spread = true` are spread; see docs/cluster.md.
+
+    Args:
+        engine: what carries the cluster.
+        address: of the Ray cluster: "auto", or "ip:port" of its head.
+    """
+
+    engine: str = "ray"
+    address: str = "auto"
+
+    def __new__(cls, **given: Any) -> ClusterSettings:
+        if problems := _settings(cls, given, _CLUSTER):
+            raise InvalidConfig("cluster", problems)
+        return super().__new__(cls)
+
+
+@dataclass(frozen=True)
+class SpreadPool:
+    """A pool with `spread = true`: its settings, of all hosts together, and `most` workers of one host."""
+
+    config: PoolConfig
+    most: int | None = None
+
+
 @dataclass(frozen=True)
 class Configuration:
     """A whole file, checked.
@@ -77,6 +103,7 @@ class Configuration:
         document, expansion: the file, and what was put into it; `expansion.secrets` may be shown nowhere.
         overrides: where each value of `[system]` comes from that is not of the file.
         sinks: of `[telemetry]`.
+        pools, spread: of this host alone; over the hosts of `cluster`.
     """
 
     document: Document = field(repr=False)
@@ -88,6 +115,8 @@ class Configuration:
     pools: Mapping[str, PoolConfig]
     shared_pools: Mapping[str, SharedPoolConfig]
     supervisors: Mapping[str, SupervisorSpec]
+    cluster: ClusterSettings | None = None
+    spread: Mapping[str, SpreadPool] = field(default_factory=dict)
 
 
 def _is_name(value: Any) -> str | None:
@@ -129,4 +158,5 @@ _SYSTEM = {
     "metrics_interval": _number(0, above=True),
     "max_message": _is_size,
 }
+_CLUSTER = {"engine": _one_of("ray"), "address": _is_text}
 _DASHBOARD = {"host": _is_text, "port": _is_port, "hosts": _are_texts}

@@ -46,6 +46,7 @@ OURS = {
     "RAY_memory_monitor_refresh_ms": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "ACTORPOOL_RUNTIME_DIR": PRIVATE,
+    "TMPDIR": "/tmp",
     "PYTHONWARNINGS": "ignore",
 }
 
