@@ -9,46 +9,45 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import select
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 CHOICES = ("inherit", "log", "stderr")
 LONGEST = 8192
 """Bytes of a line; what is longer is told in parts."""
 
+PART = 4096
+"""Bytes that a pipe takes whole once it takes any."""
+
+PATIENCE = 0.1
+"""Seconds to wait for room for a part of a line, after there was room for its beginning."""
+
 mode = "inherit"
 """That of this node: set before its first actor is forked."""
-_writer: int | None = None  # of a child that is forked now
+_writers: dict[int, int] = {}  # by descriptor, of a child that is forked now
 
 
 class Output:
     """What one worker writes, in the process of its pool.
 
     Args:
+        descriptor: which of its descriptors leads here, 1 or 2.
         tell: called with each line.
     """
 
-    def __init__(self, tell: Callable[[str], object]) -> None:
-        self.reader, self._writer = os.pipe()
+    def __init__(self, descriptor: int, tell: Callable[[str], object]) -> None:
+        self.descriptor = descriptor
+        self.reader, self.writer = os.pipe()
         os.set_blocking(self.reader, False)
+        self.open = True
         self._tell = tell
         self._rest = b""
 
-    @contextlib.contextmanager
-    def of_forks(self) -> Iterator[None]:
-        """A child that is forked meanwhile writes here."""
-        global _writer
-        _writer = self._writer
+    def read(self, limit: int = 1 << 16) -> bool:
+        """Tell the lines of the next `limit` bytes; False once no process can write any more."""
         try:
-            yield
-        finally:
-            _writer = None
-            os.close(self._writer)
-
-    def read(self) -> bool:
-        """Tell the lines that have arrived, a few at a time; False once no process can write any more."""
-        try:
-            data = os.read(self.reader, 1 << 16)
+            data = os.read(self.reader, limit)
         except BlockingIOError:
             return True
         *lines, self._rest = (self._rest + data).split(b"\n")
@@ -61,6 +60,7 @@ class Output:
 
     def close(self) -> None:
         """Tell what is left."""
+        self.open = False
         for _ in range(100):  # a descendant that could not be ended may write for ever
             before = self._rest
             if not self.read() or self._rest is before:
@@ -74,19 +74,48 @@ class Output:
             self._tell(line[start : start + LONGEST].decode(errors="backslashreplace"))
 
 
+@contextlib.contextmanager
+def of_forks(outputs: Iterable[Output]) -> Iterator[None]:
+    """A child that is forked meanwhile writes there."""
+    global _writers
+    _writers = {output.descriptor: output.writer for output in outputs}
+    try:
+        yield
+    finally:
+        for writer in _writers.values():
+            os.close(writer)
+        _writers = {}
+
+
+def writable(descriptor: int, within: float = 0.0) -> bool:
+    """Whether `PART` bytes can be written there now, or within some seconds."""
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return bool(poll.poll(within * 1000))
+
+
+def write(descriptor: int, line: str) -> None:
+    """Write a line, in parts that a pipe takes whole; what it does not take is lost rather than waited for."""
+    data = line.encode(errors="backslashreplace") + b"\n"
+    with contextlib.suppress(OSError):  # its other end is closed
+        for start in range(0, len(data), PART):
+            if writable(descriptor, PATIENCE):
+                os.write(descriptor, data[start : start + PART])
+
+
 def _redirect() -> None:
-    """In a child that was forked for an `Output`: write there. Log lines for the owner's terminal still reach it."""
-    global _writer
-    writer, _writer = _writer, None
-    if writer is None:
+    """In a child that was forked for outputs: write there. Log lines for the owner's terminal still reach it."""
+    global _writers
+    writers, _writers = _writers, {}
+    if not writers:
         return
     terminal = open(os.dup(2), "w", buffering=1)  # noqa: SIM115  # kept open by the handler
     for handler in logging.root.handlers:
         if type(handler) is logging.StreamHandler:
             handler.setStream(terminal)
-    for descriptor in (1, 2):
+    for descriptor, writer in writers.items():
         os.dup2(writer, descriptor)
-    os.close(writer)
+        os.close(writer)
     write_lines()
 
 

@@ -213,7 +213,23 @@ class Counts:
 
 @dataclass(frozen=True)
 class TreeNode:
-    """A node of the supervision tree; `str(tree)` draws it."""
+    """A node of the supervision tree; `str(tree)` draws it.
+
+    Attributes:
+        id: as in its spec, or a worker's number.
+        kind: `"supervisor"`, `"pool"`, `"worker"` or `"actor"`.
+        pid: None while it does not run, or where actors have no process of their own.
+        state: what it is doing.
+        restarts: how often it was started again.
+        children: what is below it, in the order of start.
+        since: Unix time since when it runs; None while it does not.
+        strategy: of a supervisor.
+        restarts_used, restarts_limit, restarts_period: of a supervisor or a pool: so many restarts of what is below it
+            count at the moment, out of so many within so many seconds; the supervisor of pools counts for each pool.
+        last_end: how what was there before has ended, with the time: an exit status, a signal, or a reason. Of a pool,
+            it is the last end of a worker unless the pool itself has ended. None: nothing has.
+        output: the last 20 lines that it wrote to its standard error; of a native crash the first 20 of the stack.
+    """
 
     id: str
     kind: str
@@ -221,6 +237,13 @@ class TreeNode:
     state: str
     restarts: int = 0
     children: tuple[TreeNode, ...] = field(default=())
+    since: float | None = None
+    strategy: str | None = None
+    restarts_used: int | None = None
+    restarts_limit: int | None = None
+    restarts_period: float | None = None
+    last_end: str | None = None
+    output: str = ""
 
     def __str__(self) -> str:
         return "\n".join(self._lines("", ""))

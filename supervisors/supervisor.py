@@ -15,6 +15,7 @@ from typing import Any
 from actorpool import process
 from actorpool._arriving import problems_of, ref_of
 from actorpool._protocol import manager
+from actorpool._protocol.requests import GetOutline
 from actorpool.core.supervisor import events
 from actorpool.core.supervisor.children import DIED, End
 from actorpool.core.supervisor.core import SupervisorCore
@@ -26,6 +27,7 @@ from actorpool.serialization.exceptions import OpaqueError, opaque_error
 from actorpool.serialization.pickling import Pickled
 from actorpool.supervisors.child_host import ChildHost, HostChild
 from actorpool.supervisors.ending import end_processes
+from actorpool.supervisors.outlines import outline_of
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.supervisors.supervised import LATER, Supervised, plain
 from actorpool.supervisors.upward import tell_manager
@@ -73,6 +75,8 @@ class Supervisor(Supervised, Shell):
                 self._hear(message, sender)
         elif isinstance(message, manager.Happened):
             self.pass_up(message)
+        elif isinstance(message, GetOutline):
+            self.send(sender, Ok(outline_of(self.machine), ref_of(message)))
         else:
             self.on_other(message, sender)
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from typing import TYPE_CHECKING, Any
 
-from actorpool._protocol import requests
-from actorpool.messages import WhichChildren
+from actorpool._protocol.requests import GetOutline, Outline
 from actorpool.status import TreeNode
-from actorpool.supervisors.supervised import plain
+from actorpool.supervisors.outlines import outline_of
 
 if TYPE_CHECKING:
     from actorpool.pools.holders import Asker
@@ -21,14 +21,20 @@ PATIENCE = 1.0
 class _Sketch:
     """A node; its children are still being asked for."""
 
-    def __init__(self, id: str, kind: str, pid: int | None, state: str, restarts: int) -> None:
-        self.id, self.kind, self.pid, self.state, self.restarts = id, kind, pid, state, restarts
+    def __init__(self, node: TreeNode) -> None:
+        self.known = node
         self.children: list[_Sketch] = []
 
     def node(self) -> TreeNode:
-        return TreeNode(
-            self.id, self.kind, self.pid, self.state, self.restarts, tuple(child.node() for child in self.children)
-        )
+        return dataclasses.replace(self.known, children=tuple(child.node() for child in self.children))
+
+    def tell(self, outline: Outline) -> None:
+        """It has told of itself; how it ended itself is the supervisor's word above it, which goes first."""
+        told = {field.name: getattr(outline, field.name) for field in dataclasses.fields(outline)}
+        del told["below"]
+        if self.known.last_end is not None:
+            del told["last_end"]
+        self.known = dataclasses.replace(self.known, **told)
 
 
 class TreeBuilder:
@@ -45,45 +51,46 @@ class TreeBuilder:
         self._open = 1
         process = manager.is_process
         above = os.getppid() if process and manager.parent is not None else None
-        self._root = _Sketch("root", "supervisor", above, "running", 0)
-        self._top = _Sketch("manager", "supervisor", os.getpid() if process else None, "running", 0)
+        self._root = _Sketch(TreeNode("root", "supervisor", above, "running"))
+        self._top = _Sketch(TreeNode("manager", "supervisor", os.getpid() if process else None, "running"))
         self._root.children.append(self._top)
 
     def begin(self) -> None:
-        """Ask the manager's own children, and theirs."""
-        for child in self._manager.machine.children.values():
-            info = child.info()
-            self._visit(self._top, info, child.spec.kind)  # type: ignore[attr-defined]
+        """Ask the manager's own children, and theirs; and the root, for what it knows of the manager."""
+        self._below(self._top, outline_of(self._manager.machine))
+        if self._manager.parent is not None:
+            self._ask(self._manager.parent, self._above)
         self._manager.set_timer(PATIENCE, self.finish)
         self._told()
 
-    def _visit(self, above: _Sketch, info: Any, kind: str) -> None:
-        sketch = _Sketch(str(plain(info.id)), kind, info.pid, info.state, info.restarts)
-        above.children.append(sketch)
-        if info.address is None:
+    def _above(self, answer: Any) -> None:
+        if not isinstance(answer, Outline):
             return
-        if kind == "pool":
-            self._ask(info.address, requests.Workers(), lambda answer: self._workers(sketch, answer))
-        elif kind == "supervisor":
-            self._ask(info.address, WhichChildren(), lambda answer: self._below(sketch, answer))
+        self._root.tell(answer)
+        for node, _ in answer.below:
+            if node.id == self._top.known.id:
+                self._top.known = dataclasses.replace(
+                    self._top.known, since=node.since, restarts=node.restarts, last_end=node.last_end
+                )
 
-    def _ask(self, address: Any, request: Any, then: Any) -> None:
+    def _below(self, sketch: _Sketch, answer: Any) -> None:
+        if not isinstance(answer, Outline):
+            return
+        sketch.tell(answer)
+        for node, address in answer.below:
+            child = _Sketch(node)
+            sketch.children.append(child)
+            if address is not None and node.kind in ("pool", "supervisor"):
+                self._ask(address, lambda told, child=child: self._below(child, told))
+
+    def _ask(self, address: Any, then: Any) -> None:
         self._open += 1
 
         def answered(answer: Any) -> None:
             then(answer)
             self._told()
 
-        self._manager.ask(address, request, answered)
-
-    def _workers(self, pool: _Sketch, answer: Any) -> None:
-        if isinstance(answer, list):
-            pool.children = [_Sketch(str(w.id), "worker", w.pid, w.state, w.restarts) for w in answer]
-
-    def _below(self, supervisor: _Sketch, answer: Any) -> None:
-        if isinstance(answer, list):
-            for info in reversed(answer):  # told latest first; drawn in the order of start
-                self._visit(supervisor, info, "supervisor" if info.type == "supervisor" else "actor")
+        self._manager.ask(address, GetOutline(), answered)
 
     def _told(self) -> None:
         self._open -= 1

@@ -6,6 +6,7 @@ connection and the leases is decided by `WorkerSession`.
 
 from __future__ import annotations
 
+import faulthandler
 import functools
 import os
 import signal
@@ -81,6 +82,7 @@ class WorkerActor(Shell):
         signal.signal(INTERRUPT, self._on_interrupt)
         signal.signal(signal.SIGALRM, self._on_interrupt)
         process.prefer_for_oom()
+        faulthandler.enable(file=2)  # the pool hears the stack of a native crash, as it hears all of this descriptor
 
     def on_message(self, message: Any, sender: Any) -> None:
         """Whatever is no system message; what is none of ours is answered by an error."""

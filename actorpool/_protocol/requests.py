@@ -8,6 +8,7 @@ from typing import Any
 
 from actorpool.config import check_request
 from actorpool.messages import Checkout, Event, Request
+from actorpool.status import TreeNode
 
 # -- client → pool, by ASK or as Thespian messages; answered by the value or an error -------------------------
 
@@ -134,6 +135,27 @@ class GatherStats(Request):
     """`dict[worker id, parcel of stats()]` of all workers that answer within `timeout` seconds."""
 
     timeout: float = 1.0
+
+
+@dataclass(frozen=True)
+class GetOutline(Request):
+    """Manager → a pool or a supervisor, for the tree: its `Outline`."""
+
+
+@dataclass(frozen=True)
+class Outline:
+    """What a pool or a supervisor tells of itself and of those below it: each a node, with whom to ask for its own.
+
+    The other fields are those of its own `TreeNode`.
+    """
+
+    below: tuple[tuple[TreeNode, Any], ...]
+    strategy: str | None = None
+    restarts_used: int | None = None
+    restarts_limit: int | None = None
+    restarts_period: float | None = None
+    last_end: str | None = None
+    output: str = ""
 
 
 # -- pool or manager → subscriber ---------------------------------------------------------------------------------

@@ -99,7 +99,7 @@ def _label(node: TreeNode) -> Text:
         label.append(f"  {node.restarts} restart{'s' * (node.restarts > 1)}", "yellow")
     limit, used = getattr(node, "restarts_limit", None), getattr(node, "restarts_used", None)
     if limit is not None and used:
-        label.append(f"  {used} of {limit} in {seconds(node.restarts_period)}", "yellow")  # type: ignore[attr-defined]
+        label.append(f"  {used} of {limit} in {seconds(node.restarts_period)}", "yellow")
     if getattr(node, "last_end", None):
-        label.append(f"  last: {node.last_end}", "yellow")  # type: ignore[attr-defined]
+        label.append(f"  last: {node.last_end}", "yellow")
     return label

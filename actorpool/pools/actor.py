@@ -24,6 +24,7 @@ from actorpool.messages import Checkin, Checkout, WithConnection
 from actorpool.pools.base import BasePoolActor
 from actorpool.pools.effects import EFFECTS
 from actorpool.pools.holders import Calls, MessageCaller, RunCaller
+from actorpool.pools.last_words import LastEnd
 from actorpool.pools.preloading import preload
 from actorpool.pools.telemetry import PoolTelemetry
 from actorpool.pools.verbs import VERBS
@@ -63,6 +64,7 @@ class PoolActor(BasePoolActor):
         subscriptions: tuple[tuple[str, Any], ...] = (),
         metrics_interval: float = 10.0,
         kept: Keep | None = None,
+        ends: dict[int, LastEnd] | None = None,
     ) -> Any:
         """Start the pool.
 
@@ -75,24 +77,26 @@ class PoolActor(BasePoolActor):
             sinks: settings of the telemetry sinks, opened here.
             subscriptions: (pattern, address) pairs of those that get events as messages.
             metrics_interval: seconds between two samples.
-            kept: what `remember` has last told the supervisor.
+            kept, ends: what `remember` has last told the supervisor.
         """
         self.config = config
         preload(name, config.preload)
         worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
         arguments = config.worker_args.open() if isinstance(config.worker_args, Pickled) else config.worker_args
-        _scrubbing.hide_arguments(arguments)
+        secretive = _scrubbing.hide_arguments(arguments)
         size = kept.size if kept is not None else config.size
         if isinstance(size, str):
             size = worker.auto_size(**arguments)  # type: ignore[attr-defined]
         self._begin_serving(name, directory, spin, max_message)
+        self._begin_ends(ends)
+        self.worker_handles.secretive = secretive
         self.telemetry = PoolTelemetry(self, sinks, subscriptions, metrics_interval)
         self._calls = Calls(self)
         self.pages = usage_counters.found()
         self.worker_queries = WorkerQueries(self.worker_handles)
         self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, counter=self.pages.slot)
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
-            self.remember(kept=kept)
+            self.remember_also(kept=kept)
         self.telemetry.begin()
         self._share_memory()
         self.carry_out(self.core.start(time.monotonic()))
@@ -266,7 +270,8 @@ class PoolActor(BasePoolActor):
         for lease in self.core.leases_of(id):
             if isinstance(lease.holder, RunCaller) and self.directory is not None:
                 lease.holder.running = not self.worker_handles.unread(id)
-        self.worker_handles.forget(id)
+        if (hand := self.worker_handles.forget(id)) is not None and (not expected or status):
+            self._note_end(hand, reason)
         self._calls.died(id)
         self.worker_queries.gone(id)
         self.carry_out(self.core.died(time.monotonic(), id, reason))

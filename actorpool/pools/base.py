@@ -13,7 +13,8 @@ from actorpool._protocol import manager, requests
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
 from actorpool.pools.holders import Asker, ChannelAsker, ChannelCaller, Holder, Holders, MessageAsker
-from actorpool.pools.worker_handles import WorkerHandles
+from actorpool.pools.last_words import LastEnd, LastEnds
+from actorpool.pools.worker_handles import WorkerHandle, WorkerHandles
 from actorpool.serialization import pickling
 from actorpool.supervisors.supervised import Supervised
 from actorpool.thespian_adapter.shell import Shell, log
@@ -23,6 +24,9 @@ from actorpool.workers.actor import WorkerActor
 
 _OF_THE_MANAGER = frozenset({requests.Retire, requests.Listen})
 """What only the manager may ask for."""
+
+REMEMBER_AFTER = 0.02
+"""Seconds after a worker's end in which others may follow it; then the supervisor hears of all of them."""
 
 LATER_ANSWER = object()
 """Returned by a verb whose answer comes with a later effect."""
@@ -58,6 +62,27 @@ class BasePoolActor(Supervised, Shell):
             self._server = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
         self._holders = Holders(self._server, self._holder_gone, self.hear_of_hosts)
         self.worker_handles = WorkerHandles(self, self._server, self.directory, self._worker_gone, self.kind)
+
+    def _begin_ends(self, kept: dict[int, LastEnd] | None) -> None:
+        self.ends = LastEnds(kept)
+        self._remembered: dict[str, Any] = {} if kept is None else {"ends": kept}
+        self._to_remember = False
+
+    def _note_end(self, hand: WorkerHandle, reason: str) -> None:
+        """A worker has not ended in good order: have this known, also if this process is killed."""
+        self.ends.add(hand.place, f"{reason} (pid {hand.pid})", hand.words)
+        if not self._to_remember:  # many may die together
+            self._to_remember = True
+            self.set_timer(REMEMBER_AFTER, self._remember_ends)
+
+    def _remember_ends(self) -> None:
+        self._to_remember = False
+        self.remember_also(ends=self.ends.kept())
+
+    def remember_also(self, **args: Any) -> None:
+        """As `remember`, with what was said before."""
+        self._remembered.update(args)
+        self.remember(**self._remembered)
 
     def _share_memory(self) -> None:
         """Before the first fork: what is loaded so far remains shared with every worker."""

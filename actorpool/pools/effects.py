@@ -135,7 +135,7 @@ def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
 
 def keep(pool: PoolActor, effect: fx.Keep) -> None:
     """Have a successor begin as this pool is now, should this process be killed."""
-    pool.remember(kept=effect)
+    pool.remember_also(kept=effect)
 
 
 _LEAKS = {"pool.leak": "leak", "pool.leak_returned": "a leak came back"}

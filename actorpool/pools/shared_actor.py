@@ -20,6 +20,7 @@ from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Event, WithConnection
 from actorpool.pools.base import BasePoolActor
 from actorpool.pools.holders import Asker, MessageCaller
+from actorpool.pools.last_words import LastEnd
 from actorpool.pools.shared_callers import ChannelCall, MessageCall
 from actorpool.pools.shared_effects import EFFECTS
 from actorpool.pools.shared_reports import FRAMES, REPORTS
@@ -63,6 +64,7 @@ class SharedPoolActor(BasePoolActor):
         subscriptions: tuple[tuple[str, Any], ...] = (),
         metrics_interval: float = 10.0,
         kept: Pickled | None = None,
+        ends: dict[int, LastEnd] | None = None,
     ) -> Any:
         """Serve; without a connection, unless a former life of this pool left some to be revived.
 
@@ -75,7 +77,7 @@ class SharedPoolActor(BasePoolActor):
             sinks: settings of the telemetry sinks, opened here.
             subscriptions: (pattern, address) pairs of those that get events as messages.
             metrics_interval: seconds between two samples.
-            kept: what `remember` has last told the supervisor.
+            kept, ends: what `remember` has last told the supervisor.
         """
         self.config, self._interval = config, metrics_interval
         self.hub = Hub(sinks, name, here=not self.is_process, keeper=self.parent)
@@ -84,6 +86,7 @@ class SharedPoolActor(BasePoolActor):
         self.samples = Samples()
         self.began = now = time.monotonic()
         self._begin_serving(name, directory, spin, max_message)
+        self._begin_ends(ends)
         backoff = Backoff(config.backoff_min, config.backoff_max)
         epoch = time.time() - time.monotonic()  # some time has passed since `now`
         self.core = SharedPoolCore(name, random.random, backoff=backoff, penalties=config.series,
@@ -196,6 +199,8 @@ class SharedPoolActor(BasePoolActor):
         reason = f"{self.ending(status)} (pid {hand.pid})"
         begun, refused = not self.worker_handles.unread(id), self.refused.pop(id, None)
         self.worker_handles.forget(id)
+        if id not in self.core.leaving or status:
+            self._note_end(hand, self.ending(status))
         self._changed = True
         self.carry_out(self.core.died(time.monotonic(), id, reason, begun=begun, refused=refused))
         self._arm()
@@ -240,7 +245,7 @@ class SharedPoolActor(BasePoolActor):
         known = Pickled.of(self.core.kept())
         if known.data != self._known:
             self._known = known.data
-            self.remember(kept=known)
+            self.remember_also(kept=known)
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event to its listeners."""

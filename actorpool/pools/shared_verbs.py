@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool._protocol import requests, shared
 from actorpool.core.shared.records import LIVE
 from actorpool.messages import GetPoolStatus
+from actorpool.pools import outlines
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
 from actorpool.serialization.pickling import Pickled
@@ -143,6 +144,11 @@ def workers(pool: SharedPoolActor, _request: Any, _asker: Asker) -> list[WorkerI
     ]
 
 
+def outline(pool: SharedPoolActor, request: Any, asker: Asker) -> Any:
+    """`Outline`."""
+    return outlines.outline(pool.worker_handles, pool.ends, workers(pool, request, asker))
+
+
 def metrics(pool: SharedPoolActor, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
     return pool.samples.metrics()
@@ -161,6 +167,7 @@ VERBS: dict[type, Callable[[SharedPoolActor, Any, Asker], Any]] = {
     GetPoolStatus: status,
     requests.Status: status,
     requests.Workers: workers,
+    requests.GetOutline: outline,
     requests.Metrics: metrics,
     requests.Retire: retire,
     requests.Listen: listen,

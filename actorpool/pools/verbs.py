@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool._protocol import orders, requests, sandboxes
 from actorpool.core.pool.durations import BOUNDS
 from actorpool.messages import GetPoolStatus
+from actorpool.pools import outlines
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
 
@@ -34,6 +35,19 @@ def status(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
 def workers(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`list[WorkerInfo]`."""
     return pool.core.worker_infos(pool.worker_handles.pids, time.monotonic(), time.time())
+
+
+def outline(pool: PoolActor, request: Any, asker: Asker) -> Any:
+    """`Outline`."""
+    config, intensity = pool.config, pool.core.lifecycle.intensity
+    return outlines.outline(
+        pool.worker_handles,
+        pool.ends,
+        workers(pool, request, asker),
+        restarts_used=intensity.count(time.monotonic()),
+        restarts_limit=config.max_restarts,
+        restarts_period=config.restart_period,
+    )
 
 
 def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
@@ -146,6 +160,7 @@ VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
     GetPoolStatus: status,
     requests.Workers: workers,
     requests.Leases: leases,
+    requests.GetOutline: outline,
     requests.Metrics: metrics,
     requests.Sessions: sessions,
     requests.EndSession: end_session,

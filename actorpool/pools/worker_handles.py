@@ -8,14 +8,18 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import errno
+import functools
+import itertools
 import os
 import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
-from actorpool import _output, process
+from actorpool import _output, _scrubbing, process
 from actorpool._output import Output
 from actorpool._protocol.orders import Init
+from actorpool.pools.last_words import LastWords
 from actorpool.serialization import pickling
 from actorpool.supervisors.ending import end_processes
 from actorpool.thespian_adapter.shell import Shell, drop_connection, log
@@ -23,23 +27,34 @@ from actorpool.transport import frames, paths, seals
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
+LOOK_AGAIN = 0.05
+"""Seconds until a stream that took nothing is looked at again."""
+
 
 class WorkerHandle:
     """One worker process. `pid` is None where actors have no process of their own.
 
+    `place`: a number that it shares with no other that stays; its successor has the same. `since`: Unix time.
+    `words`: what it wrote last to its standard error. `outputs`: the pipes by which it is heard.
     `key`: seals its leases.
     `called`: a call was sent. `mixed`: something was ordered after it, so what is unread need not be the call.
     """
 
-    __slots__ = ("address", "called", "fd", "id", "key", "mixed", "output", "peer", "pid")
+    __slots__ = (
+        "address", "called", "fd", "id", "key", "mixed", "outputs", "peer", "pid", "place", "since", "stays", "words",
+    )  # fmt: skip
 
-    def __init__(self, id: int, address: Any, pid: int | None) -> None:
+    def __init__(self, id: int, place: int, address: Any, pid: int | None) -> None:
         self.id = id
+        self.place = place
+        self.since = time.time()
+        self.stays = True
         self.address = address
         self.pid = pid
         self.peer: ServerConn | None = None
         self.fd: int | None = None
-        self.output: Output | None = None
+        self.outputs: list[Output] = []
+        self.words = LastWords()
         self.key = seals.new_key()
         self.called = self.mixed = False
 
@@ -73,6 +88,8 @@ class WorkerHandles:
         self._on_death = on_death
         self._kind = kind
         self._hands: dict[int, WorkerHandle] = {}
+        self.secretive = False
+        """Whether the workers know secrets, so that what they print is looked through."""
         self._departed: tuple[int, int | None] = (0, None)
 
     def hand(self, id: int) -> WorkerHandle:
@@ -105,23 +122,59 @@ class WorkerHandles:
 
     def start(self, id: int, init: Init, requirements: Any) -> None:
         """Create the worker's process and send it its first message, with a key of its own."""
-        heard = self._listen(id)
-        with heard.of_forks() if heard is not None else contextlib.nullcontext():
+        words = LastWords()
+        outputs = self._listen(id, words)
+        with _output.of_forks(outputs):
             address, pid = self._actor.spawn(self._kind, requirements)
-        hand = self._hands[id] = WorkerHandle(id, address, pid)
-        hand.output = heard
+        taken = {hand.place for hand in self._hands.values() if hand.stays}
+        place = next(number for number in itertools.count(1) if number not in taken)
+        hand = self._hands[id] = WorkerHandle(id, place, address, pid)
+        hand.outputs, hand.words = outputs, words
         self._watch(hand)
         self._actor.send(address, dataclasses.replace(init, key=hand.key))
 
-    def _listen(self, id: int) -> Output | None:
-        """What is to hear the next worker's output; None: it goes where that of this process goes."""
-        server = self._server
-        if _output.mode != "log" or server is None:
-            return None
+    def _listen(self, id: int, words: LastWords) -> list[Output]:
+        """What is to hear the next worker: its last words always; all that it prints if that goes to the log, or if
+        a secret may be in it."""
+        server, logged = self._server, _output.mode == "log"
+        if server is None:
+            return []
         name = getattr(self._actor, "name", "?")
-        heard = Output(lambda line: log.info("worker %s of pool %s: %s", id, name, line))
-        server.watch(heard.reader, lambda reader: None if heard.read() else server.unwatch(reader))
-        return heard
+
+        def note(line: str) -> None:
+            log.info("worker %s of pool %s: %s", id, name, line)
+
+        def complain(line: str) -> None:
+            line = _scrubbing.scrub(line)
+            words.add(line)
+            if logged:
+                note(line)
+            else:
+                _output.write(2, line)
+
+        outputs = [Output(2, complain)]
+        if logged:
+            outputs.append(Output(1, note))
+        elif self.secretive:
+            outputs.append(Output(1, lambda line: _output.write(1, _scrubbing.scrub(line))))
+        for output in outputs:
+            server.watch(output.reader, functools.partial(self._hear, output))
+        return outputs
+
+    def _hear(self, output: Output, _reader: int) -> None:
+        """Take lines in; what goes to a stream that takes nothing now waits in the pipe, and so does its worker."""
+        server = self._server
+        if server is None or not output.open:
+            return
+        if _output.mode != "log" and not _output.writable(output.descriptor):
+            server.unwatch(output.reader)
+            self._actor.set_timer(LOOK_AGAIN, lambda: self._watch_again(output))
+        elif not output.read(1 << 16 if _output.mode == "log" else _output.PART // 2):
+            server.unwatch(output.reader)
+
+    def _watch_again(self, output: Output) -> None:
+        if output.open and self._server is not None:
+            self._server.watch(output.reader, functools.partial(self._hear, output))
 
     def _watch(self, hand: WorkerHandle) -> None:
         if self._server is None or hand.pid is None:
@@ -182,10 +235,16 @@ class WorkerHandles:
         """Ask the worker's process to end."""
         hand = self._hands.get(id)
         if hand is not None:
+            self._vacate(id)
             self._actor.end_child(hand.address)
+
+    def _vacate(self, id: int) -> None:
+        if id in self._hands:
+            self._hands[id].stays = False
 
     def kill(self, id: int) -> None:
         """SIGKILL the worker's process; a worker without one is asked to end."""
+        self._vacate(id)
         if not process.kill(self.pid(id)):
             self.stop(id)
 
@@ -202,11 +261,11 @@ class WorkerHandles:
         """The worker at that address."""
         return next((hand.id for hand in self._hands.values() if hand.address == address), None)
 
-    def forget(self, id: int) -> None:
+    def forget(self, id: int) -> WorkerHandle | None:
         """The worker's process is gone: let go of its connection, watch and socket file, end what it has left."""
         hand = self._hands.pop(id, None)
         if hand is None:
-            return
+            return None
         self._departed = hand.id, hand.pid
         if hand.fd is not None and self._server is not None:
             self._server.unwatch(hand.fd)
@@ -217,9 +276,11 @@ class WorkerHandles:
             with contextlib.suppress(OSError):
                 os.unlink(paths.worker(self._directory, hand.pid))
         self._actor.end_orphans()
-        if hand.output is not None and self._server is not None:
-            self._server.unwatch(hand.output.reader)
-            hand.output.close()
+        for output in hand.outputs:
+            if self._server is not None:
+                self._server.unwatch(output.reader)
+            output.close()
+        return hand
 
     def end_all(self, timeout: float) -> None:
         """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""

@@ -178,6 +178,7 @@ class ChildTable:
         before, child.state = child.state, State.STOPPED
         if child.end is None and before is not State.LEAVING:
             child.end = event.end or End(SHUTDOWN if before is State.STOPPING else DIED)
+        child.last_end, child.ended_at = child.end, self.now
         if before is State.RUNNING:
             child.state = State.DEAD
         self.plans.settled(event.token)

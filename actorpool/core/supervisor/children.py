@@ -83,6 +83,7 @@ class Child:
         address, pid: of the last incarnation that ran.
         started_at: when that one had finished its init, monotonic seconds.
         end: how the last incarnation ended or failed to start; None while it has not.
+        last_end, ended_at: how the one before ended, and when (monotonic seconds).
     """
 
     key: Hashable
@@ -99,6 +100,8 @@ class Child:
     restarts: int = 0
     started_at: float = 0.0
     end: End | None = None
+    last_end: End | None = None
+    ended_at: float = 0.0
 
     @property
     def alive(self) -> bool:

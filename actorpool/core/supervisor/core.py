@@ -87,6 +87,10 @@ class SupervisorCore:
         """All registered children, in order of start."""
         return self._child_table.children
 
+    def restarts_used(self, now: float) -> int:
+        """How many restarts count at that monotonic time; where each child has a window of its own, in the fullest."""
+        return max((child.intensity.count(now) for child in self.children.values()), default=0)
+
     def register(self, spec: Spec) -> None:
         """Add a child that does not run, as if it had been terminated."""
         self._child_table.register(spec.id, spec)
