@@ -18,7 +18,7 @@ from actorpool.cli.notify import Notifier
 from actorpool.cli.output import say
 from actorpool.cli.refusals import FAILED, INTERRUPTED, Refusal
 from actorpool.client.system import System, start
-from actorpool.configuration import Configuration
+from actorpool.configuration import Configuration, DashboardSettings
 from actorpool.errors import ActorPoolError, InvalidConfig
 from actorpool.node import launch
 from actorpool.node.runtime import KEPT
@@ -230,10 +230,11 @@ def start_node(config: Configuration, daemon: bool = False) -> System:
     """Start the node itself.
 
     Raises:
-        Refusal: the name is taken.
+        Refusal: the name or the dashboard's port is taken.
     """
     settings = {name: value for name, value in vars(config.system).items() if name not in ("name", "drain")}
     if config.dashboard is not None:
+        _check_port(config.dashboard)
         settings["dashboard"] = dict(vars(config.dashboard))
     try:
         return start(config.system.name, daemon=daemon, telemetry=list(config.sinks), **settings)
@@ -242,6 +243,17 @@ def start_node(config: Configuration, daemon: bool = False) -> System:
             raise
         hint = f"End it: actorpool down {config.system.name}"
         raise Refusal(f"{error.problems['name']}.", "name_taken", hint) from error
+
+
+def _check_port(dashboard: DashboardSettings) -> None:
+    """Listen for a moment, so that a port that is taken is told before anything is started."""
+    from actorpool.dashboard.sockets import listen  # not at the top: it is an extra
+
+    try:
+        listen(dashboard.host, dashboard.port).close()
+    except OSError as error:
+        text = f"The dashboard cannot listen on {dashboard.host}:{dashboard.port}: {error.strerror or error}."
+        raise Refusal(text, "port_taken", "Choose another port in [dashboard]; nothing was started.") from error
 
 
 def start_all(system: System, config: Configuration) -> None:

@@ -130,9 +130,9 @@ def _is_text(value: Any) -> str | None:
 
 
 def _is_port(value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 65536:
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 65536:
         return None
-    return f"must be a whole number from 1 to 65535, not {value!r}"
+    return f"must be a whole number from 0 (any that is free) to 65535, not {value!r}"
 
 
 def _are_texts(value: Any) -> str | None:

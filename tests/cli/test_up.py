@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 
 import psutil
 import pytest
@@ -278,3 +279,15 @@ def test_a_pool_that_is_not_enabled_is_not_started(tmp_path):
         node.wait_for("serves")
         assert "runs 1 pool." in node.said
         assert [pool["name"] for pool in told("status", "shop")["pools"]] == ["other"]
+
+
+def test_a_dashboard_is_served_and_a_port_that_is_taken_is_refused_without_a_traceback(tmp_path, free_port):
+    text = FILE + f"[dashboard]\nport = {free_port}\n"
+    with up(write(tmp_path, text)) as node:
+        node.wait_for("serves")
+        with urllib.request.urlopen(f"http://127.0.0.1:{free_port}/healthz", timeout=10) as answer:
+            assert answer.status == 200
+        other = run("up", str(write(tmp_path, text)), "--name", "other")
+        assert other.returncode == 1
+        assert f"cannot listen on 127.0.0.1:{free_port}" in other.stderr
+        assert "Traceback" not in other.stderr
