@@ -76,7 +76,7 @@ before the file. `actorpool doctor FILE --show` prints each value in force and w
 
 - `[pools.NAME]` has a `worker` with `worker_args`, or a `url` (with `adapter`, as `System.start_database` has them),
   beside which keys that are none of a pool's go to the worker. The other keys are the fields of `PoolConfig`;
-  `breaker` and `autoscale` are tables. `[shared_pools.NAME]` has those of `SharedPoolConfig`.
+  `breaker`, `autoscale` and `limits` are tables. `[shared_pools.NAME]` has those of `SharedPoolConfig`.
 - With a table `[cluster]` pools may have `spread = true`, and then `placement` and `most`: see
   [cluster.md](cluster.md).
 - `[supervisors.NAME]` has the fields of `SupervisorSpec`, and a table for each child with those of `ChildSpec`, in the

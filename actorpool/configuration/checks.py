@@ -24,6 +24,7 @@ from actorpool.configuration.settings import (
 )
 from actorpool.core.machine import Backoff
 from actorpool.errors import InvalidConfig
+from actorpool.limits import Limits
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
 from actorpool.workers import urls
 from actorpool.workers.arguments import nearest
@@ -31,7 +32,7 @@ from actorpool.workers.arguments import nearest
 Made = TypeVar("Made")
 
 _TABLES = ("system", "telemetry", "dashboard", "cluster", "pools", "shared_pools", "supervisors")
-_POOL_PARTS: dict[str, type] = {"breaker": Breaker, "autoscale": Autoscale}
+_POOL_PARTS: dict[str, type] = {"breaker": Breaker, "autoscale": Autoscale, "limits": Limits}
 """Fields of a pool that are tables of their own."""
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from actorpool.config import Breaker
 from actorpool.configuration import InvalidFile, load
+from actorpool.limits import Limits
 
 GOOD = """
 [system]
@@ -21,6 +22,8 @@ worker_args = { database = "${DATABASE}" }
 size = "${SIZE}"
 queue_target = 2.0
 breaker = { failures = 2 }
+limits = { memory = "512M" }
+preload = ["json"]
 [pools.read]
 url = "postgresql://app:${PASSWORD}@db/app"
 size = "${SIZE}"
@@ -94,6 +97,7 @@ def test_a_good_file_becomes_settings(tmp_path):
     pool = config.pools["write"]
     assert (pool.size, pool.queue_target, pool.breaker) == (7, 2.0, Breaker(failures=2))
     assert pool.worker_args == {"database": "app.db"}
+    assert (pool.limits, tuple(pool.preload)) == (Limits(memory="512M"), ("json",))
     read = config.pools["read"]
     assert (read.size, read.max_overflow) == (7, 20)
     assert read.worker_args["statement_timeout"] == 3
