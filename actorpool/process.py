@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import os
 import signal
 import socket
@@ -164,6 +165,42 @@ def die_of_faults() -> None:
     """
     for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGTRAP):
         signal.signal(number, signal.SIG_DFL)
+
+
+STACK_SIGNAL = getattr(signal, "SIGRTMIN", None) and signal.SIGRTMIN + 3
+"""Has a worker write its Python stack into `stack_file`, wherever it is; None where there are no such signals."""
+
+stack_file: int | None = None
+"""In a pool and its workers: the file in memory that their stacks go to."""
+
+
+def tell_faults() -> None:
+    """Write the Python stack of a native crash to descriptor 2, and at `STACK_SIGNAL` that of the moment.
+
+    Runs in: every worker process, before its first message is looked at. Neither needs the interpreter to go on.
+    """
+    faulthandler.enable(file=2)
+    if STACK_SIGNAL is not None and stack_file is not None:
+        faulthandler.register(STACK_SIGNAL, file=stack_file, all_threads=True)
+
+
+def program(pid: int) -> str:
+    """What a process of this host runs: a script's or a module's name, else its executable's; "" if that is not told.
+
+    Its arguments are never told.
+    """
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            words = file.read().decode(errors="replace").split("\0")[:-1]
+    except OSError:
+        return ""
+    name = os.path.basename(words[0]) if words else ""
+    if name.startswith("python") and len(words) > 1:
+        if words[1] == "-m" and len(words) > 2:
+            return words[2]
+        if not words[1].startswith("-"):
+            return os.path.basename(words[1])
+    return name
 
 
 def prefer_for_oom() -> None:

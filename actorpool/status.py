@@ -78,13 +78,23 @@ class WorkerInfo:
 
 @dataclass(frozen=True)
 class LeaseInfo:
-    """One lease that is out. `age` in seconds."""
+    """One lease that is out.
+
+    Attributes:
+        id, worker_id: its number, and that of its worker.
+        caller_pid, caller_host: the holder's process.
+        age: seconds.
+        program: what the holder runs: a script, a module or an executable; "" if that is not known.
+        function: the name of the function or method that runs now; None between calls, or if that is not known.
+    """
 
     id: int
     worker_id: int
     caller_pid: int
     caller_host: str
     age: float
+    program: str = ""
+    function: str | None = None
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ connection and the leases is decided by `WorkerSession`.
 
 from __future__ import annotations
 
-import faulthandler
 import functools
 import os
 import signal
@@ -82,7 +81,7 @@ class WorkerActor(Shell):
         signal.signal(INTERRUPT, self._on_interrupt)
         signal.signal(signal.SIGALRM, self._on_interrupt)
         process.prefer_for_oom()
-        faulthandler.enable(file=2)  # the pool hears the stack of a native crash, as it hears all of this descriptor
+        process.tell_faults()
 
     def on_message(self, message: Any, sender: Any) -> None:
         """Whatever is no system message; what is none of ours is answered by an error."""
@@ -115,7 +114,7 @@ class WorkerActor(Shell):
                 self._server = ChannelServer(
                     path, self, outside=self.messages, spin=init.spin, max_message=init.max_message
                 )
-                self.counters = usage_counters.inherited(init.slot)
+                self.counters = self.session.counters = usage_counters.inherited(init.slot)
                 self.sticky = StickyUse(self, self.counters) if self.counters is not None else None
             process.end_copy()
         except BaseException as raised:  # user code, as in `attempt`

@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from actorpool import _offspring, process
 from actorpool.errors import CallTimeout, LeaseExpired, MethodNotFound
+from actorpool.transport.usage_counters import UsageCounters
 from actorpool.workers.base import Worker, methods_of
 
 log = logging.getLogger("actorpool")
@@ -64,6 +65,7 @@ class WorkerSession:
         own_process: nothing else runs in this process.
 
     Attributes:
+        counters: where it is told what runs, if that can be told.
         lasting: the processes that run since it was opened, and belong to no call.
     """
 
@@ -73,6 +75,7 @@ class WorkerSession:
         self.check_after = check_after
         self.own_process = own_process
         self.lasting: dict[int, float] = {}
+        self.counters: UsageCounters | None = None
         self.connected = False
         self.lost: Exception | None = None
         self.reopened = False  # connected at its own will, which its pool is still to hear of
@@ -232,6 +235,16 @@ class WorkerSession:
             BaseException: whatever the user's code raises.
         """
         self.dirty = True
+        counters = self.counters
+        if counters is None:
+            return self._run(target, args, kwargs)
+        counters.runs(target)
+        try:
+            return self._run(target, args, kwargs)
+        finally:
+            counters.rests()
+
+    def _run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         if self.sandbox is not None:
             worker: Any = self.worker
             return worker.in_sandbox(functools.partial(self._call, target, args, kwargs))

@@ -138,6 +138,13 @@ class GatherStats(Request):
 
 
 @dataclass(frozen=True)
+class GetStack(Request):
+    """The Python stack of a worker at this moment: text."""
+
+    worker_id: int = 0
+
+
+@dataclass(frozen=True)
 class GetOutline(Request):
     """Manager → a pool or a supervisor, for the tree: its `Outline`."""
 

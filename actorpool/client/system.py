@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import manager as governing
 from actorpool._protocol.manager import FindPool
+from actorpool._protocol.requests import GetStack
 from actorpool.client import _dashboard
 from actorpool.client._at_fork import renewed
 from actorpool.client._node_client import NodeClient, node_client
@@ -284,6 +285,21 @@ class System:
             return self._local[name].metrics()
         self._find(name)
         return self._site.pool(name).metrics()
+
+    def stack(self, pool: str, worker_id: int) -> str:
+        """The Python stack of all threads of a worker at this moment, also while it is stuck in C; the call goes on.
+
+        Args:
+            pool: the pool's name.
+            worker_id: as in `Pool.workers()`; of a shared pool, the id of a connection.
+
+        Raises:
+            PoolNotFound: there is no such pool.
+            LookupError: it has no such worker.
+            TimeoutError: the worker has not told it within a second: it is stopped.
+        """
+        self._find(pool)
+        return self._site.pool(pool)._transport.ask(GetStack(worker_id))  # type: ignore[no-any-return]
 
     # -- the whole ----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
 from actorpool.pools.holders import Asker, ChannelAsker, ChannelCaller, Holder, Holders, MessageAsker
 from actorpool.pools.last_words import LastEnd, LastEnds
+from actorpool.pools.stacks import Stacks
 from actorpool.pools.worker_handles import WorkerHandle, WorkerHandles
 from actorpool.serialization import pickling
 from actorpool.supervisors.supervised import Supervised
@@ -65,6 +66,7 @@ class BasePoolActor(Supervised, Shell):
 
     def _begin_ends(self, kept: dict[int, LastEnd] | None) -> None:
         self.ends = LastEnds(kept)
+        self.stacks = Stacks(self)
         self._remembered: dict[str, Any] = {} if kept is None else {"ends": kept}
         self._to_remember = False
 

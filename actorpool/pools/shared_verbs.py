@@ -144,6 +144,13 @@ def workers(pool: SharedPoolActor, _request: Any, _asker: Asker) -> list[WorkerI
     ]
 
 
+def stack(pool: SharedPoolActor, request: requests.GetStack, asker: Asker) -> Any:
+    """Answered by the stack of the process of that connection."""
+    connection = pool.core.connections.get(request.worker_id)
+    pool.stacks.ask(connection.worker if connection is not None else request.worker_id, asker)
+    return LATER_ANSWER
+
+
 def outline(pool: SharedPoolActor, request: Any, asker: Asker) -> Any:
     """`Outline`."""
     return outlines.outline(pool.worker_handles, pool.ends, workers(pool, request, asker))
@@ -168,6 +175,7 @@ VERBS: dict[type, Callable[[SharedPoolActor, Any, Asker], Any]] = {
     requests.Status: status,
     requests.Workers: workers,
     requests.GetOutline: outline,
+    requests.GetStack: stack,
     requests.Metrics: metrics,
     requests.Retire: retire,
     requests.Listen: listen,

@@ -6,16 +6,19 @@ core, so the answer finds its way whichever way the question came.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from actorpool import process
 from actorpool._protocol import orders, requests, sandboxes
 from actorpool.core.pool.durations import BOUNDS
 from actorpool.messages import GetPoolStatus
 from actorpool.pools import outlines
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
+from actorpool.status import LeaseInfo
 
 if TYPE_CHECKING:
     from actorpool.pools.actor import PoolActor
@@ -52,7 +55,26 @@ def outline(pool: PoolActor, request: Any, asker: Asker) -> Any:
 
 def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
     """`list[LeaseInfo]`."""
-    return pool.core.lease_infos(time.monotonic())
+    infos = pool.core.lease_infos(time.monotonic())
+    programs = {pid: process.program(pid) for pid in {info.caller_pid for info in infos if _is_here(info)}}
+    return [
+        dataclasses.replace(
+            info,
+            program=programs.get(info.caller_pid, "") if _is_here(info) else "",
+            function=slot.running() if (slot := pool.pages.slot(info.worker_id)) is not None else None,
+        )
+        for info in infos
+    ]
+
+
+def _is_here(info: LeaseInfo) -> bool:
+    return info.caller_pid > 0 and info.caller_host == process.HOST
+
+
+def stack(pool: PoolActor, request: requests.GetStack, asker: Asker) -> Any:
+    """Answered by the worker's stack."""
+    pool.stacks.ask(request.worker_id, asker)
+    return LATER_ANSWER
 
 
 def sessions(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
@@ -160,6 +182,7 @@ VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
     GetPoolStatus: status,
     requests.Workers: workers,
     requests.Leases: leases,
+    requests.GetStack: stack,
     requests.GetOutline: outline,
     requests.Metrics: metrics,
     requests.Sessions: sessions,

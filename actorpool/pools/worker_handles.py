@@ -41,7 +41,8 @@ class WorkerHandle:
     """
 
     __slots__ = (
-        "address", "called", "fd", "id", "key", "mixed", "outputs", "peer", "pid", "place", "since", "stays", "words",
+        "address", "called", "fd", "id", "key", "mixed", "outputs", "peer", "pid", "place", "since", "stays",
+        "tells_stacks", "words",
     )  # fmt: skip
 
     def __init__(self, id: int, place: int, address: Any, pid: int | None) -> None:
@@ -49,6 +50,7 @@ class WorkerHandle:
         self.place = place
         self.since = time.time()
         self.stays = True
+        self.tells_stacks = False
         self.address = address
         self.pid = pid
         self.peer: ServerConn | None = None
@@ -191,6 +193,7 @@ class WorkerHandles:
         hand = self._hands.get(id)
         if hand is None:
             return
+        hand.tells_stacks = pid != os.getpid()
         if hand.pid is None and pid != os.getpid():
             hand.pid = pid
             self._watch(hand)

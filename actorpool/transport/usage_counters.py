@@ -9,9 +9,11 @@ leases are counted before their answers are sent, too.
 
 from __future__ import annotations
 
+import functools
 import mmap
 import os
-from typing import NamedTuple
+import types
+from typing import Any, NamedTuple
 
 from actorpool.core.pool.durations import BUCKETS, bucket_of
 from actorpool.core.pool.sticky_lease import Uses
@@ -31,7 +33,12 @@ _METER = _LAST + HOLDS
 # A slot: uses begun, when the last one began and ended, the meter of the uses, the meter of the other calls.
 _BEGUN, _SINCE, _UNTIL, _USES = 0, 1, 2, 3
 _OTHERS = _USES + _METER
-WORDS = _OTHERS + _METER
+# ... whether a call runs, and its function's name.
+_RUNS = _OTHERS + _METER
+_NAME = _RUNS + 1
+NAME = 64
+"""Bytes of a name that are told."""
+WORDS = _NAME + NAME // 8
 
 
 class Meter:
@@ -120,13 +127,15 @@ class UsageCounters:
         others: all other calls.
     """
 
-    __slots__ = ("_begun", "_since", "_words", "others", "uses")
+    __slots__ = ("_begun", "_name", "_name_bytes", "_since", "_words", "others", "uses")
 
     def __init__(self, pages: UsagePages, number: int) -> None:
         view = memoryview(pages.memory)[(1 + number * WORDS) * 8 : (1 + (number + 1) * WORDS) * 8]
         self._words = view.cast("d")  # exact for whole numbers up to 2**53
         self.uses = Meter(self._words[_USES:_OTHERS], pages.interval)
-        self.others = Meter(self._words[_OTHERS:], pages.interval)
+        self.others = Meter(self._words[_OTHERS:_RUNS], pages.interval)
+        self._name_bytes = self._words[_NAME:].cast("B")
+        self._name: str | None = None
         self._begun = 0
         self._since = 0.0
 
@@ -147,6 +156,24 @@ class UsageCounters:
         """How many uses have begun. In the worker's process."""
         return self._begun
 
+    def runs(self, target: Any) -> None:
+        """A call of that method or function begins. In the worker's process."""
+        name = target if type(target) is str else name_of(target)
+        if name != self._name:
+            self._name = name
+            self._name_bytes[:] = name.encode(errors="replace")[:NAME].ljust(NAME, b"\0")
+        self._words[_RUNS] = 1.0
+
+    def rests(self) -> None:
+        """It has ended. In the worker's process."""
+        self._words[_RUNS] = 0.0
+
+    def running(self) -> str | None:
+        """The name of what runs now. In the pool's process."""
+        if not self._words[_RUNS]:
+            return None
+        return bytes(self._name_bytes).rstrip(b"\0").decode(errors="ignore") or None
+
     def read(self) -> Uses:
         """What is there now. In the pool's process."""
         words = self._words
@@ -165,6 +192,16 @@ class UsageCounters:
         """Count anew, for another worker."""
         for number in range(WORDS):
             self._words[number] = 0.0
+
+
+def name_of(function: Any) -> str:
+    """What a function is called; of an object that is called, its class. No code of that object runs."""
+    if isinstance(function, functools.partial):
+        return name_of(function.func)
+    return str(function.__name__ if isinstance(function, _FUNCTIONS) else type(function).__name__)
+
+
+_FUNCTIONS = (types.FunctionType, types.BuiltinFunctionType, types.MethodType, type)
 
 
 class Look(NamedTuple):
