@@ -70,6 +70,13 @@ def is_ours(error: BaseException) -> bool:
     return isinstance(error, ActorPoolError) and (not from_the_tool or isinstance(error, MethodNotFound))
 
 
+def named(error: Exception, tool: str) -> Exception:
+    """An error of ours that speaks of the tool by its name."""
+    if is_ours(error) and error.args:
+        error.args = (str(error).replace("run_tool", tool), *error.args[1:])
+    return error
+
+
 def settle(failure: Any, error: Exception) -> Any:
     """Do with an error of ours what the user wants done; an exception of the tool's own code is raised unchanged."""
     if failure is None or not is_ours(error):

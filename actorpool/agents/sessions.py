@@ -66,7 +66,7 @@ class Sessions(Hosted):
         defaults = {"max_overflow": 0, "checkout_timeout": CHECKOUT_TIMEOUT}
         super().__init__("sessions", PoolConfig(**{**defaults, **given}))
         self._key_of = current if key is None else key
-        self._failure = failure
+        self.failure = failure
         self._known: OrderedDict[Hashable, int] = OrderedDict()  # the pool's process that has served the key
         cls = load_worker(worker)
         self.tools = [self._tool(name, getattr(cls, name)) for name in methods_of(cls)]
@@ -79,7 +79,7 @@ class Sessions(Hosted):
                 async with self(key) as lease:
                     return await lease.call(name, *args, **kwargs)
             except Exception as error:
-                return settle(self._failure, error)
+                return settle(self.failure, error)
 
         def blocking(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             key = self._key()
@@ -87,7 +87,7 @@ class Sessions(Hosted):
                 with self(key) as lease:
                     return lease.call(name, *args, **kwargs)
             except Exception as error:
-                return settle(self._failure, error)
+                return settle(self.failure, error)
 
         made: Any = twins(without_self(method), aio, blocking)
         for function in (made, made.sync):

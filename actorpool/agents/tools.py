@@ -8,7 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, overload
 
-from actorpool.agents.explaining import Failure, check_failure, settle
+from actorpool.agents.explaining import Failure, check_failure, named, settle
 from actorpool.agents.hosting import Hosted
 from actorpool.agents.signatures import check_tool, twins
 from actorpool.agents.tool_worker import ORIGINAL, ToolWorker, here, place
@@ -38,6 +38,9 @@ class Tools(Hosted):
         enabled: False: the tools run in this process, plain ones in a thread, and nothing is started.
         **fields: of `PoolConfig`. `max_overflow` is 0 and `checkout_timeout` 60 s here.
 
+    Attributes:
+        failure: as it was given; may be changed.
+
     Raises:
         InvalidConfig: names every bad field.
     """
@@ -58,7 +61,7 @@ class Tools(Hosted):
         defaults = {"max_overflow": 0, "checkout_timeout": CHECKOUT_TIMEOUT}
         given = {"size": size, "call_timeout": timeout, "enabled": enabled, **fields}
         super().__init__("tools", PoolConfig(worker=ToolWorker, **{**defaults, **given}))
-        self._failure = failure
+        self.failure = failure
         self._tools: list[_Tool] = []
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,7 +148,7 @@ class _Tool:
             pool = self.tools._pool or await self.tools.started()
             return await pool.aio.call("run_tool", *self._call(args, kwargs), call_timeout=self.timeout)
         except Exception as error:
-            return settle(self.tools._failure, error)
+            return settle(self.tools.failure, named(error, self.original.__name__))
 
     def blocking(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._is_here:
@@ -155,7 +158,7 @@ class _Tool:
             pool = self.tools._pool or self.tools.start()
             return pool.call("run_tool", *self._call(args, kwargs), call_timeout=self.timeout)
         except Exception as error:
-            return settle(self.tools._failure, error)
+            return settle(self.tools.failure, named(error, self.original.__name__))
 
 
 def _elsewhere() -> Tools:

@@ -40,6 +40,7 @@ COMMANDS = {
     "leave": "hosts",
     "dashboard": "dashboard",
     "doctor": "doctor",
+    "mcp": "mcp",
     "completion": "completion",
     "bench": "bench",
 }
