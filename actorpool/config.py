@@ -8,57 +8,16 @@ from __future__ import annotations
 import importlib
 import pickle
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from actorpool._validation import Check, instance, number, one_of, settings_problems
 from actorpool.errors import InvalidConfig
 from actorpool.limits import Limits
 from actorpool.serialization import pickling
 
 POOL_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
-
-LONGEST = 1e9
-"""Seconds (30 years); what is longer cannot be a timer's on every system."""
-
-Check = Callable[[Any], "str | None"]
-
-
-def _number(low: float, *, above: bool = False, optional: bool = False, whole: bool = False) -> Check:
-    kind = "a whole number" if whole else "a number"
-    bound = f"{'above' if above else 'of at least'} {low}"
-
-    def check(value: Any) -> str | None:
-        if value is None and optional:
-            return None
-        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value != value:
-            return f"must be {kind} {bound}{' or None' if optional else ''}, not {value!r}"
-        if value < low or (above and value == low):
-            return f"must be {bound.removeprefix('of ')}, not {value!r}"
-        if value > LONGEST and not whole:
-            return f"must be at most {LONGEST:g}{', or None for no limit' if optional else ''}, not {value!r}"
-        return None
-
-    return check
-
-
-def _one_of(*choices: Any) -> Check:
-    return lambda value: None if value in choices else f"must be one of {', '.join(map(repr, choices))}, not {value!r}"
-
-
-def _settings(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, str]:
-    """Every problem of the fields given to a settings class: unknown, missing, bad."""
-    known = {item.name: item for item in fields(cls)}
-    hint = "; a worker's own arguments go into worker_args={...}" if "worker_args" in known else ""
-    problems = {name: f"is unknown; known are {', '.join(known)}{hint}" for name in given if name not in known}
-    for name, item in known.items():
-        if name in given:
-            text = checks[name](given[name]) if name in checks else None
-            if text:
-                problems[name] = text
-        elif item.default is MISSING and item.default_factory is MISSING:
-            problems[name] = "is required"
-    return problems
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,17 +33,17 @@ class Breaker:
     half_open: int = 1
 
     def __new__(cls, **given: Any) -> Breaker:
-        problems = _settings(cls, given, _BREAKER)
+        problems = settings_problems(cls, given, _BREAKER)
         if problems:
             raise InvalidConfig("Breaker", problems)
         return super().__new__(cls)
 
 
 _BREAKER = {
-    "failures": _number(1, whole=True),
-    "window": _number(0, above=True),
-    "reset_after": _number(0, above=True),
-    "half_open": _number(1, whole=True),
+    "failures": number(1, whole=True),
+    "window": number(0, above=True),
+    "reset_after": number(0, above=True),
+    "half_open": number(1, whole=True),
 }
 
 
@@ -103,7 +62,7 @@ class Autoscale:
     threshold: int = 2
 
     def __new__(cls, **given: Any) -> Autoscale:
-        problems = _settings(cls, given, _AUTOSCALE)
+        problems = settings_problems(cls, given, _AUTOSCALE)
         low, high = given.get("minimum", 5), given.get("maximum")
         if not problems and high is not None and high < low:
             problems["maximum"] = f"must be at least minimum ({low}), not {high!r}"
@@ -113,11 +72,11 @@ class Autoscale:
 
 
 _AUTOSCALE = {
-    "interval": _number(0, above=True),
-    "headroom": _number(0, above=True),
-    "minimum": _number(0, whole=True),
-    "maximum": _number(0, whole=True, optional=True),
-    "threshold": _number(0, whole=True),
+    "interval": number(0, above=True),
+    "headroom": number(0, above=True),
+    "minimum": number(0, whole=True),
+    "maximum": number(0, whole=True, optional=True),
+    "threshold": number(0, whole=True),
 }
 
 
@@ -168,7 +127,7 @@ class PoolConfig:
     placement: Mapping[str, Any] | None = None
 
     def __new__(cls, **given: Any) -> PoolConfig:
-        problems = _settings(cls, given, _POOL)
+        problems = settings_problems(cls, given, _POOL)
         if not {"backoff_min", "backoff_max"} & problems.keys():
             problems |= _backoff_problems(given)
         if not {"worker", "size"} & problems.keys():
@@ -192,7 +151,7 @@ def _thaw(state: dict[str, Any]) -> PoolConfig:
 
 
 def _check_penalties(value: Any) -> str | None:
-    good = value is None or (isinstance(value, (list, tuple)) and value and not any(map(_number(0), value)))
+    good = value is None or (isinstance(value, (list, tuple)) and value and not any(map(number(0), value)))
     return None if good else f"must be a tuple or list of one or more numbers of seconds, or None, not {value!r}"
 
 
@@ -222,7 +181,7 @@ class SharedPoolConfig:
         return standard if self.penalties is None else tuple(self.penalties)
 
     def __new__(cls, **given: Any) -> SharedPoolConfig:
-        problems = _settings(cls, given, _POOL) or _backoff_problems(given)
+        problems = settings_problems(cls, given, _POOL) or _backoff_problems(given)
         if problems:
             raise InvalidConfig("SharedPoolConfig", problems)
         return super().__new__(cls)
@@ -323,7 +282,7 @@ def _check_preload(value: Any) -> str | None:
 
 
 def _check_size(value: Any) -> str | None:
-    return None if value == "auto" else _number(0, whole=True)(value)
+    return None if value == "auto" else number(0, whole=True)(value)
 
 
 def _check_key(value: Any) -> str | None:
@@ -335,47 +294,39 @@ def _check_key(value: Any) -> str | None:
     return None
 
 
-def _instance(kind: type, *, optional: bool = True) -> Check:
-    return lambda value: (
-        None
-        if isinstance(value, kind) or (optional and value is None)
-        else f"must be a {kind.__name__}{' or None' if optional else ''}, not {value!r}"
-    )
-
-
 _POOL: dict[str, Check] = {
     "penalties": _check_penalties,
     "worker": _check_worker,
     "worker_args": _check_arguments,
     "size": _check_size,
-    "max_overflow": _number(0, whole=True),
-    "overflow_ttl": _number(0),
-    "strategy": _one_of("lifo", "fifo"),
-    "checkout_timeout": _number(0),
-    "call_timeout": _number(0, above=True, optional=True),
-    "max_waiting": _number(0, whole=True, optional=True),
-    "queue_target": _number(0, above=True, optional=True),
-    "queue_interval": _number(0, above=True),
-    "max_lifetime": _number(0, above=True, optional=True),
-    "lifetime_jitter": _number(0),
-    "idle_timeout": _number(0, above=True, optional=True),
-    "health_interval": _number(0, above=True, optional=True),
-    "check_on_checkout": _number(0, optional=True),
-    "max_lease": _number(0, above=True, optional=True),
-    "leak_threshold": _number(0, above=True, optional=True),
-    "on_caller_death": _one_of("reset", "restart"),
-    "kill_after": _number(0, above=True),
-    "max_restarts": _number(0, whole=True),
-    "restart_period": _number(0, above=True),
-    "backoff_min": _number(0, above=True),
-    "backoff_max": _number(0, above=True),
-    "breaker": _instance(Breaker),
-    "autoscale": _instance(Autoscale),
-    "enabled": _instance(bool, optional=False),
+    "max_overflow": number(0, whole=True),
+    "overflow_ttl": number(0),
+    "strategy": one_of("lifo", "fifo"),
+    "checkout_timeout": number(0),
+    "call_timeout": number(0, above=True, optional=True),
+    "max_waiting": number(0, whole=True, optional=True),
+    "queue_target": number(0, above=True, optional=True),
+    "queue_interval": number(0, above=True),
+    "max_lifetime": number(0, above=True, optional=True),
+    "lifetime_jitter": number(0),
+    "idle_timeout": number(0, above=True, optional=True),
+    "health_interval": number(0, above=True, optional=True),
+    "check_on_checkout": number(0, optional=True),
+    "max_lease": number(0, above=True, optional=True),
+    "leak_threshold": number(0, above=True, optional=True),
+    "on_caller_death": one_of("reset", "restart"),
+    "kill_after": number(0, above=True),
+    "max_restarts": number(0, whole=True),
+    "restart_period": number(0, above=True),
+    "backoff_min": number(0, above=True),
+    "backoff_max": number(0, above=True),
+    "breaker": instance(Breaker),
+    "autoscale": instance(Autoscale),
+    "enabled": instance(bool, optional=False),
     "preload": _check_preload,
-    "limits": _instance(Limits),
-    "session_idle": _number(0, above=True),
-    "placement": _instance(Mapping),
+    "limits": instance(Limits),
+    "session_idle": number(0, above=True),
+    "placement": instance(Mapping),
 }
 
 
@@ -395,17 +346,17 @@ def check_request(what: str, **given: Any) -> None:
         raise InvalidConfig(what, problems)
 
 
-_ANY_TIME = _number(0, optional=True)
+_ANY_TIME = number(0, optional=True)
 _REQUEST: dict[str, Check] = {
     "penalties": _check_penalties,
-    "name": _instance(str, optional=False),
-    "pool": _instance(str, optional=False),
-    "pattern": _instance(str, optional=False),
-    "timeout": _number(0),
-    "after": _number(0, whole=True, optional=True),
-    "limit": _number(0, whole=True),
-    "size": _number(0, whole=True, optional=True),
-    "max_overflow": _number(0, whole=True, optional=True),
+    "name": instance(str, optional=False),
+    "pool": instance(str, optional=False),
+    "pattern": instance(str, optional=False),
+    "timeout": number(0),
+    "after": number(0, whole=True, optional=True),
+    "limit": number(0, whole=True),
+    "size": number(0, whole=True, optional=True),
+    "max_overflow": number(0, whole=True, optional=True),
     "key": _check_key,
 }
 

@@ -11,7 +11,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings, check_pool_name
+from actorpool._validation import number, one_of, settings_problems
+from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.machine import Backoff
 from actorpool.core.supervisor.children import is_key
 from actorpool.errors import InvalidConfig, SupervisorError
@@ -71,7 +72,7 @@ class ChildSpec:
 
     def __new__(cls, *values: Any, **given: Any) -> ChildSpec:
         named = _by_name(cls, values, given)
-        problems = _settings(cls, named, _CHILD)
+        problems = settings_problems(cls, named, _CHILD)
         if not problems and named.get("significant") and named.get("restart", "permanent") == "permanent":
             problems["significant"] = 'a permanent child never ends for good: make it "transient" or "temporary"'
         if problems:
@@ -99,7 +100,7 @@ class ChildSpec:
             given |= dict(zip(_CARRIED, packed, strict=True))
         if not isinstance(self.__dict__.get("_kind", ""), str):
             return {"actor": "is of no kind"}
-        return _settings(type(self), given, _CHILD)
+        return settings_problems(type(self), given, _CHILD)
 
     def parcels(self) -> tuple[Pickled, Pickled]:
         """The actor and its args, packed; nothing of the user's is opened."""
@@ -152,7 +153,7 @@ class SupervisorSpec:
 
     def __new__(cls, *values: Any, **given: Any) -> SupervisorSpec:
         named = _by_name(cls, values, given)
-        problems = _settings(cls, named, _SUPERVISOR)
+        problems = settings_problems(cls, named, _SUPERVISOR)
         if not problems:
             problems = _combinations(
                 named.get("children", ()), named.get("strategy", "one_for_one"), named.get("auto_shutdown", "never")
@@ -248,7 +249,7 @@ def _check_args(value: Any) -> str | None:
 def _check_shutdown(value: Any) -> str | None:
     if value is None or value in ("brutal_kill", "infinity"):
         return None
-    if isinstance(value, str) or value == float("inf") or _number(0)(value):
+    if isinstance(value, str) or value == float("inf") or number(0)(value):
         return f'must be seconds of at least 0, "brutal_kill" or "infinity", not {value!r}'
     return None
 
@@ -258,7 +259,7 @@ def _check_flag(value: Any) -> str | None:
 
 
 def _check_type(value: Any) -> str | None:
-    return None if value is None else _one_of("worker", "supervisor")(value)
+    return None if value is None else one_of("worker", "supervisor")(value)
 
 
 def _check_children(value: Any) -> str | None:
@@ -292,7 +293,7 @@ _CHILD = {
     "id": _check_id,
     "actor": _check_actor,
     "args": _check_args,
-    "restart": _one_of("permanent", "transient", "temporary"),
+    "restart": one_of("permanent", "transient", "temporary"),
     "shutdown": _check_shutdown,
     "significant": _check_flag,
     "type": _check_type,
@@ -300,10 +301,10 @@ _CHILD = {
 
 _SUPERVISOR = {
     "children": _check_children,
-    "strategy": _one_of("one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"),
-    "max_restarts": _number(0, whole=True),
-    "max_seconds": lambda value: "must be finite" if value == float("inf") else _number(1)(value),
-    "auto_shutdown": _one_of("never", "any_significant", "all_significant"),
+    "strategy": one_of("one_for_one", "one_for_all", "rest_for_one", "simple_one_for_one"),
+    "max_restarts": number(0, whole=True),
+    "max_seconds": lambda value: "must be finite" if value == float("inf") else number(1)(value),
+    "auto_shutdown": one_of("never", "any_significant", "all_significant"),
     "backoff": lambda value: (
         None if value is None or isinstance(value, Backoff) else f"must be a Backoff or None, not {value!r}"
     ),

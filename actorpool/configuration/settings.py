@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actorpool import _output as output
+from actorpool._validation import number, one_of, settings_problems
 from actorpool.client.system import NODE_BASES
-from actorpool.config import PoolConfig, SharedPoolConfig, _number, _one_of, _settings
+from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.configuration.document import Document
 from actorpool.configuration.expansion import Expansion
 from actorpool.errors import InvalidConfig
@@ -45,7 +46,7 @@ class SystemSettings:
     max_message: int = frames.MAX_MESSAGE
 
     def __new__(cls, **given: Any) -> SystemSettings:
-        if problems := _settings(cls, given, _SYSTEM):
+        if problems := settings_problems(cls, given, _SYSTEM):
             raise InvalidConfig("system", problems)
         return super().__new__(cls)
 
@@ -64,7 +65,7 @@ class DashboardSettings:
     hosts: tuple[str, ...] = ()
 
     def __new__(cls, **given: Any) -> DashboardSettings:
-        if problems := _settings(cls, given, _DASHBOARD):
+        if problems := settings_problems(cls, given, _DASHBOARD):
             raise InvalidConfig("dashboard", problems)
         return super().__new__(cls)
 
@@ -82,7 +83,7 @@ class ClusterSettings:
     address: str = "auto"
 
     def __new__(cls, **given: Any) -> ClusterSettings:
-        if problems := _settings(cls, given, _CLUSTER):
+        if problems := settings_problems(cls, given, _CLUSTER):
             raise InvalidConfig("cluster", problems)
         return super().__new__(cls)
 
@@ -149,14 +150,14 @@ def _is_size(value: Any) -> str | None:
 
 _SYSTEM = {
     "name": _is_name,
-    "drain": _number(0),
-    "base": _one_of(*NODE_BASES),
-    "log_level": _one_of(*LEVELS),
+    "drain": number(0),
+    "base": one_of(*NODE_BASES),
+    "log_level": one_of(*LEVELS),
     "log_file": _is_text,
-    "log_format": _one_of(*log_lines.FORMATS),
-    "output": _one_of(*output.CHOICES),
-    "metrics_interval": _number(0, above=True),
+    "log_format": one_of(*log_lines.FORMATS),
+    "output": one_of(*output.CHOICES),
+    "metrics_interval": number(0, above=True),
     "max_message": _is_size,
 }
-_CLUSTER = {"engine": _one_of("ray"), "address": _is_text}
+_CLUSTER = {"engine": one_of("ray"), "address": _is_text}
 _DASHBOARD = {"host": _is_text, "port": _is_port, "hosts": _are_texts}

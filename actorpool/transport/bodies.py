@@ -14,7 +14,7 @@ import struct
 from collections.abc import Hashable
 from typing import Any, NamedTuple
 
-from actorpool.config import LONGEST
+from actorpool._validation import LONGEST
 from actorpool.transport import frames
 from actorpool.transport.frames import BadFrame
 

@@ -1,0 +1,61 @@
+"""Checks of single fields, and of all that is given to a settings class: what is wrong is told at once, as texts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, fields
+from typing import Any
+
+LONGEST = 1e9
+"""Seconds (30 years); what is longer cannot be a timer's on every system."""
+
+Check = Callable[[Any], "str | None"]
+"""Of a value: what is wrong with it, or None."""
+
+
+def number(low: float, *, above: bool = False, optional: bool = False, whole: bool = False) -> Check:
+    """A check for a number of at least `low` (or `above` it), whole or not; `optional` allows None."""
+    kind = "a whole number" if whole else "a number"
+    bound = f"{'above' if above else 'of at least'} {low}"
+
+    def check(value: Any) -> str | None:
+        if value is None and optional:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)) or value != value:
+            return f"must be {kind} {bound}{' or None' if optional else ''}, not {value!r}"
+        if value < low or (above and value == low):
+            return f"must be {bound.removeprefix('of ')}, not {value!r}"
+        if value > LONGEST and not whole:
+            return f"must be at most {LONGEST:g}{', or None for no limit' if optional else ''}, not {value!r}"
+        return None
+
+    return check
+
+
+def one_of(*choices: Any) -> Check:
+    """A check for one of these values."""
+    return lambda value: None if value in choices else f"must be one of {', '.join(map(repr, choices))}, not {value!r}"
+
+
+def settings_problems(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, str]:
+    """Every problem of the fields given to a settings class: unknown, missing, bad."""
+    known = {item.name: item for item in fields(cls)}
+    hint = "; a worker's own arguments go into worker_args={...}" if "worker_args" in known else ""
+    problems = {name: f"is unknown; known are {', '.join(known)}{hint}" for name in given if name not in known}
+    for name, item in known.items():
+        if name in given:
+            text = checks[name](given[name]) if name in checks else None
+            if text:
+                problems[name] = text
+        elif item.default is MISSING and item.default_factory is MISSING:
+            problems[name] = "is required"
+    return problems
+
+
+def instance(kind: type, *, optional: bool = True) -> Check:
+    """A check for an instance of that class; `optional` allows None."""
+    return lambda value: (
+        None
+        if isinstance(value, kind) or (optional and value is None)
+        else f"must be a {kind.__name__}{' or None' if optional else ''}, not {value!r}"
+    )
