@@ -14,7 +14,7 @@ from actorpool.cli.refusals import FAILED
 if TYPE_CHECKING:
     from rich.text import Text
 
-    from actorpool.cli.examinations import Finding
+    from actorpool.cli.finding import Finding
     from actorpool.configuration import Configuration
 
 

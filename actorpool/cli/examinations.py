@@ -13,12 +13,13 @@ import socket
 import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Any
 
 from actorpool import __version__, _scrubbing
+from actorpool.cli.cluster_examinations import of_cluster
 from actorpool.cli.draining import at_once
+from actorpool.cli.finding import Finding
 from actorpool.config import PoolConfig, load_worker
 from actorpool.configuration import Configuration
 from actorpool.errors import ActorPoolError
@@ -39,23 +40,6 @@ _LIBRARIES = {
 """Libraries, and what needs each; the first ones everything needs."""
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing that was looked at.
-
-    Attributes:
-        result: `"ok"`, `"warn"` or `"fail"`.
-        what: its name.
-        value: what was found.
-        advice: what to do about it; empty for `"ok"`.
-    """
-
-    result: str
-    what: str
-    value: str
-    advice: str = ""
-
-
 def of_machine(config: Configuration | None) -> Iterator[Finding]:
     """This machine, this interpreter, and what the nodes of this user need of them."""
     yield Finding("ok", "actorpool", f"{__version__}, {platform.python_implementation()} {platform.python_version()}")
@@ -67,6 +51,8 @@ def of_machine(config: Configuration | None) -> Iterator[Finding]:
     yield from _runtime_directory(config)
     yield from _libraries()
     yield from _nodes()
+    if config is not None and config.cluster is not None:
+        yield from of_cluster()
     if config is not None and config.dashboard is not None:
         yield _port(config.dashboard.host, config.dashboard.port)
 

@@ -27,19 +27,6 @@ PRIVATE = "/tmp/hosts-private"
 STORE = 80_000_000
 """Bytes of each host's object store."""
 
-QUICK = {
-    "RAY_health_check_initial_delay_ms": "500",
-    "RAY_health_check_period_ms": "500",
-    "RAY_health_check_timeout_ms": "1000",
-    "RAY_health_check_failure_threshold": "3",
-    "RAY_timeout_ms_task_wait_for_death_info": "100",
-    "RAY_core_worker_internal_heartbeat_ms": "100",
-    "RAY_raylet_death_check_interval_milliseconds": "200",
-    "RAY_grpc_client_check_connection_status_interval_milliseconds": "100",
-    "RAY_raylet_liveness_self_check_interval_ms": "2000",
-}
-"""The settings of docs/cluster.md, with which a silent host is noticed after some 4 s instead of some 62 s."""
-
 OURS = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.rayhosts import QUICK, Hosts, Program, why_no_ray
+from actorpool.cli.cluster_examinations import QUICK
+from tests.cluster.rayhosts import Hosts, Program, why_no_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 if (reason := why_no_ray()) is not None:
