@@ -30,6 +30,7 @@ COMMANDS = {
     "tree": "tree",
     "top": "top",
     "events": "events",
+    "stack": "stack",
     "metrics": "metrics",
     "resize": "operate",
     "suspend": "operate",

@@ -42,7 +42,7 @@ ACTING = {
 COMMANDS = {name: arguments for name, arguments in {**LOOKING, **ACTING}.items() if arguments[0] in cli.COMMANDS}
 OF_NODES = {**COMMANDS, "down": ["down", "shop"]}
 OF_POOLS = {name: arguments for name, arguments in COMMANDS.items() if LONG_NAME in arguments}
-WITHOUT_JSON = {"metrics", "stack"}
+WITHOUT_JSON = {"metrics"}
 
 
 @pytest.fixture(scope="module")
