@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: setup test test-all check bench demo clean
+.PHONY: setup test test-all check bench demo pictures clean
 
 setup: $(VENV)/ready
 
@@ -28,6 +28,9 @@ bench: setup
 
 demo: setup
 	$(BIN)/actorpool demo
+
+pictures: setup    ## of the dashboard, from a real run: docs/img/dashboard-*.png; needs chromium and chromedriver
+	ACTORPOOL_PICTURES=$(CURDIR)/docs/img $(BIN)/python -m pytest -q -m slow tests/dashboard/test_page.py -k barriers
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -11,8 +11,13 @@ const twigs = { pids: null, marks: new Map(), open: new Map(), again: () => draw
 
 for (const id of ["tools", "attention", "tree-section", "events-section"]) at(id).hidden = false;
 
-// Keep the focus where it is when a part is drawn anew.
+// Keep the focus where it is when a part is drawn anew; what is being clicked on stays for a moment.
+let pressedAt = -Infinity;
+addEventListener("pointerdown", () => { pressedAt = performance.now(); }, true);
+for (const end of ["pointerup", "pointercancel"]) addEventListener(end, () => { pressedAt = -Infinity; }, true);
+const pressed = () => performance.now() - pressedAt < 700;
 function redraw(place, children) {
+  if (pressed()) return;
   const active = document.activeElement;
   const key = place.contains(active) && ["data-pool", "data-path", "aria-label"].map((name) => [name, active.getAttribute(name)]).find(([, value]) => value);
   place.replaceChildren(...children);
@@ -92,7 +97,7 @@ function drawTree() {
 }
 
 function drawEvents() {
-  if (chosen.paused) return;
+  if (chosen.paused || pressed()) return;
   const wanted = known.events.filter((event) => event.gap || (chosen.kinds.has(event.name.split(".")[0]) && matches(`${event.name} ${event.pool ?? ""} ${JSON.stringify(event.metadata)}`)));
   const opened = new Set([...at("events").querySelectorAll("details[open]")].map((each) => each.dataset.number));
   const lines = wanted.slice(-SHOWN).reverse().map((event) => {
@@ -101,7 +106,7 @@ function drawEvents() {
     if (box) { box.dataset.number = event.number; box.open = opened.has(String(event.number)); }
     return line;
   });
-  at("events").replaceChildren(...(lines.length ? lines : [make("li", { class: "soft" }, known.events.length ? "No event matches." : "No event yet.")]));
+  at("events").firstElementChild.replaceChildren(...(lines.length ? lines : [make("li", { class: "soft" }, known.events.length ? "No event matches." : "No event yet.")]));
 }
 
 let eventsDue = 0;

@@ -68,7 +68,6 @@ function table(caption, heads, rows) {
 export function detail(pool, moment) {
   const samples = pool.samples.map((sample) => ({ ...sample, limit: pool.status.size + pool.status.max_overflow }));
   const parts = [];
-  for (const need of pool.attention) parts.push(...needs([need], ""));
   parts.push(make("h3", {}, "History"), ...(samples.length ? charts(samples, moment) : [make("p", { class: "soft" }, "No sample yet.")]));
   parts.push(make("h3", {}, "Workers"), table(`Workers of ${pool.status.name}`,
     ["id", "pid", "state", "uses", "restarts", "connected", "kind"],
@@ -125,9 +124,18 @@ export function tree(root, memory) {
   memory.pids = seen;
   return made;
 
-  function twig(node, path, folded) {
+  // The pid that this node had, or that of the sibling in whose place it is.
+  function predecessor(node, path, gone) {
+    if (!memory.pids || !node.pid) return null;
+    const before = memory.pids.get(path);
+    if (before) return before === node.pid ? null : before;
+    return node.restarts ? (gone.shift() ?? "?") : null;
+  }
+
+  function twig(node, path, folded, gone = []) {
+    const old = predecessor(node, path, gone);
+    if (old !== null) memory.marks.set(path, { pid: old, time: now, fresh: true });
     const before = memory.pids?.get(path);
-    if (before && node.pid && before !== node.pid) memory.marks.set(path, { pid: before, time: now, fresh: true });
     if (node.pid) seen.set(path, node.pid);
     else if (before) seen.set(path, before);
     const mark = memory.marks.get(path);
@@ -148,7 +156,11 @@ export function tree(root, memory) {
     if (mark) mark.fresh = false;
     const item = make("li", {}, line);
     if (node.output) item.append(make("details", {}, make("summary", {}, "last output"), make("pre", {}, [].concat(node.output).join("\n"))));
-    if (open && node.children.length) item.append(make("ul", {}, ...node.children.map((child) => twig(child, `${path}/${child.kind}:${child.id}`, folded))));
+    const below = (child) => `${path}/${child.kind}:${child.id}`;
+    const present = new Set(node.children.map(below));
+    const vanished = [...(memory.pids ?? [])].filter(([other]) => other.startsWith(`${path}/`) && !other.slice(path.length + 1).includes("/") && !present.has(other)).map(([, pid]) => pid);
+    const twigs = node.children.map((child) => twig(child, below(child), folded, vanished));
+    if (open && twigs.length) item.append(make("ul", {}, ...twigs));
     return item;
   }
 }

@@ -1,0 +1,234 @@
+"""The page in a real browser: Chromium, driven by selenium. Without them these tests are skipped.
+
+Pictures are kept in the directory that ACTORPOOL_PICTURES names, if it names one (`make pictures`).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import actorpool
+from actorpool.workers import EchoWorker
+
+pytest.importorskip("starlette")
+pytest.importorskip("uvicorn")
+selenium = pytest.importorskip("selenium", reason="selenium is not installed")
+
+from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys  # noqa: E402
+from selenium.webdriver.common.by import By  # noqa: E402
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+ROOT = Path(__file__).resolve().parents[2]
+AXE = Path(os.environ.get("ACTORPOOL_AXE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
+PICTURES = os.environ.get("ACTORPOOL_PICTURES")
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(180),
+    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
+    pytest.mark.filterwarnings("ignore::ResourceWarning"),
+]
+
+
+@pytest.fixture
+def node():
+    with actorpool.start("shop", dashboard=0, metrics_interval=0.2) as system:
+        system.start_pool("write", worker=EchoWorker, size=2, max_overflow=0)
+        system.start_pool("read", worker=EchoWorker, size=4, max_overflow=2)
+        yield system
+
+
+@pytest.fixture
+def driver(tmp_path):
+    options = ChromeOptions()
+    options.binary_location = CHROMIUM
+    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
+    for flag in [
+        *flags.split(),
+        "disable-component-update",
+        "disable-sync",
+        "disable-dev-shm-usage",
+        "window-size=1400,1000",
+    ]:
+        options.add_argument(f"--{flag}")
+    options.add_argument(f"--user-data-dir={tmp_path}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    browser = Chrome(options, ChromeService(DRIVER))
+    yield browser
+    browser.quit()
+
+
+@pytest.fixture
+def page(driver, node, eventually):
+    """The page as it is when it was just opened; no message may be left on the console of the browser."""
+    driver.get("about:blank")
+    driver.get_log("browser")
+    driver.get(node.dashboard)
+    eventually(lambda: text(driver, "#live") == "live", timeout=20)
+    yield driver
+    assert driver.get_log("browser") == []
+
+
+def text(driver, selector):
+    return driver.find_element(By.CSS_SELECTOR, selector).text
+
+
+def press(driver, selector, eventually):
+    """Click on what may be drawn anew in the same moment."""
+    eventually(lambda: driver.find_element(By.CSS_SELECTOR, selector).click() or True, timeout=10)
+
+
+def media(driver, **features):
+    told = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
+
+
+def width(driver, pixels):
+    size = {"width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": False}
+    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+
+
+def picture(driver, name):
+    if PICTURES:
+        driver.save_screenshot(os.path.join(PICTURES, f"dashboard-{name}.png"))
+
+
+def offences(driver):
+    """What axe-core finds wrong with the page as it is shown."""
+    if not AXE.exists():
+        pytest.skip(f"needs axe-core: npm install --no-save axe-core, or ACTORPOOL_AXE (looked for {AXE})")
+    driver.execute_script(AXE.read_text(encoding="utf-8"))
+    found = driver.execute_async_script("axe.run().then(arguments[0])")
+    return [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found["violations"]]
+
+
+def hold(connection, seconds):
+    time.sleep(seconds)
+
+
+@pytest.fixture
+def busy(node):
+    """Both workers of `write` are out, and two callers wait."""
+    stopping = threading.Event()
+
+    def call():
+        while not stopping.is_set():
+            node.pool("write").run(hold, 0.4)
+
+    threads = [threading.Thread(target=call) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    yield
+    stopping.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_the_restart_of_a_killed_worker_appears_without_a_reload(page, node, eventually):
+    page.execute_script("window.marked = true")
+    victim = node.pool("read").workers()[0].pid
+    eventually(lambda: f"pid {victim}" in text(page, "#tree"), timeout=10)
+    os.kill(victim, signal.SIGKILL)
+    eventually(lambda: page.find_elements(By.CSS_SELECTOR, "#tree .restarted del"), timeout=10)
+    eventually(lambda: "worker.restarted" in text(page, "#events"), timeout=10)
+    assert str(victim) in text(page, "#tree .restarted")
+    assert page.execute_script("return window.marked")
+
+
+def test_what_needs_attention_is_said_with_commands_and_in_the_title(page, busy, eventually):
+    eventually(lambda: "write:" in text(page, "#needs"), timeout=15)
+    assert page.title.startswith("(1) shop")
+    assert "actorpool status shop write" in text(page, "#needs")
+
+
+def test_charts_of_an_opened_pool_move_and_have_one_cursor(page, busy, eventually):
+    press(page, "[data-pool=write]", eventually)
+    eventually(lambda: len(page.find_elements(By.CSS_SELECTOR, ".chart polyline")) >= 5, timeout=10)
+    assert page.current_url.endswith("#pool=write")
+
+    def line():
+        return page.execute_script("return document.querySelector('.chart polyline').getAttribute('points')")
+
+    before = line()
+    eventually(lambda: line() != before, timeout=20)
+    places = "return [...document.querySelectorAll('.chart .cursor')].map(each => each.getAttribute('x1'))"
+
+    def moved():
+        page.find_element(By.CSS_SELECTOR, ".moment input").send_keys(Keys.ARROW_LEFT)
+        cursors = page.execute_script(places)
+        return len(cursors) >= 4 and set(cursors) != {"100"} and len(set(cursors)) == 1
+
+    eventually(moved, timeout=10)
+
+
+def test_a_stream_that_is_cut_comes_back(page, node, eventually):
+    page.execute_cdp_cmd("Network.enable", {})
+    cut = {"offline": True, "latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    page.execute_cdp_cmd("Network.emulateNetworkConditions", cut)
+    keeper = next(child for child in node.tree().children[0].children if child.id == "dashboard").children[0]
+    os.kill(keeper.pid, signal.SIGKILL)
+    eventually(lambda: text(page, "#live").startswith("stale since "), timeout=20)
+    whole = {"offline": False, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.execute_cdp_cmd("Network.emulateNetworkConditions", whole)
+    eventually(lambda: text(page, "#live") == "live", timeout=40)
+    page.get_log("browser")  # the browser itself tells of connections that failed
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("pixels", [1400, 360])
+def test_the_page_has_no_barriers_and_no_scroll_across(page, busy, eventually, scheme, pixels):
+    media(page, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
+    width(page, pixels)
+    press(page, "[data-pool=write]", eventually)
+    eventually(lambda: page.find_elements(By.CSS_SELECTOR, ".chart polyline"), timeout=10)
+    eventually(lambda: "write:" in text(page, "#needs"), timeout=15)
+    page.execute_script("document.activeElement.blur()")
+    picture(page, f"{scheme}-{pixels}")
+    across = page.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
+    found = offences(page) if AXE.exists() else []
+    media(page)
+    page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert across[0] <= across[1]
+    assert found == []
+
+
+def test_everything_is_reached_with_the_keyboard_alone(page, eventually):
+    page.find_element(By.CSS_SELECTOR, "body").send_keys(Keys.TAB)
+    seen = []
+    for _ in range(40):
+        active = page.switch_to.active_element
+        seen.append(active.get_attribute("data-pool") or active.get_attribute("id") or active.text)
+        if active.get_attribute("data-pool"):
+            break
+        active.send_keys(Keys.TAB)
+    assert {"search", "theme"} <= set(seen)
+    page.switch_to.active_element.send_keys(Keys.ENTER)
+    eventually(lambda: page.find_elements(By.CSS_SELECTOR, "tr.detail"), timeout=5)
+    page.switch_to.active_element.send_keys(Keys.ESCAPE)
+    eventually(lambda: not page.find_elements(By.CSS_SELECTOR, "tr.detail"), timeout=5)
+    assert page.switch_to.active_element.get_attribute("data-pool") == seen[-1]
+
+
+def test_without_scripts_there_is_a_table_of_the_pools(driver, node):
+    driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
+    try:
+        driver.get(node.dashboard)
+        rows = [row.text for row in driver.find_elements(By.CSS_SELECTOR, "#pool-table tbody tr")]
+    finally:
+        driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": False})
+    assert sorted(row.split()[0] for row in rows) == ["read", "write"]
+
+
+def test_search_and_chips_choose_pools_and_events(page, eventually):
+    eventually(lambda: "pool.started" in text(page, "#events"), timeout=10)
+    page.find_element(By.XPATH, "//div[@id='chips']/button[text()='pool']").click()
+    eventually(lambda: "pool.started" not in text(page, "#events"), timeout=5)
+    page.find_element(By.ID, "search").send_keys("writ")
+    eventually(lambda: len(page.find_elements(By.CSS_SELECTOR, "#pool-table tbody tr")) == 1, timeout=5)
