@@ -7,21 +7,52 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 from actorpool import process
 from actorpool._protocol import orders, reports
 from actorpool.errors import PermanentError
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
+from actorpool.transport.server import ServerConn
 from actorpool.workers.base import RetryAfter
 from actorpool.workers.session import Unavailable, WorkerSession
-
-if TYPE_CHECKING:
-    from actorpool.workers.actor import WorkerActor
+from actorpool.workers.sticky import Host, StickyUse
 
 
-def open_(actor: WorkerActor, session: WorkerSession, _order: orders.Open) -> None:
+class Ordered(Host, Protocol):
+    """The actor that is ordered. Attributes as of `WorkerActor`."""
+
+    interrupted: bool
+    observed: bool
+    fired: int
+    ordered: orders.RunFor | None
+    sticky: StickyUse | None
+    pool: ServerConn | None
+
+    def attempt(self, run: Callable[[], Any], timeout: float | None = None) -> tuple[Any, BaseException | None]:
+        """Run user code; its value or what it raised."""
+
+    def breakable(self) -> None:
+        """In `attempt`: an interrupt breaks in from now on."""
+
+    def note_loss(self, error: BaseException) -> None:
+        """Tell the pool of a lost connection."""
+
+    def count_call(self) -> None:
+        """A call of no sticky lease is over: count it."""
+
+    def packed(self, error: BaseException) -> bytes:
+        """An error as bytes."""
+
+    def reply(self, ref: Any, value: Any, error: BaseException | None) -> bytes:
+        """An answer as bytes."""
+
+    def after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
+        """At the end of a lease become pristine."""
+
+
+def open_(actor: Ordered, session: WorkerSession, _order: orders.Open) -> None:
     """Connect."""
     began = time.monotonic()
 
@@ -41,7 +72,7 @@ def open_(actor: WorkerActor, session: WorkerSession, _order: orders.Open) -> No
     actor.tell(reports.OpenFailed(actor.id, Pickled(actor.packed(error)), permanent, retry))
 
 
-def check(actor: WorkerActor, session: WorkerSession, _order: orders.Check) -> None:
+def check(actor: Ordered, session: WorkerSession, _order: orders.Check) -> None:
     """Check the idle connection."""
     if not session.connected:
         raise Unavailable(session.lost or ConnectionError("not connected"))
@@ -49,12 +80,12 @@ def check(actor: WorkerActor, session: WorkerSession, _order: orders.Check) -> N
     actor.tell(reports.Checked(actor.id))
 
 
-def close(_actor: WorkerActor, session: WorkerSession, _order: orders.Close) -> None:
+def close(_actor: Ordered, session: WorkerSession, _order: orders.Close) -> None:
     """Disconnect until the next call."""
     session.rest()
 
 
-def end(_actor: WorkerActor, session: WorkerSession, order: orders.End) -> None:
+def end(_actor: Ordered, session: WorkerSession, order: orders.End) -> None:
     """A lease was checked in by message."""
     if order.keep:
         session.park(order.lease)
@@ -62,13 +93,13 @@ def end(_actor: WorkerActor, session: WorkerSession, order: orders.End) -> None:
         session.end(order.lease)
 
 
-def recall(actor: WorkerActor, session: WorkerSession, order: orders.Recall) -> None:
+def recall(actor: Ordered, session: WorkerSession, order: orders.Recall) -> None:
     """End a sticky lease."""
     if actor.sticky is not None:
         actor.sticky.recall(session, order.lease, order.first)
 
 
-def revoke(actor: WorkerActor, session: WorkerSession, order: orders.Revoke) -> None:
+def revoke(actor: Ordered, session: WorkerSession, order: orders.Revoke) -> None:
     """A lease is taken back."""
     actor.interrupted = False
     if actor.sticky is not None:
@@ -80,7 +111,7 @@ def revoke(actor: WorkerActor, session: WorkerSession, order: orders.Revoke) -> 
     actor.tell(reports.Revoked(actor.id, order.lease))
 
 
-def broadcast(actor: WorkerActor, session: WorkerSession, order: orders.Broadcast) -> None:
+def broadcast(actor: Ordered, session: WorkerSession, order: orders.Broadcast) -> None:
     """Call a method for its effect."""
     method = getattr(session.worker, order.method, None)
     if method is not None and session.connected:
@@ -92,12 +123,12 @@ def broadcast(actor: WorkerActor, session: WorkerSession, order: orders.Broadcas
             actor.note_loss(error)
 
 
-def observe(actor: WorkerActor, _session: WorkerSession, order: orders.Observe) -> None:
+def observe(actor: Ordered, _session: WorkerSession, order: orders.Observe) -> None:
     """Tell every call from now on."""
     actor.observed = order.on
 
 
-def gather(actor: WorkerActor, session: WorkerSession, order: orders.Gather) -> None:
+def gather(actor: Ordered, session: WorkerSession, order: orders.Gather) -> None:
     """Tell what a method returns."""
     method = getattr(session.worker, order.method, None)
     value = Pickled.of(None)
@@ -111,7 +142,7 @@ def gather(actor: WorkerActor, session: WorkerSession, order: orders.Gather) -> 
     actor.tell(reports.Gathered(actor.id, order.ref, value))
 
 
-def run_for(actor: WorkerActor, session: WorkerSession, order: orders.RunFor) -> None:
+def run_for(actor: Ordered, session: WorkerSession, order: orders.RunFor) -> None:
     """A call of the message way. By channel the kernel says whether an order was read; else the pool is asked."""
     if actor.pool is not None:
         _run(actor, session, order)
@@ -120,14 +151,14 @@ def run_for(actor: WorkerActor, session: WorkerSession, order: orders.RunFor) ->
         actor.tell(reports.Running(actor.id, order.lease))
 
 
-def begin(actor: WorkerActor, session: WorkerSession, order: orders.Begin) -> None:
+def begin(actor: Ordered, session: WorkerSession, order: orders.Begin) -> None:
     """The pool knows of the call now."""
     ordered, actor.ordered = actor.ordered, None
     if ordered is not None and ordered.lease == order.lease:
         _run(actor, session, ordered)
 
 
-def _run(actor: WorkerActor, session: WorkerSession, order: orders.RunFor) -> None:
+def _run(actor: Ordered, session: WorkerSession, order: orders.RunFor) -> None:
     def run() -> Any:
         what = order.fn.open(), order.args.open(), order.kwargs.open()
         actor.breakable()
@@ -144,7 +175,7 @@ def _run(actor: WorkerActor, session: WorkerSession, order: orders.RunFor) -> No
     actor.tell(reports.Ran(actor.id, order.lease))
 
 
-ORDERS: dict[type, Callable[[WorkerActor, WorkerSession, Any], None]] = {
+ORDERS: dict[type, Callable[[Ordered, WorkerSession, Any], None]] = {
     orders.Open: open_,
     orders.Check: check,
     orders.Close: close,

@@ -8,18 +8,31 @@ that comes too late, at once and whatever this worker does by then: its call was
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 from actorpool._protocol import reports
 from actorpool.transport.server import ServerConn
 from actorpool.transport.usage_counters import UsageCounters
 from actorpool.workers.session import Unavailable, WorkerSession
 
-if TYPE_CHECKING:
-    from actorpool.workers.actor import WorkerActor
-
 LONG = 65536
 """Bytes; an answer up to this leaves in one piece, so its use may be counted as ended before it is sent."""
+
+
+class Host(Protocol):
+    """What a part of a worker's actor needs of it. It is given the actor, and does not know its class."""
+
+    session: WorkerSession | None
+
+    @property
+    def id(self) -> int:
+        """The worker's id in its pool."""
+
+    def tell(self, message: Any) -> None:
+        """Send a report to the pool."""
+
+    def tell_lost(self, error: Exception) -> None:
+        """Report a lost connection to the pool."""
 
 
 class StickyUse:
@@ -30,7 +43,7 @@ class StickyUse:
         slot: where uses are counted.
     """
 
-    def __init__(self, actor: WorkerActor, slot: UsageCounters) -> None:
+    def __init__(self, actor: Host, slot: UsageCounters) -> None:
         self._actor = actor
         self._slot = slot
         self._lease = 0

@@ -33,6 +33,7 @@ from actorpool.pools.worker_queries import WorkerQueries
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import opaque_error
 from actorpool.serialization.pickling import Pickled, PrePickled
+from actorpool.supervisors.post import Post
 from actorpool.supervisors.supervised import LATER
 from actorpool.thespian_adapter.shell import FAREWELL, log
 from actorpool.transport import bodies, frames, usage_counters
@@ -90,7 +91,7 @@ class PoolActor(BasePoolActor):
         self._begin_serving(name, directory, spin, max_message)
         self._begin_ends(ends)
         self.worker_handles.secretive = secretive
-        self.telemetry = PoolTelemetry(self, sinks, subscriptions, metrics_interval)
+        self.telemetry = PoolTelemetry(self, Post(self), sinks, subscriptions, metrics_interval)
         self._calls = Calls(self)
         self.pages = usage_counters.found()
         self.worker_queries = WorkerQueries(self.worker_handles)

@@ -3,38 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool._protocol import orders
 from actorpool.core import effects as fx
+from actorpool.pools.shell import PoolShell
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
 
-if TYPE_CHECKING:
-    from actorpool.pools.actor import PoolActor
 
-
-def granted(pool: PoolActor, effect: Any) -> None:
+def granted(pool: PoolShell, effect: Any) -> None:
     """The holder has a worker."""
     effect.holder.granted(pool, effect)
 
 
-def use_local(_pool: PoolActor, effect: Any) -> None:
+def use_local(_pool: PoolShell, effect: Any) -> None:
     """The holder is to share what its own process has."""
     effect.holder.use_local(effect)
 
 
-def refused(pool: PoolActor, effect: Any) -> None:
+def refused(pool: PoolShell, effect: Any) -> None:
     """The holder gets none."""
     effect.holder.refused(pool, effect)
 
 
-def ended(pool: PoolActor, effect: Any) -> None:
+def ended(pool: PoolShell, effect: Any) -> None:
     """A lease ended without a checkin."""
     effect.holder.ended(pool, effect)
 
 
-def start(pool: PoolActor, effect: fx.Start) -> None:
+def start(pool: PoolShell, effect: fx.Start) -> None:
     """Create a worker's process."""
     config = pool.config
     init = orders.Init(
@@ -54,46 +52,46 @@ def start(pool: PoolActor, effect: fx.Start) -> None:
     pool.worker_handles.start(effect.worker, init, config.placement)
 
 
-def open_(pool: PoolActor, effect: fx.Open) -> None:
+def open_(pool: PoolShell, effect: fx.Open) -> None:
     """Have a worker connect."""
     pool.worker_handles.tell(effect.worker, orders.Open())
 
 
-def close(pool: PoolActor, effect: fx.Close) -> None:
+def close(pool: PoolShell, effect: fx.Close) -> None:
     """Have a worker disconnect."""
     pool.worker_handles.tell(effect.worker, orders.Close())
 
 
-def check(pool: PoolActor, effect: fx.Check) -> None:
+def check(pool: PoolShell, effect: fx.Check) -> None:
     """Have a worker check its connection."""
     pool.worker_handles.tell(effect.worker, orders.Check())
 
 
-def recall(pool: PoolActor, effect: fx.Recall) -> None:
+def recall(pool: PoolShell, effect: fx.Recall) -> None:
     """Have a worker end its sticky lease."""
     pool.worker_handles.tell(effect.worker, orders.Recall(effect.lease, effect.first))
 
 
-def revoke(pool: PoolActor, effect: fx.Revoke) -> None:
+def revoke(pool: PoolShell, effect: fx.Revoke) -> None:
     """Take a worker back."""
     # The signal first: its flag is then up before the message can be read, and cleared by the message.
     pool.worker_handles.interrupt(effect.worker)
     pool.worker_handles.tell(effect.worker, orders.Revoke(effect.lease, effect.keep))
 
 
-def stop(pool: PoolActor, effect: fx.Stop) -> None:
+def stop(pool: PoolShell, effect: fx.Stop) -> None:
     """End a worker's process."""
     if effect.interrupt:
         pool.worker_handles.interrupt(effect.worker)
     pool.worker_handles.stop(effect.worker)
 
 
-def kill(pool: PoolActor, effect: fx.Kill) -> None:
+def kill(pool: PoolShell, effect: fx.Kill) -> None:
     """End a worker's process by force."""
     pool.worker_handles.kill(effect.worker)
 
 
-def emit(pool: PoolActor, effect: fx.Emit) -> None:
+def emit(pool: PoolShell, effect: fx.Emit) -> None:
     """Tell an event."""
     if effect.name in _LEAKS:
         log.warning("pool %s: %s: %s %s", pool.name, _LEAKS[effect.name], effect.metadata, effect.measurements)
@@ -102,19 +100,19 @@ def emit(pool: PoolActor, effect: fx.Emit) -> None:
     pool.telemetry.event(effect.name, effect.measurements, metadata)
 
 
-def answer(pool: PoolActor, effect: fx.Answer) -> None:
+def answer(pool: PoolShell, effect: fx.Answer) -> None:
     """Answer an administrative request; its ref is the asker."""
     effect.ref.answer(effect.value)
 
 
-def ready(pool: PoolActor, effect: fx.Ready) -> None:
+def ready(pool: PoolShell, effect: fx.Ready) -> None:
     """The pool counts as started."""
     log.info("Started connection pool: %s", pool.name)
     pool.telemetry.event("pool.started", {"size": pool.core.life.size, "max_overflow": pool.core.life.max_overflow}, {})
     pool.started()
 
 
-def fail(pool: PoolActor, effect: fx.Fail) -> None:
+def fail(pool: PoolShell, effect: fx.Fail) -> None:
     """The pool ends with an error, which is its supervisor's to judge, and to tell where the pool has not started."""
     if pool.core.life.started:
         log.error("pool %s: %s", pool.name, effect.error)
@@ -124,7 +122,7 @@ def fail(pool: PoolActor, effect: fx.Fail) -> None:
         pool.start_failed(effect.error)
 
 
-def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
+def stopped(pool: PoolShell, _effect: fx.Stopped) -> None:
     """The pool was asked to stop, and no worker is left."""
     log.info("Stopped connection pool: %s", pool.name)
     pool.telemetry.event("pool.stopped", {}, {})
@@ -133,14 +131,14 @@ def stopped(pool: PoolActor, _effect: fx.Stopped) -> None:
     pool.core.life.stoppers.clear()
 
 
-def keep(pool: PoolActor, effect: fx.Keep) -> None:
+def keep(pool: PoolShell, effect: fx.Keep) -> None:
     """Have a successor begin as this pool is now, should this process be killed."""
     pool.remember_also(kept=effect)
 
 
 _LEAKS = {"pool.leak": "leak", "pool.leak_returned": "a leak came back"}
 
-EFFECTS: dict[type, Callable[[PoolActor, Any], None]] = {
+EFFECTS: dict[type, Callable[[PoolShell, Any], None]] = {
     fx.Granted: granted,
     fx.UseLocal: use_local,
     fx.Refused: refused,

@@ -9,22 +9,20 @@ import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool import process
 from actorpool._protocol import reports
 from actorpool.core.effects import Ended, Granted, Keyed, Refused, UseLocal
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied
 from actorpool.messages import Err, Grant, Ok, WithConnection
+from actorpool.pools.shell import PoolShell
 from actorpool.process import Caller
 from actorpool.serialization import pickling
 from actorpool.supervisors.monitor import POLL_EVERY, DeathWatch
 from actorpool.thespian_adapter.shell import ip_of, log
 from actorpool.transport import frames
 from actorpool.transport.server import ChannelServer, ServerConn
-
-if TYPE_CHECKING:
-    from actorpool.pools.actor import PoolActor
 
 
 class ChannelCaller:
@@ -38,7 +36,7 @@ class ChannelCaller:
         self.host = process.HOST
         self.caller = Caller(process.HOST, peer.pid, process.start_time(peer.pid) or 0.0)
 
-    def granted(self, pool: PoolActor, grant: Granted) -> None:
+    def granted(self, pool: PoolShell, grant: Granted) -> None:
         """Tell the client which worker it has."""
         flags = frames.CHECK_FIRST * grant.check_first | frames.TURN * grant.turn | frames.STICKY * grant.sticky
         hand = pool.worker_handles.hand(grant.worker)
@@ -53,7 +51,7 @@ class ChannelCaller:
         """Tell the client to look among its own threads."""
         self.peer.send(frames.USE_LOCAL, effect.ref)
 
-    def refused(self, pool: PoolActor, refusal: Refused) -> None:
+    def refused(self, pool: PoolShell, refusal: Refused) -> None:
         """Tell the client why it gets none."""
         error = refusal.error
         if isinstance(error, CheckoutTimeout) and self.peer.pid in pool.worker_handles.pids.values():
@@ -61,7 +59,7 @@ class ChannelCaller:
             error.args = (f"{error}; {text}", *error.args[1:])
         self.peer.send(frames.ERROR, refusal.ref, frames.dump_error(error))
 
-    def ended(self, pool: PoolActor, end: Ended) -> None:
+    def ended(self, pool: PoolShell, end: Ended) -> None:
         """Nothing to say: the worker's own connection tells the client, or its fence does."""
 
 
@@ -86,7 +84,7 @@ class MessageCaller:
         """The caller's host."""
         return self.caller.host
 
-    def granted(self, pool: PoolActor, grant: Granted) -> None:
+    def granted(self, pool: PoolShell, grant: Granted) -> None:
         """Answer `Ok(Grant)`."""
         worker = pool.worker_handles.hand(grant.worker)
         where = (worker.address, grant.worker, worker.pid, pool.myAddress)
@@ -94,12 +92,12 @@ class MessageCaller:
         value = Grant(grant.lease, pool.name, *where, grant.turn, self.address, worker.seal(grant.lease), *keyed)
         pool.send(self.address, Ok(value, grant.ref))
 
-    def refused(self, pool: PoolActor, refusal: Refused) -> None:
+    def refused(self, pool: PoolShell, refusal: Refused) -> None:
         """Answer `Err`."""
         pool.send(self.address, Err(refusal.error, refusal.ref))
         pool.done(self)
 
-    def ended(self, pool: PoolActor, end: Ended) -> None:
+    def ended(self, pool: PoolShell, end: Ended) -> None:
         """Nothing to say: the next call meets the worker's fence."""
         pool.done(self)
 
@@ -141,23 +139,23 @@ class RunCaller:
         """The caller's host."""
         return self.caller.host
 
-    def answered(self, pool: PoolActor, reply: Any) -> None:
+    def answered(self, pool: PoolShell, reply: Any) -> None:
         """Pass the worker's reply on."""
         if not self.done:
             self.done = True
             pool.send(self.address, reply)
 
-    def granted(self, pool: PoolActor, grant: Granted) -> None:
+    def granted(self, pool: PoolShell, grant: Granted) -> None:
         """Send the call to the worker."""
         self.running = False
         self.began = time.monotonic()
         pool.run(self, grant)
 
-    def refused(self, pool: PoolActor, refusal: Refused) -> None:
+    def refused(self, pool: PoolShell, refusal: Refused) -> None:
         """Answer `Err`."""
         self._fail(pool, refusal.error)
 
-    def ended(self, pool: PoolActor, end: Ended) -> None:
+    def ended(self, pool: PoolShell, end: Ended) -> None:
         """The worker died or was taken back. What had not begun goes to another worker, unseen by the asker."""
         if end.died and not self.running and not self.done:
             pool.again(self)
@@ -166,7 +164,7 @@ class RunCaller:
         else:
             self._fail(pool, self._interrupted(pool, end))
 
-    def _interrupted(self, pool: PoolActor, end: Ended) -> Exception:
+    def _interrupted(self, pool: PoolShell, end: Ended) -> Exception:
         waited = time.monotonic() - self.began
         limit = pool.config.call_timeout
         if limit is not None and waited >= limit:
@@ -175,12 +173,12 @@ class RunCaller:
         text = f"pool {pool.name!r}: the call was interrupted after {waited:.2f} s, its lease taken back ({end.why})"
         return LeaseExpired(text, pool=pool.name, waited=waited)
 
-    def lost_sandbox(self, pool: PoolActor) -> None:
+    def lost_sandbox(self, pool: PoolShell) -> None:
         """The sandbox it was to run in has lost its worker or its connection; elsewhere it must not run."""
         text = f"pool {pool.name!r}: the sandbox has lost its worker or its connection; the call was not started"
         self._fail(pool, LeaseExpired(text, pool=pool.name))
 
-    def _fail(self, pool: PoolActor, error: Exception) -> None:
+    def _fail(self, pool: PoolShell, error: Exception) -> None:
         self.answered(pool, Err(error, self.request.ref))
         pool.done(self)
 
@@ -188,7 +186,7 @@ class RunCaller:
 class Calls:
     """The `Call` messages that workers run: each gets one reply, the worker's or, should it die, the pool's."""
 
-    def __init__(self, pool: PoolActor) -> None:
+    def __init__(self, pool: PoolShell) -> None:
         self._pool = pool
         self._under_way: dict[int, reports.Running] = {}
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool._protocol import orders as orders_module
 from actorpool._protocol import shared
 from actorpool.core import effects as fx
 from actorpool.core.shared import effects
+from actorpool.pools.shell import SharedPoolShell
 from actorpool.serialization import pickling
 from actorpool.thespian_adapter.shell import log
 from actorpool.transport import frames
 
-if TYPE_CHECKING:
-    from actorpool.pools.shared_actor import SharedPoolActor
-
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
-def run(pool: SharedPoolActor, effect: effects.Run) -> None:
+def run(pool: SharedPoolShell, effect: effects.Run) -> None:
     """Have a worker run a call."""
     worker, call, ahead = effect
     hand = pool.worker_handles.hand(worker)
@@ -33,7 +31,7 @@ def run(pool: SharedPoolActor, effect: effects.Run) -> None:
         pool.send(hand.address, shared.Perform(call.number, when + call.payload))
 
 
-def deliver(pool: SharedPoolActor, effect: effects.Deliver) -> None:
+def deliver(pool: SharedPoolShell, effect: effects.Deliver) -> None:
     """Pass a worker's answer on."""
     call, reply, loan = effect
     way: Any = call.ref
@@ -47,12 +45,12 @@ def deliver(pool: SharedPoolActor, effect: effects.Deliver) -> None:
         way.lend(reply, loan.number, seal, connection.pid, pickling.dumps(tuple(connection.meters)))
 
 
-def recall(pool: SharedPoolActor, effect: effects.Recall) -> None:
+def recall(pool: SharedPoolShell, effect: effects.Recall) -> None:
     """Have a worker end a loan."""
     pool.worker_handles.tell(effect.worker, shared.Recall(effect.number))
 
 
-def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
+def answer(pool: SharedPoolShell, effect: fx.Answer) -> None:
     """Answer a request, or a call that failed; its ref is the way back."""
     value = effect.value
     if not pool.is_process and isinstance(value, dict):  # of `map`: what does not travel is not opened on arrival
@@ -60,7 +58,7 @@ def answer(pool: SharedPoolActor, effect: fx.Answer) -> None:
     effect.ref.answer(value)
 
 
-def launch(pool: SharedPoolActor, effect: effects.Launch) -> None:
+def launch(pool: SharedPoolShell, effect: effects.Launch) -> None:
     """Create the process of a connection."""
     worker, worker_args = effect.spec
     init = orders_module.Init(
@@ -77,48 +75,48 @@ def launch(pool: SharedPoolActor, effect: effects.Launch) -> None:
     pool.worker_handles.start(effect.worker, init, None)
 
 
-def open_(pool: SharedPoolActor, effect: fx.Open) -> None:
+def open_(pool: SharedPoolShell, effect: fx.Open) -> None:
     """Have a worker connect."""
     pool.worker_handles.tell(effect.worker, orders_module.Open())
 
 
-def interrupt(pool: SharedPoolActor, effect: effects.Interrupt) -> None:
+def interrupt(pool: SharedPoolShell, effect: effects.Interrupt) -> None:
     """Break into the call that a worker runs."""
     pool.worker_handles.interrupt(effect.worker)
     pool.worker_handles.tell(effect.worker, shared.Interrupt(effect.number))
 
 
-def stop(pool: SharedPoolActor, effect: fx.Stop) -> None:
+def stop(pool: SharedPoolShell, effect: fx.Stop) -> None:
     """End a worker's process."""
     if effect.interrupt:
         pool.worker_handles.interrupt(effect.worker)
     pool.worker_handles.stop(effect.worker)
 
 
-def kill(pool: SharedPoolActor, effect: fx.Kill) -> None:
+def kill(pool: SharedPoolShell, effect: fx.Kill) -> None:
     """End a worker's process by force."""
     pool.worker_handles.kill(effect.worker)
 
 
-def emit(pool: SharedPoolActor, effect: fx.Emit) -> None:
+def emit(pool: SharedPoolShell, effect: fx.Emit) -> None:
     """Tell an event."""
     of_worker = effect.name.startswith("worker.")
     metadata = pool.worker_handles.with_pid(effect.metadata) if of_worker else effect.metadata
     pool.emit(effect.name, effect.measurements, metadata)
 
 
-def note(pool: SharedPoolActor, effect: effects.Log) -> None:
+def note(pool: SharedPoolShell, effect: effects.Log) -> None:
     """Write a line to the log."""
     log.log(_LEVELS[effect.level], "%s", effect.text)
 
 
-def stopped(pool: SharedPoolActor, _effect: fx.Stopped) -> None:
+def stopped(pool: SharedPoolShell, _effect: fx.Stopped) -> None:
     """The pool was asked to stop, and no worker is left."""
     log.info("Stopped shared pool: %s", pool.name)
     pool.emit("pool.stopped", {}, {"shared": True})
 
 
-EFFECTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
+EFFECTS: dict[type, Callable[[SharedPoolShell, Any], None]] = {
     effects.Run: run,
     effects.Deliver: deliver,
     effects.Recall: recall,

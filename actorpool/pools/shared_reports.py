@@ -5,17 +5,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool._protocol import reports, shared
 from actorpool._protocol.shared import OpaqueResult
+from actorpool.pools.shell import SharedPoolShell
 from actorpool.transport import frames
 
-if TYPE_CHECKING:
-    from actorpool.pools.shared_actor import SharedPoolActor
 
-
-def started(pool: SharedPoolActor, report: reports.Started) -> None:
+def started(pool: SharedPoolShell, report: reports.Started) -> None:
     """The worker's process is up."""
     id, pid = report.worker_id, report.pid
     pool.worker_handles.attach(id, pid)
@@ -24,12 +22,12 @@ def started(pool: SharedPoolActor, report: reports.Started) -> None:
         pool.carry_out(pool.core.worker_started(time.monotonic(), id, pid, prompt))
 
 
-def start_failed(pool: SharedPoolActor, report: reports.StartFailed) -> None:
+def start_failed(pool: SharedPoolShell, report: reports.StartFailed) -> None:
     """The worker's `__init__` raised."""
     pool.carry_out(pool.core.start_failed(time.monotonic(), report.worker_id, _error(report.error.data)))
 
 
-def opened(pool: SharedPoolActor, report: shared.Opened) -> None:
+def opened(pool: SharedPoolShell, report: shared.Opened) -> None:
     """The worker is connected."""
     now, worker = time.monotonic(), report.worker_id
     try:
@@ -40,18 +38,18 @@ def opened(pool: SharedPoolActor, report: shared.Opened) -> None:
         pool.carry_out(pool.core.opened(now, worker, report.took, resource, report.methods))
 
 
-def open_failed(pool: SharedPoolActor, report: reports.OpenFailed) -> None:
+def open_failed(pool: SharedPoolShell, report: reports.OpenFailed) -> None:
     """The worker could not connect."""
     now, error = time.monotonic(), _error(report.error.data)
     pool.carry_out(pool.core.open_failed(now, report.worker_id, error, report.permanent, report.retry_after))
 
 
-def lost(pool: SharedPoolActor, report: reports.Lost) -> None:
+def lost(pool: SharedPoolShell, report: reports.Lost) -> None:
     """The worker's connection is gone."""
     pool.carry_out(pool.core.lost(time.monotonic(), report.worker_id, _error(report.error.data)))
 
 
-def returned(pool: SharedPoolActor, report: shared.Returned) -> None:
+def returned(pool: SharedPoolShell, report: shared.Returned) -> None:
     """The worker has ended a loan."""
     now, done, last_call = time.monotonic(), report.done, report.last_call
     pool.carry_out(
@@ -61,7 +59,7 @@ def returned(pool: SharedPoolActor, report: shared.Returned) -> None:
     )
 
 
-def performed(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
+def performed(pool: SharedPoolShell, worker: int, number: int, body: bytes | memoryview) -> None:
     """The worker has answered a call."""
     flags, cooldown, took = frames.OUTCOME.unpack_from(body)
     failed, close = bool(flags & frames.FAILED), bool(flags & frames.CLOSE)
@@ -70,12 +68,12 @@ def performed(pool: SharedPoolActor, worker: int, number: int, body: bytes | mem
     pool.carry_out(pool.core.done(now, worker, number, reply, failed=failed, cooldown=cooldown, close=close, took=took))
 
 
-def answer_too_long(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
+def answer_too_long(pool: SharedPoolShell, worker: int, number: int, body: bytes | memoryview) -> None:
     """The worker's answer did not fit into a frame; it sent this error in its place."""
     pool.carry_out(pool.core.done(time.monotonic(), worker, number, OpaqueResult(body, True), failed=True))
 
 
-def not_started(pool: SharedPoolActor, worker: int, number: int, body: bytes | memoryview) -> None:
+def not_started(pool: SharedPoolShell, worker: int, number: int, body: bytes | memoryview) -> None:
     """The worker has not begun a call: for want of a connection, or (without a word) though it has one."""
     error = _error(body) if len(body) else None
     pool.carry_out(pool.core.not_run(time.monotonic(), worker, number, error))
@@ -86,14 +84,14 @@ def _error(data: bytes | memoryview) -> Exception:
     return error if isinstance(error, Exception) else RuntimeError(repr(error))
 
 
-FRAMES: dict[int, Callable[[SharedPoolActor, int, int, Any], None]] = {
+FRAMES: dict[int, Callable[[SharedPoolShell, int, int, Any], None]] = {
     frames.PERFORMED: performed,
     frames.NOT_STARTED: not_started,
     frames.ERROR: answer_too_long,
 }
 """By kind of frame: what is told of the call of a number."""
 
-REPORTS: dict[type, Callable[[SharedPoolActor, Any], None]] = {
+REPORTS: dict[type, Callable[[SharedPoolShell, Any], None]] = {
     reports.Started: started,
     reports.StartFailed: start_failed,
     reports.OpenFailed: open_failed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool._protocol import requests, shared
 from actorpool.core.shared.records import LIVE
@@ -17,14 +17,12 @@ from actorpool.messages import GetPoolStatus
 from actorpool.pools import outlines
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
+from actorpool.pools.shell import SharedPoolShell
 from actorpool.serialization.pickling import Pickled
 from actorpool.status import PoolStatus, WorkerInfo
 
-if TYPE_CHECKING:
-    from actorpool.pools.shared_actor import SharedPoolActor
 
-
-def add(pool: SharedPoolActor, request: shared.AddConnection, asker: Asker) -> Any:
+def add(pool: SharedPoolShell, request: shared.AddConnection, asker: Asker) -> Any:
     """Answered by the id once the connection is open, or by why it cannot be."""
     spec = (Pickled.of(request.worker), Pickled.of(request.worker_args))
     resource, extra = request.opened("resource"), request.opened("extra")
@@ -37,7 +35,7 @@ def add(pool: SharedPoolActor, request: shared.AddConnection, asker: Asker) -> A
     return LATER_ANSWER
 
 
-def call_all(pool: SharedPoolActor, request: shared.CallAll, asker: Asker) -> Any:
+def call_all(pool: SharedPoolShell, request: shared.CallAll, asker: Asker) -> Any:
     """Answered by what each live connection of the resource answers."""
     resource, method, payload = request.opened("resource"), request.method, request.payload
     now, timeout = time.monotonic(), request.timeout
@@ -45,64 +43,64 @@ def call_all(pool: SharedPoolActor, request: shared.CallAll, asker: Asker) -> An
     return LATER_ANSWER
 
 
-def get(pool: SharedPoolActor, request: shared.GetConnection, asker: Asker) -> Any:
+def get(pool: SharedPoolShell, request: shared.GetConnection, asker: Asker) -> Any:
     """`ConnInfo`."""
     pool.carry_out(pool.core.info(time.monotonic(), asker, request.id))
     return LATER_ANSWER
 
 
-def set_extra(pool: SharedPoolActor, request: shared.SetExtra, asker: Asker) -> Any:
+def set_extra(pool: SharedPoolShell, request: shared.SetExtra, asker: Asker) -> Any:
     """The `extra` before."""
     pool.carry_out(pool.core.extra(time.monotonic(), asker, request.id, request.opened("value")))
     return LATER_ANSWER
 
 
-def update(pool: SharedPoolActor, request: shared.UpdateConnections, asker: Asker) -> Any:
+def update(pool: SharedPoolShell, request: shared.UpdateConnections, asker: Asker) -> Any:
     """How many connections were changed."""
     resource, where, settings = (request.opened(name) for name in ("resource", "where", "settings"))
     pool.carry_out(pool.core.update(time.monotonic(), asker, resource, where, settings))
     return LATER_ANSWER
 
 
-def pop(pool: SharedPoolActor, request: shared.PopConnection, asker: Asker) -> Any:
+def pop(pool: SharedPoolShell, request: shared.PopConnection, asker: Asker) -> Any:
     """`ConnInfo`, once its queued calls are done."""
     pool.carry_out(pool.core.pop(time.monotonic(), asker, request.id))
     return LATER_ANSWER
 
 
-def pop_all(pool: SharedPoolActor, request: shared.PopConnections, asker: Asker) -> Any:
+def pop_all(pool: SharedPoolShell, request: shared.PopConnections, asker: Asker) -> Any:
     """`[ConnInfo]`, once their queued calls are done."""
     resource, where = request.opened("resource"), request.opened("where")
     pool.carry_out(pool.core.pop_all(time.monotonic(), asker, resource, where))
     return LATER_ANSWER
 
 
-def is_empty(pool: SharedPoolActor, request: shared.IsEmpty, asker: Asker) -> Any:
+def is_empty(pool: SharedPoolShell, request: shared.IsEmpty, asker: Asker) -> Any:
     """Whether no live connection to the resource exists."""
     pool.carry_out(pool.core.is_empty(time.monotonic(), asker, request.opened("resource")))
     return LATER_ANSWER
 
 
-def resources(pool: SharedPoolActor, _request: Any, asker: Asker) -> Any:
+def resources(pool: SharedPoolShell, _request: Any, asker: Asker) -> Any:
     """The resources that have a live connection."""
     pool.carry_out(pool.core.resources(time.monotonic(), asker))
     return LATER_ANSWER
 
 
-def retire(pool: SharedPoolActor, request: requests.Retire, asker: Asker) -> Any:
+def retire(pool: SharedPoolShell, request: requests.Retire, asker: Asker) -> Any:
     """Answered when the pool has stopped."""
     pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
 
 
-def listen(pool: SharedPoolActor, request: requests.Listen, asker: Asker) -> Any:
+def listen(pool: SharedPoolShell, request: requests.Listen, asker: Asker) -> Any:
     """Send events to these subscribers and no others; answered once that includes whatever is called from now on."""
     pool.listen(request.subscriptions)
     pool.observe(asker)
     return LATER_ANSWER
 
 
-def status(pool: SharedPoolActor, _request: Any = None, _asker: Any = None) -> PoolStatus:
+def status(pool: SharedPoolShell, _request: Any = None, _asker: Any = None) -> PoolStatus:
     """The figures that a shared pool has in common with others: connections are its workers, running calls its leases.
 
     `degraded`: no connection is open; `full`: all of them are busy.
@@ -126,7 +124,7 @@ def status(pool: SharedPoolActor, _request: Any = None, _asker: Any = None) -> P
     )
 
 
-def workers(pool: SharedPoolActor, _request: Any, _asker: Asker) -> list[WorkerInfo]:
+def workers(pool: SharedPoolShell, _request: Any, _asker: Asker) -> list[WorkerInfo]:
     """One line for each connection, under its own id."""
     now, core = time.monotonic(), pool.core
     lines = zip(core.connections.values(), core.infos(now), strict=True)
@@ -144,24 +142,24 @@ def workers(pool: SharedPoolActor, _request: Any, _asker: Asker) -> list[WorkerI
     ]
 
 
-def stack(pool: SharedPoolActor, request: requests.GetStack, asker: Asker) -> Any:
+def stack(pool: SharedPoolShell, request: requests.GetStack, asker: Asker) -> Any:
     """Answered by the stack of the process of that connection."""
     connection = pool.core.connections.get(request.worker_id)
     pool.stacks.ask(connection.worker if connection is not None else request.worker_id, asker)
     return LATER_ANSWER
 
 
-def outline(pool: SharedPoolActor, request: Any, asker: Asker) -> Any:
+def outline(pool: SharedPoolShell, request: Any, asker: Asker) -> Any:
     """`Outline`."""
     return outlines.outline(pool.worker_handles, pool.ends, workers(pool, request, asker))
 
 
-def metrics(pool: SharedPoolActor, _request: Any, _asker: Asker) -> Any:
+def metrics(pool: SharedPoolShell, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
     return pool.samples.metrics()
 
 
-VERBS: dict[type, Callable[[SharedPoolActor, Any, Asker], Any]] = {
+VERBS: dict[type, Callable[[SharedPoolShell, Any, Asker], Any]] = {
     shared.AddConnection: add,
     shared.CallAll: call_all,
     shared.GetConnection: get,

@@ -18,8 +18,8 @@ from actorpool import _scrubbing, process
 from actorpool.errors import ActorPoolError
 
 if TYPE_CHECKING:
-    from actorpool.pools.base import BasePoolActor
     from actorpool.pools.holders import Asker
+    from actorpool.pools.shell import BasePoolShell
 
 PATIENCE = 1.0
 """Seconds for a worker to write its stack."""
@@ -31,10 +31,10 @@ class Stacks:
     """Asks workers for their stacks. Made before the first of them is forked.
 
     Args:
-        pool: whose workers; its timers are used.
+        pool: has the workers; its timers are used.
     """
 
-    def __init__(self, pool: BasePoolActor) -> None:
+    def __init__(self, pool: BasePoolShell) -> None:
         self._pool = pool
         self._waiting: deque[tuple[int | None, Asker]] = deque()
         if pool.is_process and process.STACK_SIGNAL is not None:

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool._protocol import orders, reports
 from actorpool.messages import Event
 from actorpool.pools.counting import Counting
+from actorpool.pools.shell import PoolShell
 from actorpool.status import Sample
 from actorpool.supervisors.post import Post
 from actorpool.telemetry import Hub, Samples
-
-if TYPE_CHECKING:
-    from actorpool.pools.actor import PoolActor
 
 FLUSH_EVERY = 1.0
 """Seconds until what sinks have gathered is sent, whether or not more comes."""
@@ -25,20 +23,26 @@ class PoolTelemetry:
 
     Args:
         pool: the pool that is told of.
+        post: takes events to subscribers.
         sinks: settings of the telemetry sinks, opened here.
         subscriptions: (pattern, address) pairs of those that get events as messages.
         interval: seconds between two samples.
     """
 
     def __init__(
-        self, pool: PoolActor, sinks: Iterable[Any], subscriptions: Iterable[tuple[str, Any]], interval: float
+        self,
+        pool: PoolShell,
+        post: Post,
+        sinks: Iterable[Any],
+        subscriptions: Iterable[tuple[str, Any]],
+        interval: float,
     ) -> None:
         self._pool = pool
         self._interval = interval
         self._flushed = 0.0
         self.hub = Hub(sinks, pool.name, here=not pool.is_process, keeper=pool.parent, counts=True)
         self.hub.listen(subscriptions)
-        self.post = Post(pool)
+        self.post = post
         self.samples = Samples()
         self._counting: Counting | None = None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from actorpool import process
 from actorpool._protocol import orders, requests, sandboxes
@@ -18,29 +18,27 @@ from actorpool.messages import GetPoolStatus
 from actorpool.pools import outlines
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
+from actorpool.pools.shell import PoolShell
 from actorpool.status import LeaseInfo
 
-if TYPE_CHECKING:
-    from actorpool.pools.actor import PoolActor
 
-
-def facts(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+def facts(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     """`HandleFacts`."""
     config = pool.config
     return requests.HandleFacts(config.checkout_timeout, config.call_timeout, config.leak_threshold is not None)
 
 
-def status(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+def status(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     """`PoolStatus`."""
     return pool.core.status(time.monotonic())
 
 
-def workers(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+def workers(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     """`list[WorkerInfo]`."""
     return pool.core.worker_infos(pool.worker_handles.pids, time.monotonic(), time.time())
 
 
-def outline(pool: PoolActor, request: Any, asker: Asker) -> Any:
+def outline(pool: PoolShell, request: Any, asker: Asker) -> Any:
     """`Outline`."""
     config, intensity = pool.config, pool.core.lifecycle.intensity
     return outlines.outline(
@@ -53,7 +51,7 @@ def outline(pool: PoolActor, request: Any, asker: Asker) -> Any:
     )
 
 
-def leases(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+def leases(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     """`list[LeaseInfo]`."""
     infos = pool.core.lease_infos(time.monotonic())
     programs = {pid: process.program(pid) for pid in {info.caller_pid for info in infos if _is_here(info)}}
@@ -71,112 +69,112 @@ def _is_here(info: LeaseInfo) -> bool:
     return info.caller_pid > 0 and info.caller_host == process.HOST
 
 
-def stack(pool: PoolActor, request: requests.GetStack, asker: Asker) -> Any:
+def stack(pool: PoolShell, request: requests.GetStack, asker: Asker) -> Any:
     """Answered by the worker's stack."""
     pool.stacks.ask(request.worker_id, asker)
     return LATER_ANSWER
 
 
-def sessions(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+def sessions(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     """`list[SessionInfo]`."""
     return pool.core.sessions.infos(pool.worker_handles.pids, time.monotonic())
 
 
-def end_session(pool: PoolActor, request: requests.EndSession, asker: Asker) -> Any:
+def end_session(pool: PoolShell, request: requests.EndSession, asker: Asker) -> Any:
     """Whether there is one: it ends at once, or when its lease is given back."""
     pool.carry_out(pool.core.end_session(time.monotonic(), asker, request.key))
     return LATER_ANSWER
 
 
-def metrics(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+def metrics(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
     return pool.telemetry.samples.metrics()
 
 
-def histograms(pool: PoolActor, _request: Any, _asker: Asker) -> Any:
+def histograms(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     """`(waits, holds)`, each a `Histogram`."""
     pool.core.figures.settle()
     kinds = pool.core.stats.waits, pool.core.stats.holds
     return tuple(requests.Histogram(BOUNDS, tuple(kind.buckets), kind.sum) for kind in kinds)
 
 
-def resize(pool: PoolActor, request: requests.Resize, asker: Asker) -> Any:
+def resize(pool: PoolShell, request: requests.Resize, asker: Asker) -> Any:
     """Change the size in place; answered when that outlives this process."""
     pool.carry_out(pool.core.resize(time.monotonic(), request.size, request.max_overflow))
     return _once_sent(pool, asker)
 
 
-def suspend(pool: PoolActor, _request: Any, asker: Asker) -> Any:
+def suspend(pool: PoolShell, _request: Any, asker: Asker) -> Any:
     """Grant no lease until `resume`; answered when that outlives this process."""
     pool.carry_out(pool.core.suspend(time.monotonic()))
     return _once_sent(pool, asker)
 
 
-def resume(pool: PoolActor, _request: Any, asker: Asker) -> Any:
+def resume(pool: PoolShell, _request: Any, asker: Asker) -> Any:
     """Serve again; answered when that outlives this process."""
     pool.carry_out(pool.core.resume(time.monotonic()))
     return _once_sent(pool, asker)
 
 
-def _once_sent(pool: PoolActor, asker: Asker) -> Any:
+def _once_sent(pool: PoolShell, asker: Asker) -> Any:
     """Answer when the supervisor has been told what to keep: with the answer, the asker may kill this process."""
     pool.once_sent(lambda: asker.answer(None))
     return LATER_ANSWER
 
 
-def drain(pool: PoolActor, request: requests.Drain, asker: Asker) -> Any:
+def drain(pool: PoolShell, request: requests.Drain, asker: Asker) -> Any:
     """Answered when every lease is back."""
     pool.carry_out(pool.core.drain(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
 
 
-def recycle(pool: PoolActor, request: requests.Recycle, asker: Asker) -> Any:
+def recycle(pool: PoolShell, request: requests.Recycle, asker: Asker) -> Any:
     """Answered when every connection (or process) is a new one."""
     pool.carry_out(pool.core.recycle(time.monotonic(), asker, request.timeout, request.restart))
     return LATER_ANSWER
 
 
-def retire(pool: PoolActor, request: requests.Retire, asker: Asker) -> Any:
+def retire(pool: PoolShell, request: requests.Retire, asker: Asker) -> Any:
     """Answered when the pool has stopped."""
     pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER
 
 
-def clear_cache(pool: PoolActor, _request: Any, _asker: Asker) -> None:
+def clear_cache(pool: PoolShell, _request: Any, _asker: Asker) -> None:
     """Every worker clears its cache, those in use before their next call."""
     for hand in pool.worker_handles:
         pool.worker_handles.tell(hand.id, orders.Broadcast("clear_cache"))
 
 
-def gather_stats(pool: PoolActor, request: requests.GatherStats, asker: Asker) -> Any:
+def gather_stats(pool: PoolShell, request: requests.GatherStats, asker: Asker) -> Any:
     """Answered when every worker has told its `stats()`, or time is up."""
     pool.worker_queries.begin("stats", request.timeout, asker, time.monotonic())
     return LATER_ANSWER
 
 
-def open_sandbox(pool: PoolActor, request: sandboxes.OpenSandbox, _asker: Asker) -> Any:
+def open_sandbox(pool: PoolShell, request: sandboxes.OpenSandbox, _asker: Asker) -> Any:
     """A lease is a sandbox from now on."""
     return pool.core.enclose(request.key, request.lease, request.caller)
 
 
-def allow(pool: PoolActor, request: sandboxes.Allow, asker: Asker) -> Any:
+def allow(pool: PoolShell, request: sandboxes.Allow, asker: Asker) -> Any:
     """Another process may come into a sandbox."""
     pool.carry_out(pool.core.allow(time.monotonic(), asker, request.key, request.process))
     return LATER_ANSWER
 
 
-def close_sandbox(pool: PoolActor, request: sandboxes.CloseSandbox, asker: Asker) -> Any:
+def close_sandbox(pool: PoolShell, request: sandboxes.CloseSandbox, asker: Asker) -> Any:
     """Answered when everything that was done in the sandbox is rolled back."""
     pool.carry_out(pool.core.release(time.monotonic(), asker, request.key))
     return LATER_ANSWER
 
 
-def listen(pool: PoolActor, request: requests.Listen, _asker: Asker) -> None:
+def listen(pool: PoolShell, request: requests.Listen, _asker: Asker) -> None:
     """Send events to these subscribers and no others from now on."""
     pool.telemetry.listen(request.subscriptions)
 
 
-VERBS: dict[type, Callable[[PoolActor, Any, Asker], Any]] = {
+VERBS: dict[type, Callable[[PoolShell, Any, Asker], Any]] = {
     requests.Facts: facts,
     requests.Status: status,
     GetPoolStatus: status,
