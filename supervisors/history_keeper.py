@@ -32,7 +32,7 @@ class HistoryKeeper:
         return event
 
     def hear(self, message: Event | Events, sender: Any) -> None:
-        """Keep what a pool tells; nobody else's word counts."""
+        """Keep what a pool tells; no other sender's word counts."""
         if self._manager.is_parent_of(sender) and not problems_of(message):
             for event in message.events if isinstance(message, Events) else (message,):
                 self._history.add(event)

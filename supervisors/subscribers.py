@@ -82,7 +82,7 @@ class Subscribers:
         self._look_later()
 
     def host_gone(self, ip: str | None) -> None:
-        """Nobody reads what is sent to that host."""
+        """Forget the subscriptions of a host that is gone."""
         self._holders.host_gone(ip)
 
     def close(self) -> None:

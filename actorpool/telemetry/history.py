@@ -109,7 +109,7 @@ def _plain_value(value: Any) -> Any:
 
 _lent: dict[Hashable, mmap.mmap] = {}
 _next: tuple[int, mmap.mmap] | None = None
-"""Who lends, and the memory of whoever is forked next."""
+"""The lenders, and the memory of the child that is forked next."""
 
 
 def lend(key: Hashable) -> None:

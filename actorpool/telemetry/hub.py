@@ -96,7 +96,7 @@ class Hub:
         sinks: settings, as of `sinks_of`; each is opened in this process when it is first needed.
         pool: the pool's name, for the log.
         here: the actor shares its process with the user (simpleSystemBase): functions are called directly.
-        keeper: the address of who keeps a history, to whom each event that is kept is to be sent; None: nobody.
+        keeper: the address that keeps a history, and gets each event that is kept; None: there is none.
         clock: monotonic seconds.
         counts: the actor calls `count` every `interval` seconds, so that sinks which count need not hear each event.
 

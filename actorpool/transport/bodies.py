@@ -76,7 +76,7 @@ def _key(body: bytes | memoryview) -> Hashable:
     try:
         key = _loads(body)
         usable = hash(key) == hash(key) and key == key
-    except BaseException as problem:  # what rebuilds, hashes or compares a value may be anybody's code
+    except BaseException as problem:  # what rebuilds, hashes or compares a value may be any code
         raise TypeError(f"the key cannot be used in the pool's process ({type(problem).__name__}: {problem})") from None
     if not usable:
         raise TypeError(f"the key is not equal to itself, so nobody could ask for it again: {type(key).__name__}")

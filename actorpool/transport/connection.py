@@ -163,7 +163,7 @@ class Connection:
             sent = self.sock.send(data)
         except BlockingIOError:
             sent = 0
-        except OSError:  # gone, or closed by us: nobody is there to want it
+        except OSError:  # gone, or closed by us: the frame has no reader
             self.refused = True
             return
         if sent < size + HEAD:
