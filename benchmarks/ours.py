@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -21,8 +22,8 @@ WORKERS = 4
 
 
 @contextmanager
-def _pool(spin: bool = True, size: int = WORKERS, **fields: Any) -> Iterator[tuple[Any, Any]]:
-    with actorpool.start(spin=spin) as system:
+def _pool(spin: bool = True, size: int = WORKERS, telemetry: Any = None, **fields: Any) -> Iterator[tuple[Any, Any]]:
+    with actorpool.start(spin=spin, telemetry=telemetry) as system:
         # No health checks: an idle pool is to cost the other rows nothing.
         settings = {"size": size, "max_overflow": 0, "health_interval": None, **fields}
         yield system, system.start_pool("bench", worker=EchoWorker, **settings)
@@ -33,6 +34,15 @@ def run(spin: bool = True, **fields: Any) -> Iterator[Measure]:
     """Contender: checkout, call and checkin in one, one caller."""
     with _pool(spin, **fields) as (_, pool):
         yield lambda seconds: latency(lambda: pool.run(add, 1, 2), seconds)
+
+
+@contextmanager
+def counted() -> Iterator[Measure]:
+    """Contender: `run` on a node whose telemetry is sent to a statsd server, as which a socket stands in."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        with run(telemetry=actorpool.StatsdSink("127.0.0.1", server.getsockname()[1])) as measure:
+            yield measure
 
 
 @contextmanager
