@@ -46,7 +46,10 @@ def verdict_on(error: BaseException, fired: int, timeout: float | None) -> Excep
         limit = f"longer than {timeout:g} s" if timeout else "into an alarm that it had set itself"
         verdict = CallTimeout(f"the call ran {limit} and was interrupted")
     else:
-        verdict = LeaseExpired("the lease was taken back and the call that ran under it interrupted")
+        verdict = LeaseExpired(
+            "the call was interrupted, because its worker was taken back (by a drain, stop_pool, max_lease or a call "
+            "timeout); it may have taken effect"
+        )
     verdict.__cause__ = error
     return verdict
 

@@ -20,10 +20,10 @@ class Results(Iterator[Any]):
     """
 
     def __init__(self, futures: Iterable[Future[Any]], timeout: float | None, chunked: bool) -> None:
+        self._ready: deque[Any] = deque()
         self._futures = deque(futures)
         self._deadline = None if timeout is None else time.monotonic() + timeout
         self._chunked = chunked
-        self._ready: deque[Any] = deque()
 
     def __iter__(self) -> Iterator[Any]:
         # A loop over chunks goes on in C; one over single results keeps none of them after it was given out.

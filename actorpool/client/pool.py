@@ -160,6 +160,7 @@ class Pool:
             timeout: seconds from now until the last result has to be there (`TimeoutError`); None is no limit.
             chunksize: rows that are one call: a worker that dies, or an exception, costs that many.
         """
+        check_request("map", call_timeout=timeout)
         from actorpool.client.mapping import mapped  # not at the top: few programs use it
         from actorpool.workers.executing import run_chunk_with
 
@@ -278,6 +279,7 @@ class Pool:
 
     def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
+        check_request("worker_stats", timeout=timeout)
         told = self._transport.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
         return {worker: stats.open() for worker, stats in told.items()}
 

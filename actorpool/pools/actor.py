@@ -119,7 +119,7 @@ class PoolActor(BasePoolActor):
                 return
             holder = holder or self._welcome(peer)
             if holder is not None:
-                self.carry_out(core.checkout(time.monotonic(), ref, holder, *wanted))
+                self._checkout(ref, holder, *wanted)
         elif kind == frames.CHECKIN:
             if self._has(peer, ref):
                 self.carry_out(core.checkin(time.monotonic(), ref))
@@ -132,6 +132,13 @@ class PoolActor(BasePoolActor):
             self._on_ask(peer, ref, body)
         else:
             self._on_order(peer, kind, body)
+
+    def _checkout(self, ref: int, holder: Any, *wanted: Any) -> None:
+        """Ask the core for a worker. One that is parked under a key may have died without its death being told yet."""
+        parked = None if wanted[-1] is None else self.core.parked(wanted[-1])
+        if parked is not None and (pid := self.worker_handles.pid(parked)) is not None and not process.alive(pid):
+            self._worker_gone(parked)
+        self.carry_out(self.core.checkout(time.monotonic(), ref, holder, *wanted))
 
     def _has(self, peer: ServerConn, id: int) -> bool:
         """Whether the process at the other end has that lease; it may have got it by another connection."""
@@ -153,7 +160,7 @@ class PoolActor(BasePoolActor):
             if self._watches(holder):
                 sandbox, key = getattr(message, "sandbox", None), getattr(message, "key", None)
                 wanted = message.timeout, message.block, None, sandbox, False, key
-                self.carry_out(self.core.checkout(now, message.ref, holder, *wanted))
+                self._checkout(message.ref, holder, *wanted)
         elif isinstance(message, Checkin):
             self._checkin(message)
         elif isinstance(message, requests.Cancel):

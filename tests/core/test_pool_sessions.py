@@ -128,6 +128,14 @@ def test_a_busy_key_is_refused_at_once_to_a_caller_who_does_not_wait(options, er
     assert kit.figures == ("ready", 1, 0, 1)
 
 
+def test_a_caller_who_waited_for_a_key_in_vain_is_told_of_the_key():
+    kit = Kit(2)
+    kit.checkout(key="a")
+    ticket = kit.checkout(key="a", timeout=0.5)
+    kit.later(1.0)
+    assert "the worker of key 'a' was in use for all of 0.50 s" in str(ticket.error)
+
+
 @pytest.mark.parametrize("options", [{"block": False}, {"timeout": 0.0}], ids=["block", "timeout"])
 def test_a_caller_who_does_not_wait_gets_a_worker_that_is_parked_under_another_key(options):
     kit = Kit(1, max_overflow=0)

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import actorpool
-from actorpool import Pool, PoolConfig
+from actorpool import Pool, PoolConfig, process
 from actorpool.errors import (
     CallTimeout,
     CheckoutTimeout,
@@ -272,6 +272,19 @@ def test_a_worker_that_dies_while_it_is_parked_takes_its_state_along(start: Star
     eventually(lambda: pool.sessions() == [])
     with pool.checkout(key="a") as lease:
         assert (lease.fresh, lease.lost) == (True, "died")
+
+
+def test_a_parked_worker_that_was_just_killed_is_never_given_out_as_the_one_with_the_state(start: StartPool) -> None:
+    pool = start(Notes, size=2, max_restarts=1000)
+    for _ in range(10):
+        with pool.checkout(key="a") as lease:
+            lease.note("state")
+            pid = lease.worker_pid
+        os.kill(pid, signal.SIGKILL)
+        while process.alive(pid):  # the pool may hear of it later than we do
+            pass
+        with pool.checkout(key="a") as lease:
+            assert (lease.fresh, lease.read()) == (True, [])
 
 
 def test_a_late_call_of_an_ended_lease_is_refused_and_the_state_stays(start: StartPool, node: actorpool.System) -> None:

@@ -529,6 +529,11 @@ class PoolCore(StateMachine):
         for act, key, since in self.leases.timers.due(now) + self.timers.due(now):
             act(key, since, now)
 
+    def parked(self, key: Hashable) -> int | None:
+        """The worker that is parked under a key."""
+        session = self.sessions.by_key.get(key)
+        return None if session is None or session.parked_at is None else session.worker.id
+
     def leases_of(self, worker: int) -> list[Lease]:
         """What is out of a worker: its lease, and the turn in it if that is a sandbox."""
         return [lease for lease in (*self.leases, *self.sandboxes.turns.values()) if lease.worker.id == worker]

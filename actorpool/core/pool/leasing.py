@@ -124,7 +124,7 @@ class Leasing:
         """Why this request cannot be queued behind the caller that has its key."""
         if not waiter.block:
             return self.refusals.key_in_use(waiter.key, now)
-        return self._no_waiting(waiter.deadline - now, True, now)
+        return self._no_waiting(waiter.deadline - now, True, now, waiter.key)
 
     def _refusal(self, now: float) -> Exception | None:
         """Why no caller is let in at all."""
@@ -154,15 +154,15 @@ class Leasing:
         self.queue.push(waiter)
         self.lifecycle.refill(now)
 
-    def _no_waiting(self, timeout: float, block: bool, now: float) -> Exception | None:
-        """Why this request cannot be queued."""
+    def _no_waiting(self, timeout: float, block: bool, now: float, key: Hashable = None) -> Exception | None:
+        """Why this request cannot be queued; `key`: it would wait for another caller that has this key."""
         waiting = len(self.queue)
         if not block and not (self.life.serving and waiting < self._coming()):
             return self.refusals.full(now)
         if timeout <= 0:
             self.stats.timeouts += 1
             self._emit("pool.timeout", timeout=0.0)
-            return self.refusals.too_late(0.0, now)
+            return self.refusals.too_late(0.0, now, key)
         limit = self.config.max_waiting
         if limit is not None and waiting - (self._coming() if self.life.serving else 0) >= limit:
             self.stats.shed += 1
@@ -298,7 +298,8 @@ class Leasing:
             self.stats.timeouts += 1
             waited = now - waiter.since
             self._emit("pool.timeout", timeout=waited)
-            self.refuse(waiter, self.refusals.too_late(waited, now))
+            busy = waiter.key if self.sessions.is_busy(waiter.key) else None
+            self.refuse(waiter, self.refusals.too_late(waited, now, busy))
         for waiter, delay in self.queue.shed(now):
             self._shed(waiter, delay, now)
         for sandbox, waiter in self.sandboxes.expired(now):

@@ -107,10 +107,18 @@ class Refusals:
             status=self._figures.status(now),
         )
 
-    def too_late(self, waited: float, now: float) -> Exception:
-        """No worker came in time."""
+    def too_late(self, waited: float, now: float, key: Hashable = None) -> Exception:
+        """No worker came in time; `key`: the caller waited for another one that has the worker of this key."""
         if self.cut_off:
             return self.unavailable(waited)
+        if key is not None:
+            return CheckoutTimeout(
+                f"pool {self.name!r}: the worker of key {short(key)} was in use for all of {waited:.2f} s "
+                f"({self._figures.situation(now)}); end the lease that has it, or wait longer for it",
+                pool=self.name,
+                waited=waited,
+                status=self._figures.status(now),
+            )
         return CheckoutTimeout(
             f"pool {self.name!r}: no worker within {waited:.2f} s ({self._figures.situation(now)}); "
             + self._advice("look for a leak or slow calls first, then raise size, max_overflow or checkout_timeout"),
