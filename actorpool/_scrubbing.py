@@ -1,8 +1,8 @@
 """What leaves a process as text has no secret in it: logs, events, errors of connecting, stacks, last words.
 
 A process hides what it knows to be secret: the arguments of its workers, and what was put into a configuration file.
-Whoever it forks knows the same. Passwords in URLs and connection strings are found by their form, wherever they are
-from. What a caller's own function raises is the caller's, and is not looked at.
+A child that it forks knows the same. Passwords in URLs and connection strings are found by their form, wherever they
+are from. What a caller's own function raises is the caller's, and is not looked at.
 """
 
 from __future__ import annotations

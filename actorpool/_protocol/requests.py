@@ -151,7 +151,7 @@ class GetOutline(Request):
 
 @dataclass(frozen=True)
 class Outline:
-    """What a pool or a supervisor tells of itself and of those below it: each a node, with whom to ask for its own.
+    """What a pool or a supervisor tells of itself and of those below it: each a node, with the address to ask.
 
     The other fields are those of its own `TreeNode`.
     """

@@ -1,4 +1,4 @@
-"""Why workers ended: how each did, and what it wrote last. Kept by place, for who takes a dead worker's place.
+"""Why workers ended: how each did, and what it wrote last. Kept by place, for the worker that takes a dead one's place.
 
 Runs in: the pool's process.
 """

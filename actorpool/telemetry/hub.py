@@ -166,7 +166,7 @@ class Hub:
 
     @property
     def receivers(self) -> list[Any]:
-        """The addresses of all who are sent events."""
+        """The addresses that are sent events."""
         kept = [] if self._keeper is None else [self._keeper]
         return [address for _, address, _ in self._subscriptions] + kept
 
