@@ -45,8 +45,7 @@ def sentence(pool: PoolStatus, leases: Iterable[LeaseInfo] = ()) -> str | None:
     else:
         facts = [f"is {pool.state}"]
     if pool.waiting:
-        oldest = getattr(pool, "oldest_wait", 0.0)
-        facts.append(f"{pool.waiting} wait{f', the oldest {seconds(oldest)}' if oldest else ''}")
+        facts.append(f"{pool.waiting} wait{f', the oldest {seconds(pool.oldest_wait)}' if pool.oldest_wait else ''}")
     out = max(leases, key=lambda lease: lease.age, default=None)
     if out is not None:
         facts.append(f"oldest lease {seconds(out.age)}: {holder(out)}")
@@ -55,10 +54,8 @@ def sentence(pool: PoolStatus, leases: Iterable[LeaseInfo] = ()) -> str | None:
 
 def holder(lease: LeaseInfo) -> str:
     """Who holds a lease, and what for."""
-    program = getattr(lease, "program", None)
-    function = getattr(lease, "function", None)
-    who = f"pid {lease.caller_pid} on {lease.caller_host}" + (f" ({program})" if program else "")
-    return f"{who}, in {function}" if function else who
+    who = f"pid {lease.caller_pid} on {lease.caller_host}" + (f" ({lease.program})" if lease.program else "")
+    return f"{who}, in {lease.function}" if lease.function else who
 
 
 def seconds(value: float | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -293,3 +294,41 @@ def test_a_bad_option_is_refused_before_anything_starts(wanted):
     with pytest.raises(actorpool.InvalidConfig) as caught:
         actorpool.start(dashboard=wanted)
     assert set(caught.value.problems) == {"dashboard"}
+
+
+def events_of(web, wanted, **options):
+    """The first `wanted` events of the history that a stream sends: what was their id, and what their data."""
+    found, number = [], None
+    with web.stream("GET", "/api/events", **options) as answer:
+        for line in answer.iter_lines():
+            if line.startswith("id: "):
+                number = int(line.removeprefix("id: "))
+            elif line.startswith("data: ") and number is not None:
+                found.append((number, json.loads(line.removeprefix("data: "))))
+                number = None
+            if len(found) == wanted:
+                return found
+    raise AssertionError(f"the stream ended after {found}")
+
+
+def test_the_whole_history_is_sent_after_number_zero_in_order_with_its_numbers(node, web):
+    kept = node.events()
+    found = events_of(web, len(kept), headers={"last-event-id": "0"})
+    assert [number for number, _ in found] == [event.number for event in kept]
+    assert [data["name"] for _, data in found] == [event.name for event in kept]
+    assert set(found[0][1]) == {"number", "time", "name", "pool", "measurements", "metadata"}
+
+
+def test_a_stream_goes_on_after_the_number_that_was_seen_last(node, web):
+    kept = node.events()
+    (found,) = events_of(web, 1, headers={"last-event-id": str(kept[-2].number)})
+    assert found[0] == kept[-1].number
+
+
+def test_an_event_is_sent_as_it_happens(node, web):
+    seen = node.events()[-1].number
+    node.start_pool("later", worker=EchoWorker, size=1)
+    found = events_of(web, 3, params={"after": seen})
+    node.stop_pool("later")
+    assert all(number > seen for number, _ in found)
+    assert {data["pool"] for _, data in found} == {"later"}

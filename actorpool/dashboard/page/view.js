@@ -64,7 +64,7 @@ function table(caption, heads, rows) {
     make("tbody", {}, ...rows.map((cells) => make("tr", {}, ...cells.map((cell) => make("td", {}, String(cell ?? "-"))))))));
 }
 
-// All of one pool: charts with one cursor, workers, leases, configuration.
+// All of one pool: charts with one cursor, workers, leases.
 export function detail(pool, moment) {
   const samples = pool.samples.map((sample) => ({ ...sample, limit: pool.status.size + pool.status.max_overflow }));
   const parts = [];
@@ -76,9 +76,6 @@ export function detail(pool, moment) {
   parts.push(make("h3", {}, "Leases"), pool.leases.length ? table(`Leases of ${pool.status.name}, oldest first`,
     ["id", "worker", "age", "held by"], pool.leases.map((lease) => [lease.id, lease.worker_id, seconds(lease.age), lease.holder]))
     : make("p", { class: "soft" }, "No lease is out."));
-  const settings = Object.entries(pool.config ?? {});
-  if (settings.length) parts.push(make("h3", {}, "Configuration"), make("details", {}, make("summary", {}, `${settings.length} settings; secrets are left out`),
-    table(`Configuration of ${pool.status.name}`, ["setting", "value"], settings.map(([key, value]) => [key, value === null ? "none" : typeof value === "object" ? JSON.stringify(value) : value]))));
   return parts;
 }
 
