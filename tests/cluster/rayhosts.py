@@ -7,6 +7,7 @@ each ends with this process. Needs root.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -250,4 +251,5 @@ class Program:
         self._reader.join(5)
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
-                pipe.close()
+                with contextlib.suppress(BrokenPipeError):  # it has ended with something unread
+                    pipe.close()

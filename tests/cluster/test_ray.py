@@ -27,10 +27,11 @@ ROLES = ["head", "db", "db", "db", "callers"]
 
 @contextlib.contextmanager
 def cluster(tmp_path: Path, roles: list[str] = ROLES, env: dict[str, str] | None = None):
-    """Five hosts, and four callers on the last."""
+    """Hosts with these roles, and four callers on the one that is for them."""
     with Hosts(roles, {**QUICK, **(env or {})}) as hosts:
         ran = tmp_path / "ran"
-        program = hosts.all[-1].program(PROGRAM, "callers", str(ran))
+        callers = next(host for host in hosts.all if host.role == "callers")
+        program = callers.program(PROGRAM, "callers", str(ran))
         program.wait(lambda line: line == "ready", 90)
         program.wait(lambda line: line.startswith("shares [3, 3, 3]"), 30)
         time.sleep(1.0)
