@@ -7,9 +7,8 @@ import os
 import secrets
 import threading
 from types import TracebackType
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from actorpool.client._at_fork import renewed
 from actorpool.client.local import LocalPool
 from actorpool.client.pool import Pool
 from actorpool.client.system import System, start
@@ -29,10 +28,14 @@ class Hosted:
     def __init__(self, prefix: str, config: PoolConfig) -> None:
         self._config = config
         self._name = f"{prefix}_{secrets.token_hex(4)}"
-        self._lock = renewed(self, "_lock", threading.RLock)
+        self._locks: dict[int, Any] = {}  # by pid: one that was taken at a fork is never free in the child
         self._pool: Pool | None = None
         self._system: System | None = None
         self._owns: int | None = None  # the process whose node it is
+
+    @property
+    def _lock(self) -> Any:
+        return self._locks.setdefault(os.getpid(), threading.RLock())
 
     def start(self, system: System | None = None) -> Pool:
         """Start the pool now, and wait until its workers are started; nothing if it runs already.
