@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from actorpool.config import PoolConfig, SharedPoolConfig, config_problems, request_check
-from actorpool.core.cluster.members import unplaced_problems
+from actorpool.config import PoolConfig, SharedPoolConfig, config_problems, request_check, unplaced_problems
 from actorpool.core.supervisor.children import is_key
 from actorpool.messages import Grant
 from actorpool.serialization.pickling import Pickled

@@ -222,6 +222,13 @@ def config_problems(config: PoolConfig | SharedPoolConfig) -> dict[str, str]:
     return problems or _backoff_problems(state)
 
 
+def unplaced_problems(config: PoolConfig | SharedPoolConfig) -> dict[str, str]:
+    """What is wrong with the config of a pool of one host: it asks for hosts of a cluster."""
+    if getattr(config, "placement", None) is None:
+        return {}
+    return {"placement": "needs a cluster of hosts: start the pool by Cluster.start_pool (docs/cluster.md)"}
+
+
 def check_connection(worker: Any, worker_args: Any) -> None:
     """Refuse what cannot be a connection of a shared pool.
 

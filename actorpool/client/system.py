@@ -18,8 +18,7 @@ from actorpool.client._node_client import NodeClient, node_client
 from actorpool.client._start_options import NODE_BASES as NODE_BASES
 from actorpool.client._start_options import level_name, problems_of
 from actorpool.client.pool import Pool
-from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
-from actorpool.core.cluster.members import unplaced_problems
+from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name, unplaced_problems
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import Event, GetPoolStatus, ListPools, StartPool, StopPool
 from actorpool.node import launch, runtime

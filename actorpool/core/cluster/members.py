@@ -123,13 +123,6 @@ class View:
     node: str = ""
 
 
-def unplaced_problems(config: Any) -> dict[str, str]:
-    """What is wrong with the config of a pool of one host: it asks for hosts of a cluster."""
-    if getattr(config, "placement", None) is None:
-        return {}
-    return {"placement": "needs a cluster of hosts: start the pool by Cluster.start_pool (docs/cluster.md)"}
-
-
 def display_names(members: Mapping[str, Member]) -> dict[str, str]:
     """A name for each host that no other one has: the hostname, and a part of the id where that is not enough."""
     seen: dict[str, int] = {}
