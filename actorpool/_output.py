@@ -111,7 +111,7 @@ def _redirect() -> None:
         return
     terminal = open(os.dup(2), "w", buffering=1)  # noqa: SIM115  # kept open by the handler
     for handler in logging.root.handlers:
-        if type(handler) is logging.StreamHandler:
+        if isinstance(handler, logging.StreamHandler) and not isinstance(handler, logging.FileHandler):
             handler.setStream(terminal)
     for descriptor, writer in writers.items():
         os.dup2(writer, descriptor)

@@ -86,6 +86,12 @@ def scrub_value(value: Any) -> Any:
     return value
 
 
+def _fields(error: BaseException) -> dict[str, Any]:
+    """What an `OSError` makes its text of, which is not in its `__dict__`."""
+    names = ("strerror", "filename", "filename2") if isinstance(error, OSError) else ()
+    return {name: getattr(error, name) for name in names}
+
+
 def scrub_error(error: Error) -> Error:
     """The error and what it comes of, without secrets in their arguments."""
     seen: set[int] = set()
@@ -97,7 +103,7 @@ def scrub_error(error: Error) -> Error:
         seen.add(id(one))
         try:
             one.args = tuple(map(scrub_value, one.args))
-            for name, value in list(vars(one).items()):
+            for name, value in {**vars(one), **_fields(one)}.items():
                 if isinstance(value, (str, list, tuple, dict)):
                     setattr(one, name, scrub_value(value))
         except (

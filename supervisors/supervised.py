@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
+from actorpool import _scrubbing
 from actorpool.core.supervisor.children import NORMAL, End
 from actorpool.core.supervisor.events import Began, Leaving, Refused, Remembered
 from actorpool.errors import SupervisorError
@@ -122,7 +123,7 @@ class Supervised:
 def end_of(error: BaseException) -> End:
     """How something ended that ended by an exception; `error` is packed, for the journey."""
     text = getattr(error, "remote_traceback", None) or "".join(traceback.format_exception(error))
-    return End(reason_of(error), text, Pickled(frames.dump_error(error)))
+    return End(_scrubbing.scrub_value(reason_of(error)), _scrubbing.scrub(text), Pickled(frames.dump_error(error)))
 
 
 def reason_of(error: BaseException) -> Any:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from actorpool import process
+from actorpool import _scrubbing, process
 from actorpool._arriving import problems_of, ref_of
 from actorpool._protocol import orders, reports
 from actorpool.config import load_worker
@@ -107,7 +107,8 @@ class WorkerActor(Shell):
         try:
             if init.limits is not None and self.is_process:
                 init.limits.apply()
-            worker = load_worker(init.worker)(**init.worker_args.open())
+            _scrubbing.hide_arguments(arguments := init.worker_args.open())
+            worker = load_worker(init.worker)(**arguments)
             self.session = WorkerSession(worker, init.check_on_checkout, self.is_process)
             if init.directory is not None and self.can_watch:
                 path = paths.worker(init.directory, os.getpid())
@@ -123,7 +124,7 @@ class WorkerActor(Shell):
             if init.pool is None:  # an embedding actor waits for answers only: each call gets this one
                 self._unborn = error
                 return
-            self.send(self.parent, reports.StartFailed(init.worker_id, pickling.Pickled(self.packed(error))))
+            self.send(self.parent, reports.StartFailed(init.worker_id, self.scrubbed(error)))
             self.exit_with("start failed")
             return
         if init.pool is not None:
@@ -186,6 +187,10 @@ class WorkerActor(Shell):
             except BaseException as problem:  # user code: a `__reduce__`
                 error = pickling.unsendable(problem, pickling.UNSENDABLE_RESULT)
         return pickling.dumps(Err(frames.load_error(self.packed(error)), ref))
+
+    def scrubbed(self, error: BaseException) -> Pickled:
+        """An error of connecting, packed without secrets; a copy of it, for a caller may have the error itself."""
+        return Pickled(self.packed(_scrubbing.scrub_error(frames.load_error(self.packed(error)))))
 
     def packed(self, error: BaseException) -> bytes:
         return frames.dump_error(error, self._init.pool if self._init is not None else None)
@@ -379,8 +384,7 @@ class WorkerActor(Shell):
 
     def tell_lost(self, error: Exception | None) -> None:
         if self._init is not None and self._init.pool is not None:
-            cause = error or ConnectionError("the connection was lost")
-            self.tell(reports.Lost(self.id, Pickled(self.packed(cause))))
+            self.tell(reports.Lost(self.id, self.scrubbed(error or ConnectionError("the connection was lost"))))
         elif self.session is not None:
             self.session.lost = None  # without a pool to order it, the next call connects again
 

@@ -69,7 +69,7 @@ def open_(actor: Ordered, session: WorkerSession, _order: orders.Open) -> None:
         error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
     session.lose(error)
     permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None
-    actor.tell(reports.OpenFailed(actor.id, Pickled(actor.packed(error)), permanent, retry))
+    actor.tell(reports.OpenFailed(actor.id, actor.scrubbed(error), permanent, retry))
 
 
 def check(actor: Ordered, session: WorkerSession, _order: orders.Check) -> None:

@@ -94,7 +94,7 @@ class SharedWorkerActor(WorkerActor):
             session.lose(raised)
             error = session.lost or raised
             retry_after = error.seconds if isinstance(error, RetryAfter) else None
-            packed = Pickled(self.packed(error))
+            packed = self.scrubbed(error)
             self.tell(reports.OpenFailed(self.id, packed, isinstance(error, PermanentError), retry_after))
         else:
             took = time.monotonic() - began

@@ -288,13 +288,10 @@ class System:
     def stack(self, pool: str, worker_id: int) -> str:
         """The Python stack of all threads of a worker at this moment, also while it is stuck in C; the call goes on.
 
-        Args:
-            pool: the pool's name.
-            worker_id: as in `Pool.workers()`; of a shared pool, the id of a connection.
+        `worker_id`: as in `Pool.workers()`; of a shared pool, the id of a connection.
 
         Raises:
-            PoolNotFound: there is no such pool.
-            LookupError: it has no such worker.
+            PoolNotFound, LookupError: there is no such pool, or it has no such worker.
             TimeoutError: the worker has not told it within a second: it is stopped.
         """
         self._find(pool)

@@ -10,6 +10,7 @@ import contextlib
 import functools
 import gc
 import logging
+import math
 import os
 import resource
 import signal
@@ -26,6 +27,7 @@ from thespian.system import multiprocCommon, systemCommon, utilis
 from actorpool import __version__, _output, _scrubbing, process
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import log_lines, runtime
+from actorpool.node.log_repeats import Repeats
 from actorpool.node.order import Failed, Order, Ready
 from actorpool.node.runtime import private_file
 from actorpool.node.tree import start_tree
@@ -154,7 +156,33 @@ def _start_system(kind: str, directory: runtime.RuntimeDirectory) -> tuple[Any, 
     raise SystemDown(f"Thespian's admin did not start in {START_TRIES} attempts; the log says more")
 
 
-class LogFile(logging.FileHandler):
+class _Counting(logging.Handler):
+    """Writes equal lines ten times a second at most, and how many it has left out."""
+
+    def __init__(self, *values: Any, **named: Any) -> None:
+        super().__init__(*values, **named)
+        self._repeats = Repeats()
+
+    def handle(self, record: logging.LogRecord) -> bool:
+        """Write what is to be written of it."""
+        if not self.filter(record):
+            return False
+        written = [super(_Counting, self).handle(one) for one in self._repeats.admit(record)]
+        return all(written)
+
+    def close(self) -> None:
+        """Write the counts that are left."""
+        for one in self._repeats.left_out(math.inf):
+            super().handle(one)
+        with contextlib.suppress(OSError):  # the disk is full
+            super().close()
+
+
+class _Screen(_Counting, logging.StreamHandler[Any]):
+    """Standard error."""
+
+
+class LogFile(_Counting, logging.FileHandler):
     """A log for this user alone; each process opens it anew once it was moved or removed.
 
     (The standard library's `WatchedFileHandler` does the latter, at the cost of a tenth of a node's start.)
@@ -195,7 +223,7 @@ def _thespian_log_to(file: str) -> None:
 def _log_to(file: str, level: str, kind: str, node: str) -> None:
     """The log file gets INFO of ours and WARNING of all other code; standard error what is at least `level`."""
     shown = logging.getLevelName(level)
-    screen = logging.StreamHandler()
+    screen = _Screen()
     screen.setLevel(shown)
     logging.raiseExceptions = False  # the owner's terminal may be gone
     handlers: list[logging.Handler] = [LogFile(file), screen]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any
 
+from actorpool import _scrubbing
 from actorpool._protocol import orders as orders_module
 from actorpool._protocol import shared
 from actorpool.core import effects as fx
@@ -61,6 +63,8 @@ def answer(pool: SharedPoolShell, effect: fx.Answer) -> None:
 def launch(pool: SharedPoolShell, effect: effects.Launch) -> None:
     """Create the process of a connection."""
     worker, worker_args = effect.spec
+    with contextlib.suppress(Exception):  # it is told by the worker, which opens them as well
+        pool.worker_handles.secretive |= _scrubbing.hide_arguments(worker_args.open())
     init = orders_module.Init(
         pool=pool.name,
         worker_id=effect.worker,
