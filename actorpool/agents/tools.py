@@ -12,6 +12,7 @@ from actorpool.agents.explaining import Failure, check_failure, named, settle
 from actorpool.agents.hosting import Hosted
 from actorpool.agents.signatures import check_tool, twins
 from actorpool.agents.tool_worker import ORIGINAL, ToolWorker, here, place
+from actorpool.agents.tracing import carried
 from actorpool.config import PoolConfig
 from actorpool.errors import InvalidConfig
 from actorpool.serialization import pickling
@@ -128,10 +129,10 @@ class _Tool:
         local = "<locals>" in self.original.__qualname__ or self.original.__module__ == "__main__"
         return True if local else None
 
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[str, bytes | None, Any, Any]:
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if self.by_value and self._packed is None:
             self._packed = pickling.dumps(self.original)
-        return self.name, self._packed, args, kwargs
+        return self.name, self._packed, args, kwargs, carried()
 
     @property
     def _is_here(self) -> bool:

@@ -203,6 +203,14 @@ def test_what_cannot_be_a_tool_is_refused_at_its_decoration() -> None:
     assert set(caught.value.problems) == {"worker", "failure"}
 
 
+def test_a_span_of_the_caller_is_the_parent_of_those_in_the_worker() -> None:
+    trace = pytest.importorskip("opentelemetry.trace", reason="needs opentelemetry-api")
+    context = trace.SpanContext(0xABC, 0xDEF, False, trace.TraceFlags(1))
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        assert toolbox.traced.sync() == "abc"  # type: ignore[attr-defined]
+    assert toolbox.traced.sync() == "0"  # type: ignore[attr-defined]
+
+
 def test_importing_the_agents_imports_no_framework() -> None:
     code = (
         "import sys, actorpool.agents\n"

@@ -76,6 +76,14 @@ async def nested_async() -> tuple[int, int]:
     return os.getpid(), await where()  # type: ignore[misc]
 
 
+@tools
+def traced() -> str:
+    """The trace that a span of this tool would belong to."""
+    from opentelemetry import trace
+
+    return f"{trace.get_current_span().get_span_context().trace_id:x}"
+
+
 def write_on(path: str) -> None:
     """Append a line every 10 ms."""
     while True:
