@@ -53,13 +53,14 @@ function ordered(pools) {
 let detailRow = null;
 function drawPools() {
   const body = at("pool-table").tBodies[0];
-  const columns = at("pool-table").tHead.rows[0].cells.length;
+  const columns = [...at("pool-table").tHead.rows[0].cells].filter((cell) => getComputedStyle(cell).display !== "none").length;
   const rows = [];
   for (const pool of ordered(known.state.pools).filter((pool) => matches(`${pool.name} ${pool.state}`))) {
     const open = chosen.pool === pool.name;
     rows.push(poolRow(pool, known.samples[pool.name], open, () => choose(open ? null : pool.name)));
     if (open) {
       detailRow ??= make("tr", { class: "detail" }, make("td", { colspan: columns }, make("p", { class: "soft" }, "Asking the pool.")));
+      detailRow.cells[0].colSpan = columns;
       rows.push(detailRow);
     }
   }
