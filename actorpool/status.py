@@ -170,7 +170,7 @@ class ConnInfo:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample of a pool. `time` is a Unix time, waits are milliseconds."""
+    """One sample of a pool. `time` is a Unix time, `wait_ms_*` and `hold_ms_p99` milliseconds, `oldest_*` seconds."""
 
     time: float
     leases: int
@@ -179,6 +179,10 @@ class Sample:
     wait_ms_p50: float
     wait_ms_p99: float
     sessions: int | None = None
+    oldest_wait: float = 0.0
+    oldest_lease: float = 0.0
+    hold_ms_p99: float = 0.0
+    parked: int = 0
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class PoolTelemetry:
         status = pool.core.status(now)
         sample = Sample(
             time.time(), status.monitors, status.waiting, status.total, status.wait_ms_p50, status.wait_ms_p99,
-            pool.worker_queries.sessions,
+            pool.worker_queries.sessions, status.oldest_wait, status.oldest_lease, status.hold_ms_p99, status.parked,
         )  # fmt: skip
         self.samples.add(sample)
         self.event("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})

@@ -37,6 +37,7 @@ def test_samples_tell_how_many_sessions_the_server_itself_counts(
     eventually(lambda: last(node, pool).sessions == 3)
     with pool.checkout(), pool.checkout():
         eventually(lambda: last(node, pool).leases == 2)
+        eventually(lambda: last(node, pool).oldest_lease > 0.2)
     metrics = node.metrics(pool.name)
     assert (metrics.minimum, metrics.maximum) == (0, 2)
     assert 0 < metrics.average < 2
