@@ -42,8 +42,8 @@ class Ordered(Host, Protocol):
     def count_call(self) -> None:
         """A call of no sticky lease is over: count it."""
 
-    def packed(self, error: BaseException) -> bytes:
-        """An error as bytes."""
+    def scrubbed(self, error: BaseException) -> Pickled:
+        """An error of connecting, packed without secrets."""
 
     def reply(self, ref: Any, value: Any, error: BaseException | None) -> bytes:
         """An answer as bytes."""
