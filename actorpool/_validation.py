@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import difflib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
@@ -37,11 +38,20 @@ def one_of(*choices: Any) -> Check:
     return lambda value: None if value in choices else f"must be one of {', '.join(map(repr, choices))}, not {value!r}"
 
 
+def nearest(name: str, names: Iterable[str]) -> str | None:
+    """The one of `names` that is nearly `name`: three quarters of both are alike; None where there is none."""
+    return next(iter(difflib.get_close_matches(name.lower(), list(names), 1, 0.75)), None)
+
+
 def settings_problems(cls: type, given: Mapping[str, Any], checks: Mapping[str, Check]) -> dict[str, str]:
     """Every problem of the fields given to a settings class: unknown, missing, bad."""
     known = {item.name: item for item in fields(cls)}
     hint = "; a worker's own arguments go into worker_args={...}" if "worker_args" in known else ""
-    problems = {name: f"is unknown; known are {', '.join(known)}{hint}" for name in given if name not in known}
+    meant = {name: nearest(name, known) for name in given if name not in known}
+    problems = {
+        name: f"is unknown: did you mean {near!r}?" if near else f"is unknown; known are {', '.join(known)}{hint}"
+        for name, near in meant.items()
+    }
     for name, item in known.items():
         if name in given:
             text = checks[name](given[name]) if name in checks else None

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Iterable
 
-_ALIKE = 0.75
-"""How much of two names is the same at least, for one to be a slip of the other (`difflib`'s ratio)."""
+from actorpool._validation import nearest
 
 
 def misspelt(worker: type, given: Iterable[str], drivers: Iterable[str] = ()) -> dict[str, str]:
@@ -23,11 +21,6 @@ def misspelt(worker: type, given: Iterable[str], drivers: Iterable[str] = ()) ->
     meant = {name: nearest(name, names) for name in given if name not in names}
     no_such = f"is no argument of {worker.__name__}"
     return {name: f"{no_such}: did you mean {near!r}?" for name, near in meant.items() if near}
-
-
-def nearest(name: str, names: Iterable[str]) -> str | None:
-    """The one of `names` that is nearly `name`; None where there is none."""
-    return next(iter(difflib.get_close_matches(name.lower(), list(names), 1, _ALIKE)), None)
 
 
 def given_instead(given: Iterable[str]) -> str:

@@ -12,8 +12,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from actorpool._validation import nearest
 from actorpool.errors import ActorPoolError, InvalidConfig, PermanentError
-from actorpool.workers.arguments import misspelt, nearest
+from actorpool.workers.arguments import misspelt
 from actorpool.workers.base import method, pool_size
 from actorpool.workers.login_errors import login_error, without_quoted
 from actorpool.workers.sql import SqlWorker

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
+from actorpool._validation import nearest
 from actorpool.config import PoolConfig, load_worker
 from actorpool.errors import InvalidConfig
 
@@ -53,6 +54,9 @@ def config_of(url: str, adapter: Any, given: Mapping[str, Any]) -> PoolConfig:
     known = {item.name for item in fields(PoolConfig)}
     settings = {"size": SIZE, "max_overflow": MAX_OVERFLOW} | {name: given[name] for name in given if name in known}
     extra = {name: value for name, value in given.items() if name not in known}
+    slips = {name: nearest(name, known) for name in extra}
+    if problems := {name: f"is no field of a pool: did you mean {near!r}?" for name, near in slips.items() if near}:
+        raise InvalidConfig("database", problems)
     arguments = {**_ARGUMENTS[kind](url), **extra, **settings.pop("worker_args", {})}
     if arguments.get("database") == ":memory:":
         if {given.get("size", 1), given.get("max_overflow", 0) + 1} != {1}:

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from actorpool import _scrubbing, telemetry
+from actorpool._validation import nearest
 from actorpool.config import Autoscale, Breaker, PoolConfig, SharedPoolConfig, check_pool_name, load_worker
 from actorpool.configuration.document import Document, InvalidFile, KeyPath, Problem, dotted, read_document
 from actorpool.configuration.expansion import Expansion, converted, expand
@@ -27,7 +28,6 @@ from actorpool.errors import InvalidConfig
 from actorpool.limits import Limits
 from actorpool.supervisors.specs import ChildSpec, SupervisorSpec
 from actorpool.workers import urls
-from actorpool.workers.arguments import nearest
 
 Made = TypeVar("Made")
 
