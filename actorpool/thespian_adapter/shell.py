@@ -199,7 +199,7 @@ class Shell(Actor):  # type: ignore[misc]
     @property
     def is_process(self) -> bool:
         """Whether this actor has a process of its own (simpleSystemBase hosts all actors in one)."""
-        return hasattr(self._myRef, "transport")
+        return hasattr(getattr(self, "_myRef", None), "transport")  # without one: it is in no actor system yet
 
     @property
     def can_watch(self) -> bool:

@@ -137,7 +137,7 @@ def test_a_host_that_cannot_be_reached_is_tried_again_and_calls_say_so(
 
 
 MISSING: dict[str, tuple[str, dict[str, Any], str, str]] = {
-    "psycopg": ("Postgres", {}, "PostgresWorker", "pip install 'psycopg[binary]'"),
+    "psycopg": ("Postgres", {}, "PostgresWorker", "pip install 'psycopg[binary]>="),
     "sqlalchemy": ("SqlAlchemy", {"url": "sqlite://"}, "SqlAlchemyWorker", "pip install 'actorpool[sqlalchemy]'"),
     "h2": ("Http", {"base_url": "http://127.0.0.1:1", "http2": True}, "HttpWorker", "pip install 'actorpool[http2]'"),
 }
