@@ -138,8 +138,8 @@ def test_what_was_terminated_deleted_or_done_stays_so_after_a_restart_of_the_man
     eventually(lambda: "done" not in [child.id for child in ask(node, WhichChildren())])
     restart_manager(node, eventually)
     eventually(lambda: pool.echo(1) == 1)
-    states = {child.id: child.state for child in ask(node, WhichChildren())}
-    assert states == {"db": "running", "other": "stopped", "runs": "running", "terminated": "stopped"}
+    expected = {"db": "running", "other": "stopped", "runs": "running", "terminated": "stopped"}
+    eventually(lambda: {child.id: child.state for child in ask(node, WhichChildren())} == expected)
     begun = [name for name, what in Diary(tmp_path / "diary").story("init")]
     assert sorted(begun) == ["deleted", "done", "runs", "runs", "terminated"]
     with pytest.raises(PoolDown, match="terminated"):
