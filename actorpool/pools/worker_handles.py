@@ -128,6 +128,9 @@ class WorkerHandles:
         outputs = self._listen(id, words)
         with _output.of_forks(outputs):
             address, pid = self._actor.spawn(self._kind, requirements)
+        if pid is None:  # nothing was forked that could write: its descriptors are for what lives
+            self._close(outputs)
+            outputs = []
         taken = {hand.place for hand in self._hands.values() if hand.stays}
         place = next(number for number in itertools.count(1) if number not in taken)
         hand = self._hands[id] = WorkerHandle(id, place, address, pid)
@@ -154,11 +157,20 @@ class WorkerHandles:
             else:
                 _output.write(2, line)
 
-        outputs = [Output(2, complain)]
+        hearers = {2: complain}
         if logged:
-            outputs.append(Output(1, note))
+            hearers[1] = note
         elif self.secretive:
-            outputs.append(Output(1, lambda line: _output.write(1, _scrubbing.scrub(line))))
+            hearers[1] = lambda line: _output.write(1, _scrubbing.scrub(line))
+        outputs: list[Output] = []
+        try:
+            for descriptor, tell in hearers.items():
+                outputs.append(Output(descriptor, tell))
+        except OSError:  # no descriptors are left: that no process starts without them tells the cause
+            for output in outputs:
+                os.close(output.writer)
+                output.close()
+            return []
         for output in outputs:
             server.watch(output.reader, functools.partial(self._hear, output))
         return outputs
@@ -279,11 +291,14 @@ class WorkerHandles:
             with contextlib.suppress(OSError):
                 os.unlink(paths.worker(self._directory, hand.pid))
         self._actor.end_orphans()
-        for output in hand.outputs:
+        self._close(hand.outputs)
+        return hand
+
+    def _close(self, outputs: list[Output]) -> None:
+        for output in outputs:
             if self._server is not None:
                 self._server.unwatch(output.reader)
             output.close()
-        return hand
 
     def end_all(self, timeout: float) -> None:
         """End every worker process within `timeout` seconds, by force at the end. Blocks: the pool is exiting."""
