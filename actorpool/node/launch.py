@@ -160,7 +160,7 @@ def _environment() -> tuple[dict[str, str], dict[str, str | None]]:
     homes = [home for home in dict.fromkeys(map(_home, _NEEDED)) if home and home not in known]
     added = {}
     if homes:
-        order = {entry: place for place, entry in enumerate(map(os.path.abspath, sys.path))}
+        order = {_absolute(entry): place for place, entry in enumerate(sys.path)}
         homes.sort(key=lambda home: order.get(home, -1))
         added["PYTHONPATH"] = os.pathsep.join(filter(None, [*homes, os.environ.get("PYTHONPATH")]))
     return {**os.environ, **added}, {variable: os.environ.get(variable) for variable in added}
@@ -172,7 +172,15 @@ def _home(package: str) -> str | None:
     spec = module.__spec__ if module is not None else importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         return None
-    return os.path.dirname(os.path.abspath(next(iter(spec.submodule_search_locations))))
+    return os.path.dirname(_absolute(next(iter(spec.submodule_search_locations))))
+
+
+def _absolute(path: str) -> str:
+    """Where a path leads from here; the path itself if this directory was removed: nothing is found below that."""
+    try:
+        return os.path.abspath(path)
+    except FileNotFoundError:
+        return path
 
 
 def _directory() -> str | None:
