@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 import tempfile
 import threading
@@ -32,6 +33,7 @@ from actorpool.thespian_adapter.seal import ForgedMessageError, Seal
 from actorpool.thespian_adapter.transport import place_of
 from actorpool.transport import paths
 from tests.node.node_actors import Plain
+from tests.places import SHORT
 
 Eventually = Callable[..., Any]
 TCP, UDP = "multiprocTCPBase", "multiprocUDPBase"
@@ -197,27 +199,32 @@ def test_nobody_else_can_have_the_port_of_an_actor_or_an_endpoint(udp: Started) 
 def test_connections_of_another_user_are_closed_before_anything_is_read(tmp_path: Path) -> None:
     if os.geteuid() != 0:
         pytest.skip("only root can be another user for a while")
-    place = tempfile.mkdtemp(prefix="apt-")
+    place = tempfile.mkdtemp(prefix="apt-", dir=SHORT)
     try:
         os.chmod(place, 0o755)  # as if the directory had been opened by mistake
         listener, path = unix.listen(place, None)
         os.chmod(path, 0o666)
-        with listener, socket.socket(socket.AF_UNIX) as stranger:
-            os.seteuid(65534)
-            try:
-                stranger.connect(path)
-            finally:
-                os.seteuid(0)
+        # A process of its own: all threads of a process change their user together.
+        program = f"""
+import os, socket
+os.setuid(65534)
+with socket.socket(socket.AF_UNIX) as stranger:
+    stranger.settimeout(5)
+    stranger.connect({path!r})
+    print(stranger.recv(1))
+"""
+        argv = [sys.executable, "-c", program]
+        listener.settimeout(30)
+        with listener, subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as stranger:
             with pytest.raises(PermissionError, match="a connection of uid 65534 was refused"):
                 listener.accept()
-            stranger.settimeout(5)
-            assert stranger.recv(1) == b""
+            assert stranger.communicate(timeout=10)[0] == "b''\n"
     finally:
         shutil.rmtree(place)
 
 
 def test_a_full_queue_of_connections_is_waited_for_and_a_missing_actor_is_a_refusal(tmp_path: Path) -> None:
-    place = tempfile.mkdtemp(prefix="apt-")
+    place = tempfile.mkdtemp(prefix="apt-", dir=SHORT)
     try:
         with contextlib.ExitStack() as waiting:
             listener = waiting.enter_context(unix.UnixSocket(*unix.UnixAddress.socketArgs))
