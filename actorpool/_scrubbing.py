@@ -15,8 +15,8 @@ from urllib.parse import unquote
 HIDDEN = "***"
 SHORTEST = 4
 """Characters; what is shorter says nothing, and is found in every other word."""
-PUBLIC = frozenset({"host", "port", "database", "dbname", "user", "path", "base_url"})
-"""Arguments of workers that are no secrets, but for a password in a URL."""
+PUBLIC = frozenset({"host", "port", "database", "dbname", "module_or_factory", "user", "path", "base_url"})
+"""Arguments of workers that are no secrets, but for a password in a URL. The driver is a module."""
 
 _URL = re.compile(r"(\b[a-zA-Z][\w+.-]*://[^\s/:@]*:)([^\s@]+)(?=@)")
 _SETTING = re.compile(r"(\b(?:password|passwd|pwd)\s*=\s*)('(?:[^'\\]|\\.)*'|\"[^\"]*\"|[^\s&;,)'\"]+)", re.IGNORECASE)

@@ -132,7 +132,7 @@ def test_a_resize_under_load_fails_no_call_and_is_exact_at_the_end():
 
 def test_an_autoscaled_pool_follows_the_load_without_fluttering():
     run = settled(scenarios.day(hours=3.0))
-    assert run.world.core.size == 5  # the quiet hours need no more than the minimum
+    assert run.world.core.life.size == 5  # the quiet hours need no more than the minimum
     assert run.world.events["pool.resized"] == 0
 
 

@@ -74,7 +74,7 @@ class PoolMachine(RuleBasedStateMachine):
     )
     def checkout(self, name: str, block: bool, timeout: float | None, sticky: bool) -> None:
         ticket = self.kit.checkout((name, self.lives[name]), block=block, timeout=timeout, sticky=sticky)
-        assert timeout != 0.0 or not ticket.waiting or self.kit.core.sticky.returning
+        assert timeout != 0.0 or not ticket.waiting or self.kit.core.figures.prompt
 
     @rule(name=st.sampled_from("abc"), count=st.integers(2, 5))
     def rush(self, name: str, count: int) -> None:
