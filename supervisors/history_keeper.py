@@ -31,11 +31,14 @@ class HistoryKeeper:
         self._history.add(event)
         return event
 
-    def hear(self, message: Event | Events, sender: Any) -> None:
-        """Keep what a pool tells; no other sender's word counts."""
-        if self._manager.is_parent_of(sender) and not problems_of(message):
+    def hear(self, message: Event | Events, sender: Any) -> bool:
+        """Keep what a pool tells; no other sender's word counts. Whether `sender` is one that may tell."""
+        if not self._manager.is_parent_of(sender):
+            return False
+        if not problems_of(message):
             for event in message.events if isinstance(message, Events) else (message,):
                 self._history.add(event)
+        return True
 
     def answer(self, request: GetEvents, asker: Asker) -> None:
         """Tell what is kept."""

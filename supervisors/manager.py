@@ -165,9 +165,7 @@ class ConnectionManager(Supervisor):
             self._questions.answered(message, ref_of(message), sender)
         elif isinstance(message, _UNANSWERED):
             self._pass_on(message, sender)
-        elif isinstance(message, (Event, requests.Events)):
-            self._history.hear(message, sender)
-        else:
+        elif not isinstance(message, (Event, requests.Events)) or not self._history.hear(message, sender):
             self._request(message, MessageAsker(self, sender, ref_of(message)))
 
     def on_undelivered(self, message: Any, why: str) -> None:
