@@ -75,6 +75,13 @@ def test_who_waits_for_a_busy_key_is_passed_over():
     assert waiter.open
 
 
+def test_an_unkeyed_caller_takes_an_idle_worker_at_once_though_others_wait_for_a_busy_key():
+    kit = Kit(2, max_overflow=0)
+    kit.checkout(key="a")
+    assert kit.checkout("b", key="a").waiting
+    assert kit.checkout("c").open
+
+
 def test_an_unkeyed_caller_who_came_first_gets_the_worker_of_a_key_that_others_wait_for():
     kit = Kit(1, max_overflow=0)
     holder = kit.checkout(key="a")

@@ -100,7 +100,7 @@ class Leasing:
             self._do(Refused(ref, holder, refusal))
         elif key is not None:
             self._checkout_keyed(now, Waiter((holder, ref), holder, now, now + timeout, block, stack, False, key))
-        elif self.workers.idle and not len(self.queue) and self.life.serving:
+        elif self.workers.idle and self.life.serving and not (len(self.queue) and self.figures.wanted):
             self._grant(now, ref, holder, now, stack, sticky)
         else:
             self._wait(now, Waiter((holder, ref), holder, now, now + timeout, block, stack, sticky))
