@@ -137,24 +137,28 @@ class PoolCore(StateMachine):
     def checkin(self, now: float, id: int) -> None:
         """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
         self.leasing.checkin(now, id)
+        self.leasing.serve_keys(now)
         self._check_drained()
 
     @step
     def cancel(self, now: float, ref: Any, holder: Hashable) -> None:
         """The caller waits no longer. If the grant crossed its cancel, the lease ends."""
         self.leasing.cancel(now, ref, holder)
+        self.leasing.serve_keys(now)
         self._check_drained()
 
     @step
     def caller_down(self, now: float, holder: Hashable) -> None:
         """The holder is gone: its waiters are forgotten, its leases reclaimed."""
         self.leasing.caller_down(now, holder)
+        self.leasing.serve_keys(now)
         self._check_drained()
 
     @step
     def abandon(self, now: float, id: int) -> None:
         """A call of this lease timed out or was cancelled: its worker is suspect until it was reset."""
         self.leasing.overran(id, None, now)
+        self.leasing.serve_keys(now)
 
     @step
     def limit(self, now: float, id: int, seconds: float) -> None:
@@ -172,12 +176,14 @@ class PoolCore(StateMachine):
     def revoked(self, now: float, id: int, lease: int) -> None:
         """The worker is pristine again after its lease was revoked."""
         self.leasing.revoked(now, id, lease)
+        self.leasing.serve_keys(now)
         self._check_drained()
 
     @step
     def recalled(self, now: float, id: int, lease: int) -> None:
         """The worker is back from its caller. A lease that has ended meanwhile is nothing."""
         self.leasing.recalled(now, id, lease)
+        self.leasing.serve_keys(now)
         self._check_drained()
 
     @step
@@ -219,6 +225,7 @@ class PoolCore(StateMachine):
             return
         self.sandboxes.closing.append((sandbox.lease.worker.id, ref))
         self.leasing.take_back(sandbox.lease, now, "sandbox")
+        self.leasing.serve_keys(now)
 
     def sandbox_of(self, process: Hashable) -> str | None:
         """The sandbox that all calls of this process go to, if any."""
@@ -261,6 +268,7 @@ class PoolCore(StateMachine):
             else:
                 self._fail(self.refusals.too_many_crashes(reason))
         self.lifecycle.recycle_next(now)
+        self.leasing.serve_keys(now)
         self._check_drained()
         self._check_started()
         if self.life.stopping and not len(self.workers):
@@ -282,6 +290,7 @@ class PoolCore(StateMachine):
             self.lifecycle.await_reset(worker, NO_LEASE, now)
         self.lifecycle.refill(now)
         self.lifecycle.recycle_next(now)
+        self.leasing.serve_keys(now)
         self._check_started()
 
     @step
@@ -351,6 +360,7 @@ class PoolCore(StateMachine):
         self.leasing.recall_all(now)
         if worker.state is not LEASED:  # a leased worker stays leased: its holder has the error
             self.leasing.available(worker, now)
+            self.leasing.serve_keys(now)
             self._check_drained()
         self.lifecycle.check_some(now)
 
@@ -380,6 +390,7 @@ class PoolCore(StateMachine):
         self._emit("pool.resized", size=self.life.size, max_overflow=self.life.max_overflow)
         self.lifecycle.dismiss_surplus(now)
         self.lifecycle.refill(now)
+        self.leasing.serve_keys(now)
 
     @step
     def sampled(self, now: float, usage: list[int]) -> None:
@@ -417,6 +428,7 @@ class PoolCore(StateMachine):
         self.queue.suspend()
         self.life.drainers.append(ref)
         self.timers.at(now + timeout, (self._drain_over, ref, None))
+        self.leasing.serve_keys(now)
         self._check_drained()
 
     def _drain_over(self, ref: Any, _since: None, now: float) -> None:
@@ -445,6 +457,7 @@ class PoolCore(StateMachine):
             return
         self.leasing.recall_all(now)
         self.lifecycle.recycle(now, ref, timeout, restart)
+        self.leasing.serve_keys(now)
 
     def _change(self, **wishes: Any) -> None:
         kept = self.life.change(**wishes)
@@ -528,6 +541,7 @@ class PoolCore(StateMachine):
         self.leasing.expire_waiters(now)
         for act, key, since in self.leases.timers.due(now) + self.timers.due(now):
             act(key, since, now)
+        self.leasing.serve_keys(now)
 
     def parked(self, key: Hashable) -> int | None:
         """The worker that is parked under a key."""

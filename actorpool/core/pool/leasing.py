@@ -396,6 +396,12 @@ class Leasing:
         self.match(now)
         self.lifecycle.refill(now)
 
+    def serve_keys(self, now: float) -> None:
+        """Serve callers that waited for a key whose session has just ended: any worker will do for them now."""
+        if self.queue.keyed:
+            self.match(now)
+            self.lifecycle.refill(now)
+
     def end_session(self, key: Hashable, now: float) -> bool:
         """End the session of a key, at once or when it is given back; False: there is none."""
         session = self.sessions.by_key.get(key)
@@ -431,7 +437,10 @@ class Leasing:
         self.end(lease, now, why)
         self.workers.move(lease.worker, REVOKING)
         session = self.sessions.of_worker(lease.worker) if lease.keyed else None
-        self._do(Revoke(lease.worker.id, lease.id, keep=session is not None and session.ending is None))
+        if session is not None and session.ending is not None:
+            self.sessions.end(lease.worker, session.ending)
+            session = None
+        self._do(Revoke(lease.worker.id, lease.id, keep=session is not None))
         self.lifecycle.await_reset(lease.worker, lease.id, now)
 
     def reclaim(self, lease: Lease, now: float, why: str) -> None:

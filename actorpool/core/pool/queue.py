@@ -91,6 +91,11 @@ class WaitingQueue:
         return f"<WaitingQueue of {len(self)}{pace}>"
 
     @property
+    def keyed(self) -> bool:
+        """Whether some wait for a key."""
+        return self._keyed > 0
+
+    @property
     def slow(self) -> bool:
         """Whether CoDel sheds at present: the last interval's minimum wait was above target."""
         return self._target is not None and self._seen > self._target
