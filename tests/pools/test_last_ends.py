@@ -106,10 +106,11 @@ def test_a_native_crash_leaves_its_signal_and_its_python_stack_which_outlive_the
         assert (parent.last_end, parent.output) == (worker.last_end, worker.output)
         assert (parent.restarts_used, parent.restarts_limit, parent.restarts_period) == (1, 10, 60.0)
         manager = find(system, "supervisor", "manager")
+        time.sleep(0.2)  # what the pool has its supervisor remember is on its way to the one above
         os.kill(manager.pid or 0, signal.SIGKILL)
         eventually(lambda: find(system, "supervisor", "manager").pid not in (None, manager.pid), timeout=20)
         assert eventually(lambda: pool.echo(pid), timeout=20) == pid
-        after = eventually(lambda: find(system, "worker"))
+        after = eventually(lambda: (node := find(system, "worker")).last_end and node)
         assert (after.last_end, after.output) == (worker.last_end, worker.output)
         again = find(system, "supervisor", "manager")
         assert again.restarts == 1
