@@ -55,7 +55,7 @@ LONGEST = 400
 # Mediators say in one place what happens among many parts; each says why in its first lines.
 LONGER = {
     "actorpool.core.pool.core": 600,
-    "actorpool.core.pool.leasing": 600,
+    "actorpool.core.pool.leasing": 630,
     "actorpool.core.pool.worker_lifecycle": 450,
     "actorpool.cluster.plans": 450,
     # The two clients become shorter once their protocol is written once, for threads and for asyncio.
