@@ -78,19 +78,7 @@ class Leasing:
         sticky: bool = False,
         key: Hashable = None,
     ) -> None:
-        """Ask for a worker: `Granted`, `Refused` or `UseLocal`, now or later.
-
-        Args:
-            now: monotonic seconds.
-            ref: names this request among the holder's; the same one again while it waits is dropped.
-            holder: gets the lease; `caller_down(holder)` reclaims it.
-            timeout: longest wait in seconds (None: the config's).
-            block: False refuses at once when the pool is full.
-            stack: where the caller asked, for leak reports.
-            sandbox: the sandbox that a turn is asked for in; None: the one that the caller is a guest of, if any.
-            sticky: the worker may stay with the holder after its first use (see `sticky`).
-            key: the worker that holds the state of this key is meant (see `sessions`).
-        """
+        """Ask for a worker; see `PoolCore.checkout`."""
         if len(self.queue) and (holder, ref) in self.queue:
             return  # the same request once more
         timeout = self.config.checkout_timeout if timeout is None else timeout
