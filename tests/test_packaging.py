@@ -7,6 +7,7 @@ import configparser
 import importlib
 import importlib.util
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -95,7 +96,7 @@ def test_the_wheel_declares_its_command_and_its_dependencies(wheel):
     facts = {name.rpartition("/")[2]: wheel.read(name).decode() for name in wheel.namelist() if ".dist-info/" in name}
     assert "actorpool = actorpool.cli:main" in facts["entry_points.txt"]
     needed = {
-        line.split()[1].partition(">")[0].partition(";")[0]
+        re.split("[<>=!~;]", line.split()[1])[0]
         for line in facts["METADATA"].splitlines()
         if line.startswith("Requires-Dist:") and "extra ==" not in line
     }

@@ -153,7 +153,7 @@ def test_who_waits_is_served_before_a_caller_who_calls_on_and_on(start: StartPoo
             with pool.checkout(timeout=2) as lease:
                 waited = time.perf_counter() - began
                 lease.run(pid_of)
-            assert waited < 0.5
+            assert waited < 1.5  # 0.005 s without other work on the machine; for ever if nothing recalls the lease
     finally:
         stop.set()
         thread.join()

@@ -287,7 +287,7 @@ def test_events_of_restarts_and_of_giving_up_can_be_passed_on(any_base, diary, c
 # -- where actors are processes ---------------------------------------------------------------------------------------
 
 
-def test_the_replacement_of_a_killed_child_is_there_within_30_ms(tcp, diary, child, eventually):
+def test_the_replacement_of_a_killed_child_is_there_at_once(tcp, diary, child, eventually):
     supervisor = start_supervisor(tcp, SupervisorSpec([child("a")], **PLENTY))
     took = []
     for number in range(1, 12):
@@ -299,7 +299,7 @@ def test_the_replacement_of_a_killed_child_is_there_within_30_ms(tcp, diary, chi
         eventually(lambda wanted=number: info(tcp, supervisor, "a").restarts == wanted)
     milliseconds = sorted(round(1000 * seconds, 1) for seconds in took)
     print(f"\nfrom kill -9 to the replacement's init, ms: {milliseconds}, median {statistics.median(milliseconds)}")
-    assert milliseconds[0] <= 30, "the machine may have other work, but not every time"
+    assert milliseconds[0] <= 150, "8 ms without other work; the machine may have some, but not every time"
 
 
 def test_a_busy_child_is_killed_at_its_time(processes, diary, child, eventually):

@@ -94,11 +94,18 @@ def test_frames_that_arrive_together_are_told_apart_and_kept_in_order(path: str)
             sock.connect(path)
             bodies = [b"x" * (n % 97) for n in range(2000)]
             data = b"".join(frames.frame(frames.CALL, n, body) for n, body in enumerate(bodies))
+            answers = b""
+
+            def read() -> None:  # meanwhile: a peer that does not read its answers is not read from
+                nonlocal answers
+                while len(answers) < len(data):
+                    answers += sock.recv(65536)
+
+            reader = threading.Thread(target=read)
+            reader.start()
             for start in range(0, len(data), 1013):  # cut where no frame ends
                 sock.sendall(data[start : start + 1013])
-            answers = b""
-            while len(answers) < len(data):
-                answers += sock.recv(65536)
+            reader.join()
         assert [ref for _, ref, _ in handler.frames] == list(range(2000))
 
 
