@@ -8,9 +8,12 @@ are from. What a caller's own function raises is the caller's, and is not looked
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar
 from urllib.parse import unquote
+
+from actorpool.serialization.pickling import Pickled
 
 HIDDEN = "***"
 SHORTEST = 4
@@ -84,6 +87,46 @@ def scrub_value(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return type(value)(map(scrub_value, value)) if type(value) in (list, tuple) else value
     return value
+
+
+def settings_of(settings: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[tuple[Any, ...], Any]]:
+    """Every setting of a dataclass, and of those in it, with the way to it; arguments that may be secret are hidden.
+
+    What is still packed is opened, so this runs where user code may.
+    """
+    for item in fields(settings):
+        value, here = getattr(settings, item.name), (*path, item.name)
+        if not item.init:
+            continue
+        if isinstance(value, Pickled):
+            value = value.open()
+        if is_dataclass(value) and not isinstance(value, type):
+            yield from settings_of(value, here)
+        elif item.name == "children":
+            for index, child in enumerate(value):
+                yield from settings_of(child, (*here, index))
+        elif item.name == "worker_args":
+            yield from (((*here, key), value[key] if _is_harmless(key, value[key]) else HIDDEN) for key in value)
+        elif item.name == "args":
+            yield from (((*here, key), HIDDEN) for key in value)
+        else:
+            yield here, value
+
+
+def _is_harmless(key: str, value: Any) -> bool:
+    return key in PUBLIC or value is None or isinstance(value, (bool, int, float))
+
+
+def settings_as_text(settings: Any) -> dict[str, str]:
+    """All of that by dotted names, as a person would write it."""
+    return {".".join(map(str, path)): setting_as_text(value) for path, value in settings_of(settings)}
+
+
+def setting_as_text(value: Any) -> str:
+    """A setting as a person would write it, without secrets."""
+    if isinstance(value, type):
+        value = f"{value.__module__}:{value.__qualname__}"
+    return scrub(value if isinstance(value, str) else repr(value))
 
 
 def _fields(error: BaseException) -> dict[str, Any]:

@@ -203,6 +203,16 @@ def program(pid: int) -> str:
     return name
 
 
+def memory(pid: int | None) -> int | None:
+    """Bytes that a process has, with its share of what it has together with others; None if that cannot be seen."""
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as file:
+            kilobytes = next(line.split()[1] for line in file if line.startswith("Pss:"))
+    except (OSError, StopIteration):  # gone, another's, or no Linux
+        return None
+    return int(kilobytes) << 10
+
+
 def prefer_for_oom() -> None:
     """Be the kernel's first choice when memory runs out, and with this process whatever it starts."""
     with contextlib.suppress(OSError, ValueError):  # no such file elsewhere; a container may forbid it

@@ -386,6 +386,7 @@ _VERBS: dict[type, Callable[[ConnectionManager, Any, Asker], None]] = {
     manager.Supervise: ConnectionManager._supervise,
     manager.Happened: lambda actor, event, _: actor.pass_up(event),
     ListPools: lambda manager, _, asker: asker.answer(manager.registry.names()),
+    requests.Dropped: lambda manager, _, asker: asker.answer(manager._post.with_dropped(manager._hub)),
     manager.FindPool: lambda manager, request, asker: asker.answer(manager.registry.kind(request.name)),
     manager.GetEvents: lambda manager, request, asker: manager._history.answer(request, asker),
     StartPool: ConnectionManager._start_pool,

@@ -14,7 +14,7 @@ from typing import Any
 
 from actorpool._protocol.requests import Events
 from actorpool.messages import Event
-from actorpool.telemetry import FREQUENT
+from actorpool.telemetry import FREQUENT, Hub
 from actorpool.thespian_adapter.shell import Shell, log
 
 EVERY = 0.05
@@ -32,10 +32,14 @@ class Post:
 
     Args:
         actor: the sender; its timers call `deliver`.
+
+    Attributes:
+        dropped: events that a subscriber did not get, because it was too far behind.
     """
 
     def __init__(self, actor: Shell) -> None:
         self._actor = actor
+        self.dropped = 0
         self._boxes: dict[int, tuple[Any, list[Event]]] = {}  # by identity: an actor's address has no hash
         self._armed = False
         self._since = float("-inf")
@@ -52,6 +56,8 @@ class Post:
                 box[1].append(event)
                 if len(box[1]) == KEPT:
                     log.warning("a subscriber is %d events behind: dropping what follows", KEPT)
+            else:
+                self.dropped += 1
             rare = event.name not in FREQUENT
         if rare and self._may_go():
             self._send()
@@ -84,6 +90,11 @@ class Post:
             else:
                 for event in events:
                     self._actor.send(address, event)
+
+    def with_dropped(self, hub: Hub) -> dict[str, int]:
+        """What the sinks of the actor's hub have dropped, and with it what its subscribers, if any, did not get."""
+        subscribers = {"subscribers": self.dropped} if hub.subscriptions or self.dropped else {}
+        return hub.dropped() | subscribers
 
     def forget(self, wanted: Iterable[Any]) -> None:
         """Drop what was gathered for all but these."""

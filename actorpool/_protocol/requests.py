@@ -68,6 +68,20 @@ class Histograms(Request):
 
 
 @dataclass(frozen=True)
+class GetSettings(Request):
+    """With what a pool was started, by dotted names, as text without secrets: `dict[str, str]`."""
+
+
+@dataclass(frozen=True)
+class Dropped(Request):
+    """To a pool or the manager: how many events each of its sinks has not taken, by the sink's name: `dict[str, int]`.
+
+    A sink drops what it cannot send at once, so that it never blocks; `"subscribers"` stands for all actors that
+    subscribed.
+    """
+
+
+@dataclass(frozen=True)
 class Histogram:
     """How long something took, each time, uses of sticky leases included.
 

@@ -10,6 +10,7 @@ import click
 
 from actorpool.cli import nodes
 from actorpool.cli.refusals import FAILED
+from actorpool.process import memory
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -205,16 +206,6 @@ def _workers(system: System, name: str) -> tuple[list[Any], list[LeaseInfo]]:
     except PoolNotFound:
         return [], []
     return pool.workers(), sorted(pool.leases(), key=lambda lease: -lease.age)
-
-
-def memory(pid: int | None) -> int | None:
-    """Bytes that a process has, with its share of what it has together with others; None if that cannot be seen."""
-    try:
-        with open(f"/proc/{pid}/smaps_rollup") as file:
-            kilobytes = next(line.split()[1] for line in file if line.startswith("Pss:"))
-    except (OSError, StopIteration):  # gone, another's, or no Linux
-        return None
-    return int(kilobytes) << 10
 
 
 def _events(system: System, name: str) -> list[Any]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from actorpool._scrubbing import HIDDEN, PUBLIC, scrub
+from actorpool._scrubbing import HIDDEN, setting_as_text, settings_of
 from actorpool.configuration.document import KeyPath, dotted
 from actorpool.configuration.settings import Configuration
 
@@ -55,24 +54,8 @@ class _View:
 
     def settings(self, path: KeyPath, settings: Any) -> None:
         """All fields of a dataclass; those that are dataclasses themselves, field by field."""
-        for item in fields(settings):
-            if not item.init:
-                continue
-            value = getattr(settings, item.name)
-            here = (*path, item.name)
-            if is_dataclass(value):
-                self.settings(here, value)
-            elif item.name == "children":
-                for index, child in enumerate(value):
-                    self.settings((*here, index), child)
-            elif item.name == "worker_args":
-                for key, argument in value.items():
-                    self.add((*here, key), argument if _is_harmless(key, argument) else HIDDEN)
-            elif item.name == "args":
-                for key in value:
-                    self.add((*here, key), HIDDEN)
-            else:
-                self.add(here, value)
+        for place, value in settings_of(settings, path):
+            self.add(place, value)
 
     def add(self, path: KeyPath, value: Any) -> None:
         """One value."""
@@ -83,9 +66,7 @@ class _View:
     def _text(self, path: KeyPath, value: Any) -> str:
         if path in self._config.expansion.whole and isinstance(value, str):
             return HIDDEN
-        if isinstance(value, type):
-            value = f"{value.__module__}:{value.__qualname__}"
-        return scrub(value if isinstance(value, str) else repr(value))
+        return setting_as_text(value)
 
     def _source(self, path: KeyPath) -> str:
         if path[0] == "system" and path[1] in self._config.overrides:
@@ -96,10 +77,6 @@ class _View:
         below = [place for place in expansion.sources if place[: len(path)] == path]
         references = [reference for place in below for reference in expansion.sources[place]]
         return " ".join([f"{document.file}:{document.line(path)}", *references])
-
-
-def _is_harmless(key: str, value: Any) -> bool:
-    return key in PUBLIC or not isinstance(value, (str, bytes, Mapping, list))
 
 
 def _is_written(data: Any, path: KeyPath) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from actorpool.attention import need
 from actorpool.dashboard import sight as sights
-from actorpool.dashboard.sight import Sight
+from actorpool.dashboard.sight import Sight, Tally
 from actorpool.dashboard.streams import Streams, frame
 from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
 from actorpool.status import LeaseInfo, PoolStatus, TreeNode
@@ -27,6 +27,8 @@ EVERY = 1.0
 SAMPLES_EVERY = 10.0
 """Seconds between two questions for a pool's samples, and for the leases of a pool in need: with the figures, a pool
 is asked 1.2 times a second at most."""
+TALLY_EVERY = 5.0
+"""Seconds between two questions for what only Prometheus reads, which are asked only when it does."""
 TREE_AFTER = 60.0
 """Seconds after which the tree is asked for although no event tells of a change."""
 ANSWER = 5.0
@@ -53,6 +55,7 @@ class Collector:
         tree: `seen_tree`, for JSON.
         state: the last sight, for JSON.
         samples: of each pool, for JSON.
+        counted: what pools had counted when it was asked for last.
         history: the last events, for JSON.
         down: why there is no answer now; None while there is.
     """
@@ -63,7 +66,7 @@ class Collector:
         self._thread = ThreadPoolExecutor(1, "actorpool-dashboard")
         self._single = asyncio.Lock()
         self._watching: asyncio.Task[None] | None = None
-        self._looked_at = self._sampled_at = self._tree_at = float("-inf")
+        self._looked_at = self._sampled_at = self._tree_at = self._tallied_at = float("-inf")
         self._details: dict[str, tuple[float, dict[str, Any]]] = {}
         self._leases: dict[str, list[LeaseInfo]] = {}
         self._last = 0
@@ -73,6 +76,7 @@ class Collector:
         self.tree: dict[str, Any] | None = None
         self.state: dict[str, Any] = {}
         self.samples: dict[str, list[dict[str, Any]]] = {}
+        self.counted = Tally()
         self.history: deque[dict[str, Any]] = deque(maxlen=sights.MOST_EVENTS)
         self.down: str | None = None
 
@@ -111,6 +115,19 @@ class Collector:
                 self._looked_at = time.monotonic()
         assert self.sight is not None
         return self.sight
+
+    async def tally(self) -> Tally:
+        """What the pools have counted, as it was a few seconds ago at most.
+
+        Raises:
+            NoAnswer: the node is gone, or does not answer.
+        """
+        seen = await self.fresh()
+        async with self._single:
+            if time.monotonic() - self._tallied_at >= TALLY_EVERY:
+                self.counted = await self._ask(lambda system: sights.tally(system, seen.pools))
+                self._tallied_at = time.monotonic()
+        return self.counted
 
     async def alive(self) -> None:
         """Make sure that the manager answers within a second.

@@ -6,11 +6,13 @@ A pool that is gone, and a figure that is not known, has no sample. Names: docs/
 from __future__ import annotations
 
 import platform
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from actorpool import __version__
-from actorpool.dashboard.sight import Sight, look
+from actorpool._protocol.requests import Histogram
+from actorpool.dashboard.sight import Sight, Tally, look, tally
 from actorpool.status import PoolStatus, TreeNode
 
 if TYPE_CHECKING:
@@ -42,42 +44,63 @@ def render(system: System) -> str:
         SystemDown: the node is gone.
     """
     seen = look(system)
-    return text_of(seen, seen.tree)
+    return text_of(seen, seen.tree, tally(system, seen.pools))
 
 
-def text_of(sight: Sight, tree: TreeNode | None) -> str:
+def text_of(sight: Sight, tree: TreeNode | None, counted: Tally) -> str:
     """The figures of a node as text; pure.
 
     Args:
         sight: its pools.
         tree: its supervision tree, which may have been looked at earlier.
+        counted: what its pools have counted.
     """
-    return "".join(f"{line}\n" for line in _lines(sight, tree))
+    return "".join(f"{line}\n" for line in _lines(sight, tree, counted))
 
 
-def _lines(sight: Sight, tree: TreeNode | None) -> Iterator[str]:
+def _lines(sight: Sight, tree: TreeNode | None, counted: Tally) -> Iterator[str]:
     for name, (kind, text, figure) in _FIGURES.items():
         yield from _family(name, kind, text, [({"pool": pool.name}, figure(pool)) for pool in sight.pools])
     workers = [({"pool": pool.name, "state": state}, n) for pool in sight.pools for state, n in _workers(pool).items()]
     yield from _family("workers", "gauge", "Worker processes by what they do.", workers)
+    yield from _histograms("wait_seconds", "How long callers have waited for a worker.", counted.waits)
+    yield from _histograms("hold_seconds", "How long callers have held a worker.", counted.holds)
     states = [
         ({"pool": pool.name, "state": state}, int(pool.state == state)) for pool in sight.pools for state in STATES
     ]
     yield from _family("pool_state", "gauge", "1 for the state the pool is in, 0 for the others.", states)
     restarts = [({"supervisor": name}, count) for name, count in _supervisors(tree).items()]
     yield from _family("supervisor_restarts_total", "counter", "Children that a supervisor started again.", restarts)
+    dropped = [({"sink": sink}, count) for sink, count in counted.dropped.items()]
+    yield from _family("events_dropped_total", "counter", "Events that a sink was too slow for, or failed at.", dropped)
     build = {"version": __version__, "python": platform.python_version()}
     yield from _family("build_info", "gauge", "What serves these figures.", [(build, 1)])
 
 
 def _family(name: str, kind: str, text: str, samples: Iterable[tuple[dict[str, str], float]]) -> Iterator[str]:
-    samples = list(samples)
-    if samples:
+    lines = [_line(name, labels, value) for labels, value in samples]
+    if lines:
         yield f"# HELP actorpool_{name} {text}"
         yield f"# TYPE actorpool_{name} {kind}"
-    for labels, value in samples:
-        shown = ",".join(f'{label}="{_escaped(of)}"' for label, of in labels.items())
-        yield f"actorpool_{name}{{{shown}}} {value}"
+    yield from lines
+
+
+def _histograms(name: str, text: str, of_pools: Mapping[str, Histogram]) -> Iterator[str]:
+    if of_pools:
+        yield f"# HELP actorpool_{name} {text}"
+        yield f"# TYPE actorpool_{name} histogram"
+    for pool, histogram in of_pools.items():
+        ends = [*map(str, histogram.bounds), "+Inf"]
+        total = 0
+        for end, total in zip(ends, accumulate(histogram.counts), strict=True):
+            yield _line(f"{name}_bucket", {"pool": pool, "le": end}, total)
+        yield _line(f"{name}_sum", {"pool": pool}, histogram.sum)
+        yield _line(f"{name}_count", {"pool": pool}, total)
+
+
+def _line(name: str, labels: Mapping[str, str], value: float) -> str:
+    shown = ",".join(f'{label}="{_escaped(of)}"' for label, of in labels.items())
+    return f"actorpool_{name}{{{shown}}} {value}"
 
 
 def _escaped(text: str) -> str:

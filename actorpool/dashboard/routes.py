@@ -157,8 +157,10 @@ async def _frames(collector: Collector, stream: Stream) -> AsyncIterator[bytes]:
 
 
 async def _metrics(collector: Collector, request: Request) -> Response:
-    sight = await collector.fresh()
-    return Response(metrics.text_of(sight, collector.seen_tree), headers={"content-type": metrics.CONTENT_TYPE})
+    counted = await collector.tally()
+    assert collector.sight is not None
+    text = metrics.text_of(collector.sight, collector.seen_tree, counted)
+    return Response(text, headers={"content-type": metrics.CONTENT_TYPE})
 
 
 async def _health(collector: Collector, request: Request) -> Response:

@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from actorpool._protocol.requests import Histogram
 from actorpool.attention import holder, need, sentence
+from actorpool.client import insight
 from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
 from actorpool.messages import Event
-from actorpool.process import HOST
+from actorpool.process import HOST, memory
 from actorpool.status import LeaseInfo, PoolStatus, TreeNode, WorkerInfo
 
 if TYPE_CHECKING:
@@ -37,6 +39,41 @@ class Sight:
     pools: tuple[PoolStatus, ...] = ()
     silent: dict[str, str] = field(default_factory=dict)
     tree: TreeNode | None = None
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What is counted since pools began, and of use to Prometheus alone.
+
+    Attributes:
+        waits, holds: of each pool that lends workers, how long callers waited for them and held them.
+        dropped: events that sinks have not taken, by the sink's name.
+    """
+
+    waits: dict[str, Histogram] = field(default_factory=dict)
+    holds: dict[str, Histogram] = field(default_factory=dict)
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+def tally(system: System, pools: Iterable[PoolStatus]) -> Tally:
+    """Ask each of these pools for what it has counted, once; for its sinks only if the node has any.
+
+    Raises:
+        SystemDown: the node is gone.
+    """
+    found = Tally(dropped=insight.dropped(system))
+    has_sinks = bool(found.dropped)
+    for pool in pools:
+        try:
+            if has_sinks:
+                for sink, count in insight.dropped(system, pool.name).items():
+                    found.dropped[sink] = found.dropped.get(sink, 0) + count
+            found.waits[pool.name], found.holds[pool.name] = insight.histograms(system, pool.name)
+        except SystemDown:
+            raise
+        except ActorPoolError:  # stopped meanwhile, or it lends nothing
+            continue
+    return found
 
 
 def look(system: System, *, tree: bool = True) -> Sight:
@@ -152,7 +189,8 @@ def pool_document(system: System, name: str) -> dict[str, Any]:
         "time": time.time(),
         "status": status.as_dict() | {"need": need(status)},
         "attention": list(_needs(system.name, [status], {name: leases})),
-        "workers": [asdict(worker) for worker in workers],
+        "config": insight.settings(system, name),
+        "workers": [asdict(worker) | {"memory_bytes": memory(worker.pid)} for worker in workers],
         "leases": [asdict(lease) | {"holder": holder(lease)} for lease in leases],
         "samples": samples_document(system, name),
     }

@@ -252,6 +252,10 @@ class SharedPoolActor(BasePoolActor):
         if self.hub.wants(name):
             self.post.add(self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)))
 
+    def dropped(self) -> dict[str, int]:
+        """How many events each sink has not taken, by its name."""
+        return self.post.with_dropped(self.hub)
+
     def listen(self, subscriptions: tuple[tuple[str, Any], ...]) -> None:
         """From now on send events to these actors and to no other."""
         self.hub.listen(subscriptions)

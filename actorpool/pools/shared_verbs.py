@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool._protocol import requests, shared
+from actorpool._scrubbing import settings_as_text
 from actorpool.core.shared.records import LIVE
 from actorpool.messages import GetPoolStatus
 from actorpool.pools import outlines
@@ -159,6 +160,16 @@ def metrics(pool: SharedPoolShell, _request: Any, _asker: Asker) -> Any:
     return pool.samples.metrics()
 
 
+def settings(pool: SharedPoolShell, _request: Any, _asker: Asker) -> Any:
+    """`dict[str, str]`."""
+    return settings_as_text(pool.config)
+
+
+def dropped(pool: SharedPoolShell, _request: Any, _asker: Asker) -> Any:
+    """`dict[str, int]`."""
+    return pool.dropped()
+
+
 VERBS: dict[type, Callable[[SharedPoolShell, Any, Asker], Any]] = {
     shared.AddConnection: add,
     shared.CallAll: call_all,
@@ -175,6 +186,8 @@ VERBS: dict[type, Callable[[SharedPoolShell, Any, Asker], Any]] = {
     requests.GetOutline: outline,
     requests.GetStack: stack,
     requests.Metrics: metrics,
+    requests.GetSettings: settings,
+    requests.Dropped: dropped,
     requests.Retire: retire,
     requests.Listen: listen,
 }

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:  # a pool of one kind does not load the core of the other
     from collections.abc import Callable, Iterable
 
-    from actorpool.config import PoolConfig
+    from actorpool.config import PoolConfig, SharedPoolConfig
     from actorpool.core.effects import Granted
     from actorpool.core.pool.core import PoolCore
     from actorpool.core.shared.core import SharedPoolCore
@@ -88,6 +88,9 @@ class Telemetry(Protocol):
     hub: Hub
     samples: Samples
 
+    def dropped(self) -> dict[str, int]:
+        """How many events each sink has not taken."""
+
     def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event to its listeners."""
 
@@ -147,6 +150,7 @@ class SharedPoolShell(BasePoolShell, Protocol):
     core: SharedPoolCore
     refused: dict[int, int]
     began: float
+    config: SharedPoolConfig
     samples: Samples
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
@@ -154,6 +158,9 @@ class SharedPoolShell(BasePoolShell, Protocol):
 
     def listen(self, subscriptions: tuple[tuple[str, Any], ...]) -> None:
         """From now on send events to these actors and to no other."""
+
+    def dropped(self) -> dict[str, int]:
+        """How many events each sink has not taken."""
 
     def observe(self, asker: Any = None) -> None:
         """Have the core speak of every call only while there are listeners."""

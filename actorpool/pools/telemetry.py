@@ -111,6 +111,10 @@ class PoolTelemetry:
         pool.worker_queries.ask_sessions(pool.core.unused, now)
         pool.set_timer(self._interval, "sample")
 
+    def dropped(self) -> dict[str, int]:
+        """How many events each sink has not taken, by its name."""
+        return self.post.with_dropped(self.hub)
+
     def deadline(self) -> float | None:
         """When `expire` is to be called next."""
         return self._flushed + FLUSH_EVERY if self.hub.gathered else None

@@ -13,6 +13,7 @@ from typing import Any
 
 from actorpool import process
 from actorpool._protocol import orders, requests, sandboxes
+from actorpool._scrubbing import settings_as_text
 from actorpool.core.pool.durations import BOUNDS
 from actorpool.messages import GetPoolStatus
 from actorpool.pools import outlines
@@ -96,6 +97,16 @@ def histograms(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     pool.core.figures.settle()
     kinds = pool.core.stats.waits, pool.core.stats.holds
     return tuple(requests.Histogram(BOUNDS, tuple(kind.buckets), kind.sum) for kind in kinds)
+
+
+def settings(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
+    """`dict[str, str]`."""
+    return settings_as_text(pool.config)
+
+
+def dropped(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
+    """`dict[str, int]`."""
+    return pool.telemetry.dropped()
 
 
 def resize(pool: PoolShell, request: requests.Resize, asker: Asker) -> Any:
@@ -186,6 +197,8 @@ VERBS: dict[type, Callable[[PoolShell, Any, Asker], Any]] = {
     requests.Sessions: sessions,
     requests.EndSession: end_session,
     requests.Histograms: histograms,
+    requests.GetSettings: settings,
+    requests.Dropped: dropped,
     requests.Resize: resize,
     requests.Suspend: suspend,
     requests.Resume: resume,

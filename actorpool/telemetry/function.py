@@ -97,9 +97,13 @@ class ProcessOutlet:
     Args:
         target: the function.
         clock: monotonic seconds.
+
+    Attributes:
+        dropped: events that were, and those of which only a part had been sent when the process ended.
     """
 
     def __init__(self, target: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.dropped = 0
         self._target = target
         self._clock = clock
         self._backlog: deque[bytes] = deque()
@@ -116,9 +120,11 @@ class ProcessOutlet:
         if len(self._backlog) < BACKLOG:
             self._dropping = False
             self._backlog.append(frame_of(event))
-        elif not self._dropping:
-            self._dropping = True
-            log.warning("telemetry function %s is %d events behind: dropping", self._target, BACKLOG)
+        else:
+            self.dropped += 1
+            if not self._dropping:
+                self._dropping = True
+                log.warning("telemetry function %s is %d events behind: dropping", self._target, BACKLOG)
         if self._socket is None and self._clock() >= self._starts:
             self._start()
         self.flush()
@@ -175,6 +181,7 @@ class ProcessOutlet:
         if self._begun:
             self._backlog.popleft()
             self._begun = False
+            self.dropped += 1
         raise ConnectionResetError(f"the process of {self._target} has ended")
 
     def close(self) -> None:

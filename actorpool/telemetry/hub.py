@@ -33,8 +33,19 @@ class _Guarded:
         self._open: Callable[[], Outlet] = getattr(sink, "open_here", sink.open) if here else sink.open
         self._clock = clock
         self._outlet: Outlet | None = None
+        self._missed = 0
         self._opens = float("-inf")
         self._complaints = Complaints(clock)
+
+    @property
+    def name(self) -> str:
+        """What it is called in figures: the function, or the kind of the sink."""
+        return getattr(self._sink, "target", None) or type(self._sink).__name__.removesuffix("Sink").lower()
+
+    @property
+    def dropped(self) -> int:
+        """Events it has not taken: it was not open, failed, or was behind."""
+        return self._missed + int(getattr(self._outlet, "dropped", 0))
 
     def wants(self, name: str) -> bool:
         if self.interval is not None and name in FREQUENT:
@@ -51,16 +62,24 @@ class _Guarded:
             outlet = self._opened()
             if outlet is not None:
                 outlet.emit(event)
+                return
         except Exception as error:
             self._failed(error)
+        self._miss(1)
 
     def count(self, pool: str, counted: list[Counted]) -> None:
         try:
             outlet = self._opened()
             if outlet is not None:
                 outlet.count(pool, counted)  # type: ignore[attr-defined]  # a `CountingOutlet`
+                return
         except Exception as error:
             self._failed(error)
+        self._miss(sum(each.times for each in counted))
+
+    def _miss(self, events: int) -> None:
+        if not hasattr(self._outlet, "dropped"):  # one that counts what it drops has done so already
+            self._missed += events
 
     def flush(self) -> None:
         try:
@@ -70,6 +89,7 @@ class _Guarded:
             self._failed(error)
 
     def close(self) -> None:
+        self._missed = self.dropped
         outlet, self._outlet = self._outlet, None
         try:
             if outlet is not None:
@@ -153,6 +173,13 @@ class Hub:
         self.gathered = False
         for sink in self._sinks:
             sink.flush()
+
+    def dropped(self) -> dict[str, int]:
+        """How many events each sink has not taken, by its name."""
+        found: dict[str, int] = {}
+        for sink in self._sinks:
+            found[sink.name] = found.get(sink.name, 0) + sink.dropped
+        return found
 
     def close(self) -> None:
         """Send what was gathered and close all sinks; takes two seconds at most for each function."""

@@ -117,10 +117,13 @@ class _Statsd:
     def __init__(self, sink: StatsdSink, clock: Callable[[], float] = time.monotonic) -> None:
         import statsd  # here, because only processes that emit need it
 
+        self.dropped = 0
+
         self._client = statsd.StatsClient(
             sink.address, sink.port, sink.prefix, maxudpsize=self.DATAGRAM, ipv6=":" in sink.address
         )
         self._client._sock.setblocking(False)  # a full buffer drops a figure instead of stopping the pool
+        self._client._send = self._send_or_drop
         self._pipe = self._client.pipeline()
         self._gathered = 0
         self._clock = clock
@@ -159,6 +162,13 @@ class _Statsd:
         """One timing of several; a rate tells the server for how many it stands."""
         kind = "ms" if rate >= 1 else f"ms|@{rate:.9f}"  # `timing(rate=...)` would draw lots once more
         self._pipe._send_stat(_scope(pool) + _timing(each.name), f"{value:.6f}|{kind}", 1)
+
+    def _send_or_drop(self, lines: str) -> None:
+        """Instead of the client's own, which drops without a word."""
+        try:
+            self._client._sock.sendto(lines.encode("ascii"), self._client._addr)
+        except OSError:
+            self.dropped += lines.count("\n") + 1
 
     def flush(self) -> None:
         if self._gathered:

@@ -6,9 +6,10 @@ import dataclasses
 
 import pytest
 
+from actorpool._protocol.requests import Histogram
 from actorpool.dashboard.metrics import text_of
 from actorpool.dashboard.readiness import unready
-from actorpool.dashboard.sight import Sight, state_document
+from actorpool.dashboard.sight import Sight, Tally, state_document
 from actorpool.status import LeaseInfo, PoolStatus, TreeNode
 
 parser = pytest.importorskip("prometheus_client.parser")
@@ -40,7 +41,7 @@ def of_states(text, metric):
 
 
 def test_every_figure_of_a_pool_is_told_under_its_name():
-    found = samples(text_of(Sight("shop", 0.0, (POOL,)), TREE))
+    found = samples(text_of(Sight("shop", 0.0, (POOL,)), TREE, Tally()))
     of_pool = {name: value for (name, labels), value in found.items() if labels == (("pool", "write"),)}
     assert {name.removeprefix("actorpool_"): value for name, value in of_pool.items()} == {
         "size": 3, "limit": 5, "leases": 3, "waiting": 2, "oldest_wait_seconds": 1.5, "oldest_lease_seconds": 41.0,
@@ -50,7 +51,7 @@ def test_every_figure_of_a_pool_is_told_under_its_name():
 
 
 def test_workers_and_states_have_one_sample_for_each_state():
-    text = text_of(Sight("shop", 0.0, (POOL,)), TREE)
+    text = text_of(Sight("shop", 0.0, (POOL,)), TREE, Tally())
     states = of_states(text, "actorpool_pool_state")
     assert of_states(text, "actorpool_workers") == {"idle": 0, "used": 3, "other": 1}
     assert len(states) == 8
@@ -58,13 +59,32 @@ def test_workers_and_states_have_one_sample_for_each_state():
 
 
 def test_what_a_name_holds_stays_a_label():
-    found = samples(text_of(Sight("shop", 0.0), TREE))
+    found = samples(text_of(Sight("shop", 0.0), TREE, Tally()))
     restarts = {dict(labels)["supervisor"]: value for (name, labels), value in found.items() if "supervisor" in name}
     assert restarts == {"root": 3, f"root/{EVIL}": 0}
 
 
+def test_histograms_have_buckets_that_add_up():
+    waits = Histogram((0.001, 0.1), (7, 2, 1), 3.5)
+    text = text_of(Sight("shop", 0.0, (POOL,)), TREE, Tally(waits={"write": waits}))
+    families = {family.name: family for family in parser.text_string_to_metric_families(text)}
+    family = families["actorpool_wait_seconds"]
+    assert family.type == "histogram"
+    found = [(one.name.rpartition("_")[2], one.labels.get("le"), one.value) for one in family.samples]
+    assert found[:3] == [("bucket", "0.001", 7), ("bucket", "0.1", 9), ("bucket", "+Inf", 10)]
+    assert found[3:] == [("sum", None, 3.5), ("count", None, 10)]
+    assert {one.labels["pool"] for one in family.samples} == {"write"}
+    assert "actorpool_hold_seconds" not in families
+
+
+def test_each_sink_tells_how_many_events_it_dropped():
+    found = samples(text_of(Sight("shop", 0.0), None, Tally(dropped={"statsd": 3, "shop.log:note": 0})))
+    dropped = {labels: value for (name, labels), value in found.items() if name == "actorpool_events_dropped_total"}
+    assert dropped == {(("sink", "statsd"),): 3, (("sink", "shop.log:note"),): 0}
+
+
 def test_what_is_not_known_has_no_sample():
-    text = text_of(Sight("shop", 0.0), None)
+    text = text_of(Sight("shop", 0.0), None, Tally())
     assert [name for name, _ in samples(text)] == ["actorpool_build_info"]
     assert "actorpool_size" not in text
 

@@ -15,10 +15,11 @@ import pytest
 
 import actorpool
 from actorpool import process
-from actorpool.workers import EchoWorker
+from actorpool.workers import EchoWorker, HttpWorker
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
+parser = pytest.importorskip("prometheus_client.parser")
 
 ROUTES = (
     "/",
@@ -107,6 +108,44 @@ def test_metrics_have_the_type_and_the_figures(web):
     answer = web.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert 'actorpool_limit{pool="write"} 3' in answer.text.splitlines()
+
+
+def test_metrics_count_each_lease_in_the_histograms(node, web, eventually):
+    families = {}
+
+    def count(name):
+        families.update((one.name, one) for one in parser.text_string_to_metric_families(web.get("/metrics").text))
+        return {
+            sample.labels["pool"]: sample.value
+            for sample in families[f"actorpool_{name}_seconds"].samples
+            if sample.name.endswith("_count")
+        }
+
+    before = count("hold")
+    assert set(before) == {"write", "read"}  # a shared pool lends nothing
+    for _ in range(3):
+        node.pool("read").run(bool)
+    eventually(lambda: count("hold")["read"] >= before["read"] + 3, timeout=20, every=0.2)
+    assert count("wait")["read"] >= 3
+    assert families["actorpool_wait_seconds"].type == "histogram"
+
+
+def test_one_pool_is_told_with_its_settings_and_no_secret(node, web):
+    settings = {"base_url": "http://127.0.0.1:9/", "headers": {"authorization": "Bearer open-sesame"}}
+    node.start_pool("upstream", worker=HttpWorker, worker_args=settings, size=1)
+    answer = web.get("/api/pools/upstream")
+    node.stop_pool("upstream")
+    config = answer.json()["config"]
+    assert (config["worker"], config["size"]) == ("actorpool.workers.http:HttpWorker", "1")
+    assert config["worker_args.base_url"] == "http://127.0.0.1:9/"
+    assert config["worker_args.headers"] == "***"
+    assert "sesame" not in answer.text
+
+
+def test_the_memory_of_each_worker_is_told(web):
+    workers = web.get("/api/pools/write").json()["workers"]
+    assert all(worker["memory_bytes"] is None or worker["memory_bytes"] > 100_000 for worker in workers)
+    assert process.LINUX is False or all(worker["memory_bytes"] for worker in workers)
 
 
 def test_a_node_that_serves_is_healthy_and_ready(web):

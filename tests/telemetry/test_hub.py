@@ -155,6 +155,17 @@ def test_a_sink_that_cannot_be_opened_is_opened_again_after_a_while(caplog):
     assert len(caplog.records) == 1
 
 
+def test_what_a_sink_has_not_taken_is_counted_under_its_name():
+    class Closed(Recorder):
+        def open(self):
+            raise OSError("not there yet")
+
+    hub = Hub([Recorder(broken=True), Recorder(), Closed(), LoggingSink()], "db")
+    for _ in range(3):
+        hub.emit(event())
+    assert hub.dropped() == {"recorder": 3, "closed": 3, "logging": 0}
+
+
 def test_each_kind_of_error_is_told_once_in_a_while_whatever_the_wall_clock_does():
     now = 100.0
     complaints = Complaints(lambda: now)

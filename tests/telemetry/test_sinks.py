@@ -103,6 +103,22 @@ def test_an_interval_that_is_none_is_refused(interval):
         StatsdSink(interval=interval)
 
 
+def test_a_figure_that_the_kernel_does_not_take_is_counted(free_port):
+    class Full:
+        def sendto(self, data, address):
+            raise BlockingIOError
+
+        def close(self):
+            pass
+
+    outlet = StatsdSink("127.0.0.1", free_port).open()
+    outlet._client._sock.close()
+    outlet._client._sock = Full()
+    outlet.emit(Event("worker.restarted", "db", 1.0))
+    assert outlet.dropped == 1
+    outlet.close()
+
+
 def test_without_a_server_nothing_happens(free_port):
     hub = Hub([StatsdSink("127.0.0.1", free_port)], "db")
     for second in range(100):
@@ -167,6 +183,7 @@ def test_a_function_that_blocks_loses_events_beyond_the_backlog_and_says_so(note
     assert [record.getMessage() for record in caplog.records] == [
         "telemetry function user_functions:slow is 10 events behind: dropping"
     ]
+    assert 25 < hub.dropped()["user_functions:slow"] <= 40  # what was neither sent nor among the 10
     hub.close()
 
 

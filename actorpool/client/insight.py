@@ -1,0 +1,38 @@
+"""What a node tells its own dashboard besides what any program may ask of a `System`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from actorpool._protocol.requests import Dropped, GetSettings, Histogram, Histograms
+
+if TYPE_CHECKING:
+    from actorpool.client.system import System
+
+
+def histograms(system: System, pool: str) -> tuple[Histogram, Histogram]:
+    """How long callers of a pool waited and held since it began.
+
+    Raises:
+        PoolNotFound: there is none of that name, or it lends nothing.
+    """
+    return system._site.pool(pool)._transport.ask(Histograms())  # type: ignore[no-any-return]
+
+
+def settings(system: System, pool: str) -> dict[str, str]:
+    """With what a pool was started, by dotted names, without secrets.
+
+    Raises:
+        PoolNotFound: there is none of that name.
+    """
+    return system._site.pool(pool)._transport.ask(GetSettings())  # type: ignore[no-any-return]
+
+
+def dropped(system: System, pool: str | None = None) -> dict[str, int]:
+    """How many events the sinks of a pool (None: of the manager) have not taken, by the sink's name.
+
+    Raises:
+        PoolNotFound: there is none of that name.
+    """
+    ask = system._site.ask if pool is None else system._site.pool(pool)._transport.ask
+    return ask(Dropped())  # type: ignore[no-any-return]
