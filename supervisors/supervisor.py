@@ -274,7 +274,7 @@ _REPORTS = {
     "terminated": (logging.WARNING, "ended"),
     "start_failed": (logging.WARNING, "did not start"),
     "stop_failed": (logging.WARNING, "did not stop as told"),
-    "restarted": (logging.INFO, "was restarted after it ended"),
+    "restarted": (logging.WARNING, "was restarted after it ended"),
     "gave_up": (logging.ERROR, "was restarted too often and is given up; it ended"),
 }
 _REPORTED = {"restarted": "supervisor.restarted", "gave_up": "supervisor.gave_up"}
@@ -296,7 +296,8 @@ def log_report(supervisor: Any, report: Report) -> Telemetry | None:
     process = "" if report.pid is None else f" (pid {report.pid})"
     text = f"supervisor {supervisor!r}: child {reprlib.repr(report.id)}{process} {what}: {report.end.reason}"
     window = f"; {report.window} restart(s) of at most {report.limit} within {report.period:g} s"
-    trace = f"\n{report.end.traceback.rstrip()}" if report.end.traceback and level > logging.INFO else ""
+    traceback = "" if report.kind == "restarted" else report.end.traceback.rstrip()  # its end was told with it
+    trace = f"\n{traceback}" if traceback else ""
     _log.log(level, "%s%s%s", text, window, trace)
     name = _REPORTED.get(report.kind)
     if name is None:

@@ -163,12 +163,26 @@ class _Counting(logging.Handler):
         super().__init__(*values, **named)
         self._repeats = Repeats()
 
+    @property
+    def _lock(self) -> contextlib.AbstractContextManager[Any]:
+        """The handler's own, which `logging` makes anew in a forked process."""
+        return self.lock or contextlib.nullcontext()
+
     def handle(self, record: logging.LogRecord) -> bool:
         """Write what is to be written of it."""
         if not self.filter(record):
             return False
-        written = [super(_Counting, self).handle(one) for one in self._repeats.admit(record)]
-        return all(written)
+        with self._lock:
+            for one in self._repeats.admit(record):
+                super().handle(one)
+        return True
+
+    def flush(self) -> None:
+        """Write the counts whose time is over, too."""
+        with self._lock:
+            for one in self._repeats.left_out():
+                super().handle(one)  # which ends in here again, with nothing left
+        super().flush()
 
     def close(self) -> None:
         """Write the counts that are left."""

@@ -15,7 +15,7 @@ from typing import Any
 from actorpool import _scrubbing, process
 from actorpool._protocol import orders, reports, requests, sandboxes
 from actorpool.config import PoolConfig, load_worker
-from actorpool.core.effects import Granted, Keep, Refused
+from actorpool.core.effects import Emit, Granted, Keep, Refused
 from actorpool.core.pool.core import PoolCore
 from actorpool.core.pool.sticky import process_of
 from actorpool.core.pool.workers import STOPPING
@@ -272,17 +272,16 @@ class PoolActor(BasePoolActor):
             return
         status = process.exit_status(self.worker_handles.pid(id)) if status is None else status
         reason = self.ending(status)
-        expected = self.core.workers.by_id[id].state is STOPPING
-        level = logging.DEBUG if expected else logging.WARNING
-        log.log(level, "pool %s: worker %s (pid %s) is gone: %s", self.name, id, self.worker_handles.pid(id), reason)
+        in_order = self.core.workers.by_id[id].state is STOPPING and not status
         for lease in self.core.leases_of(id):
             if isinstance(lease.holder, RunCaller) and self.directory is not None:
                 lease.holder.running = not self.worker_handles.unread(id)
-        if (hand := self.worker_handles.forget(id)) is not None and (not expected or status):
-            self._note_end(hand, reason)
+        decided = self.core.died(time.monotonic(), id, reason)
+        if (hand := self.worker_handles.forget(id)) is not None:
+            self._note_end(hand, reason, in_order, restarted=any(map(_is_restart, decided)))
         self._calls.died(id)
         self.worker_queries.gone(id)
-        self.carry_out(self.core.died(time.monotonic(), id, reason))
+        self.carry_out(decided)
         self.pages.give(id)
         self._arm()
 
@@ -347,6 +346,10 @@ class PoolActor(BasePoolActor):
             waiter.caller.refused(self, Refused(waiter.ref[1], waiter.caller, error))  # type: ignore[attr-defined]
         self._end_serving(self.config.kill_after)
         self.telemetry.close()
+
+
+def _is_restart(effect: Any) -> bool:
+    return isinstance(effect, Emit) and effect.name == "worker.restarted"
 
 
 PoolActor.reports = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -70,9 +71,15 @@ class BasePoolActor(Supervised, Shell):
         self._remembered: dict[str, Any] = {} if kept is None else {"ends": kept}
         self._to_remember = False
 
-    def _note_end(self, hand: WorkerHandle, reason: str) -> None:
-        """A worker has not ended in good order: have this known, also if this process is killed."""
-        self.ends.add(hand.place, f"{reason} (pid {hand.pid})", hand.words)
+    def _note_end(self, hand: WorkerHandle, reason: str, in_order: bool, restarted: bool = False) -> None:
+        """A worker has ended. Unless it was in good order, have this known, also if this process is killed."""
+        why = f"{reason}, since it had not answered in time" if hand.killed else reason
+        then = "; it is restarted" if restarted else ""
+        level = logging.DEBUG if in_order else logging.WARNING
+        log.log(level, "%s %s: worker %s (pid %s) is gone: %s%s", self.title, self.name, hand.id, hand.pid, why, then)
+        if in_order:
+            return
+        self.ends.add(hand.place, f"{why} (pid {hand.pid})", hand.words)
         if not self._to_remember:  # many may die together
             self._to_remember = True
             self.set_timer(REMEMBER_AFTER, self._remember_ends)

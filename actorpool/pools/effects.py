@@ -95,6 +95,8 @@ def emit(pool: PoolShell, effect: fx.Emit) -> None:
     """Tell an event."""
     if effect.name in _LEAKS:
         log.warning("pool %s: %s: %s %s", pool.name, _LEAKS[effect.name], effect.metadata, effect.measurements)
+    elif effect.name == "breaker.opened":
+        log.warning("pool %s: the circuit breaker has opened: %s", pool.name, effect.metadata["reason"])
     of_worker = effect.name.startswith("worker.")
     metadata = pool.worker_handles.with_pid(effect.metadata) if of_worker else effect.metadata
     pool.telemetry.event(effect.name, effect.measurements, metadata)

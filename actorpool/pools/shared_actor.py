@@ -33,7 +33,7 @@ from actorpool.status import Sample
 from actorpool.supervisors.limited import limited
 from actorpool.supervisors.post import Post
 from actorpool.telemetry import Hub, Samples
-from actorpool.thespian_adapter.shell import log
+from actorpool.thespian_adapter.shell import flush_log, log
 from actorpool.transport import bodies, frames
 from actorpool.transport.server import ServerConn
 from actorpool.workers.shared import SharedWorkerActor
@@ -199,10 +199,11 @@ class SharedPoolActor(BasePoolActor):
         reason = f"{self.ending(status)} (pid {hand.pid})"
         begun, refused = not self.worker_handles.unread(id), self.refused.pop(id, None)
         self.worker_handles.forget(id)
-        if id not in self.core.leaving or status:
-            self._note_end(hand, self.ending(status))
+        in_order = id in self.core.leaving and not status
+        decided = self.core.died(time.monotonic(), id, reason, begun=begun, refused=refused)
+        self._note_end(hand, self.ending(status), in_order)
         self._changed = True
-        self.carry_out(self.core.died(time.monotonic(), id, reason, begun=begun, refused=refused))
+        self.carry_out(decided)
         self._arm()
 
     def on_timer(self, payload: Any) -> None:
@@ -235,6 +236,7 @@ class SharedPoolActor(BasePoolActor):
         self.samples.add(Sample(time.time(), now.monitors, now.waiting, now.total, 0.0, 0.0))
         self.emit("pool.sample", {"leases": now.monitors, "waiting": now.waiting, "total": now.total}, {})
         self.hub.flush()
+        flush_log()
         self.set_timer(self._interval, "sample")
 
     # -- outgoing ---------------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from actorpool.pools.shell import PoolShell
 from actorpool.status import Sample
 from actorpool.supervisors.post import Post
 from actorpool.telemetry import Hub, Samples
+from actorpool.thespian_adapter.shell import flush_log
 
 FLUSH_EVERY = 1.0
 """Seconds until what sinks have gathered is sent, whether or not more comes."""
@@ -109,6 +110,7 @@ class PoolTelemetry:
         self._flush(now)
         pool.carry_out(pool.core.sampled(now, self.samples.leases()))
         pool.worker_queries.ask_sessions(pool.core.unused, now)
+        flush_log()
         pool.set_timer(self._interval, "sample")
 
     def dropped(self) -> dict[str, int]:

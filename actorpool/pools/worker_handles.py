@@ -37,11 +37,12 @@ class WorkerHandle:
     `place`: a number that it shares with no other that stays; its successor has the same. `since`: Unix time.
     `words`: what it wrote last to its standard error. `outputs`: the pipes by which it is heard.
     `key`: seals its leases.
+    `killed`: by its pool, which it did not answer.
     `called`: a call was sent. `mixed`: something was ordered after it, so what is unread need not be the call.
     """
 
     __slots__ = (
-        "address", "called", "fd", "id", "key", "mixed", "outputs", "peer", "pid", "place", "since", "stays",
+        "address", "called", "fd", "id", "key", "killed", "mixed", "outputs", "peer", "pid", "place", "since", "stays",
         "tells_stacks", "words",
     )  # fmt: skip
 
@@ -58,7 +59,7 @@ class WorkerHandle:
         self.outputs: list[Output] = []
         self.words = LastWords()
         self.key = seals.new_key()
-        self.called = self.mixed = False
+        self.called = self.mixed = self.killed = False
 
     def seal(self, lease: int) -> int:
         """What proves to the worker that this lease (or loan) is one of its own."""
@@ -260,6 +261,8 @@ class WorkerHandles:
     def kill(self, id: int) -> None:
         """SIGKILL the worker's process; a worker without one is asked to end."""
         self._vacate(id)
+        if (hand := self._hands.get(id)) is not None:
+            hand.killed = True
         if not process.kill(self.pid(id)):
             self.stop(id)
 

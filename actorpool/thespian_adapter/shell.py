@@ -43,9 +43,15 @@ from actorpool.thespian_adapter.sending import share_sending
 
 log = logging.getLogger("actorpool")
 
-__all__ = ["Actor", "ActorAddress", "ActorExitRequest", "ChildActorExited", "Exiting", "Shell", "log"]
+__all__ = ["Actor", "ActorAddress", "ActorExitRequest", "ChildActorExited", "Exiting", "Shell", "flush_log", "log"]
 
 CRASHED = 70  # the exit status of an actor that ended itself because of an error (EX_SOFTWARE)
+
+
+def flush_log() -> None:
+    """Write what the log holds back of this process, such as the number of equal lines that were left out."""
+    for handler in logging.getLogger().handlers:
+        handler.flush()
 
 
 DATAGRAM = 60_000

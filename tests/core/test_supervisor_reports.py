@@ -29,7 +29,7 @@ def told(caplog):
         ("terminated", "WARNING", None),
         ("start_failed", "WARNING", None),
         ("stop_failed", "WARNING", None),
-        ("restarted", "INFO", "supervisor.restarted"),
+        ("restarted", "WARNING", "supervisor.restarted"),
         ("gave_up", "ERROR", "supervisor.gave_up"),
     ],
 )
@@ -44,6 +44,11 @@ def test_every_report_names_supervisor_child_process_reason_and_restarts(told, k
 def test_a_crash_is_logged_with_its_traceback(told):
     record, _ = told("terminated")
     assert "Traceback (most recent call last)" in record.getMessage()
+
+
+def test_the_traceback_is_not_written_a_second_time_with_the_restart(told):
+    record, _ = told("restarted")
+    assert "Traceback" not in record.getMessage()
 
 
 def test_an_event_carries_what_and_why(told):

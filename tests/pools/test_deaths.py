@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,20 @@ def kill(_: Any) -> None:
 
 def leave(_: Any) -> None:
     os._exit(3)
+
+
+def deaf(_: Any) -> None:
+    """Listens to no interrupt."""
+    while True:
+        try:
+            time.sleep(0.05)
+        except BaseException:
+            continue
+
+
+class Away(EchoWorker):
+    def open(self) -> None:
+        raise ConnectionError("nobody listens")
 
 
 class Frail(Supervised, Actor):  # type: ignore[misc]
@@ -70,6 +85,68 @@ def test_the_log_says_how_a_worker_ended(
         pool.run(end, call_timeout=10)
     eventually(lambda: f"(pid {pid}) is gone: {told}" in log.read_text())
     assert pool.run(lambda _: os.getpid()) != pid
+
+
+def node_of(pool: str, system: actorpool.System) -> Any:
+    """The pool in the tree."""
+    (manager,) = system.tree().children
+    return next(node for node in manager.children if node.id == pool)
+
+
+def warnings(log: Path, of: str) -> list[str]:
+    return [line for line in log.read_text().splitlines() if " WARNING " in line and of in line]
+
+
+def test_the_end_and_the_restart_of_a_worker_are_one_warning(
+    system: actorpool.System, log: Path, eventually: Callable[..., Any]
+) -> None:
+    pool = system.start_pool("one", worker=EchoWorker, size=1, max_overflow=0)
+    os.kill(pool.workers()[0].pid or 0, signal.SIGKILL)
+    assert pool.run(lambda _: 3) == 3
+    assert eventually(lambda: len(warnings(log, "pool one: ")) == 1)
+    assert warnings(log, "pool one: ")[0].endswith("is gone: killed by SIGKILL; it is restarted")
+
+
+def test_a_worker_that_was_killed_because_it_did_not_answer_is_a_warning_that_says_so(
+    system: actorpool.System, log: Path, eventually: Callable[..., Any]
+) -> None:
+    pool = system.start_pool("deaf", worker=EchoWorker, size=1, max_overflow=0, kill_after=0.1)
+    with pytest.raises(actorpool.CallTimeout):
+        pool.run(deaf, call_timeout=0.05)
+    (line,) = eventually(lambda: warnings(log, "pool deaf: "))
+    assert "is gone: killed by SIGKILL, since it had not answered in time" in line
+    assert "had not answered in time" in eventually(lambda: node_of("deaf", system).last_end)
+
+
+def test_workers_that_end_as_they_are_told_are_no_warning(system: actorpool.System, log: Path) -> None:
+    pool = system.start_pool("good", worker=EchoWorker, size=2, max_overflow=1)
+    with pool.checkout(), pool.checkout(), pool.checkout():
+        pass
+    pool.resize(size=1)
+    pool.recycle(restart=True)
+    system.stop_pool("good")
+    assert warnings(log, "good") == []
+
+
+def test_the_end_and_the_restart_of_a_pool_are_a_warning_each(
+    system: actorpool.System, log: Path, eventually: Callable[..., Any]
+) -> None:
+    pool = system.start_pool("whole", worker=EchoWorker, size=1)
+    os.kill(node_of("whole", system).pid, signal.SIGKILL)
+    assert eventually(lambda: pool.run(lambda _: 3) == 3)
+    eventually(lambda: len(warnings(log, "child 'whole'")) == 2)
+    ended, restarted = warnings(log, "child 'whole'")
+    assert "ended: killed by SIGKILL" in ended
+    assert "was restarted after it ended: killed by SIGKILL" in restarted
+
+
+def test_a_circuit_breaker_that_opens_is_a_warning_with_its_cause(
+    system: actorpool.System, log: Path, eventually: Callable[..., Any]
+) -> None:
+    breaker = actorpool.Breaker(failures=2)
+    system.start_pool("cut", worker=Away, size=1, checkout_timeout=0.1, backoff_min=0.01, breaker=breaker)
+    (line,) = eventually(lambda: warnings(log, "pool cut: the circuit breaker has opened"))
+    assert "nobody listens" in line
 
 
 def test_an_actor_that_faults_is_restarted(system: actorpool.System, eventually: Callable[..., Any]) -> None:

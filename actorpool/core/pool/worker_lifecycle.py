@@ -351,7 +351,7 @@ class WorkerLifecycle:
         if self.connector.circuit.failure(now):
             self._on_trip(now)
             self.connector.tripped_by = error
-            self._emit("breaker.opened")
+            self._emit("breaker.opened", metadata={"error": told["error"], "reason": told["reason"]})
 
     # -- rolling replacement -------------------------------------------------------------------------------
 
