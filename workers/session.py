@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 
 from actorpool import _offspring, process
 from actorpool.errors import CallTimeout, LeaseExpired, MethodNotFound
+from actorpool.serialization import tracing
 from actorpool.transport.usage_counters import UsageCounters
 from actorpool.workers.base import Worker, methods_of
 
@@ -237,6 +238,10 @@ class WorkerSession:
             MethodNotFound: no `@method` of that name.
             BaseException: whatever the user's code raises.
         """
+        if kwargs and tracing.SPAN in kwargs:
+            kwargs = dict(kwargs)
+            with tracing.within(kwargs.pop(tracing.SPAN)):
+                return self.run(target, args, kwargs)
         self.dirty = True
         counters = self.counters
         if counters is None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from actorpool.agents.conversations import current
 from actorpool.agents.explaining import Failure, check_failure, settle
+from actorpool.agents.held import Held, blocks, enter, held, leave
 from actorpool.agents.hosting import Hosted
 from actorpool.agents.signatures import twins, without_self
 from actorpool.agents.tools import CHECKOUT_TIMEOUT
@@ -21,6 +23,7 @@ from actorpool.workers.base import methods_of
 
 REMEMBERED = 10_000
 """Of so many conversations it is known which process of the pool has served them."""
+L = TypeVar("L", Lease, AsyncLease)
 RESTARTED = "the pool was restarted"
 
 
@@ -76,6 +79,8 @@ class Sessions(Hosted):
         async def aio(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             key = self._key()
             try:
+                if (around := held(self._pool, key)) is not None:
+                    return await around.call(name, args, kwargs)
                 async with self(key) as lease:
                     return await lease.call(name, *args, **kwargs)
             except Exception as error:
@@ -84,6 +89,8 @@ class Sessions(Hosted):
         def blocking(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
             key = self._key()
             try:
+                if (around := held(self._pool, key)) is not None:
+                    return around.call_blocking(name, args, kwargs)
                 with self(key) as lease:
                     return lease.call(name, *args, **kwargs)
             except Exception as error:
@@ -106,8 +113,11 @@ class Sessions(Hosted):
     def __call__(self, key: Hashable) -> SessionLease:
         """`async with sessions(key) as lease:` (or `with`): the worker of a conversation for several calls.
 
+        Tools of that conversation that are called in the block use its lease, and so does a block within the block.
+
         Raises:
             SessionLost: when the block is entered.
+            RuntimeError: a block around it has it by `with`, and this one wants it by `async with`, or vice versa.
         """
         return SessionLease(self, key)
 
@@ -120,18 +130,19 @@ class Sessions(Hosted):
         """The conversations that have a worker now."""
         return [] if self._pool is None else [info.key for info in self._pool.sessions()]
 
-    def lost(self, key: Hashable, lease: Lease | AsyncLease) -> str | None:
-        """Why a conversation that is entered has lost its state; None: it has not, or it is a new one."""
-        former, present = self._known.pop(key, None), lease._hold.pool_pid
-        if lease.fresh and (lease.lost or former not in (None, present)):
-            return lease.lost or RESTARTED
-        self._known[key] = present
-        if len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
-        return None
+    def loss(self, pool: Pool, key: Hashable, lease: Lease | AsyncLease) -> SessionLost | None:
+        """What to raise where a conversation is entered of which the state is lost; told here, it is told nowhere else.
 
-    def loss(self, pool: Pool, key: Hashable, reason: str) -> SessionLost:
-        """The error that tells it."""
+        None: the state is there, or the conversation is a new one.
+        """
+        former, present = self._known.pop(key, None), lease._hold.pool_pid
+        if not lease.fresh or (lease.lost is None and former in (None, present)):
+            self._known[key] = present
+            if len(self._known) > REMEMBERED:
+                self._known.popitem(last=False)
+            return None
+        reason = lease.lost or RESTARTED
+        lease._hold.lost = None
         text = f"pool {pool.name!r}: what a worker held for {key!r} is gone ({reason}); the next call begins anew"
         return SessionLost(text, pool=pool.name, key=key, reason=reason)
 
@@ -142,38 +153,57 @@ class SessionLease:
     def __init__(self, sessions: Sessions, key: Hashable) -> None:
         self._sessions = sessions
         self._key = key
-        self._lease: Any = None
+        self._lease: Any = None  # None as well where a block around this one has it
+        self._outer = blocks()
 
     def __enter__(self) -> Lease:
         pool = self._sessions.start()
-        self._lease = lease = pool.checkout(key=self._key)
-        reason = self._sessions.lost(self._key, lease)
-        if reason is not None:
-            try:
-                pool.end_session(self._key)  # what has begun is empty: should it end, nothing is lost
-            finally:
-                lease.checkin()
-            raise self._sessions.loss(pool, self._key, reason)
+        around = held(pool, self._key)
+        if around is not None:
+            return self._of_block(around, Lease)
+        lease = pool.checkout(key=self._key)
+        error = self._sessions.loss(pool, self._key, lease)
+        if error is not None:
+            lease.checkin()
+            raise error
+        self._enter(pool, Held(lease))
         return lease
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._lease.checkin()
+        if self._lease is not None:
+            leave(self._outer)
+            self._lease.checkin()
 
     async def __aenter__(self) -> AsyncLease:
         pool = self._sessions._pool or await self._sessions.started()
-        self._lease = lease = await pool.aio.checkout(key=self._key)
-        reason = self._sessions.lost(self._key, lease)
-        if reason is not None:
-            try:
-                await pool.aio.end_session(self._key)
-            finally:
-                await lease.checkin()
-            raise self._sessions.loss(pool, self._key, reason)
+        around = held(pool, self._key)
+        if around is not None:
+            return self._of_block(around, AsyncLease)
+        lease = await pool.aio.checkout(key=self._key)
+        error = self._sessions.loss(pool, self._key, lease)
+        if error is not None:
+            await lease.checkin()
+            raise error
+        self._enter(pool, Held(lease, asyncio.get_running_loop()))
         return lease
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._lease.checkin()
+        if self._lease is not None:
+            leave(self._outer)
+            await self._lease.checkin()
+
+    def _enter(self, pool: Pool, lease: Held) -> None:
+        self._lease, self._outer = lease.lease, blocks()
+        enter(pool, self._key, lease)
+
+    def _of_block(self, around: Held, kind: type[L]) -> L:
+        if isinstance(around.lease, kind):
+            return around.lease
+        raise RuntimeError(
+            f"a block around this one has the session of {self._key!r} as {type(around.lease).__name__}: use that one, "
+            "or enter both by `with` or both by `async with`"
+        )

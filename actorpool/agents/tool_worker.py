@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.agents.tracing import within
 from actorpool.serialization import pickling
 from actorpool.workers.base import Worker, method
 
@@ -43,23 +42,10 @@ class ToolWorker(Worker):
             self._loop = None
 
     @method
-    def run_tool(
-        self,
-        name: str,
-        by_value: bytes | None,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-        span: dict[str, str] | None = None,
-    ) -> Any:
+    def run_tool(self, name: str, by_value: bytes | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Run one."""
         here.add(name)
         function = _found(name) if by_value is None else _opened(by_value)
-        if span is None:
-            return self._run(function, args, kwargs)
-        with within(span):
-            return self._run(function, args, kwargs)
-
-    def _run(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         value = function(*args, **kwargs)
         return self._awaited(value) if inspect.iscoroutine(value) else value
 

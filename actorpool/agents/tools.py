@@ -12,7 +12,6 @@ from actorpool.agents.explaining import Failure, check_failure, named, settle
 from actorpool.agents.hosting import Hosted
 from actorpool.agents.signatures import check_tool, twins
 from actorpool.agents.tool_worker import ORIGINAL, ToolWorker, here, place
-from actorpool.agents.tracing import carried
 from actorpool.config import PoolConfig
 from actorpool.errors import InvalidConfig
 from actorpool.serialization import pickling
@@ -132,7 +131,7 @@ class _Tool:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if self.by_value and self._packed is None:
             self._packed = pickling.dumps(self.original)
-        return self.name, self._packed, args, kwargs, carried()
+        return self.name, self._packed, args, kwargs
 
     @property
     def _is_here(self) -> bool:

@@ -203,7 +203,7 @@ class AsyncioTransport(AsyncioAsker):
     def _tell_pool(self, hold: LeaseHandle, kind: int) -> None:
         line = hold.home
         if line.here():
-            line.tell(kind, hold.lease)
+            line.tell(kind, hold.lease, hold.leaves if kind == frames.CHECKIN else b"")
         elif line.open:  # got in another loop, or before the pool's socket was replaced
             self.link.tell(hold, kind)
         hold.end()

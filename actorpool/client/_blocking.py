@@ -289,7 +289,8 @@ class BlockingTransport(PoolAsker, PoolTransport):
 
     def tell(self, hold: LeaseHandle, kind: int) -> bool:
         """Tell the pool something about a lease, without waiting; False when it is not there any more."""
-        told = self._tell(self.path, hold.pool_pid, kind, hold.lease)
+        body = hold.leaves if kind == frames.CHECKIN else b""
+        told = self._tell(self.path, hold.pool_pid, kind, hold.lease, body)
         if not told and hold.home is not None:  # a pool that is there and takes nothing is hung up on: it says the same
             hold.home.hang_up()
         return told

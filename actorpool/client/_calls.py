@@ -8,7 +8,7 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import FunctionType
 from typing import Any
 
-from actorpool.serialization import pickling
+from actorpool.serialization import pickling, tracing
 from actorpool.transport import client, frames
 
 _ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
@@ -33,7 +33,7 @@ class CallRequest:
             raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
         self.what = what
         self.args = args
-        self.kwargs = kwargs
+        self.kwargs = tracing.with_span(kwargs)
         self.timeout = timeout
         self.flags = 0 if what.__class__ is str else frames.FUNCTION  # of its `CALL` frame
         self._payload: bytes | None = None
@@ -143,6 +143,13 @@ class LeaseHandle:
         if line is not None:
             line.hang_up()
         self.home = None
+
+    @property
+    def leaves(self) -> bytes:
+        """What its `CHECKIN` says of the state of its key."""
+        if self.used or not self.keyed or not self.fresh:
+            return b""
+        return frames.EMPTY if self.lost else frames.EMPTY_AND_TOLD
 
     @property
     def ours(self) -> bool:

@@ -214,7 +214,7 @@ class LocalTransport(OwnLeases):
         lease = self._out.get(hold.lease)
         if lease is not None:
             with lease.lock:
-                self._end(lease)
+                self._end(lease, bool(hold.leaves), not hold.lost)
         hold.end()
         return lease is not None
 
@@ -234,14 +234,14 @@ class LocalTransport(OwnLeases):
             finally:
                 lease.lock.release()
 
-    def _end(self, lease: LocalLease) -> None:
+    def _end(self, lease: LocalLease, empty: bool = False, told: bool = False) -> None:
         with self._changed:
             if self._out.pop(lease.number, None) is None:
                 return
             self._checkins += 1
             self._changed.notify_all()
         self._holds.add((time.monotonic() - lease.since) * 1000)
-        if lease.state is not None and self._sessions.park(lease.state):
+        if lease.state is not None and self._sessions.park(lease.state, empty, told):
             return
         try:
             lease.session.reset()  # says so, when a transaction was left open

@@ -80,14 +80,22 @@ class LocalSessions:
         state = self._by_key.get(key)
         return state is not None and state.busy
 
-    def park(self, state: LocalState) -> bool:
-        """A lease is over; False: its worker is not kept, and the caller is to close it."""
+    def park(self, state: LocalState, empty: bool = False, told: bool = False) -> bool:
+        """A lease is over; False: its worker is not kept, and the caller is to close it.
+
+        Args:
+            empty: nothing has run under it: if it was the first, the next one of its key is fresh as well.
+            told: the caller knows why what there was before is gone; else the next one will be told.
+        """
         with self._changed:
             if self._by_key.get(state.key) is not state:  # the pool was closed
                 return False
             state.busy, state.parked_at = False, time.monotonic()
             self._by_key.move_to_end(state.key)
             self._changed.notify_all()
+            if empty and state.leases == 1:
+                self._forget(state, None if told or state.ending else state.lost)
+                return False
             if state.ending or state.session is None or not state.session.connected:
                 self._forget(state, None if state.ending else "reconnected")
                 return False

@@ -6,6 +6,7 @@ looked into, and what may have begun counts as begun.
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Hashable
 from typing import Any
@@ -184,7 +185,8 @@ class MessageTransport(PoolMessages, PoolTransport):
         """Give a lease back; as `PoolTransport.checkin`."""
         if not hold.ours:
             return False
-        self.mail.tell(hold.home.pool_address or self.site.manager(), Checkin(hold.home))
+        grant = hold.home if hold.lost else dataclasses.replace(hold.home, lost=None)
+        self.mail.tell(grant.pool_address or self.site.manager(), Checkin(grant))
         hold.end()
         return True
 

@@ -122,7 +122,8 @@ class PoolActor(BasePoolActor):
                 self._checkout(ref, holder, *wanted)
         elif kind == frames.CHECKIN:
             if self._has(peer, ref):
-                self.carry_out(core.checkin(time.monotonic(), ref))
+                empty, told = body == frames.EMPTY or body == frames.EMPTY_AND_TOLD, body == frames.EMPTY_AND_TOLD
+                self.carry_out(core.checkin(time.monotonic(), ref, empty, told))
         elif kind == frames.CANCEL:
             self.carry_out(core.cancel(time.monotonic(), ref, holder))
         elif kind == frames.ABANDON:
@@ -190,7 +191,8 @@ class PoolActor(BasePoolActor):
         hand = self.worker_handles.find(lease.worker.id) if lease is not None else None
         if lease is not None and hand is not None and hand.seal(lease.id) == message.grant.seal:
             self.worker_handles.tell(hand.id, orders.End(lease.id, keep=lease.keyed))
-            self.carry_out(self.core.checkin(time.monotonic(), lease.id))
+            empty = isinstance(lease.holder, MessageCaller) and not lease.holder.has_called
+            self.carry_out(self.core.checkin(time.monotonic(), lease.id, empty, message.grant.lost is None))
             self.done(lease.holder)
 
     # -- incoming: workers, deaths, time --------------------------------------------------------------------------
@@ -240,6 +242,8 @@ class PoolActor(BasePoolActor):
         lease = self.core.lease(message.lease)
         if message.asker is not None:
             self._calls.begin(message)
+            if lease is not None and isinstance(lease.holder, MessageCaller):
+                lease.holder.has_called = True
         elif lease is not None and isinstance(lease.holder, RunCaller):
             lease.holder.running = True
             self.worker_handles.tell(message.worker_id, orders.Begin(message.lease))

@@ -63,16 +63,18 @@ class ChannelCaller:
         """Nothing to say: the worker's own connection tells the client, or its fence does."""
 
 
-@dataclass(frozen=True)
+@dataclass(unsafe_hash=True)
 class MessageCaller:
     """A checkout of an actor or a plain `ask`, by message; its lease ends when its process dies.
 
-    `ref`: of the request. Two of one request are equal: the same one again, or its cancellation.
+    `ref`: of the request. Two of one request are equal: the same one again, or its cancellation. `has_called`: a call
+    under its lease has begun.
     """
 
     caller: Caller
     address: Any = field(hash=False)
     ref: Any
+    has_called: bool = field(default=False, compare=False)
 
     @property
     def pid(self) -> int:

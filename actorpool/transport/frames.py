@@ -55,6 +55,10 @@ KEYED = 32
 CONTINUED = 64
 """Flag of a keyed grant, passed on with every call: the worker has what the lease before it has left."""
 
+EMPTY, EMPTY_AND_TOLD = b"\0", b"\1"
+"""The body of a `CHECKIN` of a fresh keyed lease under which nothing has run, so that the next one of its key is fresh
+as well; and its caller was told why what there was of the key is gone."""
+
 AT_ONCE, AHEAD = b"\0", b"\1"
 """The first byte of a `PERFORM` frame's body: nothing is before it, or it is sent while another call runs."""
 FAILED = 1

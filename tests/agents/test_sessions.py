@@ -115,6 +115,113 @@ def test_a_block_has_the_worker_for_several_calls(make: Callable[..., Sessions])
         assert lease.put("c") == ["a", "b", "c"]
 
 
+def in_time(work: Any) -> Any:
+    """The result of a coroutine that must not wait for itself."""
+
+    async def bounded() -> Any:
+        return await asyncio.wait_for(work, 20.0)
+
+    return asyncio.run(bounded())
+
+
+def test_what_is_called_in_a_block_uses_the_lease_of_the_block(make: Callable[..., Sessions]) -> None:
+    sessions = make(size=1)
+    put = sessions.tools[0]
+
+    async def block() -> list[str]:
+        async with sessions(("a",)) as lease:
+            await lease.put("a")
+            with conversation("a"):
+                await put("b")
+                await asyncio.to_thread(put.sync, "c")
+                await asyncio.to_thread(asyncio.run, put("d"))
+                await asyncio.gather(put("e"), put("e"))
+                async with sessions(("a",)) as inner:
+                    assert inner is lease
+                with pytest.raises(RuntimeError, match="await put"):
+                    put.sync("x")
+                with pytest.raises(RuntimeError, match="both by"):
+                    sessions(("a",)).__enter__()
+            return await lease.put("f")
+
+    assert in_time(block()) == ["a", "b", "c", "d", "e", "e", "f"]
+    with sessions(("a",)) as lease, conversation("a"):
+        put.sync("g")
+        in_time(put("h"))
+        with sessions(("a",)) as inner:
+            assert inner is lease
+        assert lease.put("i")[-3:] == ["g", "h", "i"]
+    with conversation("a"):
+        assert put.sync("j")[-1] == "j"
+    assert len(sessions.keys()) == 1
+
+
+def test_other_conversations_in_a_block_have_workers_of_their_own(make: Callable[..., Sessions]) -> None:
+    sessions = make(size=2)
+    put = sessions.tools[0]
+    with sessions(("a",)) as lease:
+        lease.put("a")
+        with conversation("b"):
+            assert put.sync("b") == ["b"]
+        with conversation("a"):
+            assert put.sync("a") == ["a", "a"]
+
+
+def test_a_block_of_which_the_lease_is_over_does_not_stand_in_the_way(make: Callable[..., Sessions]) -> None:
+    sessions = make(size=1)
+    put, die = sessions.tools
+    with sessions(("a",)) as lease, conversation("a"):
+        with pytest.raises(WorkerDied):
+            die.sync()
+        assert lease.closed
+        with pytest.raises(SessionLost):
+            put.sync("a")
+        assert put.sync("b") == ["b"]
+
+
+def test_a_cancelled_call_stops_what_it_has_in_a_block_of_another_kind(make: Callable[..., Sessions]) -> None:
+    sessions = Sessions(PythonWorker, size=1)
+    with sessions, sessions("a") as lease:
+        run = sessions.tools[0]
+        sessions._key_of = lambda: "a"
+
+        async def cancel() -> None:
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(run("x = 1\nwhile True: pass"), 0.3)
+
+        in_time(cancel())
+        assert lease.closed
+        assert run.sync("x").value == "1"
+
+
+def test_a_loss_is_told_though_calls_are_cancelled_at_any_moment(make: Callable[..., Sessions]) -> None:
+    put, die = make(size=1).tools
+
+    async def lose() -> int:
+        with conversation("a"):
+            await put("x")
+            with pytest.raises(WorkerDied):
+                await die()
+            told = 0
+            for steps in range(100):
+                task = asyncio.ensure_future(put("y"))
+                for _ in range(steps):
+                    await asyncio.sleep(0)
+                task.cancel()
+                try:
+                    await task
+                except asyncio.CancelledError:
+                    continue
+                except SessionLost:
+                    told += 1
+                return told
+            with pytest.raises(SessionLost):
+                await put("y")
+            return 1
+
+    assert in_time(lose()) == 1
+
+
 def test_a_death_is_told_by_the_call_then_once_as_a_loss_and_then_it_begins_anew(
     make: Callable[..., Sessions],
 ) -> None:

@@ -195,8 +195,20 @@ class Kit:
                 ticket.given_back = True
             self("checkin", ticket.lease)
 
+    def give_back_empty(self, ticket: Ticket, told: bool = False) -> None:
+        """Give a lease back under which nothing has run."""
+        self._is_empty(ticket)
+        ticket.given_back = True
+        self("checkin", ticket.lease, True, told)
+
+    def _is_empty(self, ticket: Ticket) -> None:
+        keyed = ticket.grant.keyed if ticket.grant is not None and ticket.open else None
+        if keyed is not None and keyed.fresh:
+            self.processes[ticket.worker].holds = None
+
     def cancel(self, ticket: Ticket) -> None:
-        """Lose interest."""
+        """Lose interest, before anything has run."""
+        self._is_empty(ticket)
         ticket.cancelled = ticket.given_back = True
         self("cancel", ticket.ref, ticket.holder)
 

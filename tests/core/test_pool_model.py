@@ -390,6 +390,12 @@ class KeyedMachine(PoolMachine):
         if ticket.open:
             self.kit.checkin(ticket)
 
+    @rule(name=st.sampled_from("abc"), key=st.sampled_from("xyz"), told=st.booleans())
+    def use_a_key_for_nothing(self, name: str, key: str, told: bool) -> None:
+        ticket = self.kit.checkout((name, self.lives[name]), key=key)
+        if ticket.open:
+            self.kit.give_back_empty(ticket, told)
+
     @rule(key=st.sampled_from("xyz"))
     def end_session(self, key: str) -> None:
         self.ask("end_session", key)

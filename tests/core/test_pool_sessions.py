@@ -316,3 +316,43 @@ def test_lost_keys_are_remembered_up_to_a_bound():
         used(kit, number)
     assert len(kit.core.sessions._lost) == 1000
     assert kit.checkout(key=0).grant.keyed == fx.Keyed(True, None)
+
+
+def test_a_lease_under_which_nothing_has_run_leaves_nothing_of_its_key():
+    kit = Kit(2)
+    kit.give_back_empty(kit.checkout(key="a"))
+    assert kit.status.parked == 0
+    used(kit, "a")
+    kit.give_back_empty(again := kit.checkout(key="a"))
+    assert not fresh(again)
+    assert not fresh(kit.checkout(key="a"))
+
+
+def test_a_loss_is_told_again_until_a_caller_knows_of_it():
+    kit = Kit(1)
+    used(kit, "a")
+    used(kit, "b")
+    told = []
+    for know in (False, True, True):
+        ticket = kit.checkout(key="a")
+        told.append(ticket.grant.keyed.lost)
+        kit.give_back_empty(ticket, told=know)
+    assert told == ["evicted", "evicted", None]
+
+
+def test_a_grant_that_crossed_its_cancel_leaves_nothing_and_its_loss_is_told_again():
+    kit = Kit(1)
+    used(kit, "a")
+    used(kit, "b")
+    kit.cancel(kit.checkout(key="a"))
+    ticket = kit.checkout("another", key="a")
+    assert (fresh(ticket), ticket.grant.keyed.lost) == (True, "evicted")
+
+
+def test_who_waits_behind_a_lease_that_leaves_nothing_is_served_and_fresh():
+    kit = Kit(2)
+    first = kit.checkout(key="a")
+    waiter = kit.checkout("another", key="a")
+    kit.give_back_empty(first)
+    assert waiter.open
+    assert fresh(waiter)

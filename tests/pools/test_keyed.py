@@ -162,6 +162,29 @@ def test_a_key_that_cannot_be_one_is_refused_before_anything_is_asked_for(notes:
     assert pool.sessions() == []
 
 
+def test_a_lease_under_which_nothing_was_called_leaves_the_key_fresh(notes: Callable[..., Pool]) -> None:
+    pool = notes()
+    for _ in range(2):
+        with pool.checkout(key="a") as lease:
+            assert lease.fresh
+    assert told(pool, "a", 1) == (True, [1])
+    with pool.checkout(key="a") as lease:
+        assert not lease.fresh
+    assert told(pool, "a", 2) == (False, [1, 2])
+
+
+def test_why_a_state_is_gone_is_told_until_something_is_called(notes: Callable[..., Pool]) -> None:
+    pool = notes(size=1)
+    told(pool, "a", 1)
+    told(pool, "b", 1)
+    for _ in range(2):
+        with pool.checkout(key="a") as lease:
+            assert (lease.fresh, lease.lost) == (True, "evicted")
+    told(pool, "a", 2)
+    with pool.checkout(key="a") as lease:
+        assert (lease.fresh, lease.lost) == (False, None)
+
+
 def test_coroutines_meet_the_state_that_threads_have_left(notes: Callable[..., Pool]) -> None:
     pool = notes()
     told(pool, "a", 1)

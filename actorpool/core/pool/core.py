@@ -134,9 +134,14 @@ class PoolCore(StateMachine):
         self.leasing.checkout(now, ref, holder, timeout, block, stack, sandbox, sticky, key)
 
     @step
-    def checkin(self, now: float, id: int) -> None:
-        """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
-        self.leasing.checkin(now, id)
+    def checkin(self, now: float, id: int, empty: bool = False, told: bool = False) -> None:
+        """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing.
+
+        Args:
+            empty: nothing has run under it: what begins with it holds nothing of its key.
+            told: the caller knows why what there was of the key before is gone.
+        """
+        self.leasing.checkin(now, id, empty, told)
         self.leasing.serve_keys(now)
         self._check_drained()
 

@@ -300,8 +300,8 @@ class Leasing:
 
     # -- a lease ends --------------------------------------------------------------------------------------
 
-    def checkin(self, now: float, id: int) -> None:
-        """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing."""
+    def checkin(self, now: float, id: int, empty: bool = False, told: bool = False) -> None:
+        """The holder gives the lease back; see `PoolCore.checkin`."""
         lease = self.leases.by_id.get(id)
         if lease is None:
             self.sandboxes.checked_in(id, now)
@@ -318,6 +318,8 @@ class Leasing:
                 self._emit("pool.checkin", metadata={"worker": lease.worker.id, "lease": id}, hold_ms=hold)
             if lease.leaked:
                 self._emit("pool.leak_returned", metadata={"lease": id}, age=now - lease.since)
+            if empty:
+                self.sessions.not_begun(lease.worker, told)
             self._returned(lease.worker, now)
 
     def cancel(self, now: float, ref: Any, holder: Hashable) -> None:
@@ -327,6 +329,7 @@ class Leasing:
         lease = self.leases.of_request(holder, ref)
         if lease is not None:
             self._give_back(lease, now)
+            self.sessions.not_begun(lease.worker, told=False)
             self._returned(lease.worker, now)
         else:
             self.sandboxes.cancel(holder, ref, now)

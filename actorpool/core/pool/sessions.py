@@ -26,11 +26,12 @@ class Session:
         lease: the id of its last lease.
         ending: why it ends when it is given back; None: it is parked then.
         leases: how many leases it had.
+        lost: why the one before it ended, which its first caller is told.
     """
 
-    __slots__ = ("ending", "key", "lease", "leases", "parked_at", "since", "worker")
+    __slots__ = ("ending", "key", "lease", "leases", "lost", "parked_at", "since", "worker")
 
-    def __init__(self, key: Hashable, worker: Worker, now: float) -> None:
+    def __init__(self, key: Hashable, worker: Worker, now: float, lost: str | None) -> None:
         self.key = key
         self.worker = worker
         self.since = now
@@ -38,6 +39,7 @@ class Session:
         self.ending: str | None = None
         self.lease = NO_LEASE
         self.leases = 0
+        self.lost = lost
 
 
 class Sessions:
@@ -60,9 +62,21 @@ class Sessions:
 
     def begin(self, key: Hashable, worker: Worker, now: float) -> str | None:
         """A worker is granted for a key without a session; why the last one of that key ended, if that is known."""
-        self.by_key[key] = Session(key, worker, now)
+        lost = self._lost.pop(key, None)
+        self.by_key[key] = Session(key, worker, now, lost)
         worker.key = key
-        return self._lost.pop(key, None)
+        return lost
+
+    def not_begun(self, worker: Worker, told: bool) -> None:
+        """Nothing has run under the lease that ends: if it was the first of its session, that is none.
+
+        Args:
+            worker: the worker of the lease.
+            told: its caller knows why the session before ended; else the next one will be told.
+        """
+        session = self.of_worker(worker)
+        if session is not None and session.leases == 1:
+            self.end(worker, "ended" if told or session.lost is None or session.ending else session.lost)
 
     def resume(self, session: Session) -> None:
         """A parked session is granted."""
