@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 Figures = dict[str, float]
 Measure = Callable[[float], Figures]
@@ -28,11 +28,30 @@ def latency(call: Callable[[], object], seconds: float) -> Figures:
         after = clock()
         taken.append(after - before)
         before = after
+    return _figures(taken, before - begun)
+
+
+async def latency_of_awaits(call: Callable[[], Awaitable[object]], seconds: float) -> Figures:
+    """The same of awaited calls."""
+    clock = time.perf_counter
+    await call()
+    taken = []
+    begun = before = clock()
+    end = begun + seconds
+    while before < end:
+        await call()
+        after = clock()
+        taken.append(after - before)
+        before = after
+    return _figures(taken, before - begun)
+
+
+def _figures(taken: list[float], seconds: float) -> Figures:
     taken.sort()
     return {
         "p50": quantile(taken, 0.5) * 1e6,
         "p99": quantile(taken, 0.99) * 1e6,
-        "rate": len(taken) / (before - begun),
+        "rate": len(taken) / seconds,
     }
 
 

@@ -161,5 +161,18 @@ ROWS: tuple[Row, ...] = (
     _once("recovery.busy", "busy worker killed: full capacity", "recovery:busy_worker", "full", "ms", 50),
     _once("recovery.caller", "caller killed: its lease is back", "recovery:caller", "back", "ms", 100),
     _once("recovery.pool", "pool actor killed: serving again", "recovery:actor", "serving", "ms", 2000, kind="pool"),
+    Row("agents.thread", "asyncio.to_thread of a function", "agents:thread", against=None),
+    Row("agents.tool", "the same function as a tool", "agents:call", against="agents.thread", goal=Goal(1.2)),
+    _once("agents.cancel", "a tool is cancelled: its work has stopped", "agents:cancelled", "stopped", "ms", 100),
+    _once("agents.crash", "a tool crashes: its caller knows", "agents:crashed", "told", "ms", 20),
+    _once("agents.next", "... and the next call is done", "agents:crashed", "next", "ms", None),
+    _once("agents.session", "an interpreter starts: its first code has run", "agents:interpreter", "ready", "ms", 40),
+    _once("agents.interpreter", "... what its process has for itself", "agents:interpreter", "memory", "MB", 8),
+    _once(
+        "agents.loaded", "a worker with a model of 200 MB that each loads", "agents:model", "memory", "MB", None,
+        preload=False,
+    ),
+    _once("agents.preloaded", "... that is preloaded", "agents:model", "memory", "MB", 20, preload=True),
+    _once("agents.another", "an additional worker with it", "agents:model", "another", "ms", 20, preload=True),
     _once("recovery.manager", "manager killed: serving again", "recovery:actor", "serving", "ms", 2000, kind="manager"),
 )  # fmt: skip

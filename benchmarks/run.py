@@ -113,9 +113,7 @@ def _lasting(
                     del contenders[key]
 
 
-def _fleeting(
-    key: Key, rounds: int, seconds: float, turns: dict[Key, list[Figures]], problems: dict[Key, str]
-) -> None:
+def _fleeting(key: Key, rounds: int, seconds: float, turns: dict[Key, list[Figures]], problems: dict[Key, str]) -> None:
     for _ in range(rounds):
         try:
             with Contender(*key) as contender:

@@ -6,10 +6,37 @@ import functools
 import inspect
 import typing
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar, overload
 
 Aio = Callable[[tuple[Any, ...], dict[str, Any]], Coroutine[Any, Any, Any]]
 Blocking = Callable[[tuple[Any, ...], dict[str, Any]], Any]
+P = ParamSpec("P")
+R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class ToolFunction(Protocol[P, R_co]):
+    """What a type checker is to know of a tool: it is awaited, and has a blocking twin."""
+
+    __name__: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Coroutine[Any, Any, R_co]:
+        """Run it in a worker."""
+
+    @property
+    def sync(self) -> Callable[P, R_co]:
+        """The same, blocking."""
+
+
+class Decorator(Protocol):
+    """What makes a tool of a function, written with `def` or `async def`."""
+
+    @overload
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> ToolFunction[P, R]: ...
+
+    @overload
+    def __call__(self, function: Callable[P, R], /) -> ToolFunction[P, R]: ...
+
 
 _CONTEXTS = {
     "RunContext", "RunContextWrapper", "ToolContext", "ToolRuntime", "Context", "CallbackContext", "RunnableConfig",

@@ -5,18 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar, overload
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, overload
 
 from actorpool.agents.explaining import Failure, check_failure, named, settle
 from actorpool.agents.hosting import Hosted
-from actorpool.agents.signatures import check_tool, twins
+from actorpool.agents.signatures import Decorator, P, R, ToolFunction, check_tool, twins
 from actorpool.agents.tool_worker import ORIGINAL, ToolWorker, here, place
 from actorpool.config import PoolConfig
 from actorpool.errors import InvalidConfig
 from actorpool.serialization import pickling
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 CHECKOUT_TIMEOUT = 60.0
 """Seconds that a call waits for a worker: a model's turn may ask for many at once."""
@@ -76,10 +74,13 @@ class Tools(Hosted):
         return iter(self.functions)
 
     @overload
-    def __call__(self, function: F, /) -> F: ...
+    def __call__(self, function: Callable[P, Coroutine[Any, Any, R]], /) -> ToolFunction[P, R]: ...
 
     @overload
-    def __call__(self, function: None = None, /, *, timeout: float | None = None) -> Callable[[F], F]: ...
+    def __call__(self, function: Callable[P, R], /) -> ToolFunction[P, R]: ...
+
+    @overload
+    def __call__(self, function: None = None, /, *, timeout: float | None = None) -> Decorator: ...
 
     def __call__(self, function: Any = None, /, *, timeout: float | None = None) -> Any:
         """Make a function a tool.
