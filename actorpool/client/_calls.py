@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
+from sys import modules
 from types import FunctionType
 from typing import Any
 
@@ -33,7 +34,7 @@ class CallRequest:
             raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
         self.what = what
         self.args = args
-        self.kwargs = tracing.with_span(kwargs)
+        self.kwargs = tracing.with_span(kwargs) if "opentelemetry.trace" in modules else kwargs
         self.timeout = timeout
         self.flags = 0 if what.__class__ is str else frames.FUNCTION  # of its `CALL` frame
         self._payload: bytes | None = None

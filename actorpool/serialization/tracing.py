@@ -5,7 +5,6 @@ What names the span travels among the keyword arguments of a call, under a name 
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -16,9 +15,7 @@ SPAN = "span of the caller"
 
 
 def with_span(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The keyword arguments of a call, with the caller's span if there is one and OpenTelemetry is imported."""
-    if "opentelemetry.trace" not in sys.modules:
-        return kwargs
+    """The keyword arguments of a call, with the caller's span if there is one; for where OpenTelemetry is imported."""
     carrier: dict[str, str] = {}
     import_module("opentelemetry.propagate").inject(carrier)
     return {**kwargs, SPAN: carrier} if carrier else kwargs

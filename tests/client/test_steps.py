@@ -37,6 +37,12 @@ def pool() -> Any:
         yield pool
 
 
+@pytest.fixture(autouse=True)
+def _not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another test may have imported it."""
+    monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+
+
 def fewest(call: Callable[[], Any]) -> list[str]:
     """Of several calls the one with the fewest steps: a worker may be recalled, or a look find nothing."""
     return min((steps(call) for _ in range(20)), key=len)
