@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from actorpool.attention import need
 from actorpool.dashboard import sight as sights
+from actorpool.dashboard.readiness import troubles
 from actorpool.dashboard.sight import Sight, Tally
 from actorpool.dashboard.streams import Streams, frame
 from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
@@ -29,6 +30,8 @@ SAMPLES_EVERY = 10.0
 is asked 1.2 times a second at most."""
 TALLY_EVERY = 5.0
 """Seconds between two questions for what only Prometheus reads, which are asked only when it does."""
+UNSETTLED_AFTER = 5.0
+"""Seconds after which the tree is asked for once more if something in it was being restarted."""
 TREE_AFTER = 60.0
 """Seconds after which the tree is asked for although no event tells of a change."""
 ANSWER = 5.0
@@ -69,6 +72,9 @@ class Collector:
         self._looked_at = self._sampled_at = self._tree_at = self._tallied_at = float("-inf")
         self._details: dict[str, tuple[float, dict[str, Any]]] = {}
         self._leases: dict[str, list[LeaseInfo]] = {}
+        self._unsettled = False
+        self._memories: dict[str, int] = {}
+        self._told: deque[dict[str, Any]] = deque(maxlen=sights.MOST_EVENTS)  # `history`, for the thread alone
         self._last = 0
         self.streams = Streams()
         self.sight: Sight | None = None
@@ -175,7 +181,8 @@ class Collector:
         if self._system is None:
             self._system = self._connect()
             self._last, self._tree_at = 0, float("-inf")
-            self.history.clear()
+            self._told.clear()
+            self.streams.loop.call_soon_threadsafe(self.history.clear)
         return question(self._system)
 
     def _look(self, system: System) -> None:
@@ -183,17 +190,25 @@ class Collector:
         now = time.monotonic()
         told = [sights.event_document(event) for event in system.events(after=self._last, limit=sights.MOST_EVENTS)]
         changed = any(not event["name"].startswith(_STEADY) for event in told)
-        wants_tree = changed or self.tree is None or now - self._tree_at >= TREE_AFTER
+        wants_tree = (
+            changed or self.tree is None or now - self._tree_at >= (UNSETTLED_AFTER if self._unsettled else TREE_AFTER)
+        )
         seen = sights.look(system, tree=wants_tree)
         sampled = now - self._sampled_at >= SAMPLES_EVERY
         if sampled:
             self._sampled_at = now
             self._sample(system, seen.pools)
-        self.sight, self.state = seen, sights.state_document(seen, self._leases)
-        frames = [frame(self.state, "state")]
+        frames = []
         if seen.tree is not None:
             self._tree_at, self.seen_tree, self.tree = now, seen.tree, sights.tree_document(seen.tree)
+            self._unsettled = any(node.state == "restarting" for node in sights.nodes_of(seen.tree))
             frames.append(frame(self.tree, "tree"))
+        if sampled and self.seen_tree is not None:
+            self._memories = sights.memories(self.seen_tree)
+        self._told.extend(told)
+        matters = troubles(self.seen_tree, self._told)
+        self.sight, self.state = seen, sights.state_document(seen, self._leases, self._memories, matters)
+        frames.append(frame(self.state, "state"))
         if sampled:
             frames.append(frame(self.samples, "samples"))
         self.streams.loop.call_soon_threadsafe(self._tell, told, frames)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from actorpool.dashboard.sight import nodes_of
 from actorpool.status import PoolStatus, TreeNode
 
 
@@ -17,8 +18,18 @@ def unready(pools: Iterable[PoolStatus], tree: TreeNode | None, events: Iterable
         events: the history, in order.
     """
     reasons = [f"pool {pool.name} is {pool.state}" for pool in pools if pool.state in ("starting", "draining")]
-    nodes = list(_nodes(tree)) if tree is not None else []
-    reasons += [
+    return reasons + [text for text in troubles(tree, events) if text not in reasons]
+
+
+def troubles(tree: TreeNode | None, events: Iterable[dict[str, Any]]) -> list[str]:
+    """Supervisors and pools that do not run, and supervisors that gave up, as sentences.
+
+    Args:
+        tree: the supervision tree.
+        events: the history, in order.
+    """
+    nodes = list(nodes_of(tree)) if tree is not None else []
+    reasons = [
         f"{node.kind} {node.id} is {node.state}"
         for node in nodes
         if node.kind in ("supervisor", "pool") and node.state in ("restarting", "failed")
@@ -37,9 +48,3 @@ def _given_up(nodes: list[TreeNode], events: Iterable[dict[str, Any]]) -> Iterat
         elif event["name"] in ("pool.stopped", "pool.started"):
             gone.pop(str(event["pool"]), None)
     yield from (text for name, text in gone.items() if name not in running)
-
-
-def _nodes(node: TreeNode) -> Iterator[TreeNode]:
-    yield node
-    for child in node.children:
-        yield from _nodes(child)

@@ -22,10 +22,10 @@ from actorpool.dashboard.streams import Stream, as_json, frame
 from actorpool.errors import PoolNotFound
 
 _ASSETS = {
-    "page.js": "text/javascript; charset=utf-8",
-    "view.js": "text/javascript; charset=utf-8",
-    "charts.js": "text/javascript; charset=utf-8",
-    "live.js": "text/javascript; charset=utf-8",
+    **dict.fromkeys(
+        ("page.js", "dom.js", "live.js", "pools.js", "charts.js", "tree.js", "events.js"),
+        "text/javascript; charset=utf-8",
+    ),
     "page.css": "text/css; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
@@ -86,17 +86,19 @@ async def _page(collector: Collector, warning: str) -> Response:
 
 
 def _row(pool: dict[str, Any]) -> str:
+    memory = pool["memory_bytes"]
     cells = (
-        pool["state"],
-        f"{pool['monitors']} of {pool['size'] + pool['max_overflow']}",
-        str(pool["waiting"]),
-        seconds(pool["oldest_wait"]) if pool["waiting"] else "-",
-        f"{pool['wait_ms_p50']:.1f} / {pool['wait_ms_p99']:.1f}",
-        f"{pool['hold_ms_p50']:.1f} / {pool['hold_ms_p99']:.1f}",
-        str(pool["restarts"]),
+        ("states", pool["state"]),
+        ("workers", f"{pool['monitors']} of {pool['size'] + pool['max_overflow']} out"),
+        ("waiting", f"{pool['waiting']}, the oldest {seconds(pool['oldest_wait'])}" if pool["waiting"] else "0"),
+        ("num wide", f"{pool['wait_ms_p50']:.1f}, {pool['wait_ms_p99']:.1f} ms"),
+        ("num wide", f"{pool['hold_ms_p50']:.1f}, {pool['hold_ms_p99']:.1f} ms"),
+        ("num wide", str(pool["restarts"])),
+        ("num wide", "-" if memory is None else f"{memory / 2**20:.0f} MB"),
     )
     name = html.escape(pool["name"])
-    return f'<tr><th scope="row">{name}</th>{"".join(f"<td>{html.escape(cell)}</td>" for cell in cells)}</tr>'
+    told = "".join(f'<td class="{kind}">{html.escape(cell)}</td>' for kind, cell in cells)
+    return f'<tr><th scope="row">{name}</th>{told}</tr>'
 
 
 def _asset(name: str) -> bytes:

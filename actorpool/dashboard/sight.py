@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from actorpool import __version__
 from actorpool._protocol.requests import Histogram
-from actorpool.attention import holder, need, sentence
+from actorpool.attention import SERVING, holder, need, sentence, worst_first
 from actorpool.client import insight
 from actorpool.errors import ActorPoolError, PoolNotFound, SystemDown
 from actorpool.messages import Event
@@ -20,6 +22,10 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 1000
 """Events that a manager keeps."""
+WORST = 4
+"""The need of what serves nobody, as of a degraded pool."""
+_SECTIONS = {"degraded": "degraded", "circuit_open": "degraded"}
+"""Of the runbook, by the state of a pool that does not serve."""
 
 
 @dataclass(frozen=True)
@@ -114,39 +120,78 @@ def event_document(event: Event) -> dict[str, Any]:
     }
 
 
+def nodes_of(node: TreeNode) -> Iterator[TreeNode]:
+    """A node of the tree and all below it."""
+    yield node
+    for child in node.children:
+        yield from nodes_of(child)
+
+
 def tree_document(node: TreeNode) -> dict[str, Any]:
     """A node of the tree and what is below it, for JSON."""
     return asdict(node)
 
 
-def state_document(sight: Sight, leases: dict[str, list[LeaseInfo]]) -> dict[str, Any]:
+def state_document(
+    sight: Sight,
+    leases: Mapping[str, list[LeaseInfo]],
+    memories: Mapping[str, int] = MappingProxyType({}),
+    troubles: Iterable[str] = (),
+) -> dict[str, Any]:
     """The pools by need, and a sentence with commands for each that needs attention, for JSON.
 
     Args:
         sight: the node.
         leases: those of pools in need, where they were asked for.
+        memories: bytes that the workers of each pool have, where that is known.
+        troubles: what is the matter with supervisors.
     """
-    ordered = sorted(sight.pools, key=lambda pool: (-need(pool), pool.name))
+    ordered = worst_first(sight.pools)
+    needs = [*_troubles(sight.node, troubles), *_silences(sight), *_needs(sight.node, ordered, leases)]
     return {
         "node": sight.node,
         "host": HOST,
+        "version": __version__,
         "time": sight.time,
-        "attention": [*_silences(sight), *_needs(sight.node, ordered, leases)],
-        "pools": [pool.as_dict() | {"need": need(pool)} for pool in ordered],
+        "attention": needs,
+        "pools": [pool.as_dict() | {"need": need(pool), "memory_bytes": memories.get(pool.name)} for pool in ordered],
     }
+
+
+def memories(tree: TreeNode) -> dict[str, int]:
+    """How many bytes the workers of each pool have together, as far as that can be seen."""
+    found: dict[str, int] = {}
+    for node in nodes_of(tree):
+        if node.kind == "pool":
+            known = [seen for child in node.children if child.pid and (seen := memory(child.pid)) is not None]
+            if known:
+                found[node.id] = sum(known)
+    return found
+
+
+def _attention(pool: str | None, text: str, commands: list[str], need: int, section: str) -> dict[str, Any]:
+    runbook = f"docs/runbook.md#{section}" if section else None
+    return {"pool": pool, "text": text, "commands": commands, "need": need, "runbook": runbook}
+
+
+def _troubles(node: str, troubles: Iterable[str]) -> Iterable[dict[str, Any]]:
+    commands = [f"actorpool tree {node}", f"actorpool events {node} 'supervisor.*'"]
+    return [_attention(None, text, commands, WORST, "a-supervisor-gave-up") for text in troubles]
 
 
 def _silences(sight: Sight) -> Iterable[dict[str, Any]]:
     for name, reason in sight.silent.items():
-        commands = [f"actorpool status {sight.node} {name}"]
-        yield {"pool": name, "text": f"{name}: does not answer ({reason})", "commands": commands}
+        commands = [f"actorpool status {sight.node} {name}", f"actorpool events {sight.node}"]
+        yield _attention(name, f"{name}: does not answer ({reason})", commands, WORST, "")
 
 
-def _needs(node: str, pools: Iterable[PoolStatus], leases: dict[str, list[LeaseInfo]]) -> Iterable[dict[str, Any]]:
+def _needs(node: str, pools: Iterable[PoolStatus], leases: Mapping[str, list[LeaseInfo]]) -> Iterable[dict[str, Any]]:
     for pool in pools:
         text = sentence(pool, leases.get(pool.name, ()))
         if text is not None:
-            yield {"pool": pool.name, "text": text, "commands": _commands(node, pool, leases.get(pool.name, []))}
+            commands = _commands(node, pool, leases.get(pool.name, []))
+            section = "callers-wait" if pool.state in SERVING else _SECTIONS.get(pool.state, "")
+            yield _attention(pool.name, text, commands, need(pool), section)
 
 
 def _commands(node: str, pool: PoolStatus, leases: list[LeaseInfo]) -> list[str]:

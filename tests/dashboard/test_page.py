@@ -97,14 +97,13 @@ def width(driver, pixels):
 
 
 def picture(driver, name):
+    """Keep what is shown, where a run keeps pictures."""
     if PICTURES:
-        driver.save_screenshot(os.path.join(PICTURES, f"dashboard-{name}.png"))
+        driver.save_screenshot(os.path.join(PICTURES, f"{name}.png"))
 
 
 def offences(driver):
     """What axe-core finds wrong with the page as it is shown."""
-    if not AXE.exists():
-        pytest.skip(f"needs axe-core: npm install --no-save axe-core, or ACTORPOOL_AXE (looked for {AXE})")
     driver.execute_script(AXE.read_text(encoding="utf-8"))
     found = driver.execute_async_script("axe.run().then(arguments[0])")
     return [(one["id"], [node["html"][:200] for node in one["nodes"][:3]]) for one in found["violations"]]
@@ -136,7 +135,7 @@ def busy(node):
 def test_the_restart_of_a_killed_worker_appears_without_a_reload(page, node, eventually):
     page.execute_script("window.marked = true")
     victim = node.pool("read").workers()[0].pid
-    eventually(lambda: f"pid {victim}" in text(page, "#tree"), timeout=10)
+    eventually(lambda: str(victim) in text(page, "#tree"), timeout=10)
     os.kill(victim, signal.SIGKILL)
     eventually(lambda: page.find_elements(By.CSS_SELECTOR, "#tree .restarted del"), timeout=10)
     eventually(lambda: "worker.restarted" in text(page, "#events"), timeout=10)
@@ -183,22 +182,32 @@ def test_a_stream_that_is_cut_comes_back(page, node, eventually):
     page.get_log("browser")  # the browser itself tells of connections that failed
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("pixels", [1400, 360])
-def test_the_page_has_no_barriers_and_no_scroll_across(page, busy, eventually, scheme, pixels):
+@pytest.fixture(
+    params=[("light", 1400), ("dark", 1400), ("light", 360), ("dark", 360)], ids=lambda each: f"{each[0]}-{each[1]}"
+)
+def shown(request, page, busy, eventually):
+    """The page with a pool opened and another in need, in a colour scheme and a width."""
+    scheme, pixels = request.param
     media(page, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
     width(page, pixels)
     press(page, "[data-pool=write]", eventually)
     eventually(lambda: page.find_elements(By.CSS_SELECTOR, ".chart polyline"), timeout=10)
     eventually(lambda: "write:" in text(page, "#needs"), timeout=15)
     page.execute_script("document.activeElement.blur()")
-    picture(page, f"{scheme}-{pixels}")
-    across = page.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
-    found = offences(page) if AXE.exists() else []
+    picture(page, f"{request.node.name.partition('[')[0]}-{scheme}-{pixels}")
+    yield page
     media(page)
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_nothing_scrolls_across(shown):
+    across = shown.execute_script("return [document.documentElement.scrollWidth, innerWidth]")
     assert across[0] <= across[1]
-    assert found == []
+
+
+@pytest.mark.skipif(not AXE.exists(), reason=f"needs axe-core: npm install --no-save axe-core (looked for {AXE})")
+def test_axe_finds_no_barrier(shown):
+    assert offences(shown) == []
 
 
 def test_everything_is_reached_with_the_keyboard_alone(page, eventually):
@@ -212,9 +221,9 @@ def test_everything_is_reached_with_the_keyboard_alone(page, eventually):
         active.send_keys(Keys.TAB)
     assert {"search", "theme"} <= set(seen)
     page.switch_to.active_element.send_keys(Keys.ENTER)
-    eventually(lambda: page.find_elements(By.CSS_SELECTOR, "tr.detail"), timeout=5)
+    eventually(lambda: page.find_elements(By.CSS_SELECTOR, "tr.detail-row"), timeout=5)
     page.switch_to.active_element.send_keys(Keys.ESCAPE)
-    eventually(lambda: not page.find_elements(By.CSS_SELECTOR, "tr.detail"), timeout=5)
+    eventually(lambda: not page.find_elements(By.CSS_SELECTOR, "tr.detail-row"), timeout=5)
     assert page.switch_to.active_element.get_attribute("data-pool") == seen[-1]
 
 

@@ -32,7 +32,7 @@ ROUTES = (
     "/healthz",
     "/readyz",
 )
-ASSETS = ("page.js", "live.js", "view.js", "charts.js", "page.css", "icon.svg")
+ASSETS = ("page.js", "dom.js", "live.js", "pools.js", "charts.js", "tree.js", "events.js", "page.css", "icon.svg")
 
 
 @pytest.fixture(scope="module")

@@ -1,80 +1,71 @@
-// Bars, sparklines and charts, as SVG. Everything they show is said in words as well.
-const SVG = "http://www.w3.org/2000/svg";
+// Bars, lines and charts, as SVG. Everything they show is said in words as well.
+import { make, round, shape } from "/page/dom.js";
 
-function shape(name, attributes, ...children) {
-  const made = document.createElementNS(SVG, name);
-  for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
-  made.append(...children);
-  return made;
+const WIDE = 100, HIGH = 100;
+
+function points(values, top) {
+  const step = WIDE / Math.max(values.length - 1, 1);
+  return values.map((value, index) => (value === null || value === undefined ? null : [index * step, HIGH - (value / top) * HIGH]))
+    .filter((point) => point !== null).map(([x, y]) => `${x.toFixed(1)},${y.toFixed(1)}`);
 }
 
-function points(values, highest, height) {
-  const step = 100 / Math.max(values.length - 1, 1);
-  return values
-    .map((value, index) => (value === null ? null : `${(index * step).toFixed(2)},${(height - (value / highest) * height).toFixed(2)}`))
-    .filter((point) => point !== null).join(" ");
+function lined(values, top, kind) {
+  const found = points(values, top);
+  const line = shape("polyline", { class: `line ${kind}`, points: found.join(" ") });
+  if (kind !== "first" || !found.length) return [line];
+  const [left, right] = [found[0], found.at(-1)].map((point) => point.split(",")[0]);
+  return [shape("polygon", { class: "area", points: `${left},${HIGH} ${found.join(" ")} ${right},${HIGH}` }), line];
 }
 
+const drawn = (name, words, ...children) =>
+  shape("svg", { class: name, viewBox: `0 0 ${WIDE} ${HIGH}`, preserveAspectRatio: "none", role: "img", "aria-label": words }, ...children);
+
+// Workers that are out, start and are idle, up to size and overflow; `size` is marked where overflow is allowed.
 export function bar(pool) {
   const limit = Math.max(pool.size + pool.max_overflow, pool.total, 1);
   const other = Math.max(0, pool.total - pool.monitors - pool.workers);
   const words = `${pool.monitors} of ${limit} out, ${pool.workers} idle${other ? `, ${other} not ready` : ""}`;
-  const drawn = shape("svg", { class: "bar", viewBox: "0 0 100 10", preserveAspectRatio: "none", role: "img", "aria-label": words });
-  drawn.append(shape("rect", { class: "track", width: 100, height: 10 }));
   let x = 0;
-  for (const [kind, count] of [["used", pool.monitors], ["other", other], ["idle", pool.workers]]) {
-    const width = (count / limit) * 100;
-    if (count) drawn.append(shape("rect", { class: kind, x, width, height: 10 }));
+  const parts = [["used", pool.monitors], ["other", other], ["idle", pool.workers]].filter(([, count]) => count).map(([kind, count]) => {
+    const width = (count / limit) * WIDE;
     x += width;
-  }
-  if (pool.max_overflow) {
-    const size = (pool.size / limit) * 100;
-    drawn.append(shape("line", { class: "size", x1: size, x2: size, y1: 0, y2: 10 }));
-  }
-  return drawn;
+    return shape("rect", { class: kind, x: x - width, width, height: HIGH });
+  });
+  const size = (pool.size / limit) * WIDE;
+  return drawn("bar", words, shape("rect", { class: "track", width: WIDE, height: HIGH }), parts,
+    pool.max_overflow && pool.size ? shape("line", { class: "size", x1: size, x2: size, y1: 0, y2: HIGH }) : null);
 }
 
-export function spark(samples, key, words) {
-  const values = samples.map((sample) => sample[key]);
-  const highest = Math.max(1, ...values);
-  const label = `${words}: now ${values.at(-1) ?? "unknown"}, at most ${Math.max(0, ...values)} of the last ${values.length} samples`;
-  return shape("svg", { class: "spark", viewBox: "0 -1 100 22", preserveAspectRatio: "none", role: "img", "aria-label": label },
-    shape("polyline", { points: points(values, highest, 20) }));
+export function spark(samples, key, words, least = 0) {
+  const values = (samples ?? []).map((sample) => sample[key]);
+  const most = Math.max(0, ...values);
+  const label = values.length ? `${words}: now ${values.at(-1) ?? "unknown"}, at most ${most} in the last ${values.length} samples` : `${words}: no sample yet`;
+  return drawn("spark", label, lined(values, Math.max(1, least, most), "first"));
 }
 
-// One chart of several lines: `lines` are [key, name]; `most` is the least height of its scale.
-export function chart(title, samples, lines, most = 1) {
-  const highest = Math.max(most, ...lines.flatMap(([key]) => samples.map((sample) => sample[key] ?? 0)));
-  const cursor = shape("line", { class: "cursor", y1: 0, y2: 100, x1: 100, x2: 100 });
+// The least of 1, 2 and 5 times a power of ten that has room for it.
+function ceiling(value) {
+  const power = 10 ** Math.floor(Math.log10(value));
+  return [1, 2, 5, 10].map((times) => times * power).find((top) => value <= top * 1.001);
+}
+
+// One chart of several lines, each [key, name]; `index` is the sample at the cursor that all charts share.
+export function chart(title, unit, samples, lines, index, point) {
+  const top = ceiling(Math.max(1, ...lines.flatMap(([key]) => samples.map((sample) => sample[key] ?? 0))));
+  const kinds = ["first", "second"];
   const words = lines.map(([key, name]) => {
     const values = samples.map((sample) => sample[key]).filter((value) => value !== null);
-    return `${name} ${round(Math.min(...values))} to ${round(Math.max(...values))}, last ${round(values.at(-1))}`;
+    return values.length ? `${name} ${round(Math.min(...values))} to ${round(Math.max(...values))}${unit}, last ${round(values.at(-1))}${unit}` : `${name} unknown`;
   }).join("; ");
-  const drawn = shape("svg", { viewBox: "0 -2 100 104", preserveAspectRatio: "none", role: "img", "aria-label": `${title}: ${words}` });
-  lines.forEach(([key], index) => {
-    const values = samples.map((sample) => sample[key]);
-    drawn.append(shape("polyline", { class: index ? "second" : "first", points: points(values, highest, 100) }));
-  });
-  drawn.append(cursor);
-  const figure = document.createElement("figure");
-  figure.className = "chart";
-  const caption = document.createElement("figcaption");
-  const reading = document.createElement("span");
-  caption.append(title, reading);
-  figure.append(caption, drawn);
-  return {
-    figure,
-    svg: drawn,
-    point(index) {
-      const x = (index * 100) / Math.max(samples.length - 1, 1);
-      cursor.setAttribute("x1", x);
-      cursor.setAttribute("x2", x);
-      reading.textContent = lines.map(([key, name]) => `${name} ${round(samples[index][key])}`).join(", ");
-    },
+  const x = (index * WIDE) / Math.max(samples.length - 1, 1);
+  const picture = drawn("plot", `${title}: ${words}`, shape("line", { class: "grid", x1: 0, x2: WIDE, y1: HIGH / 2, y2: HIGH / 2 }),
+    lines.flatMap(([key], number) => lined(samples.map((sample) => sample[key]), top, kinds[number])),
+    shape("line", { class: "cursor", x1: x, x2: x, y1: 0, y2: HIGH }));
+  picture.onpointermove = (event) => {
+    const box = event.currentTarget.getBoundingClientRect();
+    point(Math.min(samples.length - 1, Math.max(0, Math.round(((event.clientX - box.left) / box.width) * (samples.length - 1)))));
   };
-}
-
-export function round(value) {
-  if (value === null || value === undefined) return "unknown";
-  return Number.isInteger(value) ? String(value) : value.toFixed(value < 10 ? 2 : 0);
+  const readings = lines.map(([key, name], number) => make("span", { class: `reading ${kinds[number]}` }, name ? `${name} ` : "", make("b", {}, `${round(samples[index][key])}${unit}`)));
+  return make("figure", { class: "chart" }, make("figcaption", {}, make("span", { class: "title" }, title), readings),
+    make("div", { class: "frame" }, picture, make("span", { class: "top", "aria-hidden": "true" }, `${round(top)}${unit}`)));
 }
