@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -96,6 +97,14 @@ def start_time(pid: int) -> float | None:
         return None if process.status() == psutil.STATUS_ZOMBIE else process.create_time()
     except psutil.Error:
         return None
+
+
+def began(pid: int) -> float | None:
+    """The Unix time when the process started; None when it is gone."""
+    started = start_time(pid)
+    if started is None or not LINUX:
+        return started
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + started / os.sysconf("SC_CLK_TCK")
 
 
 def alive(pid: int) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Any
 
 from actorpool import _scrubbing
 from actorpool._protocol.requests import Outline
@@ -16,9 +15,9 @@ from actorpool.supervisors.supervised import plain
 
 def outline_of(machine: SupervisorCore) -> Outline:
     """The supervisor's children, its strategy and what is left of its restarts."""
-    now, unix, spec = time.monotonic(), time.time(), machine.spec
+    now, spec = time.monotonic(), machine.spec
     return Outline(
-        tuple(_node(child, unix - now) for child in machine.children.values()),
+        tuple((node_of(child), child.info().address) for child in machine.children.values()),
         strategy=spec.strategy,
         restarts_used=machine.restarts_used(now),
         restarts_limit=spec.max_restarts,
@@ -26,10 +25,12 @@ def outline_of(machine: SupervisorCore) -> Outline:
     )
 
 
-def _node(child: Child, epoch: float) -> tuple[TreeNode, Any]:
+def node_of(child: Child) -> TreeNode:
+    """What a supervisor knows of a child."""
     info, spec, end = child.info(), child.spec, child.last_end
+    epoch = time.time() - time.monotonic()
     kind = getattr(spec, "kind", None) or ("supervisor" if spec.type == "supervisor" else "actor")
-    node = TreeNode(
+    return TreeNode(
         str(plain(info.id)),
         kind,
         info.pid,
@@ -38,4 +39,3 @@ def _node(child: Child, epoch: float) -> tuple[TreeNode, Any]:
         since=epoch + child.started_at if info.address is not None else None,
         last_end=f"{_scrubbing.scrub(str(end.reason))} at {moment(epoch + child.ended_at)}" if end else None,
     )
-    return node, info.address

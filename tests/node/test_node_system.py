@@ -13,7 +13,7 @@ import textwrap
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from actorpool.errors import (
     SystemDown,
 )
 from actorpool.messages import GetPoolStatus, WithConnection
+from actorpool.supervisors import ChildSpec, SupervisorSpec
 from actorpool.workers import EchoWorker
 
 Eventually = Callable[..., Any]
@@ -237,6 +238,41 @@ def test_the_tree_shows_who_is_below_whom(system: Any) -> None:
     assert "pool db pid" in str(tree)
 
 
+def nodes(tree: Any) -> Iterator[Any]:
+    yield tree
+    for child in tree.children:
+        yield from nodes(child)
+
+
+def test_every_node_of_the_tree_tells_since_when_it_runs(system: Any) -> None:
+    system.start_pool("db", worker=EchoWorker, size=1)
+    for node in nodes(system.tree()):
+        assert 0 <= time.time() - node.since < 120, node
+
+
+def test_the_tree_shows_no_pool_that_has_died_and_each_that_serves_again(system: Any) -> None:
+    pool = system.start_pool("db", worker=EchoWorker, size=2)
+    for _ in range(3):
+        pid = system.tree().children[0].children[0].pid
+        os.kill(pid, signal.SIGKILL)
+        shown = system.tree().children[0].children[0]
+        assert shown.pid != pid
+        assert "killed by SIGKILL" in shown.last_end
+        assert pool.run(lambda connection: 3) == 3
+        shown = system.tree().children[0].children[0]
+        assert shown.state == "running"
+        assert process.alive(shown.pid)
+        assert [process.alive(worker.pid) for worker in shown.children] == [True, True]
+
+
+def test_the_tree_shows_no_child_of_a_users_supervisor_that_has_died(system: Any) -> None:
+    inner = SupervisorSpec([ChildSpec("packer", "tests.node.node_actors:Plain")])
+    system.supervise(SupervisorSpec([ChildSpec("team", inner)]))
+    pid = next(node.pid for node in nodes(system.tree()) if node.id == "team")
+    os.kill(pid, signal.SIGKILL)
+    assert pid not in [node.pid for node in nodes(system.tree())]
+
+
 def test_plain_thespian_reaches_the_manager(system: Any) -> None:
     system.start_pool("echo", worker=EchoWorker, size=1)
     manager = system.manager
@@ -247,8 +283,6 @@ def test_plain_thespian_reaches_the_manager(system: Any) -> None:
 
 
 def test_actors_of_ones_own_are_supervised(system: Any) -> None:
-    from actorpool.supervisors import ChildSpec, SupervisorSpec
-
     spec = ChildSpec("planner", "tests.node.node_actors:Plain")
     address = system.supervise(spec)
     with system.actor_system.private() as context:
