@@ -161,10 +161,10 @@ class Engine(Dispatcher):
             pass
 
     async def ask_lease(self) -> AsyncLease:
+        # The first start blocks the loop, which has nothing else to do then; another thread may be had no longer at the
+        # end of the interpreter.
         pool = self._pool if self._directory is not None else None
-        if pool is None:
-            pool = await asyncio.get_running_loop().run_in_executor(None, self._start)
-        return await pool.aio.checkout(timeout=FOREVER)
+        return await (pool or self._start()).aio.checkout(timeout=FOREVER)
 
     def refused(self, error: BaseException) -> None:
         cause = initializer_failure(error)

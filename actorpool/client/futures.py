@@ -67,7 +67,13 @@ class LoopThread:
         ready.wait()
 
     def _main(self, ready: threading.Event) -> None:
-        asyncio.run(self._serve(ready))
+        # Not by `asyncio.run`: at its end it has a thread wait for the loop's others, and at the interpreter's end none
+        # starts any more (CPython 3.12).
+        loop = asyncio.new_event_loop()
+        try:
+            loop.run_until_complete(self._serve(ready))
+        finally:
+            loop.close()
         if self._at_end is not None:
             self._at_end()
 
@@ -76,6 +82,11 @@ class LoopThread:
         self._over = asyncio.Event()
         ready.set()
         await self._over.wait()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await self._loop.shutdown_asyncgens()
 
     def soon(self, function: Callable[[], object]) -> None:
         """Call a function in the thread; from any thread, after `start`."""

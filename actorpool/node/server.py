@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from thespian.actors import ActorSystemException
 from thespian.system import multiprocCommon, systemCommon, utilis
@@ -192,7 +192,13 @@ class _Counting(logging.Handler):
             super().close()
 
 
-class _Screen(_Counting, logging.StreamHandler[Any]):
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[Any]
+else:
+    _StreamHandler = logging.StreamHandler  # not subscriptable before Python 3.11
+
+
+class _Screen(_Counting, _StreamHandler):
     """Standard error."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import os
 import signal
 import sqlite3
@@ -146,7 +147,7 @@ def test_map_has_until_its_timeout(start: Start) -> None:
     pool = start()
     results = pool.map(lambda connection, seconds: time.sleep(seconds), [0, 0, 30], timeout=1.0)
     assert [next(results), next(results)] == [None, None]
-    with pytest.raises(TimeoutError):
+    with pytest.raises(concurrent.futures.TimeoutError):  # the built-in one since Python 3.11
         next(results)
 
 
