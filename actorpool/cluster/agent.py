@@ -109,7 +109,7 @@ class Agent:
 
     async def _start(self, name: str, share: Share) -> None:
         assert self._node is not None
-        system, config = self._node.system, share.declaration.config
+        system, config = self._node.system, pickling.loads(share.declaration.config)
         config = dataclasses.replace(config, size=share.size, max_overflow=share.max_overflow, placement=None)
         try:
             pool = await asyncio.to_thread(system.start_pool, name, config)
@@ -174,7 +174,7 @@ class Agent:
         while not ended.done() and (self._members is None or host in self._members):
             await asyncio.wait([ended], timeout=LOOK_EVERY / 2)
         ended.cancel()
-        for task in self._callers.pop(caller):
+        for task in list(self._callers.pop(caller)):
             task.cancel()
         for number in [number for number, (holder, _) in self._leases.items() if holder == caller]:
             _, lease = self._leases.pop(number)
@@ -248,24 +248,16 @@ class Agent:
             raise PoolDown(f"pool {name!r} has no share on this host now", pool=name) from None
 
     async def _answer(self, caller: str, act: Callable[[], Awaitable[Any]]) -> Answer:
-        task = asyncio.ensure_future(self._result(act))
-        running = self._callers.get(caller)
-        if running is not None:
-            running.add(task)
-            task.add_done_callback(running.discard)
-        try:
-            return await task
-        except asyncio.CancelledError:  # by the caller, through the engine; or the caller is gone
-            task.cancel()
-            raise
-
-    async def _result(self, act: Callable[[], Awaitable[Any]]) -> Answer:
+        """What comes of it; a caller's end cancels the task that this runs in."""
+        running, task = self._callers.get(caller, set()), asyncio.current_task()
+        assert task is not None
+        running.add(task)
         try:
             return VALUE, pickling.dumps(await act())
-        except asyncio.CancelledError:
-            raise
         except Exception as error:
             return (REFUSED if is_refusal(error) else RAISED), dump_error(error)
+        finally:
+            running.discard(task)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)

@@ -9,7 +9,7 @@ from collections.abc import Hashable
 from typing import Any
 
 from actorpool.client.system import System, connect
-from actorpool.cluster.engine import Engine, Handle, Lost
+from actorpool.cluster.engine import Engine, Handle, Lost, Pending
 from actorpool.core.cluster.choice import Choice
 from actorpool.core.cluster.members import Declaration, View
 from actorpool.core.cluster.shares import host_of_key
@@ -65,7 +65,7 @@ class Client:
     def _belong(self) -> None:
         """Have the coordinator, or its successor, end the cluster when this process ends."""
         self._belonging = self.coordinator.hold()
-        self.coordinator.ask("belong", [self._belonging])
+        self.coordinator.ask("belong", token=self._belonging)
 
     # -- the view ---------------------------------------------------------------------------------------------
 
@@ -199,11 +199,12 @@ class Client:
             handle = self._agents[host] = self.engine.agent(host)
         return handle
 
-    def introduction(self, host: str) -> tuple[str, str, Any]:
-        """The arguments with which an agent is asked to watch this process."""
+    def introduce(self, host: str) -> Pending:
+        """Have the agent of a host watch this process."""
+        agent = self.agent(host)
         with self._lock:
-            token = self._tokens[host] = self.agent(host).hold()
-        return self.id, self.engine.here, [token]
+            token = self._tokens[host] = agent.hold()
+        return agent.ask("watch", self.id, self.engine.here, token=token)
 
     def number(self) -> str:
         """A new name for a lease."""

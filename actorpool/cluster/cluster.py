@@ -18,6 +18,7 @@ from actorpool.core.cluster.members import Declaration, HostInfo
 from actorpool.errors import InvalidConfig, SystemDown
 from actorpool.messages import Event
 from actorpool.node import runtime
+from actorpool.serialization import pickling
 
 
 class Cluster:
@@ -134,7 +135,7 @@ class Cluster:
         self._check(config, placement, most)
         declaration = Declaration(
             name,
-            config,
+            pickling.dumps(config),
             int(config.size),
             config.max_overflow,
             None if placement is None else dict(placement),

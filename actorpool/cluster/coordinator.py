@@ -19,7 +19,7 @@ from actorpool.core.cluster.members import Declaration, Orders, View
 from actorpool.core.effects import Emit
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolDown, PoolNotFound
 from actorpool.messages import Event
-from actorpool.serialization.exceptions import load_error
+from actorpool.serialization.exceptions import OpaqueError
 
 log = logging.getLogger("actorpool.cluster")
 
@@ -135,7 +135,7 @@ class Coordinator:
             await self._carry(self._core.failed(host, orders))
             return
         for name, error in failed.items():
-            self._failed[name] = load_error(error)
+            self._failed[name] = OpaqueError(error)
             log.warning("pool %s could not be started on host %s: %s", name, host, self._failed[name])
         if unusable is None:
             await self._carry(self._core.told(host, orders))

@@ -40,8 +40,13 @@ class Pending(Protocol):
 class Handle(Protocol):
     """An agent or a coordinator, wherever it runs; it stays the same handle when the engine restarts its process."""
 
-    def ask(self, operation: str, *args: Any) -> Pending:
-        """Call a coroutine method of it."""
+    def ask(self, operation: str, *args: Any, token: Any = None) -> Pending:
+        """Call a coroutine method of it.
+
+        Args:
+            args: values that pickle; the agent gets copies.
+            token: of `hold`, which arrives as the last argument. An engine has to see it travel, so it is by itself.
+        """
 
     def hold(self) -> Any:
         """A token. Given to that agent, it ends with this process; kept here, it ends with the agent's process."""

@@ -170,7 +170,7 @@ class Plans:
                 answer = yield Await(self.client.agent(target).ask(operation, *args), patience)
                 if answer[0] != STRANGER:
                     return answer
-                yield Await(self.client.agent(target).ask("watch", *self.client.introduction(target)), LOOKING)
+                yield Await(self.client.introduce(target), LOOKING)
             except Lost as loss:
                 self.client.suspect(target)
                 raise self._lost(target, name, loss) from None

@@ -106,14 +106,13 @@ class DoubleHandle:
         self.network = network
         self.name = name
 
-    def ask(self, operation: str, *args: Any) -> DoublePending:
+    def ask(self, operation: str, *args: Any, token: Any = None) -> DoublePending:
         actor = self.network.actors.get(self.name)
         if actor is None:
             future: Any = concurrent.futures.Future()
             future.set_exception(Lost("The actor is restarting.", sent=False))
             return DoublePending(future)
-        if operation not in ("watch", "belong"):
-            args = self.network.travel(args)
+        args = self.network.travel(args) + (() if token is None else (token,))
         return DoublePending(Call(self.network, actor, operation, args).future)
 
     def hold(self) -> Token:
@@ -255,7 +254,7 @@ class DoubleEngine:
         self.network.kill(handle.name)
 
     async def ended(self, token: Any) -> None:
-        await asyncio.shield(asyncio.wrap_future((token[0] if isinstance(token, list) else token).gone))
+        await asyncio.shield(asyncio.wrap_future(token.gone))
 
     def die(self) -> None:
         """The process ends without a word."""

@@ -59,7 +59,8 @@ class Declaration:
 
     Args:
         name: the pool's name.
-        config: its `PoolConfig`, with the size of all hosts; opened only by the agents.
+        config: its `PoolConfig`, with the size of all hosts, pickled: only agents open it, for it may refer to modules
+            that nobody else has.
         size, max_overflow: workers of all hosts together.
         placement: labels that a host must have; None: any host.
         most: workers that one host has at most; None: no limit.
@@ -69,7 +70,7 @@ class Declaration:
     """
 
     name: str
-    config: Any = field(repr=False, compare=False)
+    config: bytes = field(repr=False, compare=False)
     size: int
     max_overflow: int
     placement: Mapping[str, Any] | None = None
