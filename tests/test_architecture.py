@@ -57,7 +57,6 @@ LONGER = {
     "actorpool.core.pool.core": 600,
     "actorpool.core.pool.leasing": 630,
     "actorpool.core.pool.worker_lifecycle": 450,
-    "actorpool.cluster.plans": 450,
     # The two clients become shorter once their protocol is written once, for threads and for asyncio.
     "actorpool.client.aio": 440,
     "actorpool.client._blocking": 440,

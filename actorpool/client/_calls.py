@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from sys import modules
-from types import FunctionType
 from typing import Any
 
-from actorpool.serialization import pickling, tracing
+from actorpool.serialization import functions, pickling, tracing
 from actorpool.transport import client, frames
-
-_ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
 
 
 class CallRequest:
@@ -29,9 +25,7 @@ class CallRequest:
     def __init__(
         self, what: str | Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
     ) -> None:
-        if what.__class__ is FunctionType and what.__code__.co_flags & _ASYNCHRONOUS:
-            advice = "write it with `def`, or have a plain function call asyncio.run() in the worker"
-            raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
+        functions.check_plain(what)
         self.what = what
         self.args = args
         self.kwargs = tracing.with_span(kwargs) if "opentelemetry.trace" in modules else kwargs

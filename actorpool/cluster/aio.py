@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -47,7 +48,7 @@ class AsyncClusterPool:
         **kwargs: Any,
     ) -> Any:
         """Run `fn(connection, *args, **kwargs)` in a worker; as `ClusterPool.run`."""
-        return await adrive(self._plans.run(FarCall("run", fn, args, kwargs, {}), checkout_timeout, call_timeout, host))
+        return await self._run(FarCall("run", fn, args, kwargs, {}), checkout_timeout, call_timeout, host)
 
     with_connection = run
 
@@ -62,14 +63,27 @@ class AsyncClusterPool:
         **kwargs: Any,
     ) -> Any:
         """Call a `@method` of a worker; as `ClusterPool.call`."""
-        return await adrive(
-            self._plans.run(FarCall("call", method, args, kwargs, {}), checkout_timeout, call_timeout, host)
-        )
+        return await self._run(FarCall("call", method, args, kwargs, {}), checkout_timeout, call_timeout, host)
 
     def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
         if name.startswith("_"):
             raise AttributeError(name)
         return functools.partial(self.call, name)
+
+    async def _run(
+        self, call: FarCall, checkout_timeout: float | None, call_timeout: float | None, host: str | None
+    ) -> Any:
+        near = self._plans.near(call, checkout_timeout, call_timeout) if host is None else None
+        asked = None
+        if near is not None:
+            own, alone = near
+            asked = time.monotonic()
+            try:
+                return await own.later()
+            except Exception as error:
+                if not self._plans.goes_on(error, alone):
+                    raise
+        return await adrive(self._plans.run(call, checkout_timeout, call_timeout, host, asked))
 
     def checkout(
         self, *, block: bool = True, timeout: float | None = None, key: Any = None, host: str | None = None
@@ -112,7 +126,7 @@ class AsyncClusterPool:
         options = transaction_options(isolation, read_only)
         if fn is not None:
             call = FarCall("transaction", fn, args, kwargs, options)
-            return adrive(self._plans.run(call, checkout_timeout, call_timeout, host))
+            return self._run(call, checkout_timeout, call_timeout, host)
         lease = functools.partial(self._lease, True, checkout_timeout, call_timeout, None, host)
         return AsyncTransaction(lease, {**options, **kwargs})
 

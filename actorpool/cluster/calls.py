@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +18,7 @@ from actorpool.errors import (
     WorkerDied,
     WorkerUnavailable,
 )
-from actorpool.serialization import pickling
+from actorpool.serialization import functions, pickling
 
 VALUE, RAISED, REFUSED, STRANGER = "value", "raised", "refused", "stranger"
 """Kinds of an agent's answer: a result; an exception; an exception, and nothing was run; introduce yourself first."""
@@ -55,17 +54,11 @@ class FarCall:
         what: a function, or a method's name for `call`.
         args, kwargs: of it.
         options: keywords of the verb itself.
-
-    Raises:
-        TypeError: `what` is an `async def`.
     """
 
     def __init__(
         self, verb: str, what: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Mapping[str, Any]
     ) -> None:
-        if inspect.iscoroutinefunction(what) or inspect.isasyncgenfunction(what):
-            advice = "write it with `def`, or have a plain function call asyncio.run() in the worker"
-            raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
         self.verb = verb
         self.what = what
         self.args = args
@@ -86,6 +79,7 @@ class FarCall:
         """Arguments of the verb of a pool of another host, as bytes; what the caller gave is pickled once.
 
         Raises:
+            TypeError: `what` is an `async def`.
             Exception: whatever the arguments raise that cannot be pickled.
         """
         if self._packed is None:
@@ -94,6 +88,7 @@ class FarCall:
         return pickling.dumps((args, {**kwargs, **self.options, **limits}))
 
     def _pack(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        functions.check_plain(self.what)
         try:
             if self.verb == "call":
                 args = tuple(Through(pickling.dumps(value)) for value in self.args)

@@ -13,7 +13,7 @@ from actorpool.cluster.engine import Engine, Handle, Lost, Pending
 from actorpool.core.cluster.choice import Choice
 from actorpool.core.cluster.members import Declaration, View
 from actorpool.core.cluster.shares import host_of_key
-from actorpool.errors import ActorPoolError, PoolDown, PoolNotFound
+from actorpool.errors import ActorPoolError, PoolDown, PoolNotFound, SystemDown
 
 FOLLOW = 20.0
 """Seconds that the coordinator keeps a question after a newer view; more often than this it is asked again."""
@@ -93,25 +93,33 @@ class Client:
                 self._forget(host)
             self._news.notify_all()
 
-    def refresh(self, timeout: float = 5.0) -> View:
-        """The coordinator's present view, for who has just changed something."""
-        view: View = self.coordinator.ask("seen", -1, 0.0).result(timeout)
-        self._take(view)
-        return view
+    def refresh(self, timeout: float = 10.0) -> View:
+        """The coordinator's present view, for who has just changed something; of its successor, if it has just died.
 
-    def declaration(self, pool: str, timeout: float = 5.0) -> Declaration:
+        Raises:
+            SystemDown: none has answered within `timeout` seconds.
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            left = max(deadline - time.monotonic(), 0.0)
+            try:
+                view: View = self.coordinator.ask("seen", -1, 0.0).result(left)
+            except (Lost, TimeoutError) as error:
+                if time.monotonic() >= deadline:
+                    text = f"the coordinator of cluster {self.name!r} has not answered within {timeout:g} s: {error}"
+                    raise SystemDown(text) from None
+                time.sleep(PROBE_EVERY)
+            else:
+                self._take(view)
+                return view
+
+    def declaration(self, pool: str) -> Declaration:
         """A pool as it was declared.
 
         Raises:
             PoolNotFound: there is none of that name.
         """
-        known = self.view.declared.get(pool)
-        if known is None:
-            try:
-                known = self.refresh(timeout).declared.get(pool)
-            except (Lost, TimeoutError) as error:
-                text = f"the coordinator of cluster {self.name!r} does not answer: {error}"
-                raise PoolDown(text, pool=pool) from None
+        known = self.view.declared.get(pool) or self.refresh().declared.get(pool)
         if known is None:
             names = ", ".join(sorted(self.view.declared)) or "none"
             text = f"no pool named {pool!r} is running in cluster {self.name!r} (running: {names}): start it first"

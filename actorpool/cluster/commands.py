@@ -9,16 +9,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from actorpool.cluster.engine import Lost, Pending
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Pause:
+class Pause(NamedTuple):
     """Wait for some seconds."""
 
     seconds: float
@@ -32,8 +30,7 @@ class Pause:
         await asyncio.sleep(self.seconds)
 
 
-@dataclass(frozen=True)
-class Await:
+class Await(NamedTuple):
     """Wait for the answer of a far call; whoever is interrupted or runs out of patience cancels the call."""
 
     pending: Pending
@@ -63,8 +60,7 @@ class Await:
             raise
 
 
-@dataclass(frozen=True)
-class Here:
+class Here(NamedTuple):
     """Use a verb of this host's own pool."""
 
     pool: Any

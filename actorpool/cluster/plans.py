@@ -91,10 +91,41 @@ class Plans:
         self.client = client
         self.pool = pool
 
+    def near(
+        self, call: FarCall, checkout_timeout: float | None, call_timeout: float | None
+    ) -> tuple[Here, bool] | None:
+        """The call as one of this host's own pool, which needs no plan; None: it goes elsewhere.
+
+        Returns:
+            The call, and whether no other host has workers, so that it waits for one; else `run` is to be tried next.
+        """
+        client, shares = self.client, self.client.view.shares.get(self.pool, {})
+        if client.engine.here not in shares or not client.choice.usable(client.engine.here):
+            return None
+        own = client.local(self.pool, client.engine.here)
+        if own is None:
+            return None
+        alone = len(shares) == 1
+        limits = {"call_timeout": call_timeout, "checkout_timeout": checkout_timeout if alone else 0.0}
+        return Here(own, call.verb, *call.here(limits)), alone
+
+    def goes_on(self, error: BaseException, alone: bool) -> bool:
+        """Whether a call that was met with this by `near` is one for `run` now: nothing was run, and there is a way."""
+        return self._refused(error) and (not alone or isinstance(error, DOWN))
+
     def run(
-        self, call: FarCall, checkout_timeout: float | None, call_timeout: float | None, host: str | None
+        self,
+        call: FarCall,
+        checkout_timeout: float | None,
+        call_timeout: float | None,
+        host: str | None,
+        asked: float | None = None,
     ) -> Plan[Any]:
-        """Run something in a worker, here or on another host."""
+        """Run something in a worker, here or on another host.
+
+        Args:
+            asked: when (`time.monotonic()`) this host's own pool was asked, as `near` says; None: it was not.
+        """
         check_request("call", call_timeout=call_timeout, checkout_timeout=checkout_timeout)
         limits = {"call_timeout": call_timeout}
 
@@ -109,7 +140,7 @@ class Plans:
             return self._far(target, call, call.far(here), patience, longest)
 
         timeout = self.client.declaration(self.pool).checkout_timeout if checkout_timeout is None else checkout_timeout
-        return (yield from self._placed(at, timeout, True, host, None))
+        return (yield from self._placed(at, timeout, True, host, None, asked))
 
     def checkout(self, block: bool, timeout: float | None, key: Any, host: str | None) -> Plan[Any]:
         """Lease a worker: a lease of this host's own pool, or a `Grant`."""
@@ -128,18 +159,25 @@ class Plans:
         return (yield from self._placed(at, longest, block, host, key))
 
     def _placed(
-        self, at: Callable[[str, float, bool], Plan[Any]], timeout: float, block: bool, host: str | None, key: Any
+        self,
+        at: Callable[[str, float, bool], Plan[Any]],
+        timeout: float,
+        block: bool,
+        host: str | None,
+        key: Any,
+        asked: float | None = None,
     ) -> Plan[Any]:
         """Ask hosts in order for an idle worker, then wait at the first; go on while hosts are lost and time is left.
 
         Args:
             at: the plan for one host, for so many seconds; the last argument: whether it is to wait there.
         """
-        began = time.monotonic()
+        began = time.monotonic() if asked is None else asked
         deadline = began + timeout
         while True:
             error: BaseException | None = None
-            for target, waits in attempts(self.client.candidates(self.pool, host, key)):
+            hosts = self.client.candidates(self.pool, host, key)
+            for target, waits in attempts(hosts, asked is not None and hosts[:1] == [self.client.engine.here]):
                 left = max(deadline - time.monotonic(), 0.0)
                 try:
                     return (yield from at(target, left if waits else 0.0, waits))
@@ -149,17 +187,22 @@ class Plans:
                 raise error
             if not block or time.monotonic() >= deadline:
                 raise error or self.client.nobody(self.pool, time.monotonic() - began)
+            asked = None
             yield Pause(RETRY)
 
     def _here(self, own: Any, verb: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Plan[Any]:
         try:
             return (yield Here(own, verb, args, kwargs))
         except Exception as error:
-            if not is_refusal(error):
+            if not self._refused(error):
                 raise
-            if isinstance(error, SystemDown):
-                self.client.forget_local()
             raise Refused(error) from None
+
+    def _refused(self, error: BaseException) -> bool:
+        """Whether this host's own pool says with it that it ran nothing."""
+        if isinstance(error, SystemDown):
+            self.client.forget_local()
+        return is_refusal(error)
 
     # -- far ------------------------------------------------------------------------------------------------------
 

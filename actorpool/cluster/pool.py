@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
@@ -92,7 +93,17 @@ class ClusterPool:
         return functools.partial(self.call, name)
 
     def _run(self, call: FarCall, checkout_timeout: float | None, call_timeout: float | None, host: str | None) -> Any:
-        return drive(self._plans.run(call, checkout_timeout, call_timeout, host))
+        near = self._plans.near(call, checkout_timeout, call_timeout) if host is None else None
+        asked = None
+        if near is not None:
+            own, alone = near
+            asked = time.monotonic()
+            try:
+                return own.now()
+            except Exception as error:
+                if not self._plans.goes_on(error, alone):
+                    raise
+        return drive(self._plans.run(call, checkout_timeout, call_timeout, host, asked))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have `fn(connection, *args, **kwargs)` run in a worker, without waiting for it; as `Pool.submit`."""

@@ -11,14 +11,27 @@ import dis
 import functools
 import pickle
 from collections.abc import Callable
+from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import CodeType, FunctionType
 from typing import Any
 
+_ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
 MOST = 512
 """Functions that are kept; a program that makes more of them starts over."""
 
 _STATEFUL = frozenset({"globals", "locals", "vars", "exec", "eval"})
 _STORES = frozenset({"STORE_GLOBAL", "DELETE_GLOBAL"})
+
+
+def check_plain(what: Any) -> None:
+    """Refuse a function that a worker cannot run.
+
+    Raises:
+        TypeError: it is an `async def`.
+    """
+    if what.__class__ is FunctionType and what.__code__.co_flags & _ASYNCHRONOUS:
+        advice = "write it with `def`, or have a plain function call asyncio.run() in the worker"
+        raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
 
 
 @functools.lru_cache(maxsize=MOST)

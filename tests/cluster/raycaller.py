@@ -1,4 +1,4 @@
-"""Programs on hosts of a Ray cluster, told what to do by lines: `python raycaller.py callers|holder|local ...`."""
+"""Programs on hosts of a Ray cluster, told what to do by lines: `python raycaller.py callers|holder|local|... ...`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 from actorpool.cluster import Cluster
@@ -71,12 +72,28 @@ def holder() -> None:
     sys.stdin.readline()
 
 
-def speed(rounds: str) -> None:
-    """Compares calls of a far worker with plain calls of an actor of Ray on the same host, in turns."""
+def medians(rounds: int, *calls: Callable[[], Any]) -> list[float]:
+    """The median duration of each call in µs, taken in turns, 50 calls each."""
+    times: list[list[float]] = [[] for _ in calls]
+    for _ in range(rounds):
+        for one, call in zip(times, calls, strict=True):
+            for _ in range(50):
+                began = time.perf_counter()
+                call()
+                one.append(time.perf_counter() - began)
+    return [1e6 * sorted(one)[len(one) // 2] for one in times]
+
+
+def far(rounds: str) -> None:
+    """Compares calls of a far worker with plain calls of actors of Ray on the same host, until it reads a line."""
     import ray
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     class Plain:
+        def echo(self, value: Any) -> Any:
+            return value
+
+    class Async:
         async def echo(self, value: Any) -> Any:
             return value
 
@@ -84,19 +101,50 @@ def speed(rounds: str) -> None:
     pool = cluster.start_pool("db", worker=EchoWorker, size=1, max_overflow=0, placement={"role": "db"}, most=1)
     host = next(iter(cluster._client.view.shares["db"]))
     pinned = NodeAffinitySchedulingStrategy(host, soft=False)
-    plain = ray.remote(Plain).options(num_cpus=0, scheduling_strategy=pinned, max_concurrency=100).remote()
-    ours: list[float] = []
-    theirs: list[float] = []
-    for _ in range(int(rounds)):
-        for times, call in ((ours, lambda: pool.echo(b"x")), (theirs, lambda: ray.get(plain.echo.remote(b"x")))):
-            for _ in range(50):
-                began = time.perf_counter()
-                call()
-                times.append(time.perf_counter() - began)
-    median = sorted(ours)[len(ours) // 2], sorted(theirs)[len(theirs) // 2]
-    say("p50", *(f"{1e6 * one:.0f}" for one in median))
+    plain, other = (ray.remote(cls).options(num_cpus=0, scheduling_strategy=pinned).remote() for cls in (Plain, Async))
+    while True:
+        say(
+            "p50",
+            *medians(
+                int(rounds),
+                lambda: pool.echo(b"x"),
+                lambda: ray.get(plain.echo.remote(b"x")),
+                lambda: ray.get(other.echo.remote(b"x")),
+            ),
+        )
+        if sys.stdin.readline() != "again\n":
+            break
     cluster.shutdown()
     say("ended")
+
+
+def near(rounds: str) -> None:
+    """Calls of a pool of this host before, while and after its node takes part in a cluster."""
+    import actorpool
+
+    with actorpool.start("shop") as system:
+        own = system.start_pool("own", worker=EchoWorker, size=1, max_overflow=0)
+        own.echo(b"x")
+        before = medians(int(rounds), lambda: own.echo(b"x"))
+        with Cluster("shop") as cluster:
+            pool = cluster.start_pool("db", worker=EchoWorker, size=1, max_overflow=0)
+            pool.echo(b"x")
+            say("pools", system.pools())
+            joined = medians(int(rounds), lambda: own.echo(b"x"), lambda: pool.echo(b"x"))
+        after = medians(int(rounds), lambda: own.echo(b"x"))
+        say("p50", *before, *joined, *after)
+
+
+def asker() -> None:
+    """Asks the coordinator again and again what it knows, and says when it did not answer as quickly as else."""
+    cluster = Cluster.connect("shop")
+    say("asking")
+    while True:
+        began = time.monotonic()
+        pools = cluster.pools()
+        if (took := time.monotonic() - began) > 0.2:
+            say("answered", pools, f"after {took:.2f}")
+        time.sleep(0.005)
 
 
 def local() -> None:
@@ -121,5 +169,7 @@ def local() -> None:
     system.shutdown()
 
 
+PROGRAMS = {"callers": callers, "holder": holder, "far": far, "near": near, "asker": asker, "local": local}
+
 if __name__ == "__main__":
-    {"callers": callers, "holder": holder, "speed": speed, "local": local}[sys.argv[1]](*sys.argv[2:])
+    PROGRAMS[sys.argv[1]](*sys.argv[2:])

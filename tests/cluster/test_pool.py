@@ -39,7 +39,7 @@ from tests.cluster.double import Network, real_node
 
 @pytest.fixture(scope="module")
 def network():
-    network = Network({"a": {}, "b": {"far": True}, "c": {"far": True}}, real_node)
+    network = Network({"a": {"near": True}, "b": {"far": True}, "c": {"far": True}}, real_node)
     yield network
     network.close()
 
@@ -108,6 +108,23 @@ def test_calls_go_to_other_hosts_when_the_own_one_is_full(every):
         with pytest.raises(PoolFull):
             every.checkout(block=False)
         assert every.status().monitors == 3
+
+
+def test_a_pool_of_the_own_host_alone_has_a_caller_wait_once_and_as_long_as_it_says(cluster):
+    near = cluster.start_pool("near", worker=EchoWorker, size=1, max_overflow=0, placement={"near": True})
+
+    async def later():
+        await near.aio.run(jobs.pid, checkout_timeout=0.2)
+
+    with near.checkout():
+        for call in (lambda: near.run(jobs.pid, checkout_timeout=0.2), lambda: asyncio.run(later())):
+            with pytest.raises(CheckoutTimeout) as caught:
+                call()
+            assert caught.value.waited >= 0.2
+    assert near.status().timeouts == 2
+    cluster.stop_pool("near")
+    with pytest.raises(PoolNotFound):
+        near.run(jobs.pid)
 
 
 def test_calls_without_a_share_of_the_own_host_are_spread_over_the_others(far):

@@ -126,6 +126,19 @@ def test_a_coordinator_that_is_killed_is_replaced_unseen(tmp_path):
         assert finish(hosts, program, ran).get("WorkerDied", 0) <= 4
 
 
+def test_another_coordinator_serves_when_it_alone_is_killed(tmp_path):
+    with cluster(tmp_path) as (hosts, program, ran):
+        asker = hosts.all[-1].program(PROGRAM, "asker")
+        asker.wait(lambda line: line == "asking", 60)
+        time.sleep(0.5)
+        began = kill([pid for host in hosts.all for pid in host.find("ray::RayCoordinator")])
+        moment, line = asker.wait(lambda line: line.startswith("answered ['db']"), 30, began)
+        print(f"\nanother coordinator {line}, {moment - began:.2f} s after the first one was killed")
+        assert moment - began < 4
+        asker.process.kill()
+        assert finish(hosts, program, ran) == {}
+
+
 def test_a_head_with_storage_may_be_started_again(tmp_path):
     storage = {"RAY_gcs_storage": "rocksdb", "RAY_gcs_storage_path": str(tmp_path / "gcs")}
     with cluster(tmp_path, env=storage) as (hosts, program, ran):
@@ -174,12 +187,30 @@ while True:
 
 def test_a_far_call_costs_at_most_twice_a_plain_call_of_an_actor():
     with Hosts(["head", "db"], QUICK) as hosts:
-        program = hosts.all[0].program(PROGRAM, "speed", "20")
-        _, line = program.wait(lambda line: line.startswith("p50"), 90)
-        ours, theirs = map(float, line.split()[1:])
-        print(f"\nfar call {ours:.0f} µs, plain call of an actor {theirs:.0f} µs: {ours / theirs:.2f} times")
+        program, after = hosts.all[0].program(PROGRAM, "far", "20"), 0.0
+        for _ in range(3):  # a machine that others share has bad moments
+            after, line = program.wait(lambda line: line.startswith("p50"), 90, after)
+            after += 0.001
+            ours, plain, other = map(float, line.split()[1:])
+            print(f"\nfar call {ours:.0f} µs, plain call of an actor {plain:.0f} µs: {ours / plain:.2f} times")
+            print(f"plain call of an async actor {other:.0f} µs: {ours / other:.2f} times")
+            if ours / plain < 2.0:
+                break
+            program.tell("again")
+        program.tell("stop")
         program.wait(lambda line: line == "ended", 30)
-        assert ours / theirs < 2.5  # 2 on a machine of its own
+        assert ours / plain < 2.0
+
+
+def test_local_calls_on_a_node_that_takes_part_in_a_cluster_are_as_quick_as_without_one():
+    with Hosts(["db"], QUICK) as hosts:
+        program = hosts.all[0].program(PROGRAM, "near", "100")
+        program.wait(lambda line: line == "pools ['db', 'own']", 60)  # the node was attached to
+        _, line = program.wait(lambda line: line.startswith("p50"), 60)
+        before, joined, spread, after = map(float, line.split()[1:])
+        print(f"\nlocal call {before:.0f} µs, in a cluster {joined:.0f} µs, afterwards {after:.0f} µs")
+        print(f"by the pool of the cluster {spread:.0f} µs")
+        assert joined < 2 * max(before, after)
 
 
 def test_a_program_of_a_host_does_not_notice_the_death_of_agent_and_raylet(tmp_path):

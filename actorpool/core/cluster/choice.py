@@ -65,8 +65,12 @@ class Choice:
         return own + others[first:] + others[:first]
 
 
-def attempts(hosts: list[str]) -> list[tuple[str, bool]]:
-    """Which hosts are asked, and whether the caller waits there: some for an idle worker, then the first for good."""
+def attempts(hosts: list[str], asked: bool = False) -> list[tuple[str, bool]]:
+    """Which hosts are asked, and whether the caller waits there: some for an idle worker, then the first for good.
+
+    Args:
+        asked: the first has just been asked for an idle worker.
+    """
     if len(hosts) < 2:
         return [(host, True) for host in hosts]
-    return [(host, False) for host in hosts[:TRIES]] + [(hosts[0], True)]
+    return [(host, False) for host in hosts[asked:TRIES]] + [(hosts[0], True)]
