@@ -356,8 +356,8 @@ class ConnectionManager(Supervisor):
 
     def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event of this supervisor, or of one above or below it."""
-        child = metadata.get("child") if metadata.get("supervisor") == self.child_id else None
-        pool = child if isinstance(child, str) and child in self.registry.configs else None
+        named = metadata.get("child") if metadata.get("supervisor") == self.child_id else metadata.get("pool")
+        pool = named if isinstance(named, str) and named in self.registry.configs else None
         event = self._history.add(Event(name, pool, time.time(), measurements, metadata))
         self._post.add(self._hub.emit(event))
         if name == "supervisor.restarted" and (address := self.serving(pool)) is not None:

@@ -1,4 +1,4 @@
-"""How a supervisor with none above it tells its events: to the manager of the node that it runs in, by its channel."""
+"""How those with no supervisor above them tell events: to the manager of a node, by its channel."""
 
 from __future__ import annotations
 
@@ -14,9 +14,13 @@ NODE = "ACTORPOOL_NODE"
 """The environment variable in which every process of a node finds the node's directory."""
 
 
-def tell_manager(event: manager.Happened) -> None:
-    """Send it, if this process belongs to a node whose manager has room for it now. Never waits."""
-    directory = os.environ.get(NODE)
+def tell_manager(event: manager.Happened, directory: str | None = None) -> None:
+    """Send it, if the node's manager has room for it now. Never waits.
+
+    Args:
+        directory: of the node; None: of that which this process belongs to, if there is one.
+    """
+    directory = directory or os.environ.get(NODE)
     if directory is None:
         return
     with suppress(OSError), socket.socket(socket.AF_UNIX) as line:

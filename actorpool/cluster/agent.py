@@ -8,12 +8,14 @@ import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from actorpool._protocol.manager import Happened
 from actorpool.cluster.calls import RAISED, REFUSED, STRANGER, VALUE, is_refusal
 from actorpool.cluster.engine import Engine
 from actorpool.core.cluster.members import Orders, Share
 from actorpool.errors import ActorPoolError, LeaseExpired, PoolAlreadyExists, PoolDown, PoolNotFound
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import dump_error
+from actorpool.supervisors.upward import tell_manager
 
 LOOK_EVERY = 0.5
 """Seconds between two looks at the host's own node and at the hosts of callers."""
@@ -126,6 +128,12 @@ class Agent:
             await asyncio.to_thread(self._node.system.stop_pool, name)
         except PoolNotFound:
             pass
+
+    async def happened(self, events: list[Happened]) -> None:
+        """Events of the cluster, for the sinks and the history of this host's node."""
+        directory = getattr(self._node and self._node.system, "directory", None)
+        for event in events if directory is not None else ():
+            tell_manager(event, directory)
 
     async def leave(self) -> None:
         """Stop what was started here; the node, too, if it was. The coordinator ends this process next."""

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import collections
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
+from actorpool._protocol.manager import Happened
 from actorpool.cluster.engine import Engine, Handle, Lost
 from actorpool.core.cluster.core import ClusterCore, Dismiss, Effect, Tell
 from actorpool.core.cluster.members import Declaration, Orders, View
@@ -54,7 +56,7 @@ class Coordinator:
         self._epoch = time.time_ns()  # versions of one coordinator are never those of another
         self._change: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._failed: dict[str, BaseException] = {}
-        self._watched: set[str] = set()
+        self._watched: dict[str, Handle] = {}  # the agents, by host
         self._tasks: set[asyncio.Task[Any]] = set()
         self._ready = asyncio.Event()
         self._events: collections.deque[Event] = collections.deque(maxlen=KEPT)
@@ -102,6 +104,9 @@ class Coordinator:
 
     async def _carry(self, effects: Iterable[Effect]) -> None:
         effects = list(effects)
+        told = [effect for effect in effects if isinstance(effect, Emit)]
+        if told and self._ready.is_set():  # at its start, what a coordinator finds is no news
+            self._spread(told)
         for effect in effects:
             if isinstance(effect, Tell):
                 if self._ending:
@@ -122,11 +127,18 @@ class Coordinator:
         self._events.append(Event(effect.name, metadata.pop("pool", ""), time.time(), effect.measurements, metadata))
         log.info("%s %s %s", effect.name, effect.metadata, effect.measurements)
 
+    def _spread(self, told: list[Emit]) -> None:
+        """Have the nodes of all hosts with an agent tell it, too."""
+        events = [Happened(effect.name, effect.measurements, effect.metadata) for effect in told]
+        for handle in self._watched.values():
+            with contextlib.suppress(Lost):
+                handle.ask("happened", events)
+
     async def _tell(self, host: str, orders: Orders) -> None:
         try:
             handle = await asyncio.to_thread(self._engine.start_agent, host)
             if host not in self._watched:
-                self._watched.add(host)
+                self._watched[host] = handle
                 self._spawn(self._watch(host, handle))
             unusable, failed = await handle.ask("assume", orders).wait()
         except Lost as loss:
@@ -147,7 +159,7 @@ class Coordinator:
     async def _watch(self, host: str, handle: Handle) -> None:
         """A token of the agent ends with its process: its successor has to be told everything."""
         await self._engine.ended(handle.hold())
-        self._watched.discard(host)
+        self._watched.pop(host, None)
         await self._carry(self._core.agent_lost(host))
 
     async def _dismiss(self, host: str) -> None:

@@ -31,6 +31,10 @@ EVENTS: dict[str, str] = {
     "breaker.closed": "the circuit breaker lets checkouts through again",
     "supervisor.restarted": "a supervisor restarted a child",
     "supervisor.gave_up": "a supervisor or a pool exceeded its restart intensity",
+    "host.up": "a host takes part in the cluster; told, as the next three, by each node that has a share of a pool",
+    "host.down": "a host of the cluster was lost",
+    "host.left": "a host has left the cluster in order",
+    "pool.share": "a pool was divided anew among the hosts of a cluster; hosts, size",
 }
 
 FREQUENT = frozenset({"pool.checkout", "pool.checkin", "call.done"})

@@ -425,6 +425,14 @@ def test_the_leases_of_a_lost_host_are_over_and_the_rest_goes_on(lossy, db, shop
     eventually(lambda: db.status().hosts.keys() == {"b", "c"}, timeout=20)
 
 
+def test_the_nodes_of_the_other_hosts_tell_what_happens_to_a_host(lossy, db, eventually):
+    node = lossy.actors["agent/id-b"].target._node.system
+    lossy.lose("c")
+    eventually(lambda: {event.name for event in node.events("host.*")} == {"host.down"})
+    eventually(lambda: [event.measurements for event in node.events("pool.share")] == [{"hosts": 1, "size": 2}])
+    assert next(iter(node.events("pool.share"))).pool == "db"
+
+
 def test_without_a_host_the_error_names_those_there_are(lossy, shop, eventually):
     pool = shop.start_pool("alone", worker=EchoWorker, size=1, max_overflow=0, placement={"far": True}, most=1)
     for host in "bc":
