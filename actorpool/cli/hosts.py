@@ -17,28 +17,28 @@ address_option = click.option(
 )
 
 
-def connect(name: str, address: str = "auto") -> Cluster:
-    """Take part in a cluster for the time of a command."""
+def connect(name: str | None, address: str = "auto") -> Cluster:
+    """Take part in a cluster (None: in the only one there is) for the time of a command."""
     from actorpool.cluster import Cluster
 
     try:
         return Cluster.connect(name, address)
     except ImportError as error:
-        raise click.ClickException("a cluster needs Ray: pip install 'actorpool[ray]'") from error
+        raise click.ClickException(str(error)) from error
 
 
 @click.command(short_help="Show the hosts of a cluster.")
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="[NAME]", required=False)
 @address_option
 @nodes.json_option
-def hosts(name: str, address: str, as_json: bool) -> None:
-    """Show the hosts of a cluster, and how many workers of each pool they are to have."""
+def hosts(name: str | None, address: str, as_json: bool) -> None:
+    """Show the hosts of a cluster, of the only one if no NAME is given, and how many workers of each pool they have."""
     from actorpool.cli.output import document, show, table
 
     with connect(name, address) as cluster:
         known = cluster.hosts()
     if as_json:
-        click.echo(document(cluster=name, hosts=[asdict(one) for one in known]))
+        click.echo(document(cluster=cluster.name, hosts=[asdict(one) for one in known]))
         return
     rows = [[one.name, one.state, _pools(one.pools), _labels(one.labels), one.reason or None] for one in known]
     show(table(["HOST", "STATE", "WORKERS", "LABELS", "REASON"], rows))

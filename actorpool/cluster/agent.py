@@ -11,6 +11,7 @@ from typing import Any
 from actorpool._protocol.manager import Happened
 from actorpool.cluster.calls import RAISED, REFUSED, STRANGER, VALUE, is_refusal
 from actorpool.cluster.engine import Engine
+from actorpool.cluster.nodes import Node
 from actorpool.core.cluster.members import Orders, Share
 from actorpool.errors import ActorPoolError, LeaseExpired, PoolAlreadyExists, PoolDown, PoolNotFound
 from actorpool.serialization import pickling
@@ -21,21 +22,6 @@ LOOK_EVERY = 0.5
 """Seconds between two looks at the host's own node and at the hosts of callers."""
 
 Answer = tuple[str, Any]
-
-
-class Node:
-    """The part of a `System` that an agent uses.
-
-    Args:
-        system: a `System`.
-        serves: whether it still does.
-        ours: whether it was started for the agent, and ends with it.
-    """
-
-    def __init__(self, system: Any, serves: Callable[[], bool], ours: bool) -> None:
-        self.system = system
-        self.serves = serves
-        self.ours = ours
 
 
 class Agent:

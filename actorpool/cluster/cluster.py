@@ -5,20 +5,54 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from actorpool._validation import Check, instance
 from actorpool.client.system import pool_config
 from actorpool.cluster.client import Client
 from actorpool.cluster.commands import Plan, drive
 from actorpool.cluster.engine import Engine, Lost
 from actorpool.cluster.plans import STARTING, Plans
 from actorpool.cluster.pool import ClusterPool
-from actorpool.config import PoolConfig, check_pool_name
+from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.cluster.members import Declaration, HostInfo
 from actorpool.errors import InvalidConfig, SystemDown
 from actorpool.messages import Event
 from actorpool.node import runtime
 from actorpool.serialization import pickling
+
+if TYPE_CHECKING:
+    from actorpool.cluster.ray_engine import RayEngine
+
+
+def _name_problem(name: Any) -> str | None:
+    if isinstance(name, str) and runtime.NODE_NAME.match(name):
+        return None
+    return f"must be [A-Za-z][A-Za-z0-9_.-]{{0,63}}, not {name!r}"
+
+
+_ARGUMENTS: dict[str, Check] = {
+    "name": _name_problem,
+    "address": instance(str, optional=False),
+    "detached": instance(bool, optional=False),
+    "attach": instance(bool),
+    "runtime_env": instance(Mapping),
+    "namespace": instance(str, optional=False),
+}
+
+
+def _ray(
+    name: str | None,
+    address: str,
+    namespace: str,
+    attach: bool | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+) -> RayEngine:
+    try:
+        from actorpool.cluster.ray_engine import RayEngine  # only now: importing this package imports no ray
+    except ModuleNotFoundError as error:
+        raise ImportError("a cluster needs Ray: pip install 'actorpool[ray]'", name=error.name) from error
+    return RayEngine.of_program(name, address, namespace, attach, runtime_env)
 
 
 class Cluster:
@@ -52,19 +86,12 @@ class Cluster:
         runtime_env: Mapping[str, Any] | None = None,
         namespace: str = "actorpool",
     ) -> None:
-        problems = {}
-        if attach not in (None, True, False):
-            problems["attach"] = f"must be None, True or False, not {attach!r}"
-        if not isinstance(detached, bool):
-            problems["detached"] = f"must be True or False, not {detached!r}"
+        given = {"name": name, "address": address, "detached": detached, "attach": attach}
+        given |= {"runtime_env": runtime_env, "namespace": namespace}
+        problems = {field: text for field, value in given.items() if (text := _ARGUMENTS[field](value))}
         if problems:
             raise InvalidConfig("Cluster", problems)
-        runtime.check_node_name(name)
-        if name is None:
-            raise InvalidConfig("Cluster", {"name": "is required"})
-        from actorpool.cluster.ray_engine import RayEngine  # only now: importing this package imports no ray
-
-        engine = RayEngine.of_program(name, address, namespace, attach, runtime_env)
+        engine = _ray(name, address, namespace, attach, runtime_env)
         self._open(engine, name, True, detached, (address, namespace))
 
     def _open(self, engine: Engine, name: str, start: bool, detached: bool, reconnect: tuple[str, str]) -> None:
@@ -85,17 +112,19 @@ class Cluster:
         self._client.refresh(STARTING)
 
     @classmethod
-    def connect(cls, name: str, address: str = "auto", *, namespace: str = "actorpool") -> Cluster:
+    def connect(cls, name: str | None = None, address: str = "auto", *, namespace: str = "actorpool") -> Cluster:
         """Take part in a cluster that another process started; it is never ended from here, except by `shutdown`.
 
-        Raises:
-            SystemDown: there is none of that name.
-        """
-        from actorpool.cluster.ray_engine import RayEngine  # as above
+        Args:
+            name: of the cluster; None: the only one there is.
+            address, namespace: as of `Cluster`.
 
-        engine = RayEngine.of_program(name, address, namespace, None, None)
+        Raises:
+            SystemDown: there is none of that name, or without a name not exactly one.
+        """
+        engine = _ray(name, address, namespace)
         cluster = cls.__new__(cls)
-        cluster._open(engine, name, False, False, (address, namespace))
+        cluster._open(engine, engine.name, False, False, (address, namespace))
         return cluster
 
     @classmethod
@@ -130,6 +159,8 @@ class Cluster:
             Exception: what the start on a host failed with; nothing is left behind.
         """
         check_pool_name(name)
+        if isinstance(config, SharedPoolConfig):
+            raise InvalidConfig("Cluster.start_pool", {"config": "is of a shared pool, which is on one host"})
         config = pool_config(config, fields)
         placement = config.placement if placement is None else placement
         self._check(config, placement, most)

@@ -7,8 +7,8 @@ by Ray (`max_task_retries=0`): what may have run is told, and what certainly has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
-import os
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -17,19 +17,19 @@ import ray
 from ray.exceptions import ActorUnavailableError, GetTimeoutError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from actorpool.client.system import connect, start
-from actorpool.cluster.agent import Agent, Node
+from actorpool.cluster.agent import Agent
 from actorpool.cluster.coordinator import Coordinator
 from actorpool.cluster.engine import Handle, Lost
+from actorpool.cluster.nodes import be_an_ordinary_process, node_name, open_node
 from actorpool.core.cluster.members import Member
 from actorpool.errors import RemoteError, SystemDown
-from actorpool.node import runtime
 from actorpool.serialization import pickling
 
 _NEVER_SENT = "The actor is restarting."
 """The one text of `ActorUnavailableError` that Ray gives only to calls that it has never sent."""
 _CONCURRENCY = 10_000
 """Calls that an agent has under way at once; each is a coroutine."""
+_COORDINATOR = "/coordinator"
 _BUILT_IN = ("CPU", "GPU", "memory", "object_store_memory")
 _starting = threading.Lock()
 _users = 0
@@ -107,7 +107,7 @@ class RayEngine:
     def __init__(
         self, name: str, namespace: str, attach: bool | None = None, runtime_env: Mapping[str, Any] | None = None
     ) -> None:
-        self._name = name
+        self.name = name
         self._namespace = namespace
         self._attach = attach
         self._environment = dict(runtime_env or {})
@@ -116,12 +116,15 @@ class RayEngine:
 
     @classmethod
     def of_program(
-        cls, name: str, address: str, namespace: str, attach: bool | None, runtime_env: Mapping[str, Any] | None
+        cls, name: str | None, address: str, namespace: str, attach: bool | None, runtime_env: Mapping[str, Any] | None
     ) -> RayEngine:
         """For a program, a task or an actor of Ray: joins the Ray cluster if this process has not yet.
 
+        Args:
+            name: of the cluster; None: of the only one there is.
+
         Raises:
-            SystemDown: there is none at that address.
+            SystemDown: there is no Ray cluster at that address, or not one of ours in it.
         """
         global _users
         with _starting:
@@ -133,8 +136,14 @@ class RayEngine:
                     advice = "start one by `ray start --head`, and join it by `ray start --address=HEAD:6379`"
                     raise SystemDown(f"no Ray cluster answers at {address!r} ({error}): {advice}") from error
             _users += ours
-        engine = cls(name, namespace, attach, runtime_env)
+        engine = cls(name or "", namespace, attach, runtime_env)
         engine._ours = ours
+        if name is None:
+            known = engine.clusters()
+            if len(known) != 1:
+                engine.close()
+                raise SystemDown(f"clusters run there: {', '.join(known)}; name one" if known else "no cluster runs")
+            engine.name = known[0]
         return engine
 
     def close(self) -> None:
@@ -162,15 +171,20 @@ class RayEngine:
     def agents(self) -> list[Handle]:
         """All agents that there are."""
         prefix = self._agent_name("")
-        known = ray.util.list_named_actors(all_namespaces=True)
         found: list[Handle] = []
-        for actor in known:
-            if actor["namespace"] == self._namespace and actor["name"].startswith(prefix):
-                try:
-                    found.append(self._find(actor["name"]))
-                except Lost:  # it has ended meanwhile
-                    pass
+        for name in self._named():
+            if name.startswith(prefix):
+                with contextlib.suppress(Lost):  # it has ended meanwhile
+                    found.append(self._find(name))
         return found
+
+    def clusters(self) -> list[str]:
+        """The names of all clusters."""
+        return sorted(name.removesuffix(_COORDINATOR) for name in self._named() if name.endswith(_COORDINATOR))
+
+    def _named(self) -> list[str]:
+        known = ray.util.list_named_actors(all_namespaces=True)
+        return [actor["name"] for actor in known if actor["namespace"] == self._namespace]
 
     def start_agent(self, host: str) -> RayHandle:
         """The agent of a host, pinned to it."""
@@ -179,11 +193,11 @@ class RayEngine:
 
     def coordinator(self, start: bool) -> RayHandle:
         """The coordinator."""
-        name = f"{self._name}/coordinator"
+        name = f"{self.name}{_COORDINATOR}"
         return self._start(RayCoordinator, name) if start else self._find(name)
 
     def _agent_name(self, host: str) -> str:
-        return f"{self._name}/agent/{host}"
+        return f"{self.name}/agent/{host}"
 
     def _find(self, name: str) -> RayHandle:
         try:
@@ -204,7 +218,7 @@ class RayEngine:
             **options,
         )
         try:
-            return RayHandle(remote.remote(self._name, self._namespace, self._attach, self._environment))
+            return RayHandle(remote.remote(self.name, self._namespace, self._attach, self._environment))
         except (ValueError, RayError) as error:
             raise Lost(str(error), sent=False) from None
 
@@ -249,7 +263,7 @@ class RayAgent(RayActor):
     async def __init__(  # type: ignore[misc]
         self, name: str, namespace: str, attach: bool | None, runtime_env: dict[str, Any]
     ) -> None:
-        _be_an_ordinary_process()
+        be_an_ordinary_process()
         engine = RayEngine(name, namespace, attach, runtime_env)
         self._target = Agent(engine, functools.partial(open_node, name, attach))
 
@@ -261,41 +275,3 @@ class RayCoordinator(RayActor):
         self, name: str, namespace: str, attach: bool | None, runtime_env: dict[str, Any]
     ) -> None:
         self._target = Coordinator(RayEngine(name, namespace, attach, runtime_env), node_name(name, attach))
-
-
-def node_name(name: str, attach: bool | None) -> str:
-    """The name of a host's node; one of the agents' own is not called as a node that the host may run anyway."""
-    return f"{name}.cluster" if attach is False else name
-
-
-def open_node(name: str, attach: bool | None) -> Node:
-    """Attach to the node that this host runs, or start one that ends with this process.
-
-    Raises:
-        SystemDown: there is none, and none is to be started.
-    """
-    name = node_name(name, attach)
-    if attach is not False:
-        try:
-            system = connect(name)
-            return Node(system, functools.partial(_serves, system), ours=False)
-        except SystemDown:
-            if attach:
-                text = f"no node named {name!r} runs on this host: run `actorpool up` with that name"
-                raise SystemDown(text) from None
-    system = start(name, output="log")
-    return Node(system, functools.partial(_serves, system), ours=True)
-
-
-def _serves(system: Any) -> bool:
-    return runtime.serves(system.directory)
-
-
-def _be_an_ordinary_process() -> None:
-    """Ray makes its workers nice, and the kernel's first victims; a node and its workers would inherit both."""
-    try:
-        os.setpriority(os.PRIO_PROCESS, 0, 0)
-        with open("/proc/self/oom_score_adj", "w") as file:
-            file.write("0")
-    except OSError:  # only root may; docs/cluster.md says how to have Ray not do it
-        pass

@@ -11,9 +11,10 @@ import threading
 from typing import Any
 
 import actorpool
-from actorpool.cluster.agent import Agent, Node
+from actorpool.cluster.agent import Agent
 from actorpool.cluster.coordinator import Coordinator
 from actorpool.cluster.engine import Lost
+from actorpool.cluster.nodes import Node
 from actorpool.core.cluster.members import Member
 from actorpool.errors import PoolAlreadyExists, PoolNotFound, SystemDown
 from actorpool.node import runtime

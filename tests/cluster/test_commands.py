@@ -19,7 +19,7 @@ def nodes(monkeypatch):
     network = Network({"a": {"role": "db"}, "b": {"role": "db", "ssd": True}}, nodes)
 
     def connect(name, address="auto"):
-        return Cluster.with_engine(network.engine("a"), name, start=False)
+        return Cluster.with_engine(network.engine("a"), name or "shop", start=False)
 
     monkeypatch.setattr(commands, "connect", connect)
     with Cluster.with_engine(network.engine("a"), "shop") as cluster:
@@ -40,7 +40,7 @@ def test_hosts_shows_states_shares_and_labels(nodes, capsys):
     assert "db 1" in said.out
     assert "db 2" in said.out
     assert "role=db, ssd" in said.out
-    code, said = run(capsys, "hosts", "shop", "--json")
+    code, said = run(capsys, "hosts", "--json")
     told = json.loads(said.out)
     assert (code, told["cluster"], [one["name"] for one in told["hosts"]]) == (0, "shop", ["a", "b"])
     assert sum(one["pools"]["db"] for one in told["hosts"]) == 3
