@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from sys import modules
 from typing import Any
 
 from actorpool.errors import (
@@ -18,7 +19,7 @@ from actorpool.errors import (
     WorkerDied,
     WorkerUnavailable,
 )
-from actorpool.serialization import functions, pickling
+from actorpool.serialization import functions, pickling, tracing
 
 VALUE, RAISED, REFUSED, STRANGER = "value", "raised", "refused", "stranger"
 """Kinds of an agent's answer: a result; an exception; an exception, and nothing was run; introduce yourself first."""
@@ -89,11 +90,13 @@ class FarCall:
 
     def _pack(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         functions.check_plain(self.what)
+        span = tracing.with_span({}) if "opentelemetry.trace" in modules else {}
         try:
             if self.verb == "call":
                 args = tuple(Through(pickling.dumps(value)) for value in self.args)
-                return (self.what, *args), {key: Through(pickling.dumps(value)) for key, value in self.kwargs.items()}
-            return (apply, Through(pickling.dumps_call(self.what, self.args, dict(self.kwargs)))), {}
+                named = {key: Through(pickling.dumps(value)) for key, value in self.kwargs.items()}
+                return (self.what, *args), {**named, **span}
+            return (apply, Through(pickling.dumps_call(self.what, self.args, dict(self.kwargs)))), dict(span)
         except Exception as problem:
             text = f"{self.name} or what it is given cannot be sent to a worker: pass plain values"
             raise pickling.unsendable(problem, text) from None

@@ -53,6 +53,13 @@ def odd(connection: Any) -> None:
     raise Odd(1, 2)
 
 
+def trace(connection: Any) -> str:
+    """The trace that a span would belong to here."""
+    from opentelemetry import trace
+
+    return f"{trace.get_current_span().get_span_context().trace_id:x}"
+
+
 def remember(connection: Any, value: Any) -> None:
     connection.remembered = value
 

@@ -188,6 +188,17 @@ def test_an_error_of_the_callers_function_that_looks_like_a_refusal_is_none(far,
         assert path.read_text() == "ran\n", "it must not run again on another host"
 
 
+def test_the_callers_span_is_the_parent_of_those_in_a_worker_of_another_host(far):
+    trace = pytest.importorskip("opentelemetry.trace", reason="needs opentelemetry-api")
+    context = trace.SpanContext(0xABC, 0xDEF, False, trace.TraceFlags(1))
+    with trace.use_span(trace.NonRecordingSpan(context)):
+        assert far.run(jobs.trace) == "abc"
+        assert far.call("add", 1, b=2) == 3
+        with far.checkout() as lease:
+            assert lease.run(jobs.trace) == "abc"
+    assert far.run(jobs.trace) == "0"
+
+
 def test_a_call_that_takes_too_long_is_interrupted(far, eventually):
     began = time.monotonic()
     with pytest.raises(CallTimeout):
@@ -274,6 +285,7 @@ def test_a_keyed_lease_finds_its_state_on_its_host(far):
     async def main():
         async with far.aio.checkout(key=key) as lease:
             assert (lease.host, lease.fresh) == (homes[key], True)
+            await lease.run(jobs.remember, key)
         assert key in [session.key for session in await far.aio.sessions()]
         assert await far.aio.end_session(key)
 
