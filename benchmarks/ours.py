@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -22,11 +23,13 @@ WORKERS = 4
 
 
 @contextmanager
-def _pool(spin: bool = True, size: int = WORKERS, telemetry: Any = None, **fields: Any) -> Iterator[tuple[Any, Any]]:
-    with actorpool.start(spin=spin, telemetry=telemetry) as system:
+def _pool(
+    spin: bool = True, size: int = WORKERS, telemetry: Any = None, metrics_interval: float = 10.0, **fields: Any
+) -> Iterator[tuple[Any, Any]]:
+    with actorpool.start(spin=spin, telemetry=telemetry, metrics_interval=metrics_interval) as system:
         # No health checks: an idle pool is to cost the other rows nothing.
-        settings = {"size": size, "max_overflow": 0, "health_interval": None, **fields}
-        yield system, system.start_pool("bench", worker=EchoWorker, **settings)
+        settings = {"worker": EchoWorker, "size": size, "max_overflow": 0, "health_interval": None, **fields}
+        yield system, system.start_pool("bench", **settings)
 
 
 @contextmanager
@@ -43,6 +46,39 @@ def counted() -> Iterator[Measure]:
         server.bind(("127.0.0.1", 0))
         with run(telemetry=actorpool.StatsdSink("127.0.0.1", server.getsockname()[1])) as measure:
             yield measure
+
+
+@contextmanager
+def watched() -> Iterator[Measure]:
+    """Contender: `run` on a node that is watched by all there is, and of which everything is asked once a second."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
+        server.bind(("127.0.0.1", 0))
+        sink = actorpool.StatsdSink("127.0.0.1", server.getsockname()[1])
+        with _pool(telemetry=sink, metrics_interval=1.0) as (system, pool):
+            over = threading.Event()
+            watch = threading.Thread(target=_watch, args=(system, pool, over))
+            watch.start()
+            try:
+                yield lambda seconds: latency(lambda: pool.run(add, 1, 2), seconds)
+            finally:
+                over.set()
+                watch.join()
+
+
+def _watch(system: Any, pool: Any, over: threading.Event) -> None:
+    """Ask what `actorpool top` and the dashboard ask."""
+    while not over.wait(1.0):
+        for look in (pool.status, pool.leases, pool.workers, system.events):
+            look()
+
+
+@contextmanager
+def unwatched() -> Iterator[Measure]:
+    """Contender: `run` where nothing is done for who watches; see `benchmarks.unwatched`."""
+    os.environ["ACTORPOOL_BENCHMARK"] = "unwatched"
+    worker = "actorpool.benchmarks.unwatched:UnwatchedWorker"
+    with _pool(metrics_interval=3600.0, worker=worker) as (_, pool):
+        yield lambda seconds: latency(lambda: pool.run(add, 1, 2), seconds)
 
 
 @contextmanager

@@ -109,6 +109,11 @@ ROWS: tuple[Row, ...] = (
     *_pair("pool.run", "run: checkout, call, checkin", "ours:run", Goal(0.65), Goal(1.6)),
     Row("pool.each", "run where no worker stays with its caller (max_lease is set)", "ours:run", {"max_lease": 60.0}),
     Row("pool.counted", "run, counted by a StatsdSink", "ours:counted", against="pool.run", goal=Goal(1.3)),
+    Row("pool.unwatched", "run, nothing kept for who watches", "ours:unwatched", {}, *RATE),
+    Row(
+        "pool.watched", "run, with all figures, history, last words, a StatsdSink, and a look at all each second",
+        "ours:watched", {}, "rate", "/s", "pool.unwatched", Goal(0.97, at_most=False),
+    ),
     *_pair("lease.call", "a call inside a lease", "ours:lease", Goal(0.3), Goal(1.05)),
     Row("peer.executor", "ProcessPoolExecutor", "peers:executor"),
     Row("peer.multiprocessing", "multiprocessing.Pool", "peers:multiprocessing_pool"),

@@ -27,8 +27,8 @@ from actorpool.node import runtime
 
 ANSWER_WITHIN = 8.0
 """Seconds for a server to take a connection and a login."""
-FILES_OF_AN_ACTOR = 12
-FILES_OF_A_WORKER = 3
+FILES_OF_AN_ACTOR = 30
+FILES_OF_A_WORKER = 6
 LEAST_FILES = 64
 _LEAST_KERNEL = (5, 3)
 _LEAST_FREE = 1 << 20

@@ -80,7 +80,7 @@ def _settle(order: Order) -> None:
     os.environ["THESPIAN_BASE_IPADDR"] = transport.LOOPBACK  # what user code asks Thespian for is local, too
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < LEAST_FILES:
-        need = f"a node needs {LEAST_FILES} at least, and three more for each worker of its largest pool"
+        need = f"a node needs {LEAST_FILES} at least, and six more for each worker of its largest pool"
         raise SystemDown(f"this process may have {hard} files open (ulimit -Hn): {need}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGPIPE):
