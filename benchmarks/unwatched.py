@@ -32,4 +32,4 @@ if os.environ.get("ACTORPOOL_BENCHMARK") == "unwatched":
     usage_counters.Meter.add = _count_only  # type: ignore[method-assign, assignment]
     usage_counters.UsageCounters.runs = _nothing  # type: ignore[method-assign, assignment]
     usage_counters.UsageCounters.rests = _nothing  # type: ignore[method-assign, assignment]
-    WorkerHandles._listen = lambda self, id, words: []  # type: ignore[method-assign, assignment]
+    WorkerHandles._listen = lambda self, id, words: []  # type: ignore[method-assign]

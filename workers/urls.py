@@ -65,6 +65,17 @@ def config_of(url: str, adapter: Any, given: Mapping[str, Any]) -> PoolConfig:
     return PoolConfig(**{"worker": worker, **settings, "worker_args": arguments})
 
 
+def within(url: Any, folder: str) -> Any:
+    """The URL of a SQLite file with a relative path as that file's in a folder; anything else as it is."""
+    if not isinstance(url, str):
+        return url
+    scheme, colon, rest = url.partition(":///")
+    path, mark, query = rest.partition("?")
+    if not colon or scheme.lower().partition("+")[0] != "sqlite" or path in ("", ":memory:") or path[0] == "/":
+        return url
+    return f"{scheme}{colon}{quote(os.path.abspath(folder))}/{path}{mark}{query}"
+
+
 def name_of(url: str) -> str:
     """A pool's name for a database without one: `db_` and 8 hexadecimal digits of its URL without the password."""
     open_part = _SECRET.sub(r"\1\2=", _CREDENTIALS.sub(r"\1@", str(url)))

@@ -66,10 +66,13 @@ restart = "transient"
 ```
 
 In strings, once, after the file was parsed: `${NAME}` is a variable of the environment, `${NAME:-default}` has a
-default for one that is unset or empty, `${file:PATH}` is the content of a file without the newline at its end (a
-relative path begins where the configuration file is), `$$` is a dollar sign. A value that is exactly one `${...}`
-becomes a number where its field takes one; arguments of workers stay text. What was put in is a secret: it is shown
-nowhere.
+default for one that is unset or empty, `${file:PATH}` is the content of a file without the newline at its end, `$$` is
+a dollar sign. A value that is exactly one `${...}` becomes a number, or true or false, where its field takes one: an
+argument of a worker if the parameter of its `__init__` is annotated so (`timeout: float`, `port: int | None`), and
+stays text without an annotation. What was put in is a secret: it is shown nowhere.
+
+Relative paths begin where the configuration file is: those of `${file:PATH}`, of `url = "sqlite:///app.db"` and of
+`log_file`. What a worker makes of its `worker_args` is its own affair; its current directory is that of `actorpool up`.
 
 Flags of `up` count before `ACTORPOOL_NAME`, `ACTORPOOL_DRAIN`, `ACTORPOOL_LOG_LEVEL` and `ACTORPOOL_LOG_FORMAT`, these
 before the file. `actorpool doctor FILE --show` prints each value in force and where it comes from.

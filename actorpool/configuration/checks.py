@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, fields, replace
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -32,6 +33,8 @@ from actorpool.workers import urls
 Made = TypeVar("Made")
 
 _TABLES = ("system", "telemetry", "dashboard", "cluster", "pools", "shared_pools", "supervisors")
+_NUMBERS = frozenset({"int", "float", "bool"})
+_OR_NOTHING = frozenset({"None", "Optional", "Union", "typing"})
 _POOL_PARTS: dict[str, type] = {"breaker": Breaker, "autoscale": Autoscale, "limits": Limits}
 """Fields of a pool that are tables of their own."""
 
@@ -54,9 +57,10 @@ def load(
     """
     document = read_document(file)
     here = os.environ if environment is None else environment
-    expansion = expand(document.data, here, os.path.dirname(os.path.abspath(file)))
+    folder = os.path.dirname(os.path.abspath(file))
+    expansion = expand(document.data, here, folder)
     _scrubbing.hide(expansion.secrets)
-    reader = _Reader(document, expansion)
+    reader = _Reader(document, expansion, folder)
     found = reader.configuration({**_of_environment(here), **(overrides or {})})
     if reader.problems or found is None:
         raise InvalidFile(file, sorted(reader.problems, key=lambda one: one.line or 0))
@@ -74,11 +78,12 @@ def _of_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]
 
 
 class _Reader:
-    """One pass over a document that notes every problem and goes on."""
+    """One pass over a document that notes every problem and goes on. Relative paths begin in `folder`."""
 
-    def __init__(self, document: Document, expansion: Expansion) -> None:
+    def __init__(self, document: Document, expansion: Expansion, folder: str) -> None:
         self._document = document
         self._expansion = expansion
+        self._folder = folder
         self.problems: list[Problem] = []
         self._spread: dict[str, int | None] = {}  # pools of a cluster, and their workers on one host at most
         self._sources: dict[KeyPath, str] = {}  # of values that are not of the file
@@ -90,6 +95,8 @@ class _Reader:
         data = self._expansion.data
         self._refuse_unknown((), data, _TABLES)
         given = self._table(("system",), data.get("system", {}))
+        if isinstance(given.get("log_file"), str):
+            given["log_file"] = os.path.join(self._folder, given["log_file"])
         given |= {key: value for key, (value, _) in overrides.items()}
         self._sources = {("system", key): source for key, (_, source) in overrides.items()}
         system = self._make(("system",), given, SystemSettings)
@@ -220,7 +227,7 @@ class _Reader:
             table["worker"] = "actorpool.workers:Worker"  # and its other problems are told as well
         config = self._make(path, table, PoolConfig, **_POOL_PARTS)
         if config is not None and named:
-            self._check_arguments((*path, "worker_args"), config)
+            return self._with_arguments((*path, "worker_args"), config)
         return config
 
     def _read_spread(self, path: KeyPath, table: dict[str, Any]) -> None:
@@ -249,19 +256,39 @@ class _Reader:
         if len(self.problems) > before:
             return None
         try:
-            config = urls.config_of(table.get("url", ""), table.get("adapter"), given)
+            config = urls.config_of(urls.within(table.get("url", ""), self._folder), table.get("adapter"), given)
         except InvalidConfig as error:
             for key, text in error.problems.items():
                 self._note((*path, key), text)
             return None
-        self._check_arguments(path, config)
-        return config
+        return self._with_arguments(path, config)
 
-    def _check_arguments(self, path: KeyPath, config: PoolConfig) -> None:
-        """Make a worker, which connects to nothing until it is opened, to see whether it takes these arguments."""
+    def _with_arguments(self, path: KeyPath, config: PoolConfig) -> PoolConfig:
+        """The config with the worker's arguments as its `__init__` takes them.
+
+        Makes a worker, which connects to nothing until it is opened, to see whether it takes these.
+        """
+        before = len(self.problems)
         worker = load_worker(config.worker)
+        arguments = {key: self._argument((*path, key), value, worker) for key, value in config.worker_args.items()}
+        if len(self.problems) == before:
+            self._check_arguments(path, worker, arguments)
+        return replace(config, worker_args=arguments)
+
+    def _argument(self, path: KeyPath, value: Any, worker: type) -> Any:
+        """An argument; one that was one `${...}` is a number if it is annotated as nothing else."""
+        wanted = _annotation(worker, str(path[-1]))
+        names = set(re.findall(r"\w+", wanted))
+        if path not in self._expansion.whole or not names & _NUMBERS or names - _NUMBERS - _OR_NOTHING:
+            return value
+        result = converted(value, wanted)
+        if isinstance(result, str):
+            self._note(path, f"must be {wanted}, and what `${{...}}` stands for is none")
+        return result
+
+    def _check_arguments(self, path: KeyPath, worker: type, arguments: Mapping[str, Any]) -> None:
         try:
-            worker(**config.worker_args)
+            worker(**arguments)
         except InvalidConfig as error:
             for key, text in error.problems.items():
                 self._note((*path, key), text)
@@ -311,6 +338,17 @@ class _Reader:
 def _tables_of(path: KeyPath) -> int:
     """How many of a path's first keys name its table."""
     return 1 if path[:1] in (("system",), ("dashboard",), ("cluster",)) else 2
+
+
+def _annotation(worker: type, name: str) -> str:
+    """What a parameter of a worker is annotated with, as text; "" without an annotation."""
+    try:
+        parameter = inspect.signature(worker).parameters.get(name)
+    except (TypeError, ValueError):  # a class that cannot tell
+        return ""
+    if parameter is None or parameter.annotation is parameter.empty or parameter.kind is parameter.VAR_KEYWORD:
+        return ""
+    return inspect.formatannotation(parameter.annotation).strip("'\"")
 
 
 def _meant(value: Any, text: str) -> str:

@@ -72,11 +72,21 @@ class _View:
         if path[0] == "system" and path[1] in self._config.overrides:
             return self._config.overrides[str(path[1])]
         document, expansion = self._config.document, self._config.expansion
-        if not _is_written(document.data, path):
+        path = _written(document.data, path)
+        if not path:
             return "default"
         below = [place for place in expansion.sources if place[: len(path)] == path]
         references = [reference for place in below for reference in expansion.sources[place]]
         return " ".join([f"{document.file}:{document.line(path)}", *references])
+
+
+def _written(data: Any, path: KeyPath) -> KeyPath:
+    """Where in a file a value is written; what follows from the URL of a pool's database, at the URL. () is nowhere."""
+    places, url = [path], (*path[:2], "url")
+    if path[0] == "pools" and path[2] in ("worker", "worker_args") and _is_written(data, url):
+        beside = (*path[:2], *path[3:])  # arguments of the worker may be beside the URL
+        places += [beside, url] if path[2] == "worker_args" else [url]
+    return next((place for place in places if _is_written(data, place)), ())
 
 
 def _is_written(data: Any, path: KeyPath) -> bool:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from actorpool.config import Breaker
 from actorpool.configuration import InvalidFile, load
+from actorpool.configuration.effective import effective
 from actorpool.limits import Limits
 
 GOOD = """
@@ -189,3 +192,60 @@ def test_the_name_may_come_from_an_override_alone(tmp_path):
 @pytest.mark.parametrize("text", ["pools = 3", "[pools]\nwrite = 3", "system = 'x'", "[supervisors.a]\nchildren = 3"])
 def test_what_should_be_a_table_and_is_none_is_a_problem(tmp_path, text):
     assert any("must be" in problem.text for problem in problems(tmp_path, text).found)
+
+
+NUMBERS = """
+[system]
+name = "shop"
+log_file = "logs/shop.log"
+[pools.a]
+worker = "tests.configuration.workers:Numbers"
+worker_args = { port="${PORT}", ratio = "${RATIO}", on = "${ON}", code="${CODE}", parts="${PORT}", more="${PORT}" }
+[pools.b]
+url = "sqlite:///data/app.db?mode=ro"
+cached_statements = "${PORT}"
+[pools.c]
+url = "sqlite:////srv/app.db"
+size = 1
+"""
+
+
+def test_an_argument_that_was_one_reference_is_what_the_worker_takes(tmp_path):
+    environment = {"PORT": "5432", "RATIO": "0.5", "ON": "true", "CODE": "0042"}
+    config = load(write(tmp_path, NUMBERS), environment)
+    assert config.pools["a"].worker_args == {
+        "port": 5432, "ratio": 0.5, "on": True, "code": "0042", "parts": "5432", "more": "5432",
+    }  # fmt: skip
+
+
+def test_an_argument_that_should_be_a_number_and_is_none_is_a_problem_that_does_not_show_it(tmp_path):
+    text = str(problems(tmp_path, NUMBERS, PORT="54e", RATIO="secret-one", ON="1", CODE="x"))
+    assert "[pools.a] worker_args.port must be int | None" in text
+    assert "[pools.a] worker_args.ratio must be float" in text
+    assert "[pools.a] worker_args.on must be bool" in text
+    assert "[pools.b] cached_statements must be int" in text
+    assert "secret-one" not in text
+
+
+def test_relative_paths_begin_where_the_file_is(tmp_path, monkeypatch):
+    monkeypatch.chdir("/")
+    (tmp_path / "etc").mkdir()
+    file = write(tmp_path / "etc", NUMBERS)
+    environment = {"PORT": "5", "RATIO": "1", "ON": "false", "CODE": "x"}
+    for path in (file, os.path.relpath(file)):
+        config = load(path, environment)
+        assert config.system.log_file == str(tmp_path / "etc" / "logs" / "shop.log")
+        assert config.pools["b"].worker_args["database"] == f"file:{tmp_path}/etc/data/app.db?mode=ro"
+        assert config.pools["c"].worker_args["database"] == "/srv/app.db"
+
+
+def test_what_follows_from_a_url_has_the_line_of_the_url_as_its_source(tmp_path):
+    file = write(tmp_path, GOOD)
+    sources = {(one.table, one.key): one.source for one in effective(load(file, HERE))}
+    assert sources["pools.read", "worker"] == f"{file}:18 ${{PASSWORD}}"
+    assert sources["pools.read", "worker_args.conninfo"] == f"{file}:18 ${{PASSWORD}}"
+    assert sources["pools.read", "worker_args.statement_timeout"] == f"{file}:20"
+    assert sources["pools.read", "max_overflow"] == "default"
+    assert sources["pools.write", "worker"] == f"{file}:10"
+    assert sources["pools.write", "strategy"] == "default"
+    assert sources["system", "base"] == "default"
