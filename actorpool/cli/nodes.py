@@ -50,6 +50,11 @@ class WorkerId(click.ParamType):  # type: ignore[type-arg]
 
     name = "worker"
 
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        node, pool = ctx.params.get("name"), ctx.params.get("pool")
+        found = workers_of(node, pool) if node and pool else ()
+        return [CompletionItem(id) for id in found if id.startswith(incomplete)]
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
             return int(value)
@@ -77,6 +82,17 @@ def pools_of(node: str) -> list[str]:
     sockets = {name.removesuffix(_POOL) for name in files if name.endswith(_POOL)}
     found = {name for name in sockets if not _SHORTENED.search(name)} | set(memo.recall(directory).get("pools", ()))
     return sorted(found)
+
+
+def workers_of(node: str, pool: str) -> list[str]:
+    """The ids of a pool's workers, by the file that the pool leaves: without a connection."""
+    from actorpool.transport import paths  # only where it is wanted
+
+    try:
+        with open(paths.ids(os.path.join(names.top(), os.path.basename(node)), os.path.basename(pool))) as file:
+            return file.read().split()
+    except OSError:
+        return []
 
 
 def connect(name: str) -> System:

@@ -20,6 +20,7 @@ from actorpool import _output, _scrubbing, process
 from actorpool._output import Output
 from actorpool._protocol.orders import Init
 from actorpool.pools.last_words import LastWords
+from actorpool.pools.worker_ids import WorkerIds
 from actorpool.serialization import pickling
 from actorpool.supervisors.ending import end_processes
 from actorpool.thespian_adapter.shell import Shell, drop_connection, log
@@ -94,6 +95,8 @@ class WorkerHandles:
         self.secretive = False
         """Whether the workers know secrets, so that what they print is looked through."""
         self._departed: tuple[int, int | None] = (0, None)
+        path = None if directory is None else paths.ids(directory, getattr(actor, "name", "?"))
+        self._ids = WorkerIds(actor, path, lambda: sorted(self._hands))
 
     def hand(self, id: int) -> WorkerHandle:
         """The worker of that id; raises KeyError when it is gone."""
@@ -136,6 +139,7 @@ class WorkerHandles:
         place = next(number for number in itertools.count(1) if number not in taken)
         hand = self._hands[id] = WorkerHandle(id, place, address, pid)
         hand.outputs, hand.words = outputs, words
+        self._ids.changed()
         self._watch(hand)
         self._actor.send(address, dataclasses.replace(init, key=hand.key))
 
@@ -285,6 +289,7 @@ class WorkerHandles:
         if hand is None:
             return None
         self._departed = hand.id, hand.pid
+        self._ids.changed()
         if hand.fd is not None and self._server is not None:
             self._server.unwatch(hand.fd)
             os.close(hand.fd)
@@ -311,3 +316,4 @@ class WorkerHandles:
         end_processes(pids, timeout)
         for hand in self:
             self.forget(hand.id)
+        self._ids.close()

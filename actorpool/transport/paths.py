@@ -31,6 +31,11 @@ def pool(directory: str, name: str) -> str:
     return f"{directory}/{name}.pool"
 
 
+def ids(directory: str, name: str) -> str:
+    """The file with the ids of a pool's workers."""
+    return f"{pool(directory, name)}.ids"
+
+
 def worker(directory: str, pid: int) -> str:
     """A worker's socket: no two processes have one pid."""
     return f"{directory}/{pid}{_WORKER}"
