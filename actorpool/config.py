@@ -9,9 +9,10 @@ import importlib
 import pickle
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
+from actorpool._dataclass import dataclass
 from actorpool._validation import Check, instance, number, one_of, settings_problems
 from actorpool.errors import InvalidConfig
 from actorpool.limits import Limits

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
+from actorpool._dataclass import dataclass
 from actorpool.errors import InvalidConfig
 
 _SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)(?:i?B)?\Z", re.IGNORECASE)

@@ -10,9 +10,10 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, NoReturn
 
+from actorpool._dataclass import dataclass
 from actorpool.config import PoolConfig, SharedPoolConfig, check_request
 from actorpool.errors import InvalidConfig, RemoteError
 from actorpool.process import Caller

@@ -16,8 +16,10 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
+
+from actorpool._dataclass import dataclass
 
 LINUX = sys.platform.startswith("linux")
 if not LINUX:

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import functools
 import os
-from dataclasses import dataclass
 from typing import Any
 
 from actorpool import process
+from actorpool._dataclass import dataclass
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.core.supervisor.events import Began, Ignored, Leaving, Refused, Remembered
 from actorpool.messages import Err, Ok

@@ -8,13 +8,13 @@ seconds. A process is named by pid and start time, so a recycled pid is never mi
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from thespian.actors import ActorExitRequest, ThespianWatch, WakeupMessage, WatchMessage
 
 from actorpool import process
+from actorpool._dataclass import dataclass
 from actorpool.messages import Down, new_ref
 from actorpool.process import Caller
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from typing import Any
 
+from actorpool._dataclass import dataclass
 from actorpool._validation import number, one_of, settings_problems
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.machine import Backoff

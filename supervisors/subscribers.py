@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TYPE_CHECKING, Any
 
+from actorpool._dataclass import dataclass
 from actorpool.pools.holders import Holders
 from actorpool.process import Caller
 

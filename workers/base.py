@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from actorpool._dataclass import dataclass
 from actorpool.errors import ActorPoolError, InvalidConfig, MethodNotFound, PermanentError
 
 __all__ = ["PermanentError", "Reply", "RetryAfter", "Worker", "method", "methods_of"]

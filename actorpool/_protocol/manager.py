@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from actorpool._dataclass import dataclass
 from actorpool.config import check_request
 from actorpool.messages import Request
 

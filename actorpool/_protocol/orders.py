@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
+from actorpool._dataclass import dataclass
 from actorpool.limits import Limits
 from actorpool.serialization.pickling import Pickled
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Hashable
-from dataclasses import dataclass
 from typing import Any
 
+from actorpool._dataclass import dataclass
 from actorpool.config import check_request
 from actorpool.messages import Checkout, Event, Request
 from actorpool.status import TreeNode

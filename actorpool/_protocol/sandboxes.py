@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from actorpool._dataclass import dataclass
 from actorpool.messages import Checkout, Request
 from actorpool.process import Caller
 

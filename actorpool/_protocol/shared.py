@@ -6,9 +6,10 @@ Answers travel as `OpaqueResult`: only the client that asked opens them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, ClassVar
 
+from actorpool._dataclass import dataclass
 from actorpool.config import check_connection, check_request
 from actorpool.errors import InvalidConfig, RemoteError, UnknownConnection
 from actorpool.messages import Err, Ok, Request

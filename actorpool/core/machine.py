@@ -10,10 +10,10 @@ import heapq
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from math import floor
 from typing import Any, ParamSpec
 
+from actorpool._dataclass import dataclass
 from actorpool.core.effects import Answer, Emit
 from actorpool.errors import InvalidConfig
 

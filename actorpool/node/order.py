@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from actorpool._dataclass import dataclass
 from actorpool.process import Caller
 from actorpool.serialization.pickling import Pickled
 

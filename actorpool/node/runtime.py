@@ -20,9 +20,10 @@ import secrets
 import shutil
 import stat
 import time
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, fields
 
 from actorpool import __version__, process
+from actorpool._dataclass import dataclass
 from actorpool.errors import AuthenticationFailed, InvalidConfig, SystemDown
 from actorpool.node import names
 from actorpool.transport import paths

@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from actorpool import process
+from actorpool._dataclass import dataclass
 from actorpool._protocol import reports
 from actorpool.core.effects import Ended, Granted, Keyed, Refused, UseLocal
 from actorpool.errors import CallTimeout, CheckoutTimeout, LeaseExpired, WorkerDied

@@ -18,11 +18,11 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from struct import Struct
 from typing import Any
 
 from actorpool import _offspring
+from actorpool._dataclass import dataclass
 from actorpool.messages import Event
 from actorpool.telemetry.complaints import QUIET
 

@@ -10,9 +10,10 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any, Protocol, runtime_checkable
 
+from actorpool._dataclass import dataclass
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Event
 from actorpool.telemetry.events import FREQUENT, STATES, Counted, matcher

@@ -16,7 +16,6 @@ import signal
 import sys
 import time
 import traceback
-from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -37,6 +36,7 @@ from thespian.system.transport import TransmitOnly
 from thespian.system.utilis import withPossibleInitArgs
 
 from actorpool import _offspring, process
+from actorpool._dataclass import dataclass
 from actorpool.errors import MessageTooBig
 from actorpool.thespian_adapter import patches
 from actorpool.thespian_adapter.sending import share_sending

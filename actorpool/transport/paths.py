@@ -6,8 +6,9 @@ import hashlib
 import os
 import socket
 import sys
-from dataclasses import dataclass, field
+from dataclasses import field
 
+from actorpool._dataclass import dataclass
 from actorpool.transport import spinwait
 
 LONGEST_PATH = 103 if sys.platform == "darwin" else 107
