@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from actorpool.client.pool import Pool
     from actorpool.client.router import Pools
     from actorpool.client.shared import SharedPool
-    from actorpool.client.system import System, connect, start
+    from actorpool.client.start import start
+    from actorpool.client.system import System, connect
     from actorpool.config import Autoscale, Breaker, PoolConfig
     from actorpool.errors import (
         ActorPoolError,
@@ -83,7 +84,8 @@ _HOMES = {
     "actorpool.client.pool": "Pool",
     "actorpool.client.router": "Pools",
     "actorpool.client.shared": "SharedPool",
-    "actorpool.client.system": "System connect start",
+    "actorpool.client.start": "start",
+    "actorpool.client.system": "System connect",
     "actorpool.config": "Autoscale Breaker PoolConfig",
     "actorpool.errors": (
         "ActorPoolError AuthenticationFailed CallTimeout CheckoutTimeout CircuitOpen InvalidConfig LeaseExpired "

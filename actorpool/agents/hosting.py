@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 from actorpool.client.local import LocalPool
 from actorpool.client.pool import Pool
-from actorpool.client.system import System, start
+from actorpool.client.start import start
+from actorpool.client.system import System
 from actorpool.config import PoolConfig
 
 H = TypeVar("H", bound="Hosted")

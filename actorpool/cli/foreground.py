@@ -17,7 +17,8 @@ from actorpool.cli import draining, memo, spreading
 from actorpool.cli.notify import Notifier
 from actorpool.cli.output import say
 from actorpool.cli.refusals import FAILED, INTERRUPTED, Refusal
-from actorpool.client.system import System, start
+from actorpool.client.start import start
+from actorpool.client.system import System
 from actorpool.configuration import Configuration, DashboardSettings
 from actorpool.errors import ActorPoolError, InvalidConfig
 from actorpool.node import launch

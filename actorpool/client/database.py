@@ -5,9 +5,10 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any
 
-from actorpool.client import system as systems
 from actorpool.client.local import LocalPool
 from actorpool.client.pool import Pool
+from actorpool.client.start import start
+from actorpool.client.system import System
 from actorpool.workers import urls
 
 
@@ -19,7 +20,7 @@ class Database:
         pool: the pool.
     """
 
-    def __init__(self, system: systems.System, pool: Pool | LocalPool) -> None:
+    def __init__(self, system: System, pool: Pool | LocalPool) -> None:
         self.system = system
         self.pool = pool
 
@@ -53,7 +54,7 @@ def database(url: str, name: str | None = None, *, adapter: Any = None, **fields
         InvalidConfig: as `start_database`; nothing was started.
     """
     urls.config_of(url, adapter, fields)
-    system = systems.start()
+    system = start()
     try:
         return Database(system, system.start_database(url, name, adapter=adapter, **fields))
     except BaseException:

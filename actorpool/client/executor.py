@@ -21,10 +21,11 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from actorpool.client import system as systems
 from actorpool.client._batches import LARGEST, Batch, ExecutorFuture, Slot
 from actorpool.client.futures import FOREVER, Dispatcher, LoopThread, check_interpreter
 from actorpool.client.mapping import Results, mapped
+from actorpool.client.start import start
+from actorpool.client.system import System
 from actorpool.config import PoolConfig
 from actorpool.errors import ActorPoolError, InvalidConfig, MessageTooBig
 from actorpool.workers.executing import InitializerFailed, run_batch, run_chunk
@@ -54,14 +55,14 @@ class Engine(Dispatcher):
         system: where the pool is started; None: in a node of its own.
     """
 
-    def __init__(self, workers: int, config: PoolConfig, system: systems.System | None) -> None:
+    def __init__(self, workers: int, config: PoolConfig, system: System | None) -> None:
         super().__init__(LoopThread("actorpool-executor", self._end), workers, workers)
         self.config = config
         self.broken: BaseException | None = None
         self.shut = False
         self.lock = threading.RLock()
         self._given = system
-        self._system: systems.System | None = None
+        self._system: System | None = None
         self._owner = 0
         self._pool: Pool | None = None
         self._name = f"executor_{secrets.token_hex(4)}"
@@ -135,7 +136,7 @@ class Engine(Dispatcher):
         with self.lock:
             if self._pool is None:
                 self._owner = os.getpid()
-                self._system = self._given or systems.start()
+                self._system = self._given or start()
                 self._pool = self._system.start_pool(self._name, self.config)
             assert self._system is not None
             if self._system.directory is None:
@@ -338,7 +339,7 @@ class Executor(futures.Executor):
         worker_args: dict[str, Any] | None = None,
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
-        system: systems.System | None = None,
+        system: System | None = None,
         **fields: Any,
     ) -> None:
         if max_workers is None:

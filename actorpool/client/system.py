@@ -1,9 +1,8 @@
-"""`System`, `start` and `connect`: a whole actor system as seen by the process that uses it."""
+"""`System` and `connect`: a whole actor system as seen by the process that uses it."""
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import threading
 from collections.abc import Mapping
 from types import TracebackType
@@ -15,15 +14,12 @@ from actorpool._protocol.requests import GetStack
 from actorpool.client import _dashboard
 from actorpool.client._at_fork import renewed
 from actorpool.client._node_client import NodeClient, node_client
-from actorpool.client._start_options import NODE_BASES as NODE_BASES
-from actorpool.client._start_options import level_name, problems_of
 from actorpool.client.pool import Pool
 from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name, unplaced_problems
 from actorpool.errors import InvalidConfig, PoolAlreadyExists, PoolNotFound
 from actorpool.messages import Event, GetPoolStatus, ListPools, StartPool, StopPool
-from actorpool.node import launch, runtime
 from actorpool.status import PoolMetrics, PoolStatus, TreeNode
-from actorpool.transport import frames, paths
+from actorpool.transport import paths
 
 if TYPE_CHECKING:
     from actorpool.client.local import LocalPool
@@ -33,85 +29,6 @@ START_POOL_TIMEOUT = 60.0
 """Seconds beyond the pool's own checkout timeout; large pools start some 200 workers a second."""
 STOP_MARGIN = 10.0
 """Seconds a pool may need beyond its timeout, to interrupt and kill what does not stop."""
-
-
-def start(
-    name: str | None = None,
-    *,
-    base: str = "multiprocTCPBase",
-    telemetry: Any = None,
-    metrics_interval: float = 10.0,
-    log_level: str | int = "WARNING",
-    log_file: str | os.PathLike[str] | None = None,
-    log_format: str = "text",
-    output: str = "inherit",
-    spin: bool = True,
-    max_message: int = frames.MAX_MESSAGE,
-    daemon: bool = False,
-    dashboard: int | Mapping[str, Any] | None = None,
-    **options: Any,
-) -> System:
-    """Start a private actor system and wait until it serves.
-
-    It runs in a node: a fresh process that listens on nothing but loopback and ends when this process ends, however
-    that ends. `with actorpool.start() as system:` ends it at the end of the block.
-
-    Args:
-        name: under which other processes of this user can `connect`; None: for this process and its children.
-        base: "multiprocTCPBase"; "multiprocUDPBase" (a node without the channel, messages only); or
-            "simpleSystemBase" (everything in this process, without real timeouts, for unit tests).
-        telemetry: a sink, `"module:function"`, or a list of them (see `actorpool.telemetry`).
-        metrics_interval: seconds between two samples of each pool.
-        log_level: from which level on the node's lines go to this process's standard error as well.
-        log_file: where the node writes its log; None: `node.log` in its runtime directory.
-        log_format: "text", or "json" for one object a line, with time, level, node, pool, worker, pid and message.
-        output: where what workers write to their standard output and error goes: "inherit", to those of this process;
-            "log", line by line with the worker's id into the log; "stderr", to this process's standard error, never
-            to its output, which may be a protocol's.
-        spin: whether the two ends of the channel look for an answer for some microseconds before they sleep.
-        max_message: bytes the arguments or the result of one call may have; more is an error of that call only.
-        daemon: the node outlives this process, and is ended by `actorpool down NAME` alone; what its workers write goes
-            to the log.
-        dashboard: the port of loopback on which the node's page is served (0: any that is free, `System.dashboard`
-            tells it), or a dict of `host`, `port` and `hosts`, further names for it; None: no page.
-
-    Raises:
-        InvalidConfig: names every bad or unknown option; or the name is taken by a running node.
-        SystemDown: it did not come up; the text says why.
-    """
-    from actorpool import telemetry as sinks  # not at the top: only the starting process has to know its sinks
-
-    problems = dict.fromkeys(options, "is no option of start()")
-    problems |= problems_of(base, metrics_interval, log_level, log_file, log_format, spin, max_message, output)
-    runtime.check_node_name(name)
-    if dashboard is not None and (problem := _dashboard.problem_of(dashboard, base)):
-        problems["dashboard"] = problem
-    if problems:
-        raise InvalidConfig("start", problems)
-    settings = {
-        "sinks": sinks.sinks_of(telemetry),
-        "metrics_interval": float(metrics_interval),
-        "spin": spin,
-        "max_message": max_message,
-    }
-    if base not in NODE_BASES:
-        from actorpool.client._in_process import InProcessClient  # not at the top: it loads the actors
-
-        return System(InProcessClient(name, settings))
-    node = launch.launch(
-        name,
-        base,
-        log_level=level_name(log_level),
-        log_file=None if log_file is None else os.path.abspath(log_file),
-        log_format=log_format,
-        output="log" if daemon and output == "inherit" else output,
-        options=settings,
-        daemon=daemon,
-    )
-    system = System(node_client(node.name, None if daemon else node, spin))
-    if dashboard is not None:
-        _dashboard.begin(system, dashboard)
-    return system
 
 
 def connect(name: str) -> System:

@@ -18,7 +18,7 @@ from actorpool.config import PoolConfig, SharedPoolConfig, check_pool_name
 from actorpool.core.cluster.members import Declaration, HostInfo
 from actorpool.errors import InvalidConfig, SystemDown
 from actorpool.messages import Event
-from actorpool.node import runtime
+from actorpool.node import names
 from actorpool.serialization import pickling
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def _name_problem(name: Any) -> str | None:
-    if isinstance(name, str) and runtime.NODE_NAME.match(name):
+    if isinstance(name, str) and names.NODE_NAME.match(name):
         return None
     return f"must be [A-Za-z][A-Za-z0-9_.-]{{0,63}}, not {name!r}"
 

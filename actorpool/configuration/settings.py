@@ -8,13 +8,13 @@ from typing import Any
 
 from actorpool import _output as output
 from actorpool._validation import number, one_of, settings_problems
-from actorpool.client.system import NODE_BASES
+from actorpool.client._start_options import NODE_BASES
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.configuration.document import Document
 from actorpool.configuration.expansion import Expansion
 from actorpool.errors import InvalidConfig
 from actorpool.node import log_lines
-from actorpool.node.runtime import NODE_NAME
+from actorpool.node.names import NODE_NAME
 from actorpool.supervisors.specs import SupervisorSpec
 from actorpool.transport import frames
 

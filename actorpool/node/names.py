@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+
+from actorpool.errors import InvalidConfig
+
+NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 
 
 def top() -> str:
@@ -37,3 +42,13 @@ def held() -> list[str]:
     except OSError:
         return []
     return [name for name in found if is_held(os.path.join(top(), name))]
+
+
+def check(name: str | None) -> None:
+    """Refuse a name that cannot be a directory's.
+
+    Raises:
+        InvalidConfig: it is not `[A-Za-z][A-Za-z0-9_.-]{0,63}` (or None).
+    """
+    if name is not None and not (isinstance(name, str) and NODE_NAME.match(name)):
+        raise InvalidConfig("system", {"name": f"must be [A-Za-z][A-Za-z0-9_.-]{{0,63}} or None, not {name!r}"})

@@ -30,7 +30,6 @@ from actorpool.transport import paths
 
 log = logging.getLogger("actorpool")
 
-NODE_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}\Z")
 ANONYMOUS = "_"
 """First letter of the names made up for nodes that were given none; a given name cannot begin with it."""
 _MADE_UP = re.compile(ANONYMOUS + r"[0-9a-f]{8}\Z")
@@ -75,16 +74,6 @@ class NodeFacts:
     def alive(self) -> bool:
         """Whether that very process runs."""
         return process.start_time(self.pid) == self.started
-
-
-def check_node_name(name: str | None) -> None:
-    """Refuse a name that cannot be a directory's.
-
-    Raises:
-        InvalidConfig: it is not `[A-Za-z][A-Za-z0-9_.-]{0,63}` (or None).
-    """
-    if name is not None and not (isinstance(name, str) and NODE_NAME.match(name)):
-        raise InvalidConfig("system", {"name": f"must be [A-Za-z][A-Za-z0-9_.-]{{0,63}} or None, not {name!r}"})
 
 
 def root() -> str:
@@ -146,7 +135,7 @@ class RuntimeDirectory:
             InvalidConfig: the name is bad, its node is running, or a socket's path would be too long.
             AuthenticationFailed: the directory is not ours.
         """
-        check_node_name(name)
+        names.check(name)
         top = root()
         sweep()
         looks = 3
@@ -301,7 +290,7 @@ def find(name: str) -> tuple[str, NodeFacts, bytes]:
         AuthenticationFailed: the cookie is missing, readable by others, or not the node's.
     """
     if not (isinstance(name, str) and _MADE_UP.match(name)):
-        check_node_name(name)
+        names.check(name)
     path = os.path.join(root(), name)
     deadline = time.monotonic() + PATIENCE
     while not _is_complete(path) and names.is_held(path) and time.monotonic() < deadline:

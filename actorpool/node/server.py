@@ -145,8 +145,8 @@ def _start_system(kind: str, directory: runtime.RuntimeDirectory) -> tuple[Any, 
     quiet = {"version": 1, "disable_existing_loggers": False, "root": {"level": "CRITICAL"}}
     systemCommon.RATE_THROTTLE = _UNTHROTTLED
     multiprocCommon.MultiProcAdmin.logDefs = quiet  # Thespian 4.0.1's admin dies with its logger for want of this name
-    gc.collect()
-    gc.freeze()  # what is loaded by now is shared with every actor, and remains shared
+    gc.freeze()  # what is loaded by now is shared with every actor: no collector of an actor writes into its pages
+    gc.enable()
     for attempt in range(1, START_TRIES + 1):
         place = transport.free_place(kind, directory.path)
         try:

@@ -7,19 +7,13 @@ a test module that is not on `sys.path`).
 
 from __future__ import annotations
 
-import importlib.machinery
-import importlib.util
 import io
-import os
 import pickle
-import sys
-import threading
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import Any
 
-import cloudpickle
-
 from actorpool.serialization import functions
+from actorpool.serialization.importing import importable
 
 PROTOCOL = 5
 
@@ -30,61 +24,9 @@ class _ByValue(Exception):
 
 class _ReferencePickler(pickle.Pickler):
     def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, (type, FunctionType)) and not _importable(value.__module__):
+        if isinstance(value, (type, FunctionType)) and not importable(value.__module__):
             raise _ByValue
         return NotImplemented
-
-
-_known: dict[str | None, bool] = {None: False, "__main__": False, "__mp_main__": False, "builtins": True}
-
-
-def _importable(name: str | None) -> bool:
-    try:
-        return _known[name]
-    except KeyError:
-        assert name is not None
-        known = _known[name] = _found_on_path(name)
-        return known
-
-
-def _found_on_path(name: str) -> bool:
-    module = sys.modules.get(name)
-    origin = getattr(module, "__file__", None)
-    if module is None or origin is None:
-        return (module is not None and name in sys.builtin_module_names) or _spec(name) is not None
-    spec = _spec(name)
-    return spec is not None and spec.origin == origin
-
-
-def _spec(name: str) -> importlib.machinery.ModuleSpec | None:
-    """What a fresh process would import under that name (`sys.modules` is not asked)."""
-    path = None
-    spec = None
-    parts = name.split(".")
-    for depth in range(1, len(parts) + 1):
-        spec = _spec_along(path, ".".join(parts[:depth]))
-        if spec is None:
-            return None
-        path = list(spec.submodule_search_locations or ())
-    return spec
-
-
-def _spec_along(path: list[str] | None, name: str) -> importlib.machinery.ModuleSpec | None:
-    """The spec of one module, whose package has that path; an import hook (an editable install, a zip) comes last.
-
-    A hook may serve a package and leave what is below it to the path, so it is asked at each level.
-    """
-    for finder in (importlib.machinery.PathFinder, *sys.meta_path):
-        find = getattr(finder, "find_spec", None)
-        if find is None:
-            continue
-        try:
-            spec = find(name, path)
-        except Exception:  # a foreign finder may fail in its own way; then it does not serve this name
-            continue
-        if isinstance(spec, importlib.machinery.ModuleSpec):
-            return spec
-    return None
 
 
 _PLAIN = frozenset({int, float, bool, str, bytes, type(None)})
@@ -99,7 +41,7 @@ def dumps(value: Any) -> bytes:
     """
     if type(value) in _PLAIN:
         return pickle.dumps(value, PROTOCOL)
-    if type(value) is FunctionType and not _importable(value.__module__):
+    if type(value) is FunctionType and not importable(value.__module__):
         value = functions.kept(value, _dumps_by_value) or value
     buffer = io.BytesIO()
     try:
@@ -111,12 +53,12 @@ def dumps(value: Any) -> bytes:
 
 def dumps_call(what: Any, args: tuple[Any, ...], kwargs: Any) -> bytes:
     """`dumps((what, args, kwargs))` for a method's name or a function; quicker for plain arguments."""
-    if type(what) is FunctionType and not _importable(what.__module__):
+    if type(what) is FunctionType and not importable(what.__module__):
         what = functions.kept(what, _dumps_by_value) or what
     if not kwargs and _PLAIN.issuperset(map(type, args)):
         if type(what) is str or type(what) is functions.Kept:
             return pickle.dumps((what, args, {}), PROTOCOL)
-        if type(what) is FunctionType and _importable(what.__module__):
+        if type(what) is FunctionType and importable(what.__module__):
             try:
                 return pickle.dumps((what, args, {}), PROTOCOL)
             except Exception:  # a lambda, a nested function: by value
@@ -137,60 +79,11 @@ def unsendable(problem: BaseException, text: str) -> BaseException:
     return type(problem)(f"{text} ({problem})")
 
 
-class Unsendable(TypeError):
-    """It cannot travel; the text says what to send instead."""
-
-
-_FILES = (io.TextIOWrapper, io.BufferedReader, io.BufferedWriter, io.BufferedRandom, io.FileIO)
-
-
-class _ValuePickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """cloudpickle, which also takes functions and classes of unimportable modules by value, and changes no type."""
-
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, _FILES):  # cloudpickle would make a StringIO of it
-            raise Unsendable("an open file cannot travel to another process: pass its path, or what is in it")
-        if type(value) is memoryview:  # cloudpickle would make bytes of it
-            data = value.tobytes()
-            return _view, (data if value.readonly else bytearray(data), value.format, value.shape)
-        if isinstance(value, (type, FunctionType)):
-            module = sys.modules.get(getattr(value, "__module__", None) or "")
-            if isinstance(module, ModuleType) and module.__name__ != "__main__" and not _importable(module.__name__):
-                with _registering:
-                    return self._reduced_by_value(value, module)
-        return super().reducer_override(value)
-
-    def _reduced_by_value(self, value: Any, module: ModuleType) -> Any:
-        """What cloudpickle makes of it while its table of modules, which all threads share, has this one."""
-        if module.__name__ in cloudpickle.list_registry_pickle_by_value():  # by the user's own wish, or further out
-            return super().reducer_override(value)
-        cloudpickle.register_pickle_by_value(module)
-        try:
-            return super().reducer_override(value)
-        finally:
-            cloudpickle.unregister_pickle_by_value(module)
-
-
-_registering = threading.RLock()
-
-
-def _free() -> None:
-    global _registering
-    _registering = threading.RLock()  # another thread of the parent may have held it
-
-
-os.register_at_fork(after_in_child=_free)
-
-
-def _view(data: bytes | bytearray, format: str, shape: tuple[int, ...]) -> memoryview:
-    """A view like the one that was sent, of a copy."""
-    view = memoryview(data)
-    return view if (format, len(shape)) == ("B", 1) else view.cast(format, shape)  # type: ignore[call-overload]
-
-
 def _dumps_by_value(value: Any) -> bytes:
+    from actorpool.serialization.by_value import ValuePickler  # not at the top: most programs never need cloudpickle
+
     buffer = io.BytesIO()
-    _ValuePickler(buffer, PROTOCOL).dump(value)
+    ValuePickler(buffer, PROTOCOL).dump(value)
     return buffer.getvalue()
 
 
