@@ -21,6 +21,12 @@ else:
         return lambda cls: _defer(cls, kw_only)
 
 
+def generate(*classes: Any) -> None:
+    """Generate them now, in a process whose children will use them: once for all."""
+    for cls in classes:
+        cls.__dataclass_fields__  # noqa: B018 - the first use
+
+
 _GENERATED = (
     "__init__", "__repr__", "__eq__", "__hash__", "__match_args__", "__dataclass_fields__", "__dataclass_params__"
 )  # fmt: skip

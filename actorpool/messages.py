@@ -28,7 +28,6 @@ def new_ref() -> tuple[int, int]:
     return (os.getpid(), next(_numbers))
 
 
-@dataclass(frozen=True)
 class Message:
     """Base of all messages."""
 

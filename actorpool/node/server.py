@@ -30,7 +30,7 @@ from actorpool.node import log_lines, runtime
 from actorpool.node.log_repeats import Repeats
 from actorpool.node.order import Failed, Order, Ready
 from actorpool.node.runtime import private_file
-from actorpool.node.tree import start_tree
+from actorpool.node.tree import share, start_tree
 from actorpool.node.watch import Watch, reap
 from actorpool.supervisors.upward import NODE
 from actorpool.thespian_adapter import base, transport
@@ -145,6 +145,7 @@ def _start_system(kind: str, directory: runtime.RuntimeDirectory) -> tuple[Any, 
     quiet = {"version": 1, "disable_existing_loggers": False, "root": {"level": "CRITICAL"}}
     systemCommon.RATE_THROTTLE = _UNTHROTTLED
     multiprocCommon.MultiProcAdmin.logDefs = quiet  # Thespian 4.0.1's admin dies with its logger for want of this name
+    share()
     gc.freeze()  # what is loaded by now is shared with every actor: no collector of an actor writes into its pages
     gc.enable()
     for attempt in range(1, START_TRIES + 1):
