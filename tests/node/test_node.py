@@ -62,7 +62,7 @@ class Owner:
 
     def __init__(self, program: str, *arguments: str, **options: Any) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-c", START + textwrap.dedent(program), *arguments],
+            [sys.executable, "-c", f"{START}sys.stdin.readline()\n{textwrap.dedent(program)}", *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -72,6 +72,7 @@ class Owner:
         pid, self.directory = self.process.stdout.readline().split()
         self.node = int(pid)
         self.family = family(self.node)
+        print(file=self.process.stdin, flush=True)
 
     def __enter__(self) -> Owner:
         return self
