@@ -1,4 +1,4 @@
-"""Frozen dataclasses that are generated when they are first used.
+"""Dataclasses that are generated when they are first used.
 
 `dataclasses.dataclass` writes the text of up to eight methods for each class and compiles it. That was half of what the
 imports of a start cost, for messages most of which a process never makes. Here a class gets stand-ins; the first use of
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
     from dataclasses import dataclass as dataclass  # to a type checker they are the same
 else:
 
-    def dataclass(*, frozen: bool, kw_only: bool = False) -> Callable[[type], type]:
-        """As `dataclasses.dataclass(frozen=True)`. Other dataclasses are few, and are made by that."""
-        assert frozen
-        return lambda cls: _defer(cls, kw_only)
+    def dataclass(**options: bool) -> Callable[[type], type]:
+        """As `dataclasses.dataclass`, but for those without `eq` or with `slots`, which are few and made by that."""
+        assert not options.keys() & {"eq", "slots"}
+        return lambda cls: _defer(cls, options)
 
 
 def generate(*classes: Any) -> None:
@@ -34,7 +34,7 @@ _NOT_TAKEN = {"__dict__", "__weakref__", "__setattr__", "__delattr__"}
 _ABSENT = object()
 
 
-def _defer(cls: Any, kw_only: bool) -> type:
+def _defer(cls: Any, options: dict[str, bool]) -> type:
     own = {name: value for name, value in vars(cls).items() if name not in _NOT_TAKEN}
 
     def generate() -> None:
@@ -45,7 +45,7 @@ def _defer(cls: Any, kw_only: bool) -> type:
         import dataclasses  # not at the top: a class can be defined without
 
         twin = type(cls)(cls.__name__, cls.__bases__, own | {"__qualname__": cls.__qualname__})
-        made = vars(dataclasses.dataclass(frozen=True, kw_only=kw_only)(twin))
+        made = vars(dataclasses.dataclass(**options)(twin))
         for name in own.keys() - made.keys():  # where a default is made by a factory
             with contextlib.suppress(AttributeError):
                 delattr(cls, name)
@@ -65,7 +65,8 @@ def _defer(cls: Any, kw_only: bool) -> type:
     for name in _GENERATED:
         if own.get(name) is None:  # a class that says what is equal to it has None as its `__hash__`
             setattr(cls, name, _StandIn(cls, name, generate))
-    cls.__setattr__ = cls.__delattr__ = refuse
+    if options.get("frozen"):
+        cls.__setattr__ = cls.__delattr__ = refuse
     return cls  # type: ignore[no-any-return]
 
 

@@ -6,6 +6,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 
+import psutil
+
 Figures = dict[str, float]
 Measure = Callable[[float], Figures]
 """What a contender offers: measure for about so many seconds, and return its figures by name."""
@@ -90,3 +92,8 @@ def until(done: Callable[[], object], limit: float = 10.0) -> float:
             raise TimeoutError(f"not within {limit:.0f} s")
         time.sleep(0.0002)
     return (time.perf_counter() - begun) * 1e3
+
+
+def pss(pid: int) -> float:
+    """Proportional set size in MB: shared pages count by their share."""
+    return float(psutil.Process(pid).memory_full_info().pss) / 1e6

@@ -15,7 +15,7 @@ import psutil
 
 import actorpool
 from actorpool.benchmarks.caller import Callers, add
-from actorpool.benchmarks.meter import Figures, Measure, latency, threads
+from actorpool.benchmarks.meter import Figures, Measure, latency, pss, threads
 from actorpool.messages import WithConnection
 from actorpool.workers import EchoWorker
 
@@ -205,25 +205,11 @@ def start_pool(size: int) -> Iterator[Measure]:
             begun = time.perf_counter()
             pool = system.start_pool("bench", worker=EchoWorker, size=size)
             taken = time.perf_counter() - begun
-            pss = [_pss(worker.pid) for worker in pool.workers() if worker.pid]
+            sizes = [pss(worker.pid) for worker in pool.workers() if worker.pid]
             system.stop_pool("bench")
-            return {"ms": taken * 1e3, "pss": sum(pss) / len(pss)}
+            return {"ms": taken * 1e3, "pss": sum(sizes) / len(sizes)}
 
         yield measure
-
-
-@contextmanager
-def start_system() -> Iterator[Measure]:
-    """Contender: `actorpool.start()` until it serves, and its end."""
-
-    def measure(seconds: float) -> Figures:
-        begun = time.perf_counter()
-        system = actorpool.start()
-        started = time.perf_counter()
-        system.shutdown()
-        return {"ms": (started - begun) * 1e3, "end": (time.perf_counter() - started) * 1e3}
-
-    yield measure
 
 
 def _processes(tree: Any) -> list[psutil.Process]:
@@ -235,8 +221,3 @@ def _processes(tree: Any) -> list[psutil.Process]:
 
 def _cpu(processes: list[psutil.Process]) -> float:
     return sum(sum(process.cpu_times()[:2]) for process in processes)
-
-
-def _pss(pid: int) -> float:
-    """Proportional set size in MB: shared pages count by their share."""
-    return float(psutil.Process(pid).memory_full_info().pss) / 1e6

@@ -63,11 +63,11 @@ SPINLESS = {"spin": False}
 RATE = ("rate", "/s", None)
 
 
-def _pair(name: str, title: str, contender: str, goal: Goal, spinless: Goal, **options: Any) -> tuple[Row, Row]:
-    """A latency with the spin and without."""
+def _pair(name: str, title: str, contender: str, most: float, spinless: float) -> tuple[Row, Row]:
+    """A latency with the spin and without, each beside two plain processes that do the same."""
     return (
-        Row(name, title, contender, options, goal=goal),
-        Row(f"{name}.blocking", f"{title}, spin off", contender, {**options, **SPINLESS}, goal=spinless),
+        Row(name, title, contender, against="floor.spinning", goal=Goal(most)),
+        Row(f"{name}.blocking", f"{title}, spin off", contender, SPINLESS, goal=Goal(spinless)),
     )
 
 
@@ -106,7 +106,7 @@ ROWS: tuple[Row, ...] = (
     Row("floor.blocking", "two plain processes on two processors echo a pickle, blocking reads", "floor:echo"),
     Row("floor.spinning", "the same, looking 50 µs before they block", "floor:echo", {"spin": 50e-6}),
     Row("floor.together", "the same on one processor, blocking reads", "floor:echo", {"apart": False}),
-    *_pair("pool.run", "run: checkout, call, checkin", "ours:run", Goal(0.65), Goal(1.6)),
+    *_pair("pool.run", "run: checkout, call, checkin", "ours:run", 1.7, 1.2),
     Row("pool.each", "run where no worker stays with its caller (max_lease is set)", "ours:run", {"max_lease": 60.0}),
     Row("pool.counted", "run, counted by a StatsdSink", "ours:counted", against="pool.run", goal=Goal(1.3)),
     Row("pool.unwatched", "run, nothing kept for who watches", "ours:unwatched", {}, *RATE),
@@ -114,7 +114,7 @@ ROWS: tuple[Row, ...] = (
         "pool.watched", "run, with all figures, history, last words, a StatsdSink, and a look at all each second",
         "ours:watched", {}, "rate", "/s", "pool.unwatched", Goal(0.97, at_most=False),
     ),
-    *_pair("lease.call", "a call inside a lease", "ours:lease", Goal(0.3), Goal(1.05)),
+    *_pair("lease.call", "a call inside a lease", "ours:lease", 1.5, 1.2),
     Row("peer.executor", "ProcessPoolExecutor", "peers:executor"),
     Row("peer.multiprocessing", "multiprocessing.Pool", "peers:multiprocessing_pool"),
     Row("peer.pebble", "pebble.ProcessPool", "peers:pebble", needs="pebble"),
@@ -156,10 +156,20 @@ ROWS: tuple[Row, ...] = (
         "checkout.400", "the same, 400 idle workers", "ours:checkout", {"size": 400},
         against="checkout.4", goal=Goal(1.3), lasting=False,
     ),
-    _once("start.system", "start() until it serves", "ours:start_system", "ms", "ms", None),
+    _once("start.import", "import actorpool, in a new interpreter", "starting:ours", "import", "ms", 60),
+    _once("start.system", "... and start() until it serves", "starting:ours", "start", "ms", 150),
+    _once("start.thespian", "plain Thespian: an actor and a child answer", "starting:thespians", "start", "ms", None),
     _once("start.10", "start_pool with 10 workers", "ours:start_pool", "ms", "ms", 80, size=10),
-    _once("start.100", "start_pool with 100 workers", "ours:start_pool", "ms", "ms", None, size=100),
-    _once("memory.worker", "PSS of an idle worker", "ours:start_pool", "pss", "MB", 5, size=10),
+    _once("start.200", "start_pool with 200 workers", "ours:start_pool", "ms", "ms", 1200, size=200),
+    _once(
+        "start.children", "plain Thespian: 200 children of an actor answer", "starting:thespian_children", "ms", "ms",
+        None, size=200,
+    ),
+    _once("memory.worker", "PSS of an idle worker, of 10", "ours:start_pool", "pss", "MB", 5.5, size=10),
+    _once(
+        "memory.child", "plain Thespian: PSS of an idle child, of 10", "starting:thespian_children", "pss", "MB", None,
+        size=10,
+    ),
     _once("recovery.next", "idle worker killed: the next call is done", "recovery:idle_worker", "next_call", "ms", 50),
     _once("recovery.idle", "idle worker killed: full capacity", "recovery:idle_worker", "full", "ms", 50),
     _once("recovery.told", "busy worker killed: its caller knows", "recovery:busy_worker", "told", "ms", 20),

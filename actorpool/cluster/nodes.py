@@ -7,7 +7,8 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from actorpool.client.system import connect, start
+from actorpool.client.start import start
+from actorpool.client.system import connect
 from actorpool.errors import SystemDown
 from actorpool.node import runtime
 

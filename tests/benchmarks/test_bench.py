@@ -124,3 +124,12 @@ def test_the_command_names_its_rows_and_refuses_unknown_ones(capsys):
     assert main(["bench", "--list"]) == 0
     assert "pool.run" in capsys.readouterr().out
     assert main(["bench", "--only", "nothing"]) == 2
+
+
+def test_a_start_is_measured_beside_plain_thespian():
+    rows = [
+        Row("ours", "ours", "starting:ours", figure="start", lasting=False),
+        Row("plain", "plain", "starting:thespians", figure="start", lasting=False),
+        Row("child", "child", "starting:thespian_children", {"size": 2}, figure="pss", lasting=False),
+    ]
+    assert [result.problem for result in run.measure(rows, rounds=1, seconds=0.05)] == [None, None, None]

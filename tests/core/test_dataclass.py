@@ -64,6 +64,12 @@ def classes(dataclass):
         def __hash__(self):
             return 7
 
+    @dataclass(unsafe_hash=True)
+    class Open:
+        """Not frozen."""
+
+        x: int = 1
+
     @dataclass(frozen=True)
     class Alike(Base):
         """It says only what is equal to it."""
@@ -73,7 +79,7 @@ def classes(dataclass):
         def __eq__(self, other):
             return True
 
-    return SimpleNamespace(base=Base, point=Point, settings=Settings, own=Own, alike=Alike)
+    return SimpleNamespace(base=Base, point=Point, settings=Settings, own=Own, alike=Alike, open=Open)
 
 
 USES = {
@@ -103,8 +109,15 @@ USES = {
     "derived": lambda of: repr(
         dataclasses.dataclass(frozen=True)(type("More", (of.point,), {"__annotations__": {"z": int}, "z": 1}))(1, z=2)
     ),
+    "not frozen": lambda of: changed(of.open(3)),
     "plain subclass": lambda of: grown(type("Plain", (of.point,), {})(1)),
 }  # fmt: skip
+
+
+def changed(value):
+    before = hash(value), repr(value), value == type(value)(3)
+    value.x = 4
+    return before, value.x, value != type(value)(3)
 
 
 def grown(value):
