@@ -32,8 +32,6 @@ TALLY_EVERY = 5.0
 """Seconds between two questions for what only Prometheus reads, which are asked only when it does."""
 UNSETTLED_AFTER = 5.0
 """Seconds after which the tree is asked for once more if something in it was being restarted."""
-TREE_AFTER = 60.0
-"""Seconds after which the tree is asked for although no event tells of a change."""
 ANSWER = 5.0
 """Seconds that a request waits for the node."""
 _STEADY = ("pool.timeout", "pool.shed", "pool.reclaimed", "pool.leak", "pool.sample", "call.")
@@ -104,7 +102,7 @@ class Collector:
             try:
                 await self.fresh()
             except NoAnswer as error:
-                self.streams.send(frame({"error": str(error)}, "down"), state=True)
+                self.streams.send([frame({"error": str(error)}, "down")], state=True)
             except Exception:
                 log.exception("dashboard: cannot tell what the node says")
             await asyncio.sleep(max(0.0, EVERY - (time.monotonic() - began)))
@@ -121,6 +119,19 @@ class Collector:
                 self._looked_at = time.monotonic()
         assert self.sight is not None
         return self.sight
+
+    async def fresh_tree(self) -> dict[str, Any]:
+        """The supervision tree as it was less than about a second ago, whether or not an event tells of a change.
+
+        Raises:
+            NoAnswer: the node is gone, or does not answer.
+        """
+        await self.fresh()
+        async with self._single:
+            if time.monotonic() - self._tree_at >= EVERY:
+                await self._ask(self._look_at_tree)
+        assert self.tree is not None
+        return self.tree
 
     async def tally(self) -> Tally:
         """What the pools have counted, as it was a few seconds ago at most.
@@ -159,18 +170,20 @@ class Collector:
             } | {name: (time.monotonic(), found)}
         return found
 
-    async def _ask(self, question: Callable[[System], Result], timeout: float = ANSWER) -> Result:
+    async def _ask(self, question: Callable[[System], Result], timeout: float | None = None) -> Result:
+        timeout = ANSWER if timeout is None else timeout
         try:
             call = asyncio.get_running_loop().run_in_executor(self._thread, self._attached, question)
             answer = await asyncio.wait_for(call, timeout)
         except PoolNotFound:
             raise
-        except (SystemDown, OSError) as error:
-            self._system = None
-            self.down = str(error)
+        except (asyncio.TimeoutError, TimeoutError) as error:  # first: the latter is an OSError
+            self.down = f"the node has not answered within {timeout:g} s"
             raise NoAnswer(self.down) from error
-        except (ActorPoolError, asyncio.TimeoutError, TimeoutError) as error:
-            self.down = str(error) or f"the node has not answered within {timeout:g} s"
+        except (ActorPoolError, OSError) as error:
+            if not isinstance(error, ActorPoolError) or isinstance(error, SystemDown):
+                self._system = None
+            self.down = str(error)
             raise NoAnswer(self.down) from error
         self.down = None
         return answer
@@ -190,9 +203,8 @@ class Collector:
         now = time.monotonic()
         told = [sights.event_document(event) for event in system.events(after=self._last, limit=sights.MOST_EVENTS)]
         changed = any(not event["name"].startswith(_STEADY) for event in told)
-        wants_tree = (
-            changed or self.tree is None or now - self._tree_at >= (UNSETTLED_AFTER if self._unsettled else TREE_AFTER)
-        )
+        unsettled = self._unsettled and now - self._tree_at >= UNSETTLED_AFTER
+        wants_tree = changed or unsettled or self.tree is None
         seen = sights.look(system, tree=wants_tree)
         sampled = now - self._sampled_at >= SAMPLES_EVERY
         if sampled:
@@ -200,9 +212,7 @@ class Collector:
             self._sample(system, seen.pools)
         frames = []
         if seen.tree is not None:
-            self._tree_at, self.seen_tree, self.tree = now, seen.tree, sights.tree_document(seen.tree)
-            self._unsettled = any(node.state == "restarting" for node in sights.nodes_of(seen.tree))
-            frames.append(frame(self.tree, "tree"))
+            frames.append(self._keep_tree(seen.tree))
         if sampled and self.seen_tree is not None:
             self._memories = sights.memories(self.seen_tree)
         self._told.extend(told)
@@ -211,9 +221,20 @@ class Collector:
         frames.append(frame(self.state, "state"))
         if sampled:
             frames.append(frame(self.samples, "samples"))
-        self.streams.loop.call_soon_threadsafe(self._tell, told, frames)
+        missed = told[0]["number"] - self._last - 1 if told and self._last else 0
+        self.streams.loop.call_soon_threadsafe(self._tell, told, missed, frames)
         if told:
             self._last = told[-1]["number"]
+
+    def _look_at_tree(self, system: System) -> None:
+        told = self._keep_tree(system.tree())
+        self.streams.loop.call_soon_threadsafe(self._tell, [], 0, [told])
+
+    def _keep_tree(self, tree: TreeNode) -> bytes:
+        """Keep the tree; returns the message that tells it."""
+        self._tree_at, self.seen_tree, self.tree = time.monotonic(), tree, sights.tree_document(tree)
+        self._unsettled = any(node.state == "restarting" for node in sights.nodes_of(tree))
+        return frame(self.tree, "tree")
 
     def _sample(self, system: System, pools: tuple[PoolStatus, ...]) -> None:
         self.samples, self._leases = {}, {}
@@ -227,9 +248,9 @@ class Collector:
             except ActorPoolError:  # it has just been stopped, or does not answer: it is told of without them
                 continue
 
-    def _tell(self, told: list[dict[str, Any]], frames: list[bytes]) -> None:
+    def _tell(self, told: list[dict[str, Any]], missed: int, state: list[bytes]) -> None:
+        """Send what is new; `missed` events were gone before they could be asked for."""
         self.history.extend(told)
-        for event in told:
-            self.streams.send(frame(event, number=event["number"]))
-        for each in frames:
-            self.streams.send(each, state=True)
+        gap = [frame({"dropped": missed}, "gap")] if missed else []
+        self.streams.send(gap + [frame(event, number=event["number"]) for event in told])
+        self.streams.send(state, state=True)

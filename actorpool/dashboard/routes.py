@@ -113,8 +113,7 @@ async def _static(collector: Collector, request: Request) -> Response:
 
 
 async def _tree(collector: Collector, request: Request) -> Response:
-    await collector.fresh()
-    return _json(collector.tree)
+    return _json(await collector.fresh_tree())
 
 
 async def _pools(collector: Collector, request: Request) -> Response:
@@ -140,12 +139,12 @@ async def _events(collector: Collector, request: Request) -> Response:
     stream = collector.streams.open(state=request.query_params.get("state") == "1")
     if stream is None:
         return _json({"error": "too many streams are open"}, 503)
-    for event in collector.history if after >= 0 else ():
-        if event["number"] > after:
-            stream.put(frame(event, number=event["number"]), always=True)
+    told = [event for event in collector.history if 0 <= after < event["number"]]
+    if told:
+        stream.put(b"".join(frame(event, number=event["number"]) for event in told), len(told))
     if stream.state:
-        for kind, document in (("state", collector.state), ("tree", collector.tree), ("samples", collector.samples)):
-            stream.put(frame(document, kind), always=True)
+        shown = {"tree": collector.tree, "samples": collector.samples, "state": collector.state}
+        stream.put(b"".join(frame(document, kind) for kind, document in shown.items()), len(shown))
     collector.watch()
     return StreamingResponse(_frames(collector, stream), headers=headers, media_type="text/event-stream")
 

@@ -18,6 +18,8 @@ from actorpool.dashboard.sockets import MOST_CONNECTIONS, warning_of
 
 COMPLETE = 10.0
 """Seconds in which a request must be complete."""
+KEPT = 5
+"""Seconds for which a connection that has been answered is kept for another request."""
 PROGRESS = 30.0
 """Seconds without progress after which a reader is cut off."""
 
@@ -94,9 +96,15 @@ def serve(
 
 
 async def _serve(node: str, ours: socket.socket, hosts: Sequence[str], on_ready: Callable[[], None]) -> None:
+    server = server_of(Collector(lambda: connect(node)), ours, hosts)
+    on_ready()
+    await server.serve([ours])
+
+
+def server_of(collector: Collector, ours: socket.socket, hosts: Sequence[str] = ()) -> Server:
+    """A server of what a collector sees, with its bounds, for that socket. Runs in the collector's loop."""
     from actorpool.dashboard.routes import application  # not at the top: it loads starlette
 
-    collector = Collector(lambda: connect(node))
     config = uvicorn.Config(
         application(collector, tuple(hosts), warning_of(ours)),
         http=Connection,
@@ -107,9 +115,8 @@ async def _serve(node: str, ours: socket.socket, hosts: Sequence[str], on_ready:
         server_header=False,
         proxy_headers=False,
         h11_max_incomplete_event_size=MOST_HEAD,
-        timeout_keep_alive=5,
+        timeout_keep_alive=KEPT,
         timeout_graceful_shutdown=1,
     )
     logging.getLogger("uvicorn").setLevel(logging.ERROR)  # what a bad client sends is not worth a line
-    on_ready()
-    await Server(config, collector).serve([ours])
+    return Server(config, collector)

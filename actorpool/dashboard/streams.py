@@ -10,7 +10,7 @@ from typing import Any
 
 MOST_STREAMS = 64
 MOST_FRAMES = 256
-"""Frames that wait for a reader; then they are dropped, and it is told so."""
+"""What waits for a reader: a look's messages each. What comes then is dropped, and it is told how much."""
 BEAT = 15.0
 """Seconds of silence after which a comment is sent, so that nothing between takes the stream for dead."""
 
@@ -41,10 +41,10 @@ class Stream:
         self._dropped = 0
         self._filled = asyncio.Event()
 
-    def put(self, data: bytes, always: bool = False) -> None:
-        """Have it sent; dropped if the reader is too far behind, unless it is to be sent always."""
-        if len(self._waiting) >= MOST_FRAMES and not always:
-            self._dropped += 1
+    def put(self, data: bytes, count: int = 1) -> None:
+        """Have so many messages sent; dropped if the reader is too far behind."""
+        if len(self._waiting) >= MOST_FRAMES:
+            self._dropped += count
             return
         if self._dropped:
             self._waiting.append(frame({"dropped": self._dropped}, "gap"))
@@ -94,11 +94,12 @@ class Streams:
         """It reads no more."""
         self._all.discard(stream)
 
-    def send(self, data: bytes, state: bool = False) -> None:
-        """Send to everybody, or to those only who want the state."""
-        for stream in self._all:
+    def send(self, frames: list[bytes], state: bool = False) -> None:
+        """Send messages, which stay together, to everybody, or to those only who want the state."""
+        data = b"".join(frames)
+        for stream in self._all if frames else ():
             if stream.state or not state:
-                stream.put(data)
+                stream.put(data, len(frames))
 
     def close(self) -> None:
         """End every stream."""

@@ -1,13 +1,12 @@
 """The page in a real browser: Chromium, driven by selenium. Without them these tests are skipped.
 
-Pictures are kept in the directory that ACTORPOOL_PICTURES names, if it names one (`make pictures`).
+What is seen in each colour scheme and width is kept as pictures in the directory that ACTORPOOL_PICTURES names.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import threading
 import time
@@ -22,10 +21,11 @@ pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
 selenium = pytest.importorskip("selenium", reason="selenium is not installed")
 
-from selenium.webdriver import Chrome, ChromeOptions, ChromeService, Keys  # noqa: E402
+from selenium.webdriver import Keys  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+from actorpool.benchmarks import browser  # noqa: E402
+
 ROOT = Path(__file__).resolve().parents[2]
 AXE = Path(os.environ.get("ACTORPOOL_AXE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
 PICTURES = os.environ.get("ACTORPOOL_PICTURES")
@@ -33,7 +33,7 @@ PICTURES = os.environ.get("ACTORPOOL_PICTURES")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(180),
-    pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="needs chromium and chromedriver"),
+    pytest.mark.skipif(bool(browser.missing()), reason=f"needs {' and '.join(browser.missing())}"),
     pytest.mark.filterwarnings("ignore::ResourceWarning"),
 ]
 
@@ -47,23 +47,9 @@ def node():
 
 
 @pytest.fixture
-def driver(tmp_path):
-    options = ChromeOptions()
-    options.binary_location = CHROMIUM
-    flags = "headless no-sandbox disable-gpu disable-quic no-first-run disable-background-networking"
-    for flag in [
-        *flags.split(),
-        "disable-component-update",
-        "disable-sync",
-        "disable-dev-shm-usage",
-        "window-size=1400,1000",
-    ]:
-        options.add_argument(f"--{flag}")
-    options.add_argument(f"--user-data-dir={tmp_path}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    browser = Chrome(options, ChromeService(DRIVER))
-    yield browser
-    browser.quit()
+def driver():
+    with browser.chromium() as driver:
+        yield driver
 
 
 @pytest.fixture
@@ -86,19 +72,10 @@ def press(driver, selector, eventually):
     eventually(lambda: driver.find_element(By.CSS_SELECTOR, selector).click() or True, timeout=10)
 
 
-def media(driver, **features):
-    told = [{"name": name.replace("_", "-"), "value": value} for name, value in features.items()]
-    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": told})
-
-
-def width(driver, pixels):
-    size = {"width": pixels, "height": 900, "deviceScaleFactor": 1, "mobile": False}
-    driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-
-
 def picture(driver, name):
     """Keep what is shown, where a run keeps pictures."""
     if PICTURES:
+        os.makedirs(PICTURES, exist_ok=True)
         driver.save_screenshot(os.path.join(PICTURES, f"{name}.png"))
 
 
@@ -188,15 +165,15 @@ def test_a_stream_that_is_cut_comes_back(page, node, eventually):
 def shown(request, page, busy, eventually):
     """The page with a pool opened and another in need, in a colour scheme and a width."""
     scheme, pixels = request.param
-    media(page, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
-    width(page, pixels)
+    browser.prefer(page, prefers_color_scheme=scheme, prefers_reduced_motion="reduce")
+    browser.resize(page, pixels, 900)
     press(page, "[data-pool=write]", eventually)
     eventually(lambda: page.find_elements(By.CSS_SELECTOR, ".chart polyline"), timeout=10)
     eventually(lambda: "write:" in text(page, "#needs"), timeout=15)
     page.execute_script("document.activeElement.blur()")
     picture(page, f"{request.node.name.partition('[')[0]}-{scheme}-{pixels}")
     yield page
-    media(page)
+    browser.prefer(page)
     page.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 

@@ -284,7 +284,7 @@ def test_the_stream_with_state_begins_with_all_of_it(web):
                 kinds.append(line.removeprefix("event: "))
             if len(kinds) == 3:
                 break
-    assert kinds == ["state", "tree", "samples"]
+    assert kinds == ["tree", "samples", "state"]
 
 
 def test_a_bad_number_of_an_event_is_refused(web):

@@ -12,10 +12,10 @@ def test_a_slow_reader_gets_a_gap_and_then_the_rest():
         streams = Streams()
         stream = streams.open(state=False)
         for number in range(MOST_FRAMES + 5):
-            streams.send(frame({"n": number}, number=number))
+            streams.send([frame({"n": number}, number=number)])
         reading = stream.frames()
         got = [await reading.__anext__() for _ in range(MOST_FRAMES + 1)]
-        streams.send(frame({"n": 999}, number=999))
+        streams.send([frame({"n": 999}, number=999)])
         return got, [await reading.__anext__() for _ in range(2)]
 
     got, rest = asyncio.run(scene())
@@ -23,12 +23,29 @@ def test_a_slow_reader_gets_a_gap_and_then_the_rest():
     assert rest == [b'event: gap\ndata: {"dropped":5}\n\n', b'id: 999\ndata: {"n":999}\n\n']
 
 
+def test_a_burst_of_many_messages_is_no_backlog_and_its_loss_is_told_by_their_number():
+    async def scene():
+        streams = Streams()
+        stream = streams.open(state=False)
+        burst = [frame({}, number=number) for number in range(1000)]
+        for _ in range(MOST_FRAMES + 1):
+            streams.send(burst)
+        reading = stream.frames()
+        got = [await reading.__anext__() for _ in range(MOST_FRAMES + 1)]
+        streams.send([frame({}, number=1)])
+        return got[1], await reading.__anext__()
+
+    first, rest = asyncio.run(scene())
+    assert first.count(b"\n\n") == 1000
+    assert rest == b'event: gap\ndata: {"dropped":1000}\n\n'
+
+
 def test_state_goes_only_to_those_who_want_it():
     async def scene():
         streams = Streams()
         readers = [streams.open(state=False), streams.open(state=True)]
-        streams.send(frame({}, "state"), state=True)
-        streams.send(frame({}, number=1))
+        streams.send([frame({}, "state")], state=True)
+        streams.send([frame({}, number=1)])
         readings = [reader.frames() for reader in readers]
         for reading in readings:
             await reading.__anext__()
