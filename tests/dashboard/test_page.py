@@ -25,6 +25,8 @@ from selenium.webdriver import Keys  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 
 from actorpool.benchmarks import browser  # noqa: E402
+from actorpool.dashboard.streams import frame  # noqa: E402
+from tests.dashboard.serving import serving  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 AXE = Path(os.environ.get("ACTORPOOL_AXE", ROOT / "node_modules" / "axe-core" / "axe.min.js"))
@@ -220,3 +222,108 @@ def test_search_and_chips_choose_pools_and_events(page, eventually):
     eventually(lambda: "pool.started" not in text(page, "#events"), timeout=5)
     page.find_element(By.ID, "search").send_keys("writ")
     eventually(lambda: len(page.find_elements(By.CSS_SELECTOR, "#pool-table tbody tr")) == 1, timeout=5)
+
+
+# -- the streams of several tabs ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(node):
+    """A server whose readers can be counted."""
+    with serving(lambda: actorpool.connect("shop")) as served:
+        yield served
+
+
+def live(driver, handle):
+    driver.switch_to.window(handle)
+    return text(driver, "#live") == "live"
+
+
+def hide(driver, hidden):
+    """Have the page believe that its tab is hidden, or shown again: a browser without a window hides none."""
+    driver.execute_script(
+        "Object.defineProperty(document, 'hidden', { get: () => arguments[0], configurable: true });"
+        "document.dispatchEvent(new Event('visibilitychange'))".replace("arguments[0]", str(hidden).lower())
+    )
+
+
+def test_all_tabs_of_a_browser_share_one_stream_and_another_takes_over(driver, node, served, eventually):
+    driver.get(served.url)
+    first = driver.current_window_handle
+    eventually(lambda: "pool.started" in text(driver, "#events"), timeout=20)
+    driver.switch_to.new_window("window")
+    second = driver.current_window_handle
+    driver.get(served.url)
+    eventually(lambda: live(driver, second), timeout=20)
+    eventually(lambda: "pool.started" in text(driver, "#events"), timeout=20)  # what was there before it came
+    assert served.readers == 1
+    node.start_pool("later", worker=EchoWorker, size=1)
+    eventually(lambda: "later" in text(driver, "#events"), timeout=20)
+    driver.switch_to.window(first)
+    driver.close()
+    driver.switch_to.window(second)
+    node.stop_pool("later")
+    eventually(lambda: "pool.stopped" in text(driver, "#events"), timeout=20)
+    assert served.readers == 1
+
+
+def test_a_hidden_tab_has_no_stream_and_is_live_again_when_it_is_shown(driver, node, served, eventually):
+    driver.get(served.url)
+    eventually(lambda: text(driver, "#live") == "live" and served.readers == 1, timeout=20)
+    hide(driver, True)
+    eventually(lambda: served.readers == 0, timeout=20)
+    node.start_pool("later", worker=EchoWorker, size=1)
+    assert "later" not in text(driver, "#pool-table")
+    hide(driver, False)
+    eventually(lambda: "later" in text(driver, "#pool-table") and "later" in text(driver, "#events"), timeout=20)
+    assert served.readers == 1
+
+
+def test_the_page_goes_on_with_another_node_under_the_same_name(driver, eventually):
+    with serving(lambda: actorpool.connect("market")) as served:
+        with actorpool.start("market") as node:
+            for name in ("old", "older", "oldest"):
+                node.start_pool(name, worker=EchoWorker, size=1)
+            driver.get(served.url)
+            eventually(lambda: "oldest" in text(driver, "#events"), timeout=20)
+        eventually(lambda: text(driver, "#live").startswith("stale since "), timeout=20)
+        with actorpool.start("market") as node:
+            node.start_pool("new", worker=EchoWorker, size=1)
+            eventually(lambda: text(driver, "#live") == "live" and "new" in text(driver, "#events"), timeout=30)
+            eventually(lambda: "old" not in text(driver, "#events"), timeout=10)
+            assert "old" not in text(driver, "#pool-table tbody")
+            assert text(driver, "#problem") == ""
+
+
+# -- what is seen of a pool -----------------------------------------------------------------------------------------
+
+
+def test_an_opened_pool_shows_workers_memory_leases_and_settings(page, busy, eventually):
+    press(page, "[data-pool=write]", eventually)
+    shown = eventually(lambda: "Held by" in text(page, ".detail") and text(page, ".detail"), timeout=20)
+    assert "MB" in shown
+    assert "test_page" in shown or f"pid {os.getpid()}" in shown
+    page.find_element(By.CSS_SELECTOR, ".config summary").click()
+    eventually(lambda: "max_overflow" in text(page, ".config"), timeout=5)
+    page.execute_script("getSelection().selectAllChildren(document.querySelector('.facts'))")
+    time.sleep(6)  # it is asked for anew meanwhile
+    assert "max_overflow" in text(page, ".config")  # still unfolded
+    assert "checkouts" in page.execute_script("return getSelection().toString()")
+
+
+def test_what_pools_and_programs_say_stays_text(driver, node, served, eventually):
+    driver.get(served.url)
+    eventually(lambda: text(driver, "#live") == "live" and served.readers == 1, timeout=20)
+    evil = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    told = {
+        "number": 10**6,
+        "time": 1.0,
+        "name": "worker.died",
+        "pool": evil,
+        "measurements": {},
+        "metadata": {"worker": 1, "reason": evil},
+    }
+    served.send([frame(told, number=10**6)])
+    eventually(lambda: evil in text(driver, "#events"), timeout=10)
+    assert driver.execute_script("return window.hacked") is None
+    assert not driver.find_elements(By.CSS_SELECTOR, "#events img")
