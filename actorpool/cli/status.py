@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from actorpool.client.system import System
-    from actorpool.status import LeaseInfo, PoolStatus
+    from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
 LAST_EVENTS = 5
 
@@ -119,9 +119,51 @@ def _nodes(as_json: bool, check: bool) -> int:
 # -- the pools of a node --------------------------------------------------------------------------------------------
 
 
-COLUMNS = ("POOL", "STATE", ">OUT", ">IDLE", ">SIZE", ">WAITING", ">OLDEST", ">P99", ">RESTARTS", ">SINCE")
-"""OLDEST is how long the first of those who wait has waited, P99 what 99 of 100 have waited at most."""
-_DISPENSABLE = ("P99", "SINCE", "SIZE", "IDLE", "OLDEST", "RESTARTS", "OUT")
+COLUMNS = ("POOL", "STATE", ">OUT", ">IDLE", ">SIZE", ">WAITING", ">OLDEST", ">P99", ">MEMORY", ">RESTARTS", ">SINCE")
+"""OLDEST is how long the first of those who wait has waited, P99 what 99 of 100 have waited at most; MEMORY is of all
+workers together."""
+_DISPENSABLE = ("P99", "SINCE", "SIZE", "IDLE", "OLDEST", "MEMORY", "RESTARTS", "OUT")
+WORKER_COLUMNS = (">WORKER", ">PID", "STATE", ">CALLS", ">RESTARTS", ">MEMORY", ">CONNECTED")
+
+
+@dataclass(frozen=True)
+class Member:
+    """A worker, and the memory of its process in bytes, as the kernel says; None if it does not."""
+
+    info: WorkerInfo
+    memory: int | None
+
+
+def members(system: System, status: PoolStatus) -> list[Member]:
+    """The workers of a pool; none of a shared pool, or of one that cannot be asked."""
+    from actorpool.errors import ActorPoolError
+
+    if not status.total:  # or that is not known
+        return []
+    try:
+        return [Member(one, memory(one.pid)) for one in system.pool(status.name).workers()]
+    except ActorPoolError:
+        return []
+
+
+def memory_of(workers: Iterable[Member]) -> int | None:
+    """What workers have together; None if that of none is known."""
+    known = [one.memory for one in workers if one.memory is not None]
+    return sum(known) if known else None
+
+
+def worker_rows(workers: Iterable[Member]) -> list[list[Any]]:
+    """A row of a table for each worker."""
+    import time
+
+    from actorpool.cli.output import seconds, size
+
+    now = time.time()
+    return [
+        [one.id, one.pid, one.state, one.calls, one.restarts, size(member.memory),
+         seconds(now - one.connected_at) if one.connected_at else "never"]
+        for member in workers for one in [member.info]
+    ]  # fmt: skip
 
 
 def pool_table(rows: Sequence[Sequence[Any]], width: int) -> RenderableType:
@@ -131,9 +173,9 @@ def pool_table(rows: Sequence[Sequence[Any]], width: int) -> RenderableType:
     return table(COLUMNS, rows, width, _DISPENSABLE)
 
 
-def pool_rows(pools: Sequence[PoolStatus]) -> list[list[Any]]:
-    """A row of a table for each pool."""
-    from actorpool.cli.output import milliseconds, seconds
+def pool_rows(pools: Iterable[tuple[PoolStatus, int | None]]) -> list[list[Any]]:
+    """A row of a table for each pool and the memory of its workers."""
+    from actorpool.cli.output import milliseconds, seconds, size
 
     return [
         [
@@ -145,10 +187,11 @@ def pool_rows(pools: Sequence[PoolStatus]) -> list[list[Any]]:
             pool.waiting,
             seconds(getattr(pool, "oldest_wait", None)) if pool.waiting else None,
             milliseconds(pool.wait_ms_p99),
+            size(taken),
             pool.restarts,
             seconds(pool.since),
         ]
-        for pool in pools
+        for pool, taken in pools
     ]
 
 
@@ -160,7 +203,8 @@ def _pools(system: System, as_json: bool, check: bool) -> int:
     if as_json:
         click.echo(document(node=system.name, pools=[pool.as_dict() for pool in pools]))
     elif pools:
-        show(pool_table(pool_rows(pools), console().width))
+        lines = [(pool, memory_of(members(system, pool))) for pool in pools]
+        show(pool_table(pool_rows(lines), console().width))
         troubles = [text for text in map(sentence, pools) if text]
         if troubles:
             click.echo("\n" + "\n".join(troubles))
@@ -180,14 +224,14 @@ def _pool(system: System, name: str, as_json: bool, check: bool) -> int:
         status = system.status(name)
     except PoolNotFound as error:
         raise nodes.no_pool(system, name) from error
-    workers, leases = _workers(system, name)
+    workers, leases = members(system, status), _leases(system, name)
     events = _events(system, name)
     if as_json:
         from actorpool.cli.events import as_document as event_document
         from actorpool.cli.output import document
 
         told = {
-            "workers": [{**asdict(one), "memory_bytes": memory(one.pid)} for one in workers],
+            "workers": [{**asdict(one.info), "memory_bytes": one.memory} for one in workers],
             "leases": [asdict(one) for one in leases],
         }
         recent = [event_document(event) for event in events]
@@ -197,24 +241,21 @@ def _pool(system: System, name: str, as_json: bool, check: bool) -> int:
     return FAILED if check and status.state not in SERVING else 0
 
 
-def _workers(system: System, name: str) -> tuple[list[Any], list[LeaseInfo]]:
-    """The workers, and the leases with the oldest first; a shared pool has neither."""
+def _leases(system: System, name: str) -> list[LeaseInfo]:
+    """The leases with the oldest first; a shared pool has none."""
     from actorpool.errors import PoolNotFound
 
     try:
-        pool = system.pool(name)
+        return sorted(system.pool(name).leases(), key=lambda lease: -lease.age)
     except PoolNotFound:
-        return [], []
-    return pool.workers(), sorted(pool.leases(), key=lambda lease: -lease.age)
+        return []
 
 
 def _events(system: System, name: str) -> list[Any]:
     return [event for event in system.events() if event.pool == name][-LAST_EVENTS:]
 
 
-def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], events: list[Any]) -> None:
-    import time
-
+def _show_pool(status: PoolStatus, workers: list[Member], leases: list[LeaseInfo], events: list[Any]) -> None:
     from rich.text import Text
 
     from actorpool.attention import holder, sentence
@@ -233,19 +274,13 @@ def _show_pool(status: PoolStatus, workers: list[Any], leases: list[LeaseInfo], 
         ("hold", f"p50 {milliseconds(status.hold_ms_p50)}"),
         ("counted", f"{counters}, reclaimed {status.reclaimed}"),
         ("failures", f"restarts {status.restarts}, connect errors {status.connect_errors}"),
+        ("memory", f"{size(memory_of(workers))} of all workers"),
     ]  # fmt: skip
     show(head, *(Text(f"  {name:<10}{text}") for name, text in facts))
     if trouble:
         show(Text(trouble))
-    now = time.time()
     if workers:
-        columns = [">WORKER", ">PID", "STATE", ">CALLS", ">RESTARTS", ">MEMORY", ">CONNECTED"]
-        rows = [
-            [one.id, one.pid, one.state, one.calls, one.restarts, size(memory(one.pid)),
-             seconds(now - one.connected_at) if one.connected_at else "never"]
-            for one in workers
-        ]  # fmt: skip
-        show(Text(), table(columns, rows))
+        show(Text(), table(WORKER_COLUMNS, worker_rows(workers)))
     if leases:
         rows = [[one.id, one.worker_id, seconds(one.age), holder(one)] for one in leases]
         show(Text(), table([">LEASE", ">WORKER", ">AGE", "HOLDER"], rows))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,10 +14,11 @@ from actorpool.cli import nodes
 from actorpool.cli.refusals import Refusal
 
 if TYPE_CHECKING:
-    from actorpool.cli.top_screen import Screen
+    from actorpool.cli.top_screen import Frame, Screen
+    from actorpool.status import PoolStatus
 
 EVERY = 1.0
-"""Seconds between two frames. A frame asks each pool once, and never a worker."""
+"""Seconds between two frames. A frame asks each pool twice, and never a worker."""
 
 
 @click.command(short_help="Watch pools, the worst first.")
@@ -26,7 +28,7 @@ EVERY = 1.0
 def command(name: str | None, once: bool, as_json: bool) -> int:
     """Watch the pools of a node, or of all your nodes: the worst first.
 
-    Keys: q quit, s sort, / filter, up and down choose, Enter the pool's leases, e events, ? help.
+    Keys: q quit, s sort, / filter, up and down choose, Enter the pool's leases, w its workers, e events, ? help.
     """
     from actorpool.cli.top_screen import Screen, look
 
@@ -56,12 +58,18 @@ def _documents(systems: Mapping[str, Any], once: bool) -> int:
 
     while True:
         frame = look(systems)
-        pools = [{"node": node, **status.as_dict()} for node, status in frame.pools]
+        pools = [_document(frame, node, status) for node, status in frame.pools]
         click.echo(document(pools=pools, ended=frame.ended))
         sys.stdout.flush()
         if once or (not frame.pools and len(frame.ended) == len(systems)):
             return 0
         time.sleep(EVERY)
+
+
+def _document(frame: Frame, node: str, status: PoolStatus) -> dict[str, Any]:
+    workers = frame.workers.get((node, status.name), ())
+    told = [{**asdict(one.info), "memory_bytes": one.memory} for one in workers]
+    return {"node": node, **status.as_dict(), "memory_bytes": frame.memory(node, status.name), "processes": told}
 
 
 def _live(systems: Mapping[str, Any], screen: Screen) -> int:

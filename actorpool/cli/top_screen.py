@@ -12,8 +12,17 @@ from rich.text import Text
 
 from actorpool.attention import holder, need, sentence
 from actorpool.cli.events import event_table
-from actorpool.cli.output import seconds, table
-from actorpool.cli.status import pool_rows, pool_table, statuses
+from actorpool.cli.output import seconds, size, table
+from actorpool.cli.status import (
+    WORKER_COLUMNS,
+    Member,
+    members,
+    memory_of,
+    pool_rows,
+    pool_table,
+    statuses,
+    worker_rows,
+)
 from actorpool.errors import ActorPoolError
 
 if TYPE_CHECKING:
@@ -23,14 +32,16 @@ if TYPE_CHECKING:
 
 HELP = (
     "q       quit",
-    "s       sort by need, name, leases out, waiting, restarts",
+    "s       sort by need, name, leases out, waiting, restarts, memory",
     "/       filter by a part of the name; Enter ends, Escape clears",
     "up down choose a pool",
     "Enter   leases of the pool, oldest first; again to close",
+    "w       workers of the pool, the largest first; again to close",
     "e       the last events; again to close",
     "?       this help",
 )
-SORTS = ("need", "name", "out", "waiting", "restarts")
+_VIEWS = {"enter": "leases", "w": "workers", "e": "events", "?": "help"}
+SORTS = ("need", "name", "out", "waiting", "restarts", "memory")
 
 
 @dataclass
@@ -39,22 +50,30 @@ class Frame:
 
     Attributes:
         pools: each with the name of its node.
+        workers: of each pool.
         ended: the nodes that have ended, or do not answer, with the reason.
         leases, events: those that the screen shows, if it shows any.
     """
 
     pools: list[tuple[str, PoolStatus]] = field(default_factory=list)
+    workers: dict[tuple[str, str], list[Member]] = field(default_factory=dict)
     ended: dict[str, str] = field(default_factory=dict)
     leases: list[LeaseInfo] = field(default_factory=list)
     events: list[Any] = field(default_factory=list)
 
+    def memory(self, node: str, pool: str) -> int | None:
+        """Bytes that the workers of a pool have together; None if that is not known."""
+        return memory_of(self.workers.get((node, pool), ()))
+
 
 def look(systems: Mapping[str, Any]) -> Frame:
-    """Ask every pool of these nodes once."""
+    """Ask every pool of these nodes for its figures and its workers, and the kernel for their memory."""
     frame = Frame()
     for name, system in systems.items():
         try:
-            frame.pools += [(name, status) for status in statuses(system)]
+            found = statuses(system)
+            frame.pools += [(name, status) for status in found]
+            frame.workers |= {(name, status.name): members(system, status) for status in found}
         except ActorPoolError as error:
             frame.ended[name] = str(error)
     return frame
@@ -66,7 +85,7 @@ class Screen:
     Attributes:
         sort: one of `SORTS`.
         wanted: a part of the names shown.
-        view: `"pools"`, `"leases"`, `"events"` or `"help"`.
+        view: `"pools"`, `"leases"`, `"workers"`, `"events"` or `"help"`.
     """
 
     def __init__(self) -> None:
@@ -89,8 +108,8 @@ class Screen:
             self._typing, self.wanted = True, ""
         elif key in ("up", "down"):
             self._choose(1 if key == "down" else -1)
-        elif key in ("enter", "e", "?"):
-            view = {"enter": "leases", "e": "events", "?": "help"}[key]
+        elif key in _VIEWS:
+            view = _VIEWS[key]
             self.view = "pools" if self.view == view else view
         elif key == "escape":
             self.view, self.wanted = "pools", ""
@@ -131,6 +150,7 @@ class Screen:
             "out": lambda line: -(line[1].monitors or 0),
             "waiting": lambda line: -(line[1].waiting or 0),
             "restarts": lambda line: -(line[1].restarts or 0),
+            "memory": lambda line: -(frame.memory(line[0], line[1].name) or 0),
         }
         key = keys[self.sort]
         return sorted(found, key=lambda line: (key(line), line[0], line[1].name))
@@ -138,7 +158,7 @@ class Screen:
     def plain(self, frame: Frame, width: int) -> list[RenderableType]:
         """The whole frame as text, in lines of that width."""
         lines = self.ordered(frame)
-        parts: list[RenderableType] = [_heading(frame), self._table(lines, width)]
+        parts: list[RenderableType] = [_heading(frame), self._table(frame, lines, width)]
         troubles = _troubles(frame, lines)
         return [*parts, Text(), *troubles] if troubles else parts
 
@@ -160,22 +180,25 @@ class Screen:
             body = [event_table(frame.events[-(room - 1) :]) if frame.events else Text("No events are kept.")]
         elif self.view == "leases":
             body = self._leases(frame, room)
+        elif self.view == "workers":
+            body = self._workers(frame, room)
         else:
             troubles = troubles[: max(room - 4, 0) // 2]
             most = max(room - 1 - len(troubles) - bool(troubles), 1)
             hidden = len(lines) - most if len(lines) > most else 0
             kept = lines[: most - 1] if hidden else lines
-            body = [self._table(kept, size.width)]
+            body = [self._table(frame, kept, size.width)]
             if hidden:
                 body.append(Text(f"... and {len(lines) - len(kept)} more; / filters", style="dim"))
             body += [Text(), *troubles] if troubles else []
         return _fitting([head, *body], size, foot)
 
-    def _table(self, lines: Iterable[tuple[str, PoolStatus]], width: int) -> RenderableType:
+    def _table(self, frame: Frame, lines: Iterable[tuple[str, PoolStatus]], width: int) -> RenderableType:
         lines = list(lines)
         several = len({node for node, _ in lines}) > 1
         rows = []
-        for (node, pool), row in zip(lines, pool_rows([pool for _, pool in lines]), strict=True):
+        figures = pool_rows((pool, frame.memory(node, pool.name)) for node, pool in lines)
+        for (node, pool), row in zip(lines, figures, strict=True):
             name = f"{node}/{pool.name}" if several else pool.name
             style = "reverse" if (node, pool.name) == self._chosen and self._shown else ""
             rows.append([Text(name, style=style), *row[1:]])
@@ -188,11 +211,20 @@ class Screen:
         rows = [[one.id, one.worker_id, seconds(one.age), holder(one)] for one in frame.leases[: room - 2]]
         return [title, table([">LEASE", ">WORKER", ">AGE", "HOLDER"], rows) if rows else Text("None is out.")]
 
+    def _workers(self, frame: Frame, room: int) -> list[RenderableType]:
+        if self._chosen is None:
+            return [Text("No pool is chosen.")]
+        found = sorted(frame.workers.get(self._chosen, ()), key=lambda one: -(one.memory or 0))
+        title = Text(f"workers of {self._chosen[1]}, the largest first", style="bold")
+        rows = worker_rows(found[: room - 2])
+        return [title, table(WORKER_COLUMNS, rows) if rows else Text("It lends none.")]
+
     def _foot(self) -> Text:
         if self._typing:
             return Text(f"/{self.wanted}_", style="bold")
         chosen = f"filter {self.wanted!r}, " if self.wanted else ""
-        return Text(f"{chosen}sorted by {self.sort}   q quit  s sort  / filter  Enter leases  e events  ? help", "dim")
+        keys = "q quit s sort / find Enter leases w workers e events ? help"
+        return Text(f"{chosen}sorted by {self.sort}  {keys}", "dim")
 
 
 def _heading(frame: Frame) -> Text:
@@ -201,8 +233,10 @@ def _heading(frame: Frame) -> Text:
     waiting = sum(pool.waiting or 0 for pool in pools)
     out = sum(pool.monitors or 0 for pool in pools)
     troubled = sum(need(pool) > 1 for pool in pools)
+    taken = memory_of(worker for workers in frame.workers.values() for worker in workers)
     text = Text(f"{names or 'no node'}  ", style="bold")
     text.append(f"{time.strftime('%H:%M:%S')}  {len(pools)} pools, {out} leases out, {waiting} waiting", "not bold")
+    text.append("" if taken is None else f", {size(taken)}", "not bold")
     if troubled:
         text.append(f", {troubled} need attention", "bold red")
     return text

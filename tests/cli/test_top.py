@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -11,8 +12,10 @@ import pytest
 from rich.console import Console
 
 import actorpool
+from actorpool.cli.output import size
+from actorpool.cli.status import Member
 from actorpool.cli.top_screen import Frame, Screen
-from actorpool.status import LeaseInfo, PoolStatus
+from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 from tests.cli.running import read_until, resize, run, terminal, up, write
 
 
@@ -41,7 +44,7 @@ def test_what_needs_attention_comes_first():
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(80, 24), (30, 6), (200, 50), (10, 2)])
-@pytest.mark.parametrize("view", ["", "enter", "e", "?", "/"])
+@pytest.mark.parametrize("view", ["", "enter", "w", "e", "?", "/"])
 @pytest.mark.parametrize("count", [0, 1, 100])
 def test_a_frame_is_as_high_and_no_wider_than_the_terminal(columns, lines, view, count):
     screen = Screen()
@@ -101,6 +104,41 @@ def test_enter_shows_the_leases_of_the_chosen_pool():
     assert "pid 4242" not in "\n".join(drawn(screen, pools, leases=frame.leases))
 
 
+def member(id, memory):
+    return Member(WorkerInfo(id, 4000 + id, "idle", 0, 0, None, False), memory)
+
+
+def test_memory_is_told_of_each_worker_of_each_pool_and_of_all():
+    screen = Screen()
+    pools = [pool("a", total=2), pool("b", total=2)]
+    workers = {
+        ("shop", "a"): [member(1, 5 << 20), member(2, 7 << 20)],
+        ("shop", "b"): [member(1, 200 << 20), member(2, None)],
+    }
+    lines = drawn(screen, pools, workers=workers)
+    assert size(212 << 20) in lines[0]
+    shown = {line.split()[0]: line for line in lines[2:4]}
+    assert size(12 << 20) in shown["a"]
+    assert size(200 << 20) in shown["b"]
+    while screen.sort != "memory":
+        screen.press("s")
+    assert drawn(screen, pools, workers=workers)[2].startswith("b")
+    screen.press("w")
+    lines = drawn(screen, pools, workers=workers)
+    assert "workers of a, the largest first" in lines[1]
+    assert [line.split()[0] for line in lines[3:5]] == ["2", "1"]
+    assert size(7 << 20) in lines[3]
+    screen.press("w")
+    assert drawn(screen, pools, workers=workers)[2].startswith("b")
+
+
+@pytest.mark.parametrize("sort", ["need", "restarts"])
+def test_all_keys_are_named_in_80_columns(sort):
+    screen = Screen()
+    screen.sort = sort
+    assert drawn(screen, [pool("a")])[-1].rstrip().endswith("? help")
+
+
 @pytest.fixture(scope="module")
 def shop(tmp_path_factory):
     with up(write(tmp_path_factory.mktemp("shop"))) as node:
@@ -143,6 +181,14 @@ def test_the_terminal_is_as_it_was_after_a_signal(shop, number):
         read_until(reader, "\x1b[?25h")
         assert process.wait(10) == 0
         assert termios.tcgetattr(reader) == before
+
+
+def test_the_memory_of_each_worker_is_in_the_document_of_a_frame(shop):
+    (found,) = json.loads(run("top", "shop", "--once", "--json").stdout)["pools"]
+    memories = [one["memory_bytes"] for one in found["processes"]]
+    assert len(memories) == 2
+    assert all(100_000 < one < 1 << 30 for one in memories)
+    assert found["memory_bytes"] == sum(memories)
 
 
 def test_without_a_terminal_one_frame_is_printed(shop):
