@@ -55,9 +55,6 @@ DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvi
 LONGEST = 400
 # Mediators say in one place what happens among many parts; each says why in its first lines.
 LONGER = {
-    "actorpool.core.pool.core": 600,
-    "actorpool.core.pool.leasing": 630,
-    "actorpool.core.pool.worker_lifecycle": 450,
     # The two clients become shorter once their protocol is written once, for threads and for asyncio.
     "actorpool.client.aio": 440,
     "actorpool.client._blocking": 440,
@@ -212,6 +209,18 @@ def test_a_driver_is_loaded_only_by_modules_that_are_loaded_when_they_are_used()
         if {other.partition(".")[0] for other in imports(name)} & DRIVERS:
             users = [other for other in modules() if name in imports(other)]
             assert not users, f"{name} imports a driver, so {users} must import it inside a function"
+
+
+def test_no_class_of_the_core_inherits_from_one_that_inherits():
+    classes = {
+        node.name: {ast.unparse(base).rpartition(".")[2] for base in node.bases}
+        for name in modules()
+        if name.startswith("actorpool.core")
+        for node in ast.walk(tree(name))
+        if isinstance(node, ast.ClassDef)
+    }
+    chains = {name: bases for name, bases in classes.items() if any(classes.get(base) for base in bases)}
+    assert not chains, f"these have more than one base above them: {chains}"
 
 
 @pytest.mark.parametrize("name", sorted(modules()))

@@ -60,9 +60,10 @@ class Ended(NamedTuple):
 
 
 class Start(NamedTuple):
-    """Create the worker's process."""
+    """Create the worker's process. `spec`: of what kind, where not all workers are of one."""
 
     worker: int
+    spec: Any = None
 
 
 class Open(NamedTuple):

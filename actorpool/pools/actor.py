@@ -18,7 +18,7 @@ from actorpool.config import PoolConfig, load_worker
 from actorpool.core.effects import Emit, Granted, Keep, Refused
 from actorpool.core.pool.core import PoolCore
 from actorpool.core.pool.sticky import process_of
-from actorpool.core.pool.workers import STOPPING
+from actorpool.core.workers import STOPPING
 from actorpool.errors import PoolStopped
 from actorpool.messages import Checkin, Checkout, WithConnection
 from actorpool.pools.base import BasePoolActor

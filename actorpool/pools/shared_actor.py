@@ -15,7 +15,7 @@ from actorpool._protocol import shared
 from actorpool.config import SharedPoolConfig
 from actorpool.core.machine import Backoff
 from actorpool.core.shared.core import SharedPoolCore
-from actorpool.core.shared.records import Loan
+from actorpool.core.workers import STOPPING
 from actorpool.errors import PoolNotFound, PoolStopped
 from actorpool.messages import Checkout, Event, WithConnection
 from actorpool.pools.base import BasePoolActor
@@ -175,9 +175,9 @@ class SharedPoolActor(BasePoolActor):
 
     def _catch_up(self) -> None:
         """Hear what workers have said of connections that are lent: the asker may know it already."""
-        for worker, connection in list(self.core.workers.items()):
-            if isinstance(connection.running, Loan):
-                _drain(self.worker_handles.hand(worker).peer)
+        for connection, _loan in self.core.loans.out():
+            assert connection.worker is not None
+            _drain(self.worker_handles.hand(connection.worker.id).peer)
 
     def _not_leased(self) -> PoolNotFound:
         text = f"{self.name!r} is a shared pool, which lends nothing: call it through system.shared_pool({self.name!r})"
@@ -199,7 +199,7 @@ class SharedPoolActor(BasePoolActor):
         reason = f"{self.ending(status)} (pid {hand.pid})"
         begun, refused = not self.worker_handles.unread(id), self.refused.pop(id, None)
         self.worker_handles.forget(id)
-        in_order = id in self.core.leaving and not status
+        in_order = self.core.workers.get(id, STOPPING) is not None and not status
         decided = self.core.died(time.monotonic(), id, reason, begun=begun, refused=refused)
         self._note_end(hand, self.ending(status), in_order)
         self._changed = True
@@ -273,7 +273,7 @@ class SharedPoolActor(BasePoolActor):
         """Refuse all waiting calls, end every worker process. Blocks at most `kill_after` seconds."""
         if not hasattr(self, "core"):
             return
-        for ref in list(self.core.calls):
+        for ref in list(self.core.calls.by_ref):
             if isinstance(ref, (ChannelCall, MessageCall)):
                 ref.answer(PoolStopped(f"shared pool {self.name!r} ended meanwhile", pool=self.name))
         self._end_serving(self.config.kill_after)

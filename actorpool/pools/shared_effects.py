@@ -43,7 +43,7 @@ def deliver(pool: SharedPoolShell, effect: effects.Deliver) -> None:
         connection = call.connection
         assert connection is not None
         assert connection.worker is not None
-        seal = pool.worker_handles.hand(connection.worker).seal(loan.number)
+        seal = pool.worker_handles.hand(connection.worker.id).seal(loan.number)
         way.lend(reply, loan.number, seal, connection.pid, pickling.dumps(tuple(connection.meters)))
 
 
@@ -60,7 +60,7 @@ def answer(pool: SharedPoolShell, effect: fx.Answer) -> None:
     effect.ref.answer(value)
 
 
-def launch(pool: SharedPoolShell, effect: effects.Launch) -> None:
+def start(pool: SharedPoolShell, effect: fx.Start) -> None:
     """Create the process of a connection."""
     worker, worker_args = effect.spec
     with contextlib.suppress(Exception):  # it is told by the worker, which opens them as well
@@ -124,10 +124,10 @@ EFFECTS: dict[type, Callable[[SharedPoolShell, Any], None]] = {
     effects.Run: run,
     effects.Deliver: deliver,
     effects.Recall: recall,
-    effects.Launch: launch,
     effects.Interrupt: interrupt,
     effects.Log: note,
     fx.Answer: answer,
+    fx.Start: start,
     fx.Open: open_,
     fx.Stop: stop,
     fx.Kill: kill,

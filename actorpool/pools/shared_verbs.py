@@ -107,19 +107,19 @@ def status(pool: SharedPoolShell, _request: Any = None, _asker: Any = None) -> P
     `degraded`: no connection is open; `full`: all of them are busy.
     """
     core = pool.core
-    known = core.connections.values()
+    known = core.connections.by_id.values()
     live = [one for one in known if one.state is LIVE]
     idle = [one for one in live if one.running is None]
     state = "degraded" if known and not live else "full" if live and not idle else "ready"
     return PoolStatus(
         name=pool.name,
-        state="draining" if core.stopping else state,
+        state="draining" if core.lifecycle.stopping else state,
         size=len(known),
         overflow=0,
         workers=len(idle),
         waiting=sum(len(one.queue) for one in known),
         monitors=sum(one.running is not None for one in known),
-        total=len(core.workers) + len(core.leaving),
+        total=len(core.workers),
         restarts=sum(one.restarts for one in known),
         since=time.monotonic() - pool.began,
     )
@@ -128,12 +128,12 @@ def status(pool: SharedPoolShell, _request: Any = None, _asker: Any = None) -> P
 def workers(pool: SharedPoolShell, _request: Any, _asker: Asker) -> list[WorkerInfo]:
     """One line for each connection, under its own id."""
     now, core = time.monotonic(), pool.core
-    lines = zip(core.connections.values(), core.infos(now), strict=True)
+    lines = zip(core.connections.by_id.values(), core.infos(now), strict=True)
     return [
         WorkerInfo(
             info.id,
             info.pid,
-            connection.state.value,
+            connection.shown,
             sum(stats.count for stats in info.stats.values()),
             connection.restarts,
             info.connected_at,
@@ -145,8 +145,9 @@ def workers(pool: SharedPoolShell, _request: Any, _asker: Asker) -> list[WorkerI
 
 def stack(pool: SharedPoolShell, request: requests.GetStack, asker: Asker) -> Any:
     """Answered by the stack of the process of that connection."""
-    connection = pool.core.connections.get(request.worker_id)
-    pool.stacks.ask(connection.worker if connection is not None else request.worker_id, asker)
+    connection = pool.core.connections.by_id.get(request.worker_id)
+    worker = connection.worker if connection is not None else None
+    pool.stacks.ask(request.worker_id if worker is None else worker.id, asker)
     return LATER_ANSWER
 
 

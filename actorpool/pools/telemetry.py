@@ -109,7 +109,7 @@ class PoolTelemetry:
         self.event("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
         self._flush(now)
         pool.carry_out(pool.core.sampled(now, self.samples.leases()))
-        pool.worker_queries.ask_sessions(pool.core.unused, now)
+        pool.worker_queries.ask_sessions(pool.core.figures.unused, now)
         flush_log()
         pool.set_timer(self._interval, "sample")
 

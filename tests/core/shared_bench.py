@@ -8,7 +8,7 @@ from actorpool.core.effects import Answer, Emit, Stopped
 from actorpool.core.machine import Backoff
 from actorpool.core.shared.core import SharedPoolCore
 from actorpool.core.shared.effects import Deliver, Log
-from actorpool.core.shared.records import Call, Loan
+from actorpool.core.shared.records import CLOSED, Call, Loan
 
 
 class Bench:
@@ -59,15 +59,15 @@ class Bench:
     def adding(self, ref: Any = "add", resource: Any = "r", **settings: Any) -> int:
         """Add a connection whose worker has started and is about to open; its worker id."""
         self("add", ref, "spec", resource=resource, **settings)
-        worker = max(self.core.workers)
+        worker = max(self.core.connections.by_worker)
         self("worker_started", worker, 7000 + worker)
         return worker
 
     def open(self, resource: Any = "r", methods: tuple[str, ...] = ("get", "put"), **settings: Any) -> int:
         """Add a connection and open it; its id."""
-        worker = self.adding(("add", self.now, len(self.core.connections)), resource, **settings)
+        worker = self.adding(("add", self.now, len(self.core.connections.by_id)), resource, **settings)
         self("opened", worker, methods=methods)
-        return self.core.workers[worker].id
+        return self.core.connections.by_worker[worker].id
 
     def call(self, ref: Any, method: str = "get", resource: Any = "r", caller: Any = "c", **options: Any) -> Any:
         """Call; what the caller was told so far (None: nothing)."""
@@ -76,30 +76,39 @@ class Bench:
 
     def finish(self, id: int, reply: Any = "done", **options: Any) -> Any:
         """Have the worker of a connection answer what it runs; the ref of that call."""
-        connection = self.core.connections[id]
+        connection = self.core.connections.by_id[id]
         call = connection.running
         assert isinstance(call, Call)
         options.setdefault("took", self.now - call.started or 0.001)  # quicker calls are sent ahead
-        self("done", connection.worker, call.number, reply, **options)
+        self("done", self.worker(id), call.number, reply, **options)
         return call.ref
 
     def running(self, id: int) -> Any:
-        call = self.core.connections[id].running
+        call = self.core.connections.by_id[id].running
         return call.ref if isinstance(call, Call) else None
 
     def waiting(self, id: int) -> list[Any]:
-        return [call.ref for call in self.core.connections[id].queue.values()]
+        return [call.ref for call in self.core.connections.by_id[id].queue.values()]
 
     def measure(self, id: int, seconds: float, method: str = "get") -> None:
         """Let one call of that length run on the connection, chosen by its `extra`."""
         where = {"id": id}
         self("extra", object(), id, where)
-        self.call(("measure", id, method, self.now), method, self.core.connections[id].resource, where=where)
+        self.call(("measure", id, method, self.now), method, self.core.connections.by_id[id].resource, where=where)
         self.now += seconds
         self.finish(id)
 
     def die(self, id: int, reason: str = "killed") -> None:
-        self("died", self.core.connections[id].worker, reason)
+        self("died", self.worker(id), reason)
+
+    def worker(self, id: int) -> int:
+        """The worker that serves a connection."""
+        worker = self.core.connections.by_id[id].worker
+        assert worker is not None
+        return worker.id
 
     def state(self, id: int) -> Any:
-        return self.core.connections[id].state
+        """The state of a connection; of its worker while it is closed and has one."""
+        connection = self.core.connections.by_id[id]
+        worker = connection.worker
+        return worker.state if worker is not None and connection.state is CLOSED else connection.state

@@ -8,7 +8,7 @@ import pytest
 
 from actorpool.config import Breaker
 from actorpool.core import effects as fx
-from actorpool.core.pool.workers import NO_LEASE
+from actorpool.core.workers import NO_LEASE
 from actorpool.errors import CheckoutTimeout, CircuitOpen, PermanentError, WorkerUnavailable
 from tests.core.poolkit import AWAY, Kit
 

@@ -435,7 +435,7 @@ def test_checkouts_are_told_only_while_somebody_listens():
     kit = Kit(1)
     kit.checkin(kit.checkout())
     assert kit.events["pool.checkout"] == kit.events["pool.checkin"] == 0
-    kit.core.leasing.observed = True
+    kit.core.leasing.recalls.observed = True
     kit.checkin(kit.checkout())
     assert kit.events["pool.checkout"] == kit.events["pool.checkin"] == 1
 

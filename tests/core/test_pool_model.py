@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from actorpool.config import Autoscale, Breaker
 from actorpool.core import effects as fx
-from actorpool.core.pool.workers import DOWN, IDLE, OPENING, PARKED
+from actorpool.core.workers import DOWN, IDLE, OPENING, PARKED
 from actorpool.errors import PermanentError
 from tests.core.poolkit import AWAY, Kit, Process
 

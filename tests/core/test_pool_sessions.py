@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actorpool.core import effects as fx
-from actorpool.core.pool.workers import IDLE, PARKED, REVOKING
+from actorpool.core.workers import IDLE, PARKED, REVOKING
 from actorpool.errors import CheckoutTimeout, PoolFull
 from tests.core.poolkit import Kit
 

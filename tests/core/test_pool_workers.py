@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actorpool.core import effects as fx
-from actorpool.core.pool.workers import State
+from actorpool.core.workers import State
 from actorpool.errors import PermanentError, PoolDown, RestartIntensityExceeded
 from tests.core.poolkit import AWAY, Kit
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from actorpool.core.shared.effects import Deliver, Run
-from actorpool.core.shared.records import ENDING, LIVE, OPENING, RESTING, Call, Connection, Deadlines, IllegalMove
+from actorpool.core.shared.records import CLOSED, ENDING, LIVE, Call, Connection, Deadlines
+from actorpool.core.workers import DOWN, OPENING, STOPPING, IllegalMove
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,
@@ -37,7 +38,7 @@ def test_a_call_runs_at_once_on_an_idle_connection_and_its_reply_is_passed_on(po
     id = pool.open()
     assert pool.call("a") is None
     name, worker, call, _ahead = pool.asked[-1]
-    assert (name, worker, call.payload) == ("Run", pool.core.connections[id].worker, "payload of a")
+    assert (name, worker, call.payload) == ("Run", pool.worker(id), "payload of a")
     pool.finish(id, "reply")
     assert pool.answers["a"] == "reply"
 
@@ -54,9 +55,9 @@ def test_the_next_call_is_sent_before_the_last_answer_is_passed_on(pool: Bench) 
     id = pool.open()
     pool.call("a")
     pool.call("b")
-    connection = pool.core.connections[id]
+    connection = pool.core.connections.by_id[id]
     assert connection.running is not None
-    effects = pool("done", connection.worker, connection.running.number, "reply")
+    effects = pool("done", pool.worker(id), connection.running.number, "reply")
     assert [type(effect) for effect in effects] == [Run, Deliver]
 
 
@@ -219,7 +220,7 @@ def test_the_mean_forgets_what_is_long_past(pool: Bench) -> None:
         pool.measure(id, 0.001)
     for _ in range(300):
         pool.measure(id, 0.1)
-    assert 0.09 < pool.core.connections[id].meters["get"].mean < 0.1
+    assert 0.09 < pool.core.connections.by_id[id].meters["get"].mean < 0.1
 
 
 # -- calls that do not end well -----------------------------------------------------------------------------
@@ -255,7 +256,7 @@ def test_a_call_that_times_out_while_it_runs_is_interrupted_and_its_late_answer_
     pool.after(1.0)
     assert isinstance(pool.answers["a"], CallTimeout)
     assert pool.answers["a"].started is True
-    call = pool.core.connections[id].running
+    call = pool.core.connections.by_id[id].running
     assert call is not None
     assert ("Interrupt", 1, call.number) in pool.asked
     assert pool.running(id) == "a", "nothing else begins before the worker has answered"
@@ -321,7 +322,7 @@ def test_moved_calls_fail_with_no_resource_only_when_nobody_is_left_who_can_take
 def test_a_call_that_the_worker_could_not_begin_fails_when_nobody_else_is_there(pool: Bench) -> None:
     id = pool.open(revive=True)
     pool.call("a")
-    call = pool.core.connections[id].running
+    call = pool.core.connections.by_id[id].running
     assert call is not None
     pool("not_run", 1, call.number, ConnectionError("gone"))
     assert isinstance(pool.answers["a"], NoResource)
@@ -332,11 +333,11 @@ def test_a_call_that_the_worker_could_not_begin_moves_and_keeps_its_place(pool: 
     first, second = pool.open(), pool.open()
     for ref in "abcd":
         pool.call(ref)
-    call = pool.core.connections[first].running
+    call = pool.core.connections.by_id[first].running
     assert call is not None
     pool("not_run", 1, call.number, ConnectionError("gone"))
     assert pool.waiting(second) == ["a", "c", "d"]
-    assert first not in pool.core.connections
+    assert first not in pool.core.connections.by_id
     assert [pool.finish(second) for _ in "bacd"] == ["b", "a", "c", "d"]
 
 
@@ -497,7 +498,7 @@ def test_bad_settings_are_refused_by_name(pool: Bench, settings: dict[str, Any],
     pool("add", "a", "spec", **{"resource": "r", **settings})
     assert isinstance(pool.answers["a"], InvalidConfig)
     assert list(pool.answers["a"].problems) == [field]
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
     pool("update", "u", "r", None, settings)
     assert field in pool.answers["u"].problems
 
@@ -521,7 +522,7 @@ def test_resources_and_is_empty_tell_of_live_connections_only(pool: Bench) -> No
 def test_adding_starts_opens_and_answers_the_id(pool: Bench) -> None:
     pool("add", "a", {"the": "spec"}, resource="r")
     pool("worker_started", 1, 7001)
-    assert pool.asked == [("Launch", 1, 1, {"the": "spec"}), ("Open", 1)]
+    assert pool.asked == [("Start", 1, {"the": "spec"}), ("Open", 1)]
     assert "a" not in pool.answers
     pool("opened", 1, 0.01, methods=("get",))
     assert pool.answers["a"] == 1
@@ -530,14 +531,14 @@ def test_adding_starts_opens_and_answers_the_id(pool: Bench) -> None:
 def test_the_resource_may_be_what_the_worker_says(pool: Bench) -> None:
     for ref, said, filed in (("a", "mine", "mine"), ("b", "mine", "mine")):
         pool("add", ref, "spec")
-        worker = max(pool.core.workers)
+        worker = max(pool.core.connections.by_worker)
         pool("worker_started", worker)
         pool("opened", worker, resource=said, methods=("get",))
-        assert pool.core.connections[pool.answers[ref]].resource == filed
+        assert pool.core.connections.by_id[pool.answers[ref]].resource == filed
     assert pool.call("x", resource="mine") is None
     worker = pool.adding("c", "given")
     pool("opened", worker, resource="ignored")
-    assert pool.core.connections[pool.answers["c"]].resource == "given"
+    assert pool.core.connections.by_id[pool.answers["c"]].resource == "given"
 
 
 @pytest.mark.parametrize("said", [None, []])
@@ -563,7 +564,7 @@ def test_adding_tries_again_until_its_timeout_and_leaves_nothing_behind(pool: Be
     error = pool.answers["add"]
     assert isinstance(error, WorkerUnavailable), "the next attempt would come too late, so it says so now"
     assert error.cause is cause
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
     assert ("Stop", worker, False) in pool.asked
 
 
@@ -575,7 +576,7 @@ def test_adding_ends_at_its_timeout_although_open_hangs(pool: Bench) -> None:
     pool.after(2.0)
     assert ("Kill", worker) in pool.asked
     pool("died", worker)
-    assert not pool.core.leaving
+    assert not pool.core.workers.by_state[STOPPING]
 
 
 def test_forced_adding_succeeds_although_the_resource_is_away(pool: Bench) -> None:
@@ -610,7 +611,7 @@ def test_a_permanent_error_is_never_tried_again(pool: Bench, revive: Any) -> Non
     error = PermanentError("wrong password")
     pool("open_failed", worker, error, permanent=True)
     assert pool.answers["add"] is error
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
     assert ("Stop", worker, False) in pool.asked
 
 
@@ -619,14 +620,14 @@ def test_a_worker_whose_init_fails_is_refused_with_that_error(pool: Bench) -> No
     error = TypeError("unexpected argument")
     pool("start_failed", 1, error)
     assert pool.answers["a"] is error
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
 
 
 def test_a_process_that_dies_while_it_opens_is_started_again(pool: Bench) -> None:
     worker = pool.adding(timeout=60.0)
     pool("died", worker)
     pool.after(1.5)
-    assert pool.asked[-1] == ("Launch", worker + 1, 1, "spec")
+    assert pool.asked[-1] == ("Start", worker + 1, "spec")
     assert "worker.restarted" in pool.events
 
 
@@ -649,7 +650,7 @@ def test_expiry_is_met_by_a_call_even_if_nobody_has_ticked(pool: Bench) -> None:
     pool.open(ttl=50.0)
     pool.now += 50.0
     assert isinstance(pool.call("a"), NoResource)
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
 
 
 def test_the_call_that_meets_an_expired_connection_fails_while_it_is_revived_in_the_background(pool: Bench) -> None:
@@ -685,7 +686,7 @@ def test_calls_that_wait_when_their_connection_expires_move_and_the_running_one_
     assert pool.state(first) is ENDING
     pool.finish(first)
     assert pool.answers["a"] == "done"
-    assert (first in pool.core.connections) is revive
+    assert (first in pool.core.connections.by_id) is revive
 
 
 def test_a_waiting_call_is_not_begun_on_an_expired_connection_even_if_nobody_has_ticked(pool: Bench) -> None:
@@ -734,7 +735,7 @@ def test_a_changed_time_to_live_holds_at_once(pool: Bench) -> None:
     pool.after(5.0)
     pool("update", "u", "r", None, {"ttl": 10.0})
     pool.after(5.0)
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
 
 
 @pytest.mark.parametrize("revive", [True, "force"])
@@ -753,11 +754,11 @@ def test_a_connection_is_revived_however_it_ends(pool: Bench, revive: Any, end: 
         pool.finish(id)
         pool.die(id)
     assert pool.answers["a"] == "done"
-    assert pool.asked[-1] == (("Launch", 2, id, "spec") if end == "died" else ("Open", 1)), "at once: it had served"
+    assert pool.asked[-1] == (("Start", 2, "spec") if end == "died" else ("Open", 1)), "at once: it had served"
     assert isinstance(pool.call("b"), NoResource)
     if end == "died":
         pool("worker_started", 2, 7002)
-    pool("opened", max(pool.core.workers), methods=("get",))
+    pool("opened", max(pool.core.connections.by_worker), methods=("get",))
     assert pool.call("c") is None
 
 
@@ -774,7 +775,7 @@ def test_a_connection_that_is_not_revived_is_dropped_however_it_ends(pool: Bench
     else:
         pool.die(id)
     assert isinstance(pool.answers["b"], NoResource)
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
     assert (("Stop", 1, False) in pool.asked) is (end != "died")
 
 
@@ -786,7 +787,7 @@ def test_failing_to_reopen_backs_off_and_a_call_that_is_answered_ends_the_series
     for _ in range(5):
         before = pool.now
         pool("open_failed", 1, OSError("down"))
-        assert pool.state(id) is RESTING
+        assert pool.state(id) is DOWN
         moment = pool.core.deadline()
         assert moment is not None
         delays.append(moment - before)
@@ -809,7 +810,7 @@ def test_a_process_that_dies_again_and_again_before_it_answers_anything_is_resta
         assert moment is not None
         delays.append(moment - pool.now)
         pool.after(delays[-1])
-        worker = max(pool.core.workers)
+        worker = max(pool.core.connections.by_worker)
         pool("worker_started", worker)
         pool("opened", worker, methods=("get",))
     assert delays == [1.5, 2.5, 4.5]
@@ -834,7 +835,7 @@ def test_no_revival_asked_for_meanwhile_lets_the_planned_attempt_be_the_last(poo
     pool("update", "u", "r", None, {"revive": False})
     pool.after(1.5)
     pool("open_failed", 1, OSError())
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
 
 
 def test_no_resource_says_what_is_known_and_when_it_may_be_back(pool: Bench) -> None:
@@ -865,7 +866,7 @@ def test_pop_waits_for_the_queued_calls_and_takes_no_new_ones(pool: Bench) -> No
     assert pool.answers["p"].id == id
     assert pool.answers["p"].closed is True
     assert pool.answers["p"].stats["get"].count == 2
-    assert not pool.core.connections, "whoever is popped is not revived"
+    assert not pool.core.connections.by_id, "whoever is popped is not revived"
     assert pool.asked[-1] == ("Stop", 1, False)
     pool("pop", "again", id)
     assert isinstance(pool.answers["again"], UnknownConnection)
@@ -882,7 +883,7 @@ def test_a_popped_connection_that_dies_is_answered_and_its_calls_move(pool: Benc
     pool.die(first)
     assert pool.answers["p"].id == first
     assert pool.waiting(second) == ["b"]
-    assert first not in pool.core.connections
+    assert first not in pool.core.connections.by_id
 
 
 def test_a_connection_that_is_down_is_popped_at_once(pool: Bench) -> None:
@@ -907,7 +908,7 @@ def test_pop_all_takes_the_matching_ones_and_answers_when_all_are_done(pool: Ben
     assert "p" not in pool.answers
     pool.finish(first)
     assert [info.id for info in pool.answers["p"]] == [first, second]
-    assert list(pool.core.connections) == [kept]
+    assert list(pool.core.connections.by_id) == [kept]
     pool("pop_all", "q", "r", {"zone": "north"})
     assert pool.answers["q"] == []
 
@@ -942,7 +943,7 @@ def test_stopping_refuses_what_waits_and_lets_what_runs_finish(pool: Bench) -> N
     assert isinstance(pool.call("c"), PoolStopped)
     pool("add", "d", "spec", resource="r")
     assert isinstance(pool.answers["d"], PoolStopped)
-    assert list(pool.core.connections) == [busy]
+    assert list(pool.core.connections.by_id) == [busy]
     pool.finish(busy)
     assert pool.answers["a"] == "done"
     assert pool.stopped == 0
@@ -959,7 +960,7 @@ def test_stopping_ends_a_connection_that_would_have_been_revived(pool: Bench) ->
     pool("stop", "s", 5.0)
     pool.finish(id)
     assert pool.answers["a"] == "done"
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
 
 
 def test_stopping_lets_a_popped_connection_go_whose_queue_it_has_emptied(pool: Bench) -> None:
@@ -971,7 +972,7 @@ def test_stopping_lets_a_popped_connection_go_whose_queue_it_has_emptied(pool: B
     pool("stop", "s", 5.0)
     assert pool.answers["p"].id == id
     assert isinstance(pool.answers["b"], PoolStopped)
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
 
 
 def test_stopping_interrupts_what_still_runs_at_its_timeout(pool: Bench) -> None:
@@ -997,14 +998,14 @@ def test_an_empty_pool_is_stopped_at_once(pool: Bench) -> None:
 
 
 def test_an_illegal_move_raises_and_changes_nothing(pool: Bench) -> None:
-    connection = pool.core.connections[pool.open()]
-    with pytest.raises(IllegalMove, match="connection 1: live -> connecting"):
-        connection.move(OPENING)
+    connection = pool.core.connections.by_id[pool.open()]
+    with pytest.raises(IllegalMove, match="connection 1: live -> down"):
+        connection.move(CLOSED)
     assert connection.state is LIVE
 
 
 def test_a_connection_shows_what_it_is(pool: Bench) -> None:
-    connection: Connection = pool.core.connections[pool.open()]
+    connection: Connection = pool.core.connections.by_id[pool.open()]
     pool.call("a")
     pool.call("b")
     assert repr(connection) == "<connection 1 to 'r' live, 1 waiting, 1 running>"
@@ -1015,7 +1016,7 @@ def test_events_for_each_call_are_made_only_while_somebody_listens(pool: Bench) 
     pool.call("a")
     pool.finish(id)
     assert "call.done" not in pool.events
-    pool.core.observed = True
+    pool.core.loans.observed = True
     pool.call("b")
     pool.finish(id)
     assert "call.done" in pool.events

@@ -19,11 +19,11 @@ def pool() -> Bench:
 
 def quick(pool: Bench, prompt: bool = True, **settings: Any) -> int:
     """A connection on which `get` is known to be quick; its id."""
-    pool("add", ("add", len(pool.core.connections)), "spec", resource="r", **settings)
-    worker = max(pool.core.workers)
+    pool("add", ("add", len(pool.core.connections.by_id)), "spec", resource="r", **settings)
+    worker = max(pool.core.connections.by_worker)
     pool("worker_started", worker, 7000 + worker, prompt)
     pool("opened", worker, methods=("get", "put"))
-    id = pool.core.workers[worker].id
+    id = pool.core.connections.by_worker[worker].id
     pool("extra", object(), id, {"id": id})
     for number in range(SURE):
         pool.call(("practice", id, number), where={"id": id})
@@ -43,14 +43,14 @@ def busy(pool: Bench, number: int = 4, prompt: bool = True, **settings: Any) -> 
 
 def sent(pool: Bench, id: int) -> list[Any]:
     """The refs of what its worker has got: what it runs, and what was sent ahead."""
-    connection = pool.core.connections[id]
+    connection = pool.core.connections.by_id[id]
     return [call.ref for call in (connection.running, *connection.sent) if call is not None]
 
 
 def send_back(pool: Bench, id: int, error: Exception | None = None) -> None:
     """Have the worker refuse the first call that it has got."""
-    connection = pool.core.connections[id]
-    pool("not_run", connection.worker, connection.running.number, error)
+    connection = pool.core.connections.by_id[id]
+    pool("not_run", pool.worker(id), connection.running.number, error)
 
 
 def test_calls_of_a_quick_method_are_sent_while_another_runs_and_answered_in_order(pool: Bench) -> None:
@@ -113,15 +113,15 @@ def test_only_the_first_without_an_answer_is_lost_with_its_process(pool: Bench) 
 
 def test_what_could_not_even_be_sent_to_a_dead_process_is_not_lost_with_it(pool: Bench) -> None:
     id, other = busy(pool), pool.open()
-    first = pool.core.connections[id].running
-    pool("died", pool.core.connections[id].worker, begun=False, refused=first.number)  # type: ignore[union-attr]
+    first = pool.core.connections.by_id[id].running
+    pool("died", pool.worker(id), begun=False, refused=first.number)  # type: ignore[union-attr]
     assert not any(ref in pool.answers for ref in range(4))
     assert (sent(pool, other), pool.waiting(other)) == ([0], [1, 2, 3])
 
 
 def test_an_unread_last_order_says_nothing_of_the_first(pool: Bench) -> None:
     id, other = busy(pool), pool.open()
-    pool("died", pool.core.connections[id].worker, begun=False)
+    pool("died", pool.worker(id), begun=False)
     assert isinstance(pool.answers[0], WorkerDied)
     assert (sent(pool, other), pool.waiting(other)) == ([1], [2, 3])
 
@@ -200,7 +200,7 @@ def test_a_stopping_pool_lets_what_was_sent_finish_and_fails_what_comes_back(poo
     for _ in range(3):
         send_back(pool, id)
     assert all(isinstance(pool.answers[ref], PoolStopped) for ref in (1, 2, 3))
-    assert not pool.core.connections, "nothing is left to be waited for, and no pause is sat out"
+    assert not pool.core.connections.by_id, "nothing is left to be waited for, and no pause is sat out"
 
 
 def test_a_popped_connection_runs_what_came_back(pool: Bench) -> None:

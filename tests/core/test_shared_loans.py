@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from actorpool.core.shared.connections import ALONE, TELLING
+from actorpool.core.shared.loans import ALONE, TELLING
 from actorpool.core.shared.records import DRAINING, Loan
 from actorpool.errors import NoResource, UnknownConnection
 from tests.core.shared_bench import Bench
@@ -20,7 +20,7 @@ def pool() -> Bench:
 def calls(pool: Bench, id: int, times: int, caller: str = "alone", **options: Any) -> None:
     """One call after the other, each answered before the next."""
     for _ in range(times):
-        pool.call(("call", pool.core.last_id, len(pool.answers)), caller=caller, direct=True, **options)
+        pool.call(("call", pool.core.connections.last_id, len(pool.answers)), caller=caller, direct=True, **options)
         pool.finish(id)
 
 
@@ -28,15 +28,15 @@ def lend(pool: Bench, caller: str = "alone", **settings: Any) -> int:
     """A connection that is lent to a caller; its id."""
     id = pool.open(**settings)
     calls(pool, id, ALONE, caller)
-    assert isinstance(pool.core.connections[id].running, Loan)
+    assert isinstance(pool.core.connections.by_id[id].running, Loan)
     return id
 
 
 def give_back(pool: Bench, id: int, done: dict[str, tuple[int, float, int]] | None = None, **options: Any) -> None:
     """Have the worker return what is lent."""
-    connection = pool.core.connections[id]
+    connection = pool.core.connections.by_id[id]
     assert isinstance(connection.running, Loan)
-    pool("returned", connection.worker, connection.running.number, done or {}, pool.now, **options)
+    pool("returned", pool.worker(id), connection.running.number, done or {}, pool.now, **options)
 
 
 def recalls(pool: Bench) -> int:
@@ -49,7 +49,7 @@ def test_a_caller_that_calls_alone_gets_the_connection_with_an_answer(pool: Benc
     assert not pool.loans
     calls(pool, id, 1)
     loan = pool.loans["alone"]
-    assert pool.core.connections[id].running is loan
+    assert pool.core.connections.by_id[id].running is loan
     assert loan.caller == "alone"
 
 
@@ -134,7 +134,7 @@ def test_what_was_done_in_a_loan_counts_like_any_other_call(pool: Bench) -> None
 def test_old_calls_fade_from_the_mean_when_many_come_at_once(pool: Bench) -> None:
     id = lend(pool)
     give_back(pool, id, {"get": (10_000, 2.0, 0)})
-    assert pool.core.connections[id].meters["get"].mean == pytest.approx(2.0, rel=0.01)
+    assert pool.core.connections.by_id[id].meters["get"].mean == pytest.approx(2.0, rel=0.01)
 
 
 def test_who_asks_about_a_lent_connection_is_told_once_the_worker_has_told(pool: Bench) -> None:
@@ -160,7 +160,7 @@ def test_asking_does_not_cost_the_caller_its_place(pool: Bench) -> None:
     pool("info", "info", id)
     give_back(pool, id)
     calls(pool, id, 1)
-    assert isinstance(pool.core.connections[id].running, Loan)
+    assert isinstance(pool.core.connections.by_id[id].running, Loan)
 
 
 def test_a_popped_connection_is_called_back_and_goes_when_it_is_back(pool: Bench) -> None:
@@ -203,7 +203,7 @@ def test_a_time_to_live_calls_a_lent_connection_back_so_that_a_call_meets_it(poo
     assert recalls(pool) == 1
     give_back(pool, id)
     calls(pool, id, ALONE)
-    assert pool.core.connections[id].running is None
+    assert pool.core.connections.by_id[id].running is None
     pool.after(1.0)
     assert isinstance(pool.call("late"), NoResource)
 
@@ -214,7 +214,7 @@ def test_a_caller_that_dies_gives_its_loan_back(pool: Bench) -> None:
     pool("caller_down", "alone")
     assert recalls(pool) == 1
     give_back(pool, lent)
-    assert pool.core.connections[lent].running is None
+    assert pool.core.connections.by_id[lent].running is None
 
 
 def test_who_wants_to_see_every_call_has_loans_called_back(pool: Bench) -> None:
@@ -254,12 +254,12 @@ def test_who_asks_about_a_loan_that_is_lost_is_told_what_is_known(pool: Bench, e
 
 def test_late_news_of_a_loan_fall_through(pool: Bench) -> None:
     id = lend(pool)
-    connection = pool.core.connections[id]
+    connection = pool.core.connections.by_id[id]
     loan = connection.running
     assert isinstance(loan, Loan)
     give_back(pool, id)
     pool.call("a")
-    for worker, number in ((connection.worker, loan.number), (connection.worker, 999), (99, loan.number)):
+    for worker, number in ((pool.worker(id), loan.number), (pool.worker(id), 999), (99, loan.number)):
         pool("returned", worker, number, {"get": (5, 0.0, 0)})
     assert pool.running(id) == "a"
     assert connection.meters["get"].count == ALONE
@@ -269,9 +269,9 @@ def test_stopping_waits_for_what_is_lent_and_then_goes_without_it(pool: Bench) -
     id = lend(pool)
     pool("stop", "stop", 1.0)
     assert recalls(pool) == 1
-    assert pool.core.connections
+    assert pool.core.connections.by_id
     pool.after(1.0)
-    assert not pool.core.connections
+    assert not pool.core.connections.by_id
     assert pool.asked[-1][0] == "Stop"
     assert id == 1
 
@@ -288,8 +288,8 @@ def test_what_is_kept_comes_back_under_its_id_and_opens_in_the_background(pool: 
     pool("pop", "pop", popped)
     again = Bench()
     again("restore", *pool.core.kept())
-    assert [connection.id for connection in again.core.connections.values()] == [kept, 3]
-    for worker in list(again.core.workers):
+    assert [connection.id for connection in again.core.connections.by_id.values()] == [kept, 3]
+    for worker in list(again.core.connections.by_worker):
         again("worker_started", worker, 7)
         again("opened", worker, methods=("get",))
     again("info", "info", kept)
@@ -304,6 +304,6 @@ def test_a_call_that_a_dead_worker_has_not_read_moves_like_those_that_wait(pool:
     first, second = pool.open(), pool.open()
     pool.call("a")
     pool.call("b")
-    pool("died", pool.core.connections[first].worker, begun=False)
+    pool("died", pool.worker(first), begun=False)
     assert (pool.running(second), pool.waiting(second)) == ("b", ["a"])
     assert "a" not in pool.answers

@@ -9,19 +9,22 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from typing import Any
+from unittest import mock
 
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actorpool.core.effects import Answer, Emit, Kill, Open, Stop, Stopped
-from actorpool.core.machine import Backoff
+from actorpool.core import machine
+from actorpool.core.effects import Answer, Emit, Kill, Open, Start, Stop, Stopped
+from actorpool.core.machine import Backoff, Effects
 from actorpool.core.shared import records
 from actorpool.core.shared.calls import AHEAD
-from actorpool.core.shared.connections import ALONE
 from actorpool.core.shared.core import SharedPoolCore
-from actorpool.core.shared.effects import Deliver, Interrupt, Launch, Log, Recall, Run
-from actorpool.core.shared.records import DRAINING, ENDING, LIVE, OPENING, RESTING, STARTING, Call, Connection, Loan
+from actorpool.core.shared.effects import Deliver, Interrupt, Log, Recall, Run
+from actorpool.core.shared.loans import ALONE
+from actorpool.core.shared.records import CLOSED, DRAINING, ENDING, LIVE, Call, Connection, Loan
+from actorpool.core.workers import DOWN, IDLE, OPENING, STARTING, STOPPING
 from actorpool.errors import CallTimeout, MethodNotFound, NoMatch, NoResource, PoolStopped, WorkerDied
 
 RESOURCES = ("a", "b")
@@ -29,14 +32,14 @@ METHODS = (("get",), ("get", "put"), ("put",))
 ZONES = ({"zone": 0}, {"zone": 1}, None)
 
 
-# What the process of a connection may be doing, by what the dispatcher believes of the connection.
+# What the process of a worker may be doing, by what the pool believes of it and of its connection.
 STATES = {
-    STARTING: ("starting",),
-    OPENING: ("opening",),
-    LIVE: ("open",),
-    DRAINING: ("open",),
-    ENDING: ("open", "lost"),
-    RESTING: ("open", "lost"),
+    (STARTING, CLOSED): ("starting",),
+    (OPENING, CLOSED): ("opening",),
+    (DOWN, CLOSED): ("open", "lost"),
+    (IDLE, LIVE): ("open",),
+    (IDLE, DRAINING): ("open",),
+    (IDLE, ENDING): ("open", "lost"),
 }
 
 
@@ -53,14 +56,25 @@ def matches(where: Any, extra: Any) -> bool:
     return extra is not None and extra["zone"] == (0 if isinstance(where, dict) else 1)
 
 
-class Watched(SharedPoolCore):
+class Watched(Effects):
     """Order is checked in the moment of the decision: one step may let many calls begin, wait and move."""
 
-    def _do(self, effect: Any) -> None:
+    pool: SharedPoolCore
+
+    def do(self, effect: Any) -> None:
         if isinstance(effect, Run):
-            queue = self.workers[effect.worker].queue
+            queue = self.pool.connections.by_worker[effect.worker].queue
             assert all(effect.call.number < number for number in queue), "overtook an older call"
-        super()._do(effect)
+        super().do(effect)
+
+
+def watched() -> SharedPoolCore:
+    """A pool of which each decision is looked at."""
+    with mock.patch.object(machine, "Effects", Watched):
+        pool = SharedPoolCore("p", lambda: 0.5, backoff=Backoff(0.5, 4.0), kill_after=1.0)
+    assert isinstance(pool.effects, Watched)
+    pool.effects.pool = pool
+    return pool
 
 
 class Process:
@@ -93,7 +107,7 @@ class SharedPool(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.now = 50.0
-        self.core = Watched("p", lambda: 0.5, backoff=Backoff(0.5, 4.0), kill_after=1.0)
+        self.core = watched()
         self.processes: dict[int, Process] = {}
         self.pending: dict[Any, Call | None] = {}
         """Calls that were made and are not answered; the Call once the world has met it."""
@@ -117,9 +131,10 @@ class SharedPool(RuleBasedStateMachine):
             self.carry_out(effect)
 
     def carry_out(self, effect: Any) -> None:
-        if isinstance(effect, Launch):
+        if isinstance(effect, Start):
             assert effect.worker not in self.processes
-            self.processes[effect.worker] = Process(effect.connection)
+            assert effect.spec == "spec"
+            self.processes[effect.worker] = Process(self.core.connections.by_worker[effect.worker].id)
         elif isinstance(effect, Open):
             process = self.processes[effect.worker]
             assert process.call is None, "opened again under a running call"
@@ -168,14 +183,14 @@ class SharedPool(RuleBasedStateMachine):
         assert not connection.queue, "lent while others wait"
         assert call.direct
         assert loan.caller == call.caller
-        assert not self.core.observed, "lent while every call is to be told"
-        process = self.processes[connection.worker]
+        assert not self.core.loans.observed, "lent while every call is to be told"
+        process = self.processes[connection.worker.id]
         assert process.call is process.loan is None
         process.loan, process.straight = loan, 0
 
     def begins(self, run: Run) -> None:
         process, call = self.processes[run.worker], run.call
-        connection = self.core.connections[process.connection]
+        connection = self.core.connections.by_id[process.connection]
         assert process.state == "open", "runs on a connection that is not open"
         assert run.ahead == bool(process.calls)
         if run.ahead:
@@ -219,7 +234,7 @@ class SharedPool(RuleBasedStateMachine):
             assert self.event == "died"
             assert call is self.cut_off
         elif isinstance(value, PoolStopped):
-            assert self.core.stopping
+            assert self.core.lifecycle.stopping
         elif call is not None and call.connection is not None:
             assert isinstance(value, NoResource), "a call that has waited fails because nobody is left"
             assert call.number not in self.begun
@@ -228,7 +243,7 @@ class SharedPool(RuleBasedStateMachine):
     def live(self, resource: Any) -> list[Connection]:
         return [
             connection
-            for connection in self.core.connections.values()
+            for connection in self.core.connections.by_id.values()
             if connection.resource == resource and connection.state is LIVE and not connection.expired(self.now)
         ]
 
@@ -286,7 +301,7 @@ class SharedPool(RuleBasedStateMachine):
 
     @rule(methods=st.sampled_from(METHODS), zone=st.sampled_from(ZONES), revive=st.booleans())
     def add_and_open(self, methods: Any, zone: Any, revive: bool) -> None:
-        if not self.core.stopping:
+        if not self.core.lifecycle.stopping:
             self.open_one("a", methods=methods, extra=zone, revive=revive, ttl=5.0 if revive else None)
 
     @precondition(lambda self: self.some("starting"))
@@ -341,7 +356,7 @@ class SharedPool(RuleBasedStateMachine):
         if self.cut_off in unread and (refused or len(process.calls) == 1):
             self.cut_off = None  # that it had not begun can be known, and has to be
         self.step("died", worker, begun=not unread, refused=refused)
-        if self.core.stopping and not self.processes:
+        if self.core.lifecycle.stopping and not self.processes:
             assert self.stopped, "nobody is left, and nobody was told"
 
     @precondition(lambda self: self.some("open"))
@@ -413,7 +428,7 @@ class SharedPool(RuleBasedStateMachine):
         loan, process.loan = process.loan, None
         assert loan is not None
         done = {"get": (process.straight, 0.01, 0)} if process.straight else {}
-        counted = self.core.connections[process.connection].meters["get"]
+        counted = self.core.connections.by_id[process.connection].meters["get"]
         before = counted.count
         self.step("returned", worker, loan.number, done, self.now, **options)
         assert counted.count == before + process.straight
@@ -428,7 +443,7 @@ class SharedPool(RuleBasedStateMachine):
     @rule(data=st.data(), what=st.sampled_from(("pop", "close", "lose", "ttl", "call", "map", "info")))
     def somebody_wants_what_is_lent(self, data: Any, what: str) -> None:
         worker = self.pick(data, self.lent())
-        connection = self.core.workers.get(worker)
+        connection = self.core.connections.by_worker.get(worker)
         if connection is None:
             return
         if what == "pop":
@@ -450,10 +465,10 @@ class SharedPool(RuleBasedStateMachine):
     def somebody_listens(self, observed: bool) -> None:
         self.step("observe", observed)
 
-    @precondition(lambda self: self.core.connections)
+    @precondition(lambda self: self.core.connections.by_id)
     @rule(data=st.data())
     def info(self, data: Any) -> None:
-        self.step("info", self.request("info"), self.pick(data, list(self.core.connections)))
+        self.step("info", self.request("info"), self.pick(data, list(self.core.connections.by_id)))
 
     @rule(timeouts=st.lists(st.sampled_from((None, 0.3, 2.0)), min_size=2, max_size=6))
     def several_callers_call(self, timeouts: list[Any]) -> None:
@@ -465,7 +480,7 @@ class SharedPool(RuleBasedStateMachine):
             return
         live = self.live(resource)
         expected: type[Exception] | None = None
-        if self.core.stopping:
+        if self.core.lifecycle.stopping:
             expected = PoolStopped
         elif not live:
             expected = NoResource
@@ -479,12 +494,14 @@ class SharedPool(RuleBasedStateMachine):
         effects = self.core.call(
             self.now, ref, caller, resource, method, ref, where=where, timeout=timeout, direct=True
         )
-        self.pending[ref] = self.core.calls.get(ref)
+        self.pending[ref] = self.core.calls.by_ref.get(ref)
         for effect in effects:
             self.carry_out(effect)
         assert self.failed.get(ref) is expected
-        for connection in self.core.by_resource.get(resource, ()):
-            assert self.core.stopping or connection.state is not LIVE or not connection.expired(self.now), "not met"
+        for connection in self.core.connections.by_resource.get(resource, ()):
+            assert self.core.lifecycle.stopping or connection.state is not LIVE or not connection.expired(self.now), (
+                "not met"
+            )
 
     @rule(method=st.sampled_from(("get", "put", "nonsense")), timeout=st.sampled_from((None, 0.3, 2.0)))
     def map(self, method: str, timeout: Any) -> None:
@@ -552,10 +569,10 @@ class SharedPool(RuleBasedStateMachine):
 
     # -- operators and time ---------------------------------------------------------------------------------
 
-    @precondition(lambda self: self.core.connections)
+    @precondition(lambda self: self.core.connections.by_id)
     @rule(data=st.data())
     def pop(self, data: Any) -> None:
-        self.step("pop", self.request("pop"), self.pick(data, list(self.core.connections)))
+        self.step("pop", self.request("pop"), self.pick(data, list(self.core.connections.by_id)))
 
     @rule(where=st.sampled_from(({"zone": 0}, {"zone": 1})))
     def pop_all(self, where: Any) -> None:
@@ -568,10 +585,10 @@ class SharedPool(RuleBasedStateMachine):
     def update(self, resource: str, change: Any) -> None:
         self.step("update", self.request("update"), resource, None, change)
 
-    @precondition(lambda self: self.core.connections)
+    @precondition(lambda self: self.core.connections.by_id)
     @rule(data=st.data(), zone=st.sampled_from(ZONES))
     def tag(self, data: Any, zone: Any) -> None:
-        self.step("extra", self.request("extra"), self.pick(data, list(self.core.connections)), zone)
+        self.step("extra", self.request("extra"), self.pick(data, list(self.core.connections.by_id)), zone)
 
     @rule(seconds=st.sampled_from((0.01, 0.3, 1.0, 6.0)), ticking=st.booleans())
     def time_passes(self, seconds: float, ticking: bool) -> None:
@@ -592,7 +609,7 @@ class SharedPool(RuleBasedStateMachine):
     @invariant()
     def every_pending_call_is_in_exactly_one_place(self) -> None:
         places: dict[Any, int] = {}
-        for connection in self.core.connections.values():
+        for connection in self.core.connections.by_id.values():
             running = [connection.running] if isinstance(connection.running, Call) else []
             for call in [*connection.queue.values(), *running, *connection.sent]:
                 assert call.connection is connection
@@ -600,12 +617,12 @@ class SharedPool(RuleBasedStateMachine):
                     places[call.ref] = places.get(call.ref, 0) + 1
             assert list(connection.queue) == sorted(connection.queue), "out of order"
             assert not any(call.answered for call in connection.queue.values())
-        assert places == dict.fromkeys(self.core.calls, 1)
-        assert set(self.pending) == {ref for ref, call in self.core.calls.items() if call.gather is None}
+        assert places == dict.fromkeys(self.core.calls.by_ref, 1)
+        assert set(self.pending) == {ref for ref, call in self.core.calls.by_ref.items() if call.gather is None}
 
     @invariant()
     def nobody_waits_for_an_idle_connection(self) -> None:
-        for connection in self.core.connections.values():
+        for connection in self.core.connections.by_id.values():
             if connection.running is None and connection.queue:
                 assert connection.serving
                 assert connection.free_at > self.now or self.overdue(), "idle, and calls wait"
@@ -625,22 +642,24 @@ class SharedPool(RuleBasedStateMachine):
     @invariant()
     def the_records_agree_with_the_world(self) -> None:
         core = self.core
-        assert set(core.workers) | core.leaving == set(self.processes)
-        assert core.leaving == set(self.some("stopping"))
-        for worker, connection in core.workers.items():
+        core.workers.check()
+        assert set(core.workers.by_id) == set(self.processes)
+        assert set(core.workers.by_state[STOPPING]) == set(self.some("stopping"))
+        assert set(core.connections.by_worker) == set(self.processes) - set(self.some("stopping"))
+        for worker, connection in core.connections.by_worker.items():
             process = self.processes[worker]
-            assert core.connections[connection.id] is connection
-            assert connection.worker == worker
+            assert core.connections.by_id[connection.id] is connection
+            assert connection.worker is core.workers.by_id[worker]
             assert connection.running is (process.call if process.loan is None else process.loan)
             assert list(connection.sent) == list(process.calls)[1:]
-            assert process.state in STATES[connection.state]
-        for connection in core.connections.values():
-            assert connection.worker is not None or connection.state is RESTING
-            if connection.state is RESTING or connection.state in (LIVE, DRAINING, ENDING):
-                assert connection.adding is None or connection.state is RESTING
-        filed = [connection for group in core.by_resource.values() for connection in group]
-        assert all(group for group in core.by_resource.values())
-        assert {one.id for one in filed} == {one.id for one in core.connections.values() if one.resource is not None}
+            assert process.state in STATES[connection.worker.state, connection.state]
+        for connection in core.connections.by_id.values():
+            assert connection.worker is not None or connection.rests
+            assert connection.adding is None or connection.state is CLOSED
+        filed = [connection for group in core.connections.by_resource.values() for connection in group]
+        assert all(group for group in core.connections.by_resource.values())
+        known = core.connections.by_id.values()
+        assert {one.id for one in filed} == {one.id for one in known if one.resource is not None}
 
     def teardown(self) -> None:
         """Nothing is lost: once workers do what they are told and time passes, everything is answered."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from actorpool.core.pool.workers import MOVES, IllegalMove, State, Worker, Workers
+from actorpool.core.workers import MOVES, IllegalMove, State, Worker, Workers
 
 IDLE, LEASED, OPENING, STARTING, STOPPING = State.IDLE, State.LEASED, State.OPENING, State.STARTING, State.STOPPING
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from actorpool.config import PoolConfig
 from actorpool.core.machine import Backoff, Retry
 from actorpool.core.pool.breaker import Circuit
-from actorpool.core.pool.workers import DOWN, NO_WORKER, OPENING, Worker
+from actorpool.core.workers import DOWN, NO_WORKER, OPENING, Worker
 
 NEVER = float("inf")
 CHECKED_AT_ONCE = 4

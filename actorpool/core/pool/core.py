@@ -5,9 +5,15 @@ The shell (the pool's actor) calls one method for each thing that happens and ca
 numbers that only grow, so a late answer about an old one falls through.
 
 The parts (`workers connector queue leases sticky sessions sandboxes recycling stats life`) have their own state and do
-not know each other. Two mediators say what happens among them in which order: `lifecycle` (worker processes and
-connections), and above it `leasing` (callers). `PoolCore` is above both: the steps of the pool, and what operators ask
-for. It is longer than other modules because it has a documented method for each thing that may happen.
+not know each other. Mediators say what happens among them in which order; each knows only those below it:
+
+- `leasing`: which caller gets which worker. It uses
+- `recalls` (sticky leases), `ending` (how leases end), `waiting` (who may wait, and for how long),
+- `replacement` (what becomes of a worker that came back), and below all of them
+- `lifecycle`: worker processes and connections, so that there are enough.
+
+`PoolCore` is above them and has the steps of callers, workers and time; those of operators are in `operations`, those
+about sandboxes in `sandbox_requests`.
 """
 
 from __future__ import annotations
@@ -16,25 +22,31 @@ from collections.abc import Callable, Hashable, Iterable
 from typing import Any
 
 from actorpool.config import PoolConfig
-from actorpool.core.effects import Answer, Fail, Keep, Ready, Stopped
+from actorpool.core.effects import Answer, Keep, Ready, Stopped
 from actorpool.core.machine import StateMachine, TimerQueue, step
 from actorpool.core.pool import invariants
-from actorpool.core.pool.autoscale import Scaler, target_size
 from actorpool.core.pool.connector import Connector
+from actorpool.core.pool.ending import Ending
 from actorpool.core.pool.figures import Figures
-from actorpool.core.pool.leases import Lease, Leases
+from actorpool.core.pool.leases import Leases
 from actorpool.core.pool.leasing import Leasing
+from actorpool.core.pool.operations import Operations
 from actorpool.core.pool.pool_state import PoolState
 from actorpool.core.pool.queue import WaitingQueue
+from actorpool.core.pool.recalls import Recalls
 from actorpool.core.pool.recycle import Recycling
 from actorpool.core.pool.refusals import Refusals
+from actorpool.core.pool.replacement import Replacement
 from actorpool.core.pool.sandbox import Sandboxes
+from actorpool.core.pool.sandbox_requests import SandboxRequests
 from actorpool.core.pool.sessions import Sessions
 from actorpool.core.pool.stats import Stats
 from actorpool.core.pool.sticky import StickyLeases
 from actorpool.core.pool.sticky_lease import UsageCounter
+from actorpool.core.pool.waiting import Waiting
 from actorpool.core.pool.worker_lifecycle import WorkerLifecycle
-from actorpool.core.pool.workers import (
+from actorpool.core.processes import Processes
+from actorpool.core.workers import (
     CHECKING,
     DOWN,
     IDLE,
@@ -45,7 +57,6 @@ from actorpool.core.pool.workers import (
     REVOKING,
     STARTING,
     STOPPING,
-    Worker,
     Workers,
 )
 
@@ -89,19 +100,31 @@ class PoolCore(StateMachine):
         self.sandboxes = sandboxes = Sandboxes(leases.new_id, self._do)
         self.recycling = recycling = Recycling()
         self.stats = stats = Stats(now)
-        self._scaler = Scaler(config.autoscale, now)
         self.figures = figures = Figures(
             name, life, workers, connector, queue, leases, sticky, sessions, sandboxes, stats
         )
         self.refusals = refusals = Refusals(config, life, workers, connector, leases, figures)
+        processes = Processes(workers, config.kill_after, timers, self.effects)
         self.lifecycle = WorkerLifecycle(
-            config, life, workers, connector, recycling, sessions, stats, figures, refusals, timers, self.effects,
-            on_trip=lambda now: self.leasing.recall_all(now),
+            config, life, processes, connector, recycling, sessions, stats, figures, refusals, timers, self.effects,
+            on_trip=lambda now: self.leasing.recalls.recall_all(now),
         )  # fmt: skip
-        self.leasing = Leasing(config, self.lifecycle, queue, leases, sticky, sandboxes, timers, self.effects, counter)
-        self.lease, self.knows = self.leasing.lease, self.leasing.knows
+        replacement = Replacement(config, self.lifecycle, timers, self.effects)
+        waiting = Waiting(config, self.lifecycle, queue, sandboxes, self.effects)
+        ending = Ending(config, self.lifecycle, leases, sticky, sandboxes, self.effects)
+        recalls = Recalls(ending, waiting, counter, self.effects)
+        self.leasing = leasing = Leasing(config, replacement, waiting, ending, recalls, self.effects)
+        self.operations = operations = Operations(config.autoscale, now, leasing, self.effects)
+        self.resize, self.sampled, self.recycle = operations.resize, operations.sampled, operations.recycle
+        self.suspend, self.resume, self.drain = operations.suspend, operations.resume, operations.drain
+        self.stop = operations.stop
+        requests = SandboxRequests(leasing, self.effects)
+        self.enclose, self.allow, self.release = requests.enclose, requests.allow, requests.release
+        self.sandbox_of = sandboxes.key_of
+        self.lease, self.knows = ending.lease, leasing.knows
         self.status, self.state = figures.status, figures.state
         self.worker_infos, self.lease_infos = figures.worker_infos, figures.lease_infos
+        self.parked, self.leases_of = figures.parked, figures.leases_of
 
     # -- callers -------------------------------------------------------------------------------------------
 
@@ -143,107 +166,66 @@ class PoolCore(StateMachine):
         """
         self.leasing.checkin(now, id, empty, told)
         self.leasing.serve_keys(now)
-        self._check_drained()
+        self.operations.check_drained()
 
     @step
     def cancel(self, now: float, ref: Any, holder: Hashable) -> None:
         """The caller waits no longer. If the grant crossed its cancel, the lease ends."""
         self.leasing.cancel(now, ref, holder)
         self.leasing.serve_keys(now)
-        self._check_drained()
+        self.operations.check_drained()
 
     @step
     def caller_down(self, now: float, holder: Hashable) -> None:
         """The holder is gone: its waiters are forgotten, its leases reclaimed."""
         self.leasing.caller_down(now, holder)
         self.leasing.serve_keys(now)
-        self._check_drained()
+        self.operations.check_drained()
 
     @step
     def abandon(self, now: float, id: int) -> None:
         """A call of this lease timed out or was cancelled: its worker is suspect until it was reset."""
-        self.leasing.overran(id, None, now)
+        self.leasing.ending.overran(id, None, now)
         self.leasing.serve_keys(now)
 
     @step
     def limit(self, now: float, id: int, seconds: float) -> None:
         """Bound what runs under this lease: after `seconds` it is abandoned (for calls that no client times)."""
-        self.leasing.limit(now, id, seconds)
+        self.leasing.ending.limit(now, id, seconds)
 
     @step
     def observe(self, now: float, observed: bool) -> None:
         """A listener wants (or none wants any more) to hear of each checkout and checkin."""
-        self.leasing.observed = observed
+        self.leasing.recalls.observed = observed
         if observed:
-            self.leasing.recall_all(now)
+            self.leasing.recalls.recall_all(now)
 
     @step
     def revoked(self, now: float, id: int, lease: int) -> None:
         """The worker is pristine again after its lease was revoked."""
         self.leasing.revoked(now, id, lease)
         self.leasing.serve_keys(now)
-        self._check_drained()
+        self.operations.check_drained()
 
     @step
     def recalled(self, now: float, id: int, lease: int) -> None:
         """The worker is back from its caller. A lease that has ended meanwhile is nothing."""
         self.leasing.recalled(now, id, lease)
         self.leasing.serve_keys(now)
-        self._check_drained()
+        self.operations.check_drained()
 
     @step
     def end_session(self, now: float, ref: Any, key: Hashable) -> None:
         """End the session of a key, at once or when its lease is given back. `Answer(ref)`: whether there is one."""
         self._do(Answer(ref, self.leasing.end_session(key, now)))
 
-    # -- sandboxes -----------------------------------------------------------------------------------------
-
-    def enclose(self, key: str, id: int, owner: Hashable) -> Exception | None:
-        """Make the owner's lease a sandbox; the error, if that lease is over."""
-        lease = self.leases.by_id.get(id)
-        if lease is None:
-            return self.refusals.no_such_lease(id)
-        session = self.sessions.of_worker(lease.worker)
-        if session is not None:
-            session.ending = "sandbox"  # the end of a sandbox rolls everything back
-        self.sandboxes.open(key, lease, owner)
-        return None
-
-    @step
-    def allow(self, now: float, ref: Any, key: str, process: Hashable) -> None:
-        """Let all calls of another process into a sandbox, until it is over. `Answer(ref)`, or the error."""
-        sandbox = self.sandboxes.by_key.get(key)
-        if sandbox is None:
-            self._do(Answer(ref, self.refusals.sandbox_over()))
-        elif not self.sandboxes.admit(sandbox, process):
-            self._do(Answer(ref, self.refusals.in_another_sandbox()))
-        else:
-            self.leasing.recall_all(now)  # it may have a worker of its own, which is no way into the sandbox
-            self._do(Answer(ref))
-
-    @step
-    def release(self, now: float, ref: Any, key: str) -> None:
-        """End a sandbox: refuse its waiters, interrupt its call. `Answer(ref)` once the worker is pristine."""
-        sandbox = self.sandboxes.by_key.get(key)
-        if sandbox is None:
-            self._do(Answer(ref))
-            return
-        self.sandboxes.closing.append((sandbox.lease.worker.id, ref))
-        self.leasing.take_back(sandbox.lease, now, "sandbox")
-        self.leasing.serve_keys(now)
-
-    def sandbox_of(self, process: Hashable) -> str | None:
-        """The sandbox that all calls of this process go to, if any."""
-        return self.sandboxes.key_of(process)
-
     # -- workers -------------------------------------------------------------------------------------------
 
     @step
     def worker_started(self, now: float, id: int) -> None:
         """The worker's process is up and its `__init__` has run."""
-        worker = self.workers.get(id, STARTING)
+        worker = self.lifecycle.processes.started(id)
         if worker is not None:
-            self._emit("worker.started", metadata={"worker": id})
             self.lifecycle.open(worker, now)
 
     @step
@@ -254,7 +236,7 @@ class PoolCore(StateMachine):
         were right before, its death is a crash like any other.
         """
         if not self.life.started:
-            self._fail(error)
+            self.operations.fail(error)
 
     @step
     def died(self, now: float, id: int, reason: str = "killed") -> None:
@@ -264,17 +246,16 @@ class PoolCore(StateMachine):
             return
         if worker.lease is not None:
             self.leasing.worker_died(self.leases.by_id[worker.lease], now)
-        self.workers.remove(worker)
+        self.lifecycle.processes.died(id, reason)
         if worker.state is not STOPPING:
-            self._emit("worker.died", metadata={"worker": id, "reason": reason})
             self.lifecycle.left(worker, now)
             if self.lifecycle.intensity.add(now):
                 self.lifecycle.replace(worker, now)
             else:
-                self._fail(self.refusals.too_many_crashes(reason))
-        self.lifecycle.recycle_next(now)
+                self.operations.fail(self.refusals.too_many_crashes(reason))
+        self.leasing.replacement.next(now)
         self.leasing.serve_keys(now)
-        self._check_drained()
+        self.operations.check_drained()
         self._check_started()
         if self.life.stopping and not len(self.workers):
             self._do(Stopped())
@@ -285,8 +266,8 @@ class PoolCore(StateMachine):
         worker = self.workers.get(id, OPENING)
         if worker is None:
             return
-        self._emit("worker.connected", metadata={"worker": id}, ms=took * 1e3)
-        self._connected(worker, now)
+        self.lifecycle.processes.opened(worker, took)
+        self.leasing.connected(worker, now)
         self.lifecycle.connected(worker, now)
         if worker.revoked_lease is None:
             self.leasing.available(worker, now)
@@ -294,7 +275,7 @@ class PoolCore(StateMachine):
             self.workers.move(worker, REVOKING)
             self.lifecycle.await_reset(worker, NO_LEASE, now)
         self.lifecycle.refill(now)
-        self.lifecycle.recycle_next(now)
+        self.leasing.replacement.next(now)
         self.leasing.serve_keys(now)
         self._check_started()
 
@@ -303,24 +284,9 @@ class PoolCore(StateMachine):
         """A worker that was disconnected for being idle has connected again by itself, to answer a call."""
         worker = self.workers.get(id, IDLE, CHECKING, LEASED, PARKED, REVOKING)
         if worker is not None and worker.connected_at is None:
-            self._emit("worker.connected", metadata={"worker": id})
-            self._connected(worker, now)
+            self.lifecycle.processes.tell(worker, "worker.connected")
+            self.leasing.connected(worker, now)
             self.lifecycle.watch_idle(worker)
-
-    def _connected(self, worker: Worker, now: float) -> None:
-        worker.connected_at = now
-        worker.expires = self.connector.expiry(now)
-        if worker.expires is not None:
-            self.timers.at(worker.expires, (self._lifetime_over, worker.id, now))
-
-    def _lifetime_over(self, id: int, connected_at: float, now: float) -> None:
-        worker = self.workers.get(id)
-        if worker is None or worker.connected_at != connected_at:
-            return
-        if worker.state is IDLE:
-            self.lifecycle.renew(worker, now)
-        elif worker.lease in self.sticky.by_id:
-            self.leasing.recall(self.leases.by_id[worker.lease], now)
 
     @step
     def open_failed(
@@ -333,7 +299,7 @@ class PoolCore(StateMachine):
         self.lifecycle.count_failure(worker, error, now)
         self.connector.failed(error, permanent)
         if permanent and not self.life.started:
-            self._fail(error)
+            self.operations.fail(error)
             return
         useless = self.lifecycle.surplus > 0 and (permanent or self.workers.down or not self.figures.wanted)
         self.workers.move(worker, DOWN)
@@ -347,9 +313,9 @@ class PoolCore(StateMachine):
     def _give_up(self, now: float) -> None:
         """No worker will be able to connect: say so to callers that wait for nothing else, and end a recycle."""
         if self.workers.all_down:
-            self.leasing.turn_away(lambda waiter: self.refusals.unavailable(now - waiter.since))
+            self.leasing.waiting.turn_away(lambda waiter: self.refusals.unavailable(now - waiter.since))
         # What still has a connection had better keep it.
-        self.lifecycle.end_recycling(now, self.refusals.unavailable(0.0))
+        self.leasing.replacement.end(now, self.refusals.unavailable(0.0))
 
     @step
     def lost(self, now: float, id: int, error: Exception) -> None:
@@ -362,11 +328,11 @@ class PoolCore(StateMachine):
         for other in self.workers:
             other.suspect = True
         worker.broken = True
-        self.leasing.recall_all(now)
+        self.leasing.recalls.recall_all(now)
         if worker.state is not LEASED:  # a leased worker stays leased: its holder has the error
             self.leasing.available(worker, now)
             self.leasing.serve_keys(now)
-            self._check_drained()
+            self.operations.check_drained()
         self.lifecycle.check_some(now)
 
     @step
@@ -381,95 +347,7 @@ class PoolCore(StateMachine):
                 self.workers.idle.move_to_end(id, last=False)  # it was not used: it keeps its turn
             self.lifecycle.check_some(now)
 
-    # -- operators -----------------------------------------------------------------------------------------
-
-    @step
-    def resize(self, now: float, size: int | None = None, max_overflow: int | None = None) -> None:
-        """Change the size in place: no lease breaks, waiters stay; surplus workers stop as they come back."""
-        self._resize(now, size, max_overflow)
-
-    def _resize(self, now: float, size: int | None, max_overflow: int | None = None) -> None:
-        wishes = {"size": size, "max_overflow": max_overflow}
-        self._change(**{name: wish for name, wish in wishes.items() if wish is not None})
-        self.leasing.recall_all(now)
-        self._emit("pool.resized", size=self.life.size, max_overflow=self.life.max_overflow)
-        self.lifecycle.dismiss_surplus(now)
-        self.lifecycle.refill(now)
-        self.leasing.serve_keys(now)
-
-    @step
-    def sampled(self, now: float, usage: list[int]) -> None:
-        """The shell took a sample; `usage` is leases out over the last samples. Autoscale, if it is time."""
-        if self._scaler.autoscale is not None and self._scaler.due(now) and not self.life.ending:
-            size = target_size(self._scaler.autoscale, usage, self.life.size)
-            if size is not None:
-                self._resize(now, size)
-
-    @step
-    def suspend(self, now: float) -> None:
-        """Serve no newcomer; leases go on, waiters keep waiting within their timeouts."""
-        self._change(suspended=True)
-        self.leasing.recall_all(now)
-        self.queue.suspend()
-
-    @step
-    def resume(self, now: float) -> None:
-        """End a suspension or a drain. Requests that still wait for the end of a drain hear of it."""
-        self._change(suspended=False, draining=False)
-        if self.life.drainers:
-            self.effects.answer(self.life.drainers, self.refusals.drain_ended())
-        self.queue.resume(now)
-        self.leasing.match(now)
-        self.lifecycle.refill(now)
-
-    @step
-    def drain(self, now: float, ref: Any, timeout: float) -> None:
-        """As `suspend`; `Answer(ref)` once every lease is back. At the deadline, what still runs is interrupted."""
-        if self.life.failed is not None:
-            self._do(Answer(ref, self.refusals.over()))
-            return
-        self._change(draining=True)
-        self.leasing.recall_all(now)
-        self.queue.suspend()
-        self.life.drainers.append(ref)
-        self.timers.at(now + timeout, (self._drain_over, ref, None))
-        self.leasing.serve_keys(now)
-        self._check_drained()
-
-    def _drain_over(self, ref: Any, _since: None, now: float) -> None:
-        if ref in self.life.drainers:
-            for lease in self.leases:
-                self.leasing.reclaim(lease, now, "drain")
-
-    def _check_drained(self) -> None:
-        """A pool is drained when nothing runs any more: also not in workers that are being interrupted or ended."""
-        if self.sandboxes.closing:
-            self.sandboxes.answer_closed(self.workers.by_state[REVOKING].__contains__)
-        if self.life.drainers and not len(self.leases) and not self.workers.count(REVOKING, STOPPING):
-            self.effects.answer(self.life.drainers)
-
-    @step
-    def recycle(self, now: float, ref: Any, timeout: float | None = None, restart: bool = False) -> None:
-        """Replace every connection (or process), one at a time, those in use when they come back; then `Answer`.
-
-        A connection is opened anew in its place. For processes there is one worker more than `size` meanwhile, and an
-        old one goes only while more than `size` are connected: no capacity is lost.
-
-        An outage halts it, a `PermanentError` ends it with that cause.
-        """
-        if self.life.ending:
-            self._do(Answer(ref, self.refusals.over()))
-            return
-        self.leasing.recall_all(now)
-        self.lifecycle.recycle(now, ref, timeout, restart)
-        self.leasing.serve_keys(now)
-
-    def _change(self, **wishes: Any) -> None:
-        kept = self.life.change(**wishes)
-        if kept is not None:
-            self._do(kept)
-
-    # -- beginning and end ---------------------------------------------------------------------------------
+    # -- the beginning ---------------------------------------------------------------------------------
 
     @step
     def start(self, now: float) -> None:
@@ -492,42 +370,6 @@ class PoolCore(StateMachine):
             self.life.started = True
             self._do(Ready(degraded=True))
 
-    @step
-    def stop(self, now: float, ref: Any, timeout: float) -> None:
-        """End the pool: waiters fail at once, what runs may finish within `timeout`. At the end, `Stopped`."""
-        self.life.stopping = self.life.ending = True
-        self._turn_away()
-        self.leasing.recall_all(now)
-        self.life.stoppers.append(ref)
-        for worker in self.workers:
-            if worker.state not in (LEASED, REVOKING, STOPPING):
-                self.lifecycle.stop(worker, now)
-        self.timers.at(now + timeout, (self._stop_over, ref, None))
-        if not len(self.workers):
-            self._do(Stopped())
-
-    def _stop_over(self, _ref: Any, _since: None, now: float) -> None:
-        for lease in self.leases:
-            self.leasing.end(lease, now, "stop")
-            self.lifecycle.stop(lease.worker, now, interrupt=True)
-
-    def _fail(self, error: Exception) -> None:
-        """End with an error, once. No caller is served, no worker started after it; the shell ends what is there."""
-        if self.life.ending:
-            return
-        self.life.failed = error
-        self.life.ending = True
-        self._turn_away()
-        self._do(Fail(error))
-
-    def _turn_away(self) -> None:
-        over = self.refusals.over()
-        self.leasing.turn_away(lambda _waiter: over)
-        self.recycling.clear()
-        self.effects.answer(self.recycling.waiting, over)
-        if self.life.failed is not None:
-            self.effects.answer(self.life.drainers, over)
-
     # -- time, and what there is ---------------------------------------------------------------------------
 
     def deadline(self) -> float | None:
@@ -543,24 +385,10 @@ class PoolCore(StateMachine):
     @step
     def tick(self, now: float) -> None:
         """Do what is due. A timer whose worker or lease is no longer as it was falls through."""
-        self.leasing.expire_waiters(now)
+        self.leasing.waiting.expire(now)
         for act, key, since in self.leases.timers.due(now) + self.timers.due(now):
             act(key, since, now)
         self.leasing.serve_keys(now)
-
-    def parked(self, key: Hashable) -> int | None:
-        """The worker that is parked under a key."""
-        session = self.sessions.by_key.get(key)
-        return None if session is None or session.parked_at is None else session.worker.id
-
-    def leases_of(self, worker: int) -> list[Lease]:
-        """What is out of a worker: its lease, and the turn in it if that is a sandbox."""
-        return [lease for lease in (*self.leases, *self.sandboxes.turns.values()) if lease.worker.id == worker]
-
-    @property
-    def unused(self) -> list[int]:
-        """The workers that are not in use now."""
-        return [*self.workers.idle, *self.sticky.unused_workers()]
 
     def check(self) -> None:
         """Raise AssertionError if an invariant is broken. For tests: it looks at everything."""

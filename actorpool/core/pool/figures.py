@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from actorpool.core.pool.connector import Connector
-from actorpool.core.pool.leases import Leases
+from actorpool.core.pool.leases import Lease, Leases
 from actorpool.core.pool.pool_state import PoolState
 from actorpool.core.pool.queue import WaitingQueue
 from actorpool.core.pool.sandbox import Sandboxes
 from actorpool.core.pool.sessions import Sessions
 from actorpool.core.pool.stats import Stats
 from actorpool.core.pool.sticky import StickyLeases
-from actorpool.core.pool.workers import DOWN, IDLE, LEASED, OPENING, STARTING, Workers
+from actorpool.core.workers import DOWN, IDLE, LEASED, OPENING, STARTING, Workers
 from actorpool.status import LeaseInfo, PoolStatus, WorkerInfo
 
 
@@ -166,3 +168,17 @@ class Figures:
     def prompt(self) -> int:
         """How many workers are idle in truth, and come as soon as they were recalled or evicted."""
         return len(self._sticky.returning) + len(self._sessions.parked) + len(self._sessions.evicting)
+
+    def parked(self, key: Hashable) -> int | None:
+        """The worker that is parked under a key."""
+        session = self._sessions.by_key.get(key)
+        return None if session is None or session.parked_at is None else session.worker.id
+
+    def leases_of(self, worker: int) -> list[Lease]:
+        """What is out of a worker: its lease, and the turn in it if that is a sandbox."""
+        return [lease for lease in (*self._leases, *self._sandboxes.turns.values()) if lease.worker.id == worker]
+
+    @property
+    def unused(self) -> list[int]:
+        """The workers that are not in use now."""
+        return [*self._workers.idle, *self._sticky.unused_workers()]

@@ -11,7 +11,7 @@ from actorpool.core.pool.recycle import Recycling
 from actorpool.core.pool.sandbox import Sandboxes
 from actorpool.core.pool.sessions import Sessions
 from actorpool.core.pool.sticky import StickyLeases
-from actorpool.core.pool.workers import LEASED, OPENING, PARKED, Workers
+from actorpool.core.workers import LEASED, OPENING, PARKED, Workers
 
 
 def check(

@@ -8,7 +8,7 @@ from typing import Any
 
 from actorpool.core.machine import TimerQueue
 from actorpool.core.pool.sticky_lease import StickyLease
-from actorpool.core.pool.workers import Worker
+from actorpool.core.workers import Worker
 
 
 class Lease:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from actorpool.core.pool.workers import DOWN, NO_WORKER, OPENING, PARKED, STOPPING, Worker, Workers
+from actorpool.core.workers import DOWN, NO_WORKER, OPENING, PARKED, STOPPING, Worker, Workers
 
 
 class Recycling:

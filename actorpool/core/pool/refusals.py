@@ -11,7 +11,7 @@ from actorpool.core.pool.figures import Figures
 from actorpool.core.pool.leases import Leases
 from actorpool.core.pool.pool_state import PoolState
 from actorpool.core.pool.sandbox import Sandbox
-from actorpool.core.pool.workers import Workers
+from actorpool.core.workers import Workers
 from actorpool.errors import (
     ActorPoolError,
     CallTimeout,

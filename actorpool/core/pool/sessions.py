@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Hashable
 
-from actorpool.core.pool.workers import NO_LEASE, PARKED, Worker, Workers
+from actorpool.core.workers import NO_LEASE, PARKED, Worker, Workers
 from actorpool.status import SessionInfo
 
 REMEMBERED = 1000

@@ -22,7 +22,7 @@ from actorpool.core.effects import Recall
 from actorpool.core.pool.leases import Lease
 from actorpool.core.pool.queue import Waiter, WaitingQueue
 from actorpool.core.pool.sticky_lease import StickyLease, UsageCounter
-from actorpool.core.pool.workers import Worker
+from actorpool.core.workers import Worker
 
 MAX_UNUSED = 1.0
 """Seconds that a worker may stay with a caller that does not use it."""

@@ -1,19 +1,18 @@
-"""Worker processes and their connections: started, opened, checked, replaced, stopped, so that there are enough.
+"""Worker processes and their connections: started, opened, checked, stopped, so that there are enough.
 
 A *crash* is the death of a process that was not asked to end; more than `max_restarts` within `restart_period`, and the
 pool fails to its supervisor. Failing to connect is no crash: see `connector`.
 
-Two methods decide what everything else leads to: `take_in` (what becomes of a worker that came back) and `refill`
-(which processes are started). It is longer than other modules because it says in one place how its parts play together.
+`refill` is the one place that decides which processes are started. What becomes of a worker that came back is decided
+in `replacement`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from actorpool.config import PoolConfig
-from actorpool.core.effects import Answer, Check, Close, Kill, Open, Revoke, Start, Stop
+from actorpool.core.effects import Check, Close, Revoke
 from actorpool.core.machine import Effects, Intensity, TimerQueue
 from actorpool.core.pool.connector import NEVER, Connector
 from actorpool.core.pool.figures import Figures
@@ -22,7 +21,8 @@ from actorpool.core.pool.recycle import Recycling
 from actorpool.core.pool.refusals import Refusals
 from actorpool.core.pool.sessions import Sessions
 from actorpool.core.pool.stats import Stats
-from actorpool.core.pool.workers import (
+from actorpool.core.processes import Processes
+from actorpool.core.workers import (
     CHECKING,
     DOWN,
     IDLE,
@@ -30,12 +30,8 @@ from actorpool.core.pool.workers import (
     OPENING,
     PARKED,
     REVOKING,
-    STARTING,
-    STOPPING,
     Worker,
-    Workers,
 )
-from actorpool.serialization.exceptions import description_of, name_of
 
 
 class WorkerLifecycle:
@@ -43,7 +39,7 @@ class WorkerLifecycle:
 
     Args:
         config: the pool's settings.
-        life, workers, connector, recycling, sessions, stats, figures, refusals: parts of the pool.
+        life, processes, connector, recycling, sessions, stats, figures, refusals: parts of the pool.
         timers: where to have oneself called later.
         effects: where to put what is to be done.
         on_trip: called with the time when the circuit breaker opens.
@@ -53,7 +49,7 @@ class WorkerLifecycle:
         self,
         config: PoolConfig,
         life: PoolState,
-        workers: Workers,
+        processes: Processes,
         connector: Connector,
         recycling: Recycling,
         sessions: Sessions,
@@ -66,7 +62,8 @@ class WorkerLifecycle:
     ) -> None:
         self.config = config
         self.life = life
-        self.workers = workers
+        self.processes = processes
+        self.workers = processes.workers
         self.connector = connector
         self.recycling = recycling
         self.sessions = sessions
@@ -97,11 +94,6 @@ class WorkerLifecycle:
             return 0
         return max(0, self.life.max_overflow - self.surplus)
 
-    def _start(self, now: float, restarts: int = 0) -> Worker:
-        worker = self.workers.hire(now, self.surplus >= 0, restarts)
-        self._do(Start(worker.id))
-        return worker
-
     def refill(self, now: float, restarts: int = 0) -> None:
         """Start what is missing: base workers always, overflow workers for waiters that no worker returns for.
 
@@ -110,15 +102,15 @@ class WorkerLifecycle:
         if self.life.ending:
             return
         while self.surplus < 0:
-            self._start(now, restarts)
+            self.processes.start(now, restarts=restarts)
         waiting = self.figures.wanted
         missing = waiting - self.figures.incoming if waiting else 0
         while missing > 0 and self.sessions.parked:
             self.evict(next(iter(self.sessions.parked.values())).worker, "evicted", now)
             missing -= 1
         for _ in range(min(self.room, missing) if missing > 0 else 0):
-            worker = self._start(now)
-            self._emit("pool.overflow", metadata={"worker": worker.id}, overflow=self.figures.overflow)
+            worker = self.processes.start(now, overflow=True)
+            self._emit("pool.overflow", metadata=worker.named(), overflow=self.figures.overflow)
 
     def replace(self, worker: Worker, now: float) -> None:
         """Start another worker instead of this one, if one is missing without it."""
@@ -126,25 +118,17 @@ class WorkerLifecycle:
         self.refill(now, worker.restarts + 1)
         if self.workers.staying > before:
             self.stats.restarts += 1
-            self._emit("worker.restarted", metadata={"worker": worker.id})
+            self.processes.tell(worker, "worker.restarted")
 
     def stop(self, worker: Worker, now: float, interrupt: bool = False) -> None:
         """Ask a worker's process to end; it does not count as the pool's any more."""
-        interrupt = interrupt or worker.state is OPENING
-        self.workers.move(worker, STOPPING)
+        self.processes.stop(worker, now, interrupt)
         self.left(worker, now)
-        self._do(Stop(worker.id, interrupt))
-        self.timers.at(now + self.config.kill_after, (self._kill_if_there, worker.id, None))
-
-    def _kill_if_there(self, id: int, _since: None, now: float) -> None:
-        if id in self.workers:
-            self._do(Kill(id))
 
     def kill(self, worker: Worker, now: float) -> None:
-        """End a worker that does not answer. No crash: it was us. Nothing that it still says counts."""
-        self.workers.move(worker, STOPPING)
+        """End a worker that does not answer, and replace it."""
+        self.processes.kill(worker)
         self.left(worker, now)
-        self._do(Kill(worker.id))
         self.replace(worker, now)
 
     def left(self, worker: Worker, now: float) -> None:
@@ -163,62 +147,7 @@ class WorkerLifecycle:
                 break
             self.stop(worker, now)
 
-    # -- a worker comes back -------------------------------------------------------------------------------
-
-    def take_in(self, worker: Worker, now: float, since: float | None = None) -> bool:
-        """The one place that says what becomes of a worker that came back.
-
-        Args:
-            worker: it is not in use any more.
-            now: monotonic seconds.
-            since: it was not used since then (None: until now).
-
-        Returns:
-            Whether it is idle now, to be matched with a waiter; then `watch_idle` is due.
-        """
-        surplus = self.surplus
-        if self.life.ending or (surplus > 0 and self._is_too_many(surplus)):
-            self.stop(worker, now)
-        elif worker.id in self.recycling.to_recycle and self._recycle(worker, now):
-            pass
-        elif worker.broken:
-            self.open(worker, now)
-        elif worker.expires is not None and now >= worker.expires:
-            self.renew(worker, now)
-        else:
-            moment = now if since is None else since
-            if worker.state is not CHECKING:  # to be checked is no use
-                worker.idle_since = moment
-            worker.last_heard = moment
-            self.workers.move(worker, IDLE)
-            return True
-        return False
-
-    def _is_too_many(self, surplus: int) -> bool:
-        """Whether a worker above `size` goes: always when a resize left more than allowed, else when none waits."""
-        return surplus > self.life.max_overflow or (self.config.overflow_ttl <= 0 and not self.figures.wanted)
-
-    def renew(self, worker: Worker, now: float) -> None:
-        """Replace the process of a worker at the end of its lifetime."""
-        self.stop(worker, now)
-        self.refill(now, worker.restarts)
-
-    def evict(self, worker: Worker, why: str, now: float) -> None:
-        """Reset a worker that holds the state of a key, for other callers."""
-        session = self.sessions.of_worker(worker)
-        assert session is not None
-        self.sessions.end(worker, why)
-        if why == "evicted":
-            self.sessions.evicting.add(worker.id)
-        self.workers.move(worker, REVOKING)
-        self._do(Revoke(worker.id, session.lease))
-        self.await_reset(worker, session.lease, now)
-
-    def session_expired(self, id: int, parked_at: float, now: float) -> None:
-        """End a session that was parked for `session_idle`."""
-        session = self.sessions.parked.get(id)
-        if session is not None and session.parked_at == parked_at:
-            self.evict(session.worker, "expired", now)
+    # -- a worker is not in use ----------------------------------------------------------------------------
 
     def watch_idle(self, worker: Worker) -> None:
         """Look at an idle worker when its time may be up; one timer at a time, however often it comes and goes."""
@@ -244,6 +173,23 @@ class WorkerLifecycle:
             worker.connected_at = worker.expires = None
             self._do(Close(worker.id))
 
+    def evict(self, worker: Worker, why: str, now: float) -> None:
+        """Reset a worker that holds the state of a key, for other callers."""
+        session = self.sessions.of_worker(worker)
+        assert session is not None
+        self.sessions.end(worker, why)
+        if why == "evicted":
+            self.sessions.evicting.add(worker.id)
+        self.workers.move(worker, REVOKING)
+        self._do(Revoke(worker.id, session.lease))
+        self.await_reset(worker, session.lease, now)
+
+    def session_expired(self, id: int, parked_at: float, now: float) -> None:
+        """End a session that was parked for `session_idle`."""
+        session = self.sessions.parked.get(id)
+        if session is not None and session.parked_at == parked_at:
+            self.evict(session.worker, "expired", now)
+
     # -- connecting ----------------------------------------------------------------------------------------
 
     def open(self, worker: Worker, now: float) -> None:
@@ -252,9 +198,7 @@ class WorkerLifecycle:
             self.stop(worker, now)
             return
         self.sessions.end(worker, "reconnected")
-        self.workers.move(worker, OPENING)
-        worker.disconnected(now)
-        self._do(Open(worker.id))
+        self.processes.open(worker, now)
         self.timers.at(now + self.connector.open_limit, (self._open_hangs, worker.id, now))
 
     def _open_hangs(self, id: int, since: float, now: float) -> None:
@@ -346,83 +290,8 @@ class WorkerLifecycle:
 
     def resource_failed(self, worker: Worker, error: Exception, now: float) -> None:
         """A connection could not be opened, or was lost."""
-        told = {"worker": worker.id, "error": name_of(error), "reason": description_of(error)}
-        self._emit("worker.connect_error", metadata=told)
+        why = self.processes.failed(worker, error)
         if self.connector.circuit.failure(now):
             self._on_trip(now)
             self.connector.tripped_by = error
-            self._emit("breaker.opened", metadata={"error": told["error"], "reason": told["reason"]})
-
-    # -- rolling replacement -------------------------------------------------------------------------------
-
-    def recycle(self, now: float, ref: Any, timeout: float | None = None, restart: bool = False) -> None:
-        """Begin a rolling replacement."""
-        old = [worker.id for worker in self.workers if worker.state not in (STARTING, STOPPING)]
-        self.recycling.begin(old, restart, ref)
-        if timeout is not None:
-            self.timers.at(now + timeout, (self._recycle_late, ref, None))
-        self._try_at_once(now)
-        self.recycle_next(now)
-        self.refill(now)
-
-    def _try_at_once(self, now: float) -> None:
-        """An operator has done something about the resource: ask it at once, whatever the backoff says."""
-        self.connector.permanently_failed = False
-        down = next(iter(self.workers.down.values()), None)
-        if down is not None and self.connector.down_cause is not None and not self.workers.by_state[OPENING]:
-            self.connector.probe_id = down.id
-            self.open(down, now)
-        else:
-            self.plan_reconnect(now)
-
-    def recycle_next(self, now: float) -> None:
-        """Take the next old worker, if it is time; answer when none is left."""
-        recycling = self.recycling
-        if recycling.to_recycle and recycling.by_restart:
-            while (old := recycling.next(self.workers)) is not None and self._is_dispensable(old):
-                self.stop(old, now)
-            recycling.surge = 1 if recycling.to_recycle else 0
-            self.refill(now)
-        elif recycling.to_recycle and not self._is_reopening():
-            old = recycling.next(self.workers)
-            if old is not None:
-                self._reopen(old, now)
-        if not recycling.to_recycle:
-            self.end_recycling(now)
-
-    def _is_dispensable(self, worker: Worker) -> bool:
-        if worker.state is DOWN:
-            return self.connector.down_cause is None
-        return self.workers.staying - self.workers.count(STARTING, OPENING, DOWN) > self.life.size
-
-    def _is_reopening(self) -> bool:
-        """Whether a new connection is on its way, or it is not known whether one could be had."""
-        return self.connector.down_cause is not None or self.recycling.is_reopening(self.workers)
-
-    def _reopen(self, worker: Worker, now: float) -> None:
-        self.recycling.reopening_id = worker.id
-        self.open(worker, now)
-        self.refill(now)  # it may have been the last that was down, and none was started as long as one was
-
-    def _recycle(self, worker: Worker, now: float) -> bool:
-        """Replace a worker that came back, if it is its turn; whether that was done."""
-        if self.recycling.by_restart and self._is_dispensable(worker):
-            self.stop(worker, now)
-            self.recycle_next(now)
-            self.refill(now)  # a request may have waited for this one, and is now entitled to an overflow worker
-        elif not self.recycling.by_restart and not self._is_reopening():
-            self._reopen(worker, now)
-        else:
-            return False
-        return True
-
-    def end_recycling(self, now: float, error: Exception | None = None) -> None:
-        """No worker is to be replaced any more."""
-        if self.recycling.clear():
-            self.dismiss_surplus(now)
-        self._effects.answer(self.recycling.waiting, error)
-
-    def _recycle_late(self, ref: Any, _since: None, _now: float) -> None:
-        if ref in self.recycling.waiting:
-            self.recycling.waiting.remove(ref)
-            self._do(Answer(ref, self.refusals.recycle_late(len(self.recycling.to_recycle))))
+            self._emit("breaker.opened", metadata=why)

@@ -4,141 +4,206 @@ Many callers share each connection through its queue; there is no lease. The she
 that happens and carries the returned effects out, in order; it asks `deadline()` when to call `tick()`. Whatever
 names callers and requests is opaque; worker ids and call numbers only grow, so late news of an old one falls through.
 
-Layers: `roster` (records, figures) <- `loans` (lending) <- `upkeep` (processes, connections) <- `choosing` <-
-`routing` (calls) <- this (requests, time).
+The parts (`connections loans balancing refusals`, and `processes`, which pools of both kinds have) do not know each
+other. Two mediators say what happens among them in which order: `lifecycle` (connections and their workers), and above
+it `calls`. `SharedPoolCore` is above both: it has the steps of the pool. Those about connections, that users ask for,
+are in `requests`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+import itertools
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from actorpool.core.effects import Answer
-from actorpool.core.machine import step
+from actorpool.core.machine import Backoff, StateMachine, TimerQueue, step
+from actorpool.core.processes import Processes
+from actorpool.core.shared.balancing import Balancing
 from actorpool.core.shared.calls import Calls
-from actorpool.core.shared.connections import TELLING, check_settings
-from actorpool.core.shared.records import DRAINING, ENDING, LIVE, Connection, Gather, Loan
-from actorpool.errors import InvalidConfig
+from actorpool.core.shared.connections import Connections, Look, look_unbounded
+from actorpool.core.shared.effects import Kept
+from actorpool.core.shared.lifecycle import Lifecycle
+from actorpool.core.shared.loans import Loans
+from actorpool.core.shared.records import Call, Gather, Loan
+from actorpool.core.shared.refusals import Refusals
+from actorpool.core.shared.requests import Requests
+from actorpool.core.workers import OPENING, STARTING, Workers
 
-SETTINGS = ("extra", "ttl", "revive")
 
-
-class SharedPoolCore(Calls):
+class SharedPoolCore(StateMachine):
     """A shared pool. All times are monotonic seconds; every public method but the figures returns effects.
 
     Every request carries a `ref` and ends in exactly one `Answer(ref, value)`, an exception to be raised at the
     asker's; a call may end in `Deliver(call, reply)` instead.
+
+    Args:
+        name: the pool's name, for texts.
+        random: a source of numbers in [0, 1), for jitter.
+        backoff: delays between attempts to open a connection.
+        penalties: fixed delays in their place; of a connection that was not given others.
+        kill_after: seconds a worker has to obey an interrupt or an exit request before it is killed.
+        epoch: the Unix time at the monotonic time 0, for `ConnInfo`.
+        look: calls a function that runs a user's code (`where`, `__eq__`, `__hash__`) and bounds what that may take.
     """
 
-    # -- requests -------------------------------------------------------------------------------------------
-
-    @step
-    def info(self, now: float, ref: Any, id: int) -> None:
-        """Answer a connection's `ConnInfo`, or `UnknownConnection`."""
-        connection = self.connections.get(id)
-        if connection is None:
-            self._do(Answer(ref, self._unknown(id)))
-        elif isinstance(connection.running, Loan):
-            self._recall(connection)
-            connection.running.asking.append(Gather(ref, [id], lambda infos: infos[id]))
-            self.timers.at(now + TELLING, (self._tell, connection, connection.running))
-        else:
-            self._do(Answer(ref, connection.info(now, self.epoch)))
-
-    @step
-    def extra(self, now: float, ref: Any, id: int, value: Any) -> None:
-        """Attach `value` to a connection; answered by what was attached before, or `UnknownConnection`."""
-        connection = self.connections.get(id)
-        if connection is None:
-            self._do(Answer(ref, self._unknown(id)))
-        else:
-            self._do(Answer(ref, connection.extra))
-            connection.extra = value
-
-    @step
-    def update(
-        self, now: float, ref: Any, resource: Hashable, where: Any = None, settings: Mapping[str, Any] | None = None
+    def __init__(
+        self,
+        name: str,
+        random: Callable[[], float],
+        *,
+        backoff: Backoff | None = None,
+        penalties: Sequence[float] | None = None,
+        kill_after: float = 2.0,
+        epoch: float = 0.0,
+        look: Look = look_unbounded,
     ) -> None:
-        """Change `extra`, `ttl` or `revive` of the matching connections; answered by how many there are.
+        super().__init__()
+        self.name = name
+        self.timers = timers = TimerQueue()
+        self._new_number = new_number = itertools.count(1).__next__
+        self.workers = workers = Workers()
+        self.connections = connections = Connections(name, epoch, look, self._do)
+        self.loans = loans = Loans(connections, new_number, self._do)
+        self.refusals = refusals = Refusals(name, connections)
+        self.lifecycle = lifecycle = Lifecycle(
+            random, backoff or Backoff(0.1, 30.0), penalties, connections, loans, refusals,
+            Processes(workers, kill_after, timers, self.effects), timers, self.effects,
+        )  # fmt: skip
+        self.calls = Calls(lifecycle, Balancing(connections, refusals), new_number, kill_after, self.effects)
+        self.requests = requests = Requests(self.calls, self.effects)
+        self.info, self.extra, self.update = requests.info, requests.extra, requests.update
+        self.is_empty, self.resources = requests.is_empty, requests.resources
+        self.pop, self.pop_all = requests.pop, requests.pop_all
+        self.infos, self.kept = connections.infos, connections.kept
 
-        A new `ttl` counts from connecting, as ever. `revive=False` lets an attempt that is planned be the last one.
+    # -- calls ----------------------------------------------------------------------------------------------
+
+    @step
+    def call(
+        self,
+        now: float,
+        ref: Hashable,
+        caller: Hashable,
+        resource: Hashable,
+        method: str,
+        payload: Any = None,
+        *,
+        where: Any = None,
+        timeout: float | None = None,
+        direct: bool = False,
+    ) -> None:
+        """Run a method on the connection to `resource` with the least expected wait; ends in `Deliver` or `Answer`.
+
+        Args:
+            ref: names the call towards its caller; a second call of a pending `ref` is the same message again.
+            caller: all calls of one caller are forgotten when it dies (`caller_down`).
+            resource: what is called.
+            method: of its worker.
+            payload: what the worker needs; passed on in `Run`.
+            where: see `Connections.fits`.
+            timeout: seconds from now, waiting and running together, or None.
+            direct: the caller could as well send such a call to the worker itself, see `Loan`.
         """
-        settings = settings or {}
-        problems = {name: f"is unknown; known are {', '.join(SETTINGS)}" for name in settings if name not in SETTINGS}
-        try:
-            if problems:
-                raise InvalidConfig("connection", problems)
-            check_settings(ttl=settings.get("ttl"), revive=settings.get("revive", False))
-        except InvalidConfig as error:
-            self._do(Answer(ref, error))
+        if ref not in self.calls.by_ref:
+            deadline = None if timeout is None else now + timeout
+            direct = direct and deadline is None and where is None
+            number = self._new_number()
+            call = Call(number, ref, caller, resource, method, payload, where, now, deadline, direct=direct)
+            self.calls.arrive(call, now)
+
+    @step
+    def map(
+        self,
+        now: float,
+        ref: Any,
+        caller: Hashable,
+        resource: Hashable,
+        method: str,
+        payload: Any = None,
+        *,
+        timeout: float | None = None,
+    ) -> None:
+        """Run a method on every live connection to `resource`; answered by `{id: the worker's reply, or an error}`."""
+        self.calls.map(now, ref, caller, resource, method, payload, timeout)
+
+    @step
+    def done(
+        self,
+        now: float,
+        worker: int,
+        number: int,
+        reply: Any = None,
+        *,
+        failed: bool = False,
+        cooldown: float = 0.0,
+        close: bool = False,
+        took: float | None = None,
+    ) -> None:
+        """The worker has answered the call of that number.
+
+        Args:
+            number: what it ran.
+            reply: what it answered; passed on unopened.
+            failed: the method raised.
+            cooldown: seconds during which the connection is to begin no call.
+            close: the connection is done (so it is when `cooldown` is infinite).
+            took: seconds it ran, as the worker has measured it; None: as seen from here.
+        """
+        running = self.calls.running(worker, number)
+        if running is not None:
+            self.calls.done(*running, reply, failed, cooldown, close, took, now)
+
+    @step
+    def not_run(self, now: float, worker: int, number: int, error: Exception | None) -> None:
+        """The worker sends a call back that it has not begun.
+
+        Args:
+            number: of the call.
+            error: what has become of its connection; None: nothing, but what was sent ahead is not begun at present.
+        """
+        running = self.calls.running(worker, number)
+        if running is not None:
+            self.calls.not_run(*running, error, now)
+
+    @step
+    def returned(
+        self,
+        now: float,
+        worker: int,
+        number: int,
+        done: Mapping[str, tuple[int, float, int]],
+        last_call: float | None = None,
+        *,
+        cooldown: float = 0.0,
+        close: bool = False,
+    ) -> None:
+        """The worker has ended the loan of that number: it was called back, or something came up.
+
+        Args:
+            number: of the loan.
+            done: what was called in it: method to number of calls, their mean in seconds, and how many of them raised.
+            last_call: when the last of them ended, monotonic seconds.
+            cooldown, close: as of `done`, of the last of them.
+        """
+        connection = self.connections.by_worker.get(worker)
+        loan = connection.running if connection is not None else None
+        if connection is None or not isinstance(loan, Loan) or loan.number != number:
             return
-        chosen = self._matching(resource, where, now)
-        for connection in chosen:
-            for name, value in settings.items():
-                setattr(connection, name, value)
-            if "ttl" in settings:
-                self._watch_ttl(connection)
-                self._recall(connection)  # a call is to meet its expiry
-        self._do(Answer(ref, len(chosen)))
+        for method, (count, mean, errors) in done.items():
+            connection.meters[method].merge(count, mean, errors)
+        connection.last_call = last_call or connection.last_call
+        self.loans.tell(connection, loan, now)
+        self.calls.free(connection, now, cooldown, close)
 
-    @step
-    def is_empty(self, now: float, ref: Any, resource: Hashable) -> None:
-        """Answer whether no live connection to the resource exists."""
-        self._do(Answer(ref, not self._live_now(resource, now)))
-
-    @step
-    def resources(self, now: float, ref: Any) -> None:
-        """Answer the resources that have a live connection, in the order in which they came."""
-        self._do(Answer(ref, [resource for resource in self.by_resource if self._live_now(resource, now)]))
-
-    # -- leaving --------------------------------------------------------------------------------------------
-
-    @step
-    def pop(self, now: float, ref: Any, id: int) -> None:
-        """Take a connection out; answered by its `ConnInfo` once its queued calls are done, or `UnknownConnection`."""
-        connection = self.connections.get(id)
-        if connection is None or connection.popped is not None:
-            self._do(Answer(ref, self._unknown(id)))
-        else:
-            self._pop([connection], Gather(ref, [id], lambda infos: infos[id]), now)
-
-    @step
-    def pop_all(self, now: float, ref: Any, resource: Hashable, where: Any = None) -> None:
-        """Take all matching connections out; answered by their `ConnInfo`s once all of their queued calls are done."""
-        chosen = [one for one in self._matching(resource, where, now) if one.popped is None]
-        if chosen:
-            self._pop(chosen, Gather(ref, [one.id for one in chosen], lambda infos: list(infos.values())), now)
-        else:
-            self._do(Answer(ref, []))
-
-    def _pop(self, chosen: list[Connection], gather: Gather, now: float) -> None:
-        for connection in chosen:  # all of them first: what one sends elsewhere must not come to the next
-            connection.popped = gather
-            if connection.state is LIVE:
-                connection.move(DRAINING)
-        for connection in chosen:
-            self._wind_up(connection, now)
-
-    def _wind_up(self, connection: Connection, now: float) -> None:
-        """Let a connection finish what it has, and drop it then."""
-        if connection.state is LIVE:
-            connection.move(DRAINING)
-        if connection.state is DRAINING:
-            self._next(connection, now)
-        elif connection.state is not ENDING:
-            self._drop(connection, now)
-
-    def _matching(self, resource: Hashable, where: Any, now: float) -> list[Connection]:
-        return [connection for connection in self._of(resource) if self._fits(where, connection, now)]
-
-    # -- callers and time -----------------------------------------------------------------------------------
+    # -- callers --------------------------------------------------------------------------------------------
 
     @step
     def cancel(self, now: float, ref: Hashable) -> None:
         """The caller does not want the call of that `ref` any more. Not answered."""
-        call = self.calls.get(ref)
+        call = self.calls.by_ref.get(ref)
         if call is not None:
-            self._forget([call], now)
+            self.calls.forget([call], now)
 
     @step
     def caller_down(self, now: float, caller: Hashable) -> None:
@@ -146,64 +211,168 @@ class SharedPoolCore(Calls):
 
         The running call is not interrupted: the connection belongs to others too, and may not survive it.
         """
-        self._forget([call for call in self.calls.values() if call.caller == caller], now)
-        for connection in self.connections.values():
-            if isinstance(connection.running, Loan) and connection.running.caller == caller:
-                self._recall(connection)
+        self.calls.forget([call for call in self.calls.by_ref.values() if call.caller == caller], now)
+        for connection, loan in self.loans.out():
+            if loan.caller == caller:
+                self.loans.recall(connection)
 
     @step
     def observe(self, now: float, observed: bool, ref: Any = None) -> None:
         """Tell every call from now on, or no longer; then none may go past the pool.
 
         Args:
+            observed: whether to tell.
             ref: answered (by None) once what was lent is back, so that whatever is called from then on is told. None:
                 there is no asker.
         """
-        self.observed = observed
-        lent = {one: one.running for one in self.connections.values() if isinstance(one.running, Loan)}
-        gather = Gather(ref, [connection.id for connection in lent], lambda _infos: None)
-        for connection, loan in lent.items():
-            self._recall(connection)
-            if ref is not None:
-                loan.asking.append(gather)
+        self.loans.observed = observed
+        lent = list(self.loans.out())
+        gather = Gather(ref, [connection.id for connection, _ in lent], lambda _infos: None)
+        for connection, loan in lent:
+            if ref is None:
+                self.loans.recall(connection)
+            else:
+                self.loans.ask(connection, loan, gather)
         if ref is not None and not lent:
             self._do(Answer(ref))
+
+    # -- workers --------------------------------------------------------------------------------------------
+
+    @step
+    def worker_started(self, now: float, worker: int, pid: int | None = None, prompt: bool = True) -> None:
+        """The worker's process is up and its `__init__` has run.
+
+        Args:
+            pid: of its process.
+            prompt: each of its answers is safely on its way before it begins the next call, and told here before its
+                death is. Otherwise nothing is sent ahead: it would be unknown which of these calls it had begun.
+        """
+        connection = self.connections.by_worker.get(worker)
+        if connection is not None and (started := self.lifecycle.processes.started(worker)) is not None:
+            connection.pid, connection.prompt = pid, prompt
+            self.lifecycle.processes.open(started, now)
+
+    @step
+    def start_failed(self, now: float, worker: int, error: Exception) -> None:
+        """The worker's `__init__` raised: its arguments are wrong, and a second try would be the same."""
+        connection = self.lifecycle.served_by(worker, STARTING)
+        if connection is not None:
+            self.lifecycle.give_up(connection, error, now)
+
+    @step
+    def opened(
+        self, now: float, worker: int, took: float = 0.0, resource: Hashable = None, methods: tuple[str, ...] = ()
+    ) -> None:
+        """The worker is connected.
+
+        Args:
+            took: seconds it took.
+            resource: the worker's own `resource`, used if `add` was given none.
+            methods: its `@method`s in order of definition; figures of those it had before are kept.
+        """
+        connection = self.lifecycle.served_by(worker, OPENING)
+        if connection is not None and self.lifecycle.opened(connection, took, resource, methods, now):
+            self.calls.watch_ttl(connection)
+
+    @step
+    def open_failed(
+        self, now: float, worker: int, error: Exception, permanent: bool = False, retry_after: float | None = None
+    ) -> None:
+        """The worker could not connect: tried again after `retry_after` seconds or a backoff; never if `permanent`."""
+        connection = self.lifecycle.served_by(worker, OPENING)
+        if connection is not None:
+            self.lifecycle.open_failed(connection, error, permanent, retry_after, now)
+
+    @step
+    def lost(self, now: float, worker: int, error: Exception) -> None:
+        """The connection is gone; its process is fine. A call that runs is still answered by the worker."""
+        connection = self.connections.by_worker.get(worker)
+        if connection is not None and connection.serving:
+            self.lifecycle.lost(connection, error)
+            self.calls.end(connection, now, failed=True)
+
+    @step
+    def died(
+        self, now: float, worker: int, reason: str = "killed", *, begun: bool = True, refused: int | None = None
+    ) -> None:
+        """The worker's process is gone, whatever the reason. A second notice of the same death is nothing.
+
+        All its answers have been told before, if it is `prompt`. So the calls that were sent ahead have not begun.
+
+        Args:
+            reason: in a few words.
+            begun: it may have read all that it was told to run; else it has left the last of that unread.
+            refused: the number of the first call that could not be sent to it any more.
+        """
+        connection = self.lifecycle.died(worker, reason, now)
+        if connection is not None:
+            self.calls.worker_died(connection, now, reason, begun, refused)
+
+    # -- connections ----------------------------------------------------------------------------------------
+
+    @step
+    def add(
+        self,
+        now: float,
+        ref: Any,
+        spec: Any,
+        *,
+        resource: Hashable = None,
+        extra: Any = None,
+        ttl: float | None = None,
+        revive: bool | str = False,
+        timeout: float | None = None,
+        penalties: Sequence[float] | None = None,
+    ) -> None:
+        """Start a worker and open it; answered by the connection's id, or by why it cannot be opened.
+
+        "Not now" is tried again until `timeout`, then the answer is `WorkerUnavailable` and nothing is left behind;
+        with `revive="force"` the id is answered after the first failure, and the attempts go on.
+
+        Args:
+            ref: the request.
+            spec: whatever the shell needs to start the worker; comes back in `Start`.
+            resource: what it connects to; None: what the worker says when it is open.
+            extra: what the user attaches to it.
+            ttl: seconds to live from connecting, or None for ever.
+            revive: what becomes of it when it is over, see `lifecycle`.
+            timeout: seconds for opening it, or None.
+            penalties: seconds before each further attempt to open it, the last one repeated; None: as the pool's.
+        """
+        self.lifecycle.add(now, ref, Kept(0, spec, resource, extra, ttl, revive, penalties), timeout)
+
+    @step
+    def restore(self, now: float, last_id: int, kept: Sequence[Kept]) -> None:
+        """Bring back the connections of a former life of this pool, under their ids; each opens in the background."""
+        self.connections.last_id = last_id
+        for one in kept:
+            self.lifecycle.start(self.lifecycle.admit(one), now)
+
+    # -- the end, and time ----------------------------------------------------------------------------------
 
     @step
     def stop(self, now: float, ref: Any, timeout: float) -> None:
         """End the pool: waiting calls fail at once, running ones may finish within `timeout`. `Stopped` at the end."""
-        self.stopping = True
-        self.stoppers.append(ref)
+        self.lifecycle.stop(ref)
         self.timers.at(now + timeout, (self._stop_over, None, None))
-        for connection in list(self.connections.values()):
-            for call in connection.take_queue():
-                self._fail(call, self._stopped())
-            if connection.adding is not None:
-                self._do(Answer(connection.adding, self._stopped()))
-                connection.adding = None
-            self._wind_up(connection, now)
-        self._check_stopped()
+        for connection in list(self.connections.by_id.values()):
+            self.calls.turn_away(connection)
+            self.calls.wind_up(connection, now)
+        self.lifecycle.check_stopped()
 
     def _stop_over(self, _key: None, _since: None, now: float) -> None:
         """Those that still run a call: fail it, interrupt it, and have the process end."""
-        for connection in list(self.connections.values()):
-            for call in connection.take_running():
-                if isinstance(call, Loan):
-                    self._tell(connection, call, now)
-                elif not call.answered:
-                    self._fail(call, self._stopped())
-            self._drop(connection, now, interrupt=True)
+        for connection in list(self.connections.by_id.values()):
+            self.calls.cut_off(connection, now)
 
     @step
     def tick(self, now: float) -> None:
         """Do what is due; call it at `deadline()`, or whenever it is convenient."""
-        for call in self.deadlines.due(now):
-            if call.waiting or call.running:  # not if one before it has taken it along
-                self._overdue(call, now)
+        self.calls.expire(now)
         for remind, key, since in self.timers.due(now):
             remind(key, since, now)
 
     def deadline(self) -> float | None:
         """When `tick` has to be called next; None: not before something else happens."""
-        moments = [moment for moment in (self.deadlines.next(), self.timers.next()) if moment is not None]
+        moments = [moment for moment in (self.calls.deadlines.next(), self.timers.next()) if moment is not None]
         return min(moments, default=None)

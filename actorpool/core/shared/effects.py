@@ -20,14 +20,6 @@ class Kept(NamedTuple):
     penalties: Sequence[float] | None = None
 
 
-class Launch(NamedTuple):
-    """Start a worker's process for a connection; `spec` is what was given to `add`."""
-
-    worker: int
-    connection: int
-    spec: Any
-
-
 class Run(NamedTuple):
     """Have the worker run the call; its answer names `call.number`. `ahead`: after what it has got already."""
 

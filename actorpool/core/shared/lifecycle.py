@@ -1,4 +1,4 @@
-"""Worker processes and their connections: starting, opening, losing, reviving, dropping them.
+"""Connections: added, opened, over, opened again, dropped; each is served by a worker that may be replaced.
 
 What becomes of a connection that is over is its `revive`:
 
@@ -10,295 +10,226 @@ What becomes of a connection that is over is its `revive`:
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
-from actorpool.core.effects import Answer, Kill, Open, Stop, Stopped
-from actorpool.core.machine import Retry, Series, step
-from actorpool.core.shared.connections import Loans, check_settings
-from actorpool.core.shared.effects import Kept, Launch, Log
-from actorpool.core.shared.records import DROPPED, ENDING, LIVE, OPENING, RESTING, STARTING, Connection, Meter
-from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied, WorkerUnavailable
-from actorpool.serialization.exceptions import description_of, name_of
+from actorpool.core.effects import Answer, Stopped
+from actorpool.core.machine import Backoff, Effects, Retry, Series, TimerQueue
+from actorpool.core.processes import Processes
+from actorpool.core.shared.connections import Connections, check_settings
+from actorpool.core.shared.effects import Kept, Log
+from actorpool.core.shared.loans import Loans
+from actorpool.core.shared.records import CLOSED, DROPPED, ENDING, LIVE, Connection, Meter
+from actorpool.core.shared.refusals import Refusals
+from actorpool.core.workers import DOWN, IDLE, OPENING, STARTING, STOPPING, State, Worker
+from actorpool.errors import InvalidConfig, PoolStopped, WorkerDied
 
 
-class Lifecycle(Loans):
-    """The layer that opens connections and buries them."""
+class Lifecycle:
+    """Mediates between connections and the processes that serve them. It knows nothing of calls but that some run.
 
-    # -- opening --------------------------------------------------------------------------------------------
+    Args:
+        random: a source of numbers in [0, 1), for jitter.
+        backoff: delays between attempts to open a connection.
+        penalties: fixed delays in their place; of a connection that was not given others.
+        connections, loans, refusals: parts of the pool.
+        processes: the processes of its workers.
+        timers: where to have oneself called later.
+        effects: where to put what is to be done.
+    """
 
-    @step
-    def add(
+    def __init__(
         self,
-        now: float,
-        ref: Any,
-        spec: Any,
-        *,
-        resource: Hashable = None,
-        extra: Any = None,
-        ttl: float | None = None,
-        revive: bool | str = False,
-        timeout: float | None = None,
-        penalties: Sequence[float] | None = None,
+        random: Callable[[], float],
+        backoff: Backoff,
+        penalties: Sequence[float] | None,
+        connections: Connections,
+        loans: Loans,
+        refusals: Refusals,
+        processes: Processes,
+        timers: TimerQueue,
+        effects: Effects,
     ) -> None:
-        """Start a worker and open it; answered by the connection's id, or by why it cannot be opened.
+        self.random = random
+        self.backoff = backoff
+        self.penalties = penalties
+        self.connections = connections
+        self.loans = loans
+        self.refusals = refusals
+        self.processes = processes
+        self.workers = processes.workers
+        self.timers = timers
+        self.stopping = False
+        self.stoppers: list[Any] = []
+        self._effects = effects
+        self._do = effects.do
 
-        "Not now" is tried again until `timeout`, then the answer is `WorkerUnavailable` and nothing is left behind;
-        with `revive="force"` the id is answered after the first failure, and the attempts go on.
+    # -- added ----------------------------------------------------------------------------------------------
 
-        Args:
-            spec: whatever the shell needs to start the worker; comes back in `Launch`.
-            resource: what it connects to; None: what the worker says when it is open.
-            timeout: seconds for opening it, or None.
-            penalties: seconds before each further attempt to open it, the last one repeated; None: as the pool's.
-        """
+    def add(self, now: float, ref: Any, kept: Kept, timeout: float | None) -> None:
+        """Start a worker and open it; see `SharedPoolCore.add`."""
         try:
             if self.stopping:
-                raise self._stopped()
-            check_settings(resource, ttl, revive, self._look)
+                raise self.refusals.stopped()
+            check_settings(kept.resource, kept.ttl, kept.revive, self.connections.look)
         except (InvalidConfig, PoolStopped) as error:
             self._do(Answer(ref, error))
             return
-        if any(one.adding is not None and one.adding == ref for one in self.connections.values()):
+        if any(one.adding is not None and one.adding == ref for one in self.connections.by_id.values()):
             return  # the same request once more
-        self.last_id += 1
-        connection = self._admit(Kept(self.last_id, spec, resource, extra, ttl, revive, penalties))
+        self.connections.last_id += 1
+        connection = self.admit(kept._replace(id=self.connections.last_id))
         connection.adding = ref
         if timeout is not None:
             connection.add_until = now + timeout
             self.timers.at(connection.add_until, (self._add_over, connection.id, None))
-        self._start(connection)
+        self.start(connection, now)
 
-    @step
-    def restore(self, now: float, last_id: int, kept: Sequence[Kept]) -> None:
-        """Bring back the connections of a former life of this pool, under their ids; each opens in the background."""
-        self.last_id = last_id
-        for one in kept:
-            self._start(self._admit(one))
-
-    def _admit(self, kept: Kept) -> Connection:
+    def admit(self, kept: Kept) -> Connection:
+        """Take in a connection that is still to be started."""
         penalties = kept.penalties or self.penalties
         retry = Series(penalties) if penalties else Retry(self.backoff)
-        connection = Connection(kept.id, kept.spec, None, kept.extra, kept.ttl, kept.revive, retry, kept.penalties)
-        self.connections[connection.id] = connection
-        if kept.resource is not None:
-            self._file(connection, kept.resource)
+        connection = Connection(
+            kept.id, kept.spec, kept.resource, kept.extra, kept.ttl, kept.revive, retry, kept.penalties
+        )
+        self.connections.add(connection)
         return connection
 
     def _add_over(self, id: int, _since: None, now: float) -> None:
-        connection = self.connections.get(id)
+        connection = self.connections.by_id.get(id)
         if connection is None or connection.adding is None:
             return
         if connection.revive == "force":
             self._added(connection)
         else:
-            self._give_up(connection, self._unavailable(connection), now)
+            self.give_up(connection, self.refusals.unavailable(connection), now)
 
     def _added(self, connection: Connection) -> None:
         if connection.adding is not None:
             self._do(Answer(connection.adding, connection.id))
             connection.adding = None
 
-    def _unavailable(self, connection: Connection) -> WorkerUnavailable:
-        cause = connection.cause
-        why = f"{type(cause).__name__}: {cause}" if cause is not None else "it is still trying"
-        return WorkerUnavailable(
-            f"shared pool {self.name!r}: a connection could not be opened in time ({why}); make its resource "
-            'reachable, or add it with revive="force" to have it join once it can be opened',
-            pool=self.name,
-            cause=cause,
-        )
+    # -- opened -----------------------------------------------------------------------------------------------
 
-    def _start(self, connection: Connection) -> None:
-        worker = connection.worker = next(self._worker_ids)
-        self.workers[worker] = connection
-        self._do(Launch(worker, connection.id, connection.spec))
+    def start(self, connection: Connection, now: float) -> None:
+        """Start a worker for a connection that has none."""
+        worker = self.processes.start(now, connection=connection.id, spec=connection.spec)
+        connection.worker = worker
+        self.connections.by_worker[worker.id] = connection
 
-    @step
-    def worker_started(self, now: float, worker: int, pid: int | None = None, prompt: bool = True) -> None:
-        """The worker's process is up and its `__init__` has run.
+    def served_by(self, id: int, state: State) -> Connection | None:
+        """The connection that this worker serves, if it is in this state."""
+        worker = self.workers.get(id, state)
+        return None if worker is None else self.connections.by_worker[id]
 
-        Args:
-            prompt: each of its answers is safely on its way before it begins the next call, and told here before its
-                death is. Otherwise nothing is sent ahead: it would be unknown which of these calls it had begun.
-        """
-        connection = self.workers.get(worker)
-        if connection is not None and connection.state is STARTING:
-            connection.pid, connection.prompt = pid, prompt
-            self._emit("worker.started", metadata={"worker": worker, "connection": connection.id})
-            connection.move(OPENING)
-            self._do(Open(worker))
-
-    @step
-    def start_failed(self, now: float, worker: int, error: Exception) -> None:
-        """The worker's `__init__` raised: its arguments are wrong, and a second try would be the same."""
-        connection = self.workers.get(worker)
-        if connection is not None and connection.state is STARTING:
-            self._give_up(connection, error, now)
-
-    @step
     def opened(
-        self, now: float, worker: int, took: float = 0.0, resource: Hashable = None, methods: tuple[str, ...] = ()
-    ) -> None:
-        """The worker is connected.
-
-        Args:
-            took: seconds it took.
-            resource: the worker's own `resource`, used if `add` was given none.
-            methods: its `@method`s in order of definition; figures of those it had before are kept.
-        """
-        connection = self.workers.get(worker)
-        if connection is None or connection.state is not OPENING:
-            return
-        if connection.resource is None and not self._adopt(connection, resource, now):
-            return
+        self, connection: Connection, took: float, resource: Hashable, methods: tuple[str, ...], now: float
+    ) -> bool:
+        """The worker is connected; whether its connection is live now."""
+        worker = connection.worker
+        assert worker is not None
+        if connection.resource is None and not self._adopt(connection, worker, resource, now):
+            return False
         known = connection.meters
         connection.meters = {name: known.get(name) or Meter() for name in methods}
+        self.workers.move(worker, IDLE)
         connection.move(LIVE)
         connection.connected_at = connection.free_at = now
         connection.proven = False
         connection.cause = None
-        self._emit("worker.connected", metadata={"worker": worker, "connection": connection.id}, ms=took * 1e3)
-        self._watch_ttl(connection)
+        self.processes.opened(worker, took)
         self._added(connection)
+        return True
 
-    def _adopt(self, connection: Connection, resource: Hashable, now: float) -> bool:
+    def _adopt(self, connection: Connection, worker: Worker, resource: Hashable, now: float) -> bool:
         """File the connection under the resource its worker names; without a resource no call could find it."""
         try:
             if resource is None:
                 raise InvalidConfig("connection", {"resource": "neither add() nor the worker's `resource` names one"})
             check_settings(resource)
         except InvalidConfig as error:
-            connection.move(RESTING)
-            self._give_up(connection, error, now)
+            self.workers.move(worker, DOWN)
+            self.give_up(connection, error, now)
             return False
-        self._file(connection, resource)
+        self.connections.file(connection, resource)
         return True
 
-    @step
     def open_failed(
-        self, now: float, worker: int, error: Exception, permanent: bool = False, retry_after: float | None = None
+        self, connection: Connection, error: Exception, permanent: bool, retry_after: float | None, now: float
     ) -> None:
-        """The worker could not connect: tried again after `retry_after` seconds or a backoff; never if `permanent`."""
-        connection = self.workers.get(worker)
-        if connection is None or connection.state is not OPENING:
-            return
-        connection.move(RESTING)
-        connection.cause = error
-        self._tell_error(connection, error)
+        """The worker could not connect."""
+        assert connection.worker is not None
+        self.workers.move(connection.worker, DOWN)
+        self.lost(connection, error)
         if permanent:
-            self._give_up(connection, error, now)
+            self.give_up(connection, error, now)
         else:
-            self._rest(connection, now, connection.retry.next(self.random()) if retry_after is None else retry_after)
+            self._rest(connection, now, self._delay(connection) if retry_after is None else retry_after)
 
-    def _give_up(self, connection: Connection, error: BaseException, now: float) -> None:
+    def lost(self, connection: Connection, error: Exception) -> None:
+        """Note why a connection is not open."""
+        assert connection.worker is not None
+        connection.cause = error
+        self.processes.failed(connection.worker, error)
+
+    def _delay(self, connection: Connection) -> float:
+        return connection.retry.next(self.random())
+
+    def give_up(self, connection: Connection, error: BaseException, now: float) -> None:
         """The connection will never be open: tell the asker that added it, or log it. No call is concerned."""
         if connection.adding is not None:
             self._do(Answer(connection.adding, error))
             connection.adding = None
         else:
-            text = f"connection {connection.id} is given up: {type(error).__name__}: {error}"
-            self._do(Log("error", f"shared pool {self.name!r}: {text}"))
-        self._drop(connection, now)
+            self._log("error", f"connection {connection.id} is given up: {type(error).__name__}: {error}")
+        self.drop(connection, now)
+
+    def _log(self, level: str, text: str) -> None:
+        self._do(Log(level, f"shared pool {self.connections.name!r}: {text}"))
 
     # -- trying again ---------------------------------------------------------------------------------------
 
     def _rest(self, connection: Connection, now: float, delay: float) -> None:
-        """Open a resting connection again in `delay` seconds, if that is still in time for the asker that adds it."""
+        """Open a closed connection again in `delay` seconds, if that is still in time for the asker that adds it."""
         connection.retry_at = now + delay
         if connection.revive == "force":
             self._added(connection)
         if connection.adding is not None and connection.retry_at >= connection.add_until:
-            self._give_up(connection, self._unavailable(connection), now)
+            self.give_up(connection, self.refusals.unavailable(connection), now)
             return
         if connection.adding is None and not connection.revive:  # `update` changed it while it was being revived
-            self._give_up(connection, connection.cause or self._unavailable(connection), now)
+            self.give_up(connection, connection.cause or self.refusals.unavailable(connection), now)
             return
         if delay <= 0:
             self._reopen(connection, now)
             return
         cause = connection.cause
         why = f"{type(cause).__name__}: {cause}" if cause is not None else "closed"
-        text = f"connection {connection.id} is not open ({why}); next attempt in {delay:.1f} s"
-        self._do(Log("warning", f"shared pool {self.name!r}: {text}"))
+        self._log("warning", f"connection {connection.id} is not open ({why}); next attempt in {delay:.1f} s")
         self.timers.at(connection.retry_at, (self._try_again, connection.id, None))
 
     def _try_again(self, id: int, _since: None, now: float) -> None:
-        connection = self.connections.get(id)
-        if connection is not None and connection.state is RESTING:
+        connection = self.connections.by_id.get(id)
+        if connection is not None and connection.rests:
             self._reopen(connection, now)
 
     def _reopen(self, connection: Connection, now: float) -> None:
         connection.restarts += 1
         if connection.worker is not None:
-            connection.move(OPENING)
-            self._do(Open(connection.worker))
+            self.processes.open(connection.worker, now)
         else:
-            connection.move(STARTING)
-            self._start(connection)
-            self._emit("worker.restarted", metadata={"worker": connection.worker, "connection": connection.id})
+            self.start(connection, now)
+            assert connection.worker is not None
+            self.processes.tell(connection.worker, "worker.restarted")
 
     # -- the end --------------------------------------------------------------------------------------------
 
-    def _watch_ttl(self, connection: Connection) -> None:
-        if connection.ttl is not None and connection.connected_at is not None:
-            self.timers.at(connection.connected_at + connection.ttl, (self._ttl_over, connection.id, None))
-
-    def _ttl_over(self, id: int, _since: None, now: float) -> None:
-        """Expiry is met by calls. An idle connection that is revived waits for one; it may never be needed again."""
-        connection = self.connections.get(id)
-        if connection is None or not connection.serving or not connection.expired(now):
-            return
-        if connection.queue or not connection.revive:
-            self._end(connection, now)
-
-    def _tell_error(self, connection: Connection, error: Exception) -> None:
-        told = {"error": name_of(error), "reason": description_of(error)}
-        self._emit("worker.connect_error", metadata={"worker": connection.worker, "connection": connection.id, **told})
-
-    @step
-    def lost(self, now: float, worker: int, error: Exception) -> None:
-        """The connection is gone; its process is fine. A call that runs is still answered by the worker."""
-        connection = self.workers.get(worker)
-        if connection is None or not connection.serving:
-            return
-        connection.cause = error
-        self._tell_error(connection, error)
-        self._end(connection, now, failed=True)
-
-    @step
-    def died(
-        self, now: float, worker: int, reason: str = "killed", *, begun: bool = True, refused: int | None = None
-    ) -> None:
-        """The worker's process is gone, whatever the reason. A second notice of the same death is nothing.
-
-        All its answers have been told before, if it is `prompt`. So the calls that were sent ahead have not begun.
+    def over(self, connection: Connection, now: float, failed: bool) -> None:
+        """The connection takes no more calls.
 
         Args:
-            begun: it may have read all that it was told to run; else it has left the last of that unread.
-            refused: the number of the first call that could not be sent to it any more.
-        """
-        if worker in self.leaving:
-            self.leaving.remove(worker)
-            self._check_stopped()
-            return
-        connection = self.workers.pop(worker, None)
-        if connection is None:
-            return
-        connection.worker = connection.pid = None
-        connection.cause = WorkerDied(f"the process of connection {connection.id} died: {reason}", pool=self.name)
-        self._emit("worker.died", metadata={"worker": worker, "connection": connection.id, "reason": reason})
-        if connection.state in (STARTING, OPENING):
-            connection.move(RESTING)
-            self._rest(connection, now, connection.retry.next(self.random()))
-        elif connection.state is not RESTING:
-            self._lose_running(connection, now, reason, begun, refused)
-            self._end(connection, now, failed=True)
-
-    def _end(self, connection: Connection, now: float, failed: bool = False) -> None:
-        """The connection takes no more calls; those that wait go elsewhere, the one that runs ends first.
-
-        Args:
+            connection: it.
+            now: monotonic seconds.
             failed: it broke; reviving is delayed if it never got anywhere since it connected.
         """
         assert connection.connected_at is not None
@@ -308,55 +239,61 @@ class Lifecycle(Loans):
         connection.retry_at = now + connection.retry.again(self.random()) if failed else now
         if connection.state is not ENDING:
             connection.move(ENDING)
-        self._move_calls(connection, now)
-        self._settle(connection, now)
 
-    def _settle(self, connection: Connection, now: float) -> None:
+    def settle(self, connection: Connection, now: float) -> None:
         """Revive or drop a connection that is over, once nothing runs on it."""
         if connection.running is not None:
-            self._recall(connection)
+            self.loans.recall(connection)
             return
         if connection.revive and connection.popped is None and not self.stopping:
-            connection.move(RESTING)
+            connection.move(CLOSED)
+            if connection.worker is not None:
+                self.workers.move(connection.worker, DOWN)
             self._rest(connection, now, max(0.0, connection.retry_at - now))
         else:
-            self._drop(connection, now)
+            self.drop(connection, now)
 
-    def _drop(self, connection: Connection, now: float, interrupt: bool = False) -> None:
+    def died(self, id: int, reason: str, now: float) -> Connection | None:
+        """The worker's process is gone; its connection, if that was open, and is still to be ended."""
+        worker, connection = self.processes.died(id, reason), self.connections.by_worker.pop(id, None)
+        if worker is None or worker.state is STOPPING:
+            self.check_stopped()
+        if worker is None or connection is None:
+            return None
+        connection.worker = connection.pid = None
+        connection.cause = WorkerDied(
+            f"the process of connection {connection.id} died: {reason}", pool=self.connections.name
+        )
+        if connection.state is not CLOSED:
+            return connection
+        if worker.state in (STARTING, OPENING):
+            self._rest(connection, now, self._delay(connection))
+        return None
+
+    def drop(self, connection: Connection, now: float, interrupt: bool = False) -> None:
         """Forget a connection on which no call is left, and have its process end."""
-        interrupt = interrupt or connection.state is OPENING
         connection.move(DROPPED)
-        del self.connections[connection.id]
-        self._unfile(connection)
+        self.connections.remove(connection)
         if connection.worker is not None:
-            self._dismiss(connection.worker, now, interrupt)
+            del self.connections.by_worker[connection.worker.id]
+            self.processes.stop(connection.worker, now, interrupt)
         if connection.adding is not None:
-            self._do(Answer(connection.adding, self._unknown(connection.id)))
+            self._do(Answer(connection.adding, self.refusals.unknown(connection.id)))
         if connection.popped is not None:
-            self._contribute(connection.popped, connection, connection.info(now, self.epoch))
-        self._check_stopped()
+            connection.popped.put(connection.id, self.connections.info(connection, now), self._do)
+        self.check_stopped()
 
-    def _dismiss(self, worker: int, now: float, interrupt: bool) -> None:
-        del self.workers[worker]
-        self.leaving.add(worker)
-        self._do(Stop(worker, interrupt))
-        self.timers.at(now + self.kill_after, (self._kill_if_there, worker, None))
+    def stop(self, ref: Any) -> None:
+        """Take nothing more in, and start nothing again."""
+        self.stopping = True
+        self.stoppers.append(ref)
+        for connection in self.connections.by_id.values():
+            if connection.adding is not None:
+                self._do(Answer(connection.adding, self.refusals.stopped()))
+                connection.adding = None
 
-    def _kill_if_there(self, worker: int, _since: None, now: float) -> None:
-        if worker in self.leaving:
-            self._do(Kill(worker))
-
-    def _check_stopped(self) -> None:
-        if self.stoppers and not self.connections and not self.leaving:
-            for ref in self.stoppers:
-                self._do(Answer(ref))
-            self.stoppers.clear()
+    def check_stopped(self) -> None:
+        """Tell that the pool has stopped, once nothing is left."""
+        if self.stoppers and not self.connections.by_id and not len(self.workers):
+            self._effects.answer(self.stoppers)
             self._do(Stopped())
-
-    # -- what the layer above decides -----------------------------------------------------------------------
-
-    def _move_calls(self, connection: Connection, now: float) -> None:
-        raise NotImplementedError
-
-    def _lose_running(self, connection: Connection, now: float, reason: str, begun: bool, refused: int | None) -> None:
-        raise NotImplementedError

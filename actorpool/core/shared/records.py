@@ -1,13 +1,15 @@
 """What a shared pool keeps records of: connections, the calls on them, answers that several of them make up.
 
 ```
-STARTING -> OPENING -> LIVE -> DRAINING        (popped: runs what is queued, takes nothing new)
-    ^        ^    |      |        |
-    |        |    v      v        v
-    +------- RESTING <- ENDING <--+            (over: the call that runs ends first; then it is revived, or dropped)
+CLOSED -> LIVE -> DRAINING        (popped: runs what is queued, takes nothing new)
+  ^        |        |
+  |        v        v
+  +----- ENDING <---+             (over: the call that runs ends first; then it is revived, or dropped)
 
 any -> DROPPED
 ```
+
+While a connection is CLOSED, the state of its worker says more: it starts, it connects, it is down; or there is none.
 """
 
 from __future__ import annotations
@@ -19,7 +21,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from actorpool.core.effects import Answer
 from actorpool.core.machine import Retry, Series
+from actorpool.core.workers import DOWN, IllegalMove, Worker
 from actorpool.status import ConnInfo, MethodStats
 
 # A change of pace is believed after about as many calls; fewer would make single slow calls count.
@@ -33,9 +37,7 @@ SURE = 10
 class State(Enum):
     """Where a connection is in its life."""
 
-    STARTING = "starting"
-    OPENING = "connecting"
-    RESTING = "down"
+    CLOSED = "down"
     LIVE = "live"
     DRAINING = "draining"
     ENDING = "ending"
@@ -45,22 +47,16 @@ class State(Enum):
     __hash__ = object.__hash__
 
 
-STARTING, OPENING, RESTING, LIVE = State.STARTING, State.OPENING, State.RESTING, State.LIVE
-DRAINING, ENDING, DROPPED = State.DRAINING, State.ENDING, State.DROPPED
+CLOSED, LIVE, DRAINING = State.CLOSED, State.LIVE, State.DRAINING
+ENDING, DROPPED = State.ENDING, State.DROPPED
 
 MOVES: dict[State, frozenset[State]] = {
-    STARTING: frozenset({OPENING, RESTING, DROPPED}),
-    OPENING: frozenset({LIVE, RESTING, DROPPED}),
-    RESTING: frozenset({STARTING, OPENING, DROPPED}),
+    CLOSED: frozenset({LIVE, DROPPED}),
     LIVE: frozenset({DRAINING, ENDING}),
     DRAINING: frozenset({ENDING, DROPPED}),
-    ENDING: frozenset({RESTING, DROPPED}),
+    ENDING: frozenset({CLOSED, DROPPED}),
     DROPPED: frozenset(),
 }
-
-
-class IllegalMove(Exception):
-    """A move that the table does not have; nothing was changed."""
 
 
 class Gather:
@@ -80,15 +76,11 @@ class Gather:
         self._shape = shape
         self._found: dict[int, Any] = {}
 
-    def put(self, id: int, value: Any) -> bool:
-        """Take in the contribution of a connection; True when it was the last one."""
+    def put(self, id: int, value: Any, do: Callable[[Any], None]) -> None:
+        """Take in the contribution of a connection; the last one has the request answered."""
         self._found[id] = value
-        return len(self._found) == len(self._ids)
-
-    @property
-    def answer(self) -> Any:
-        """The whole answer."""
-        return self._shape({id: self._found[id] for id in self._ids})
+        if len(self._found) == len(self._ids):
+            do(Answer(self.ref, self._shape({id: self._found[id] for id in self._ids})))
 
 
 @dataclass(slots=True, eq=False)
@@ -100,7 +92,7 @@ class Call:
         ref: names the call towards the caller.
         caller: the asker; its waiting calls are dropped when it dies.
         payload: whatever the worker needs to run it; opaque here.
-        where: which connections will do, see `Connections._fits`.
+        where: which connections will do, see `Connections.fits`.
         arrived: monotonic seconds.
         deadline: when it is given up, monotonic seconds, or None.
         gather: the call belongs to a `map`: it keeps its connection, and its outcome goes to that.
@@ -241,8 +233,8 @@ class Connection:
         self.revive = revive
         self.retry = retry
         self.penalties = penalties
-        self.state = STARTING
-        self.worker: int | None = None
+        self.state = CLOSED
+        self.worker: Worker | None = None
         self.pid: int | None = None
         self.restarts = 0
         self.adding: Any = None
@@ -259,7 +251,7 @@ class Connection:
         self.held = False
         """Its worker sends all that back; nothing more is sent until it has."""
         self.prompt = True
-        """Its worker's answers have left it before it begins its next call, see `Lifecycle.worker_started`."""
+        """Its worker's answers have left it before it begins its next call, see `SharedPoolCore.worker_started`."""
         self.last_caller: Hashable = None
         self.in_row = 0
         """How many of the last calls were of the last caller."""
@@ -281,6 +273,16 @@ class Connection:
         if to not in MOVES[self.state]:
             raise IllegalMove(f"connection {self.id}: {self.state.value} -> {to.value}")
         self.state = to
+
+    @property
+    def shown(self) -> str:
+        """Its state, in a word."""
+        return self.worker.state.value if self.state is CLOSED and self.worker is not None else self.state.value
+
+    @property
+    def rests(self) -> bool:
+        """Whether it is closed, and to be opened again later."""
+        return self.state is CLOSED and (self.worker is None or self.worker.state is DOWN)
 
     @property
     def serving(self) -> bool:
@@ -369,4 +371,4 @@ class Connection:
 
     def __repr__(self) -> str:
         load = f"{len(self.queue)} waiting{', 1 running' if self.running else ''}"
-        return f"<connection {self.id} to {self.resource!r} {self.state.value}, {load}>"
+        return f"<connection {self.id} to {self.resource!r} {self.shown}, {load}>"

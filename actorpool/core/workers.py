@@ -1,4 +1,4 @@
-"""The worker processes of a pool: each is in exactly one state, and moves only along the table below.
+"""The worker processes of a pool of either kind: each is in exactly one state, and moves only along the table below.
 
 ```
             +--------------------------- DOWN <--+        (cannot connect, waits for its turn to try again)
@@ -11,6 +11,9 @@ OPENING -> REVOKING (connected after all, with an interrupt on its way)
 LEASED -> PARKED -> LEASED (its key was given back, and asked for again)     PARKED -> REVOKING (evicted)
 any -> STOPPING (asked to end)        any -> gone (its process died)
 ```
+
+A worker of a shared pool is not lent: while its connection is open it is IDLE, whatever it runs. When that is over, it
+may be DOWN for a while, until it is told to open another one.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from enum import Enum
+from typing import Any
 
 
 class State(Enum):
@@ -46,7 +50,7 @@ MOVES: dict[State, frozenset[State]] = {
     STARTING: frozenset({OPENING, STOPPING}),
     OPENING: frozenset({IDLE, DOWN, REVOKING, STOPPING}),
     DOWN: frozenset({OPENING, STOPPING}),
-    IDLE: frozenset({LEASED, CHECKING, OPENING, STOPPING}),
+    IDLE: frozenset({LEASED, CHECKING, OPENING, DOWN, STOPPING}),
     CHECKING: frozenset({IDLE, OPENING, STOPPING}),
     LEASED: frozenset({IDLE, OPENING, PARKED, REVOKING, STOPPING}),
     PARKED: frozenset({LEASED, OPENING, REVOKING, STOPPING}),
@@ -72,12 +76,13 @@ class Worker:
     """What the pool knows of one worker process."""
 
     __slots__ = (
-        "broken", "calls", "connected_at", "expires", "id", "idle_since", "key", "last_heard", "lease",
+        "broken", "calls", "connected_at", "connection", "expires", "id", "idle_since", "key", "last_heard", "lease",
         "overflow", "restarts", "revoked_lease", "state", "suspect", "timer",
     )  # fmt: skip
 
-    def __init__(self, id: int, overflow: bool, restarts: int, now: float) -> None:
+    def __init__(self, id: int, overflow: bool, restarts: int, now: float, connection: int | None = None) -> None:
         self.id = id
+        self.connection = connection  # what it serves, in a shared pool
         self.state = STARTING
         self.overflow = overflow
         self.restarts = restarts
@@ -98,6 +103,11 @@ class Worker:
         self.connected_at = self.expires = self.timer = self.revoked_lease = None
         self.last_heard = now
 
+    def named(self, **more: Any) -> dict[str, Any]:
+        """What events tell of it."""
+        named = {"worker": self.id} if self.connection is None else {"worker": self.id, "connection": self.connection}
+        return {**named, **more}
+
     def __repr__(self) -> str:
         return f"<worker {self.id} {self.state.value}{f' lease {self.lease}' if self.lease else ''}>"
 
@@ -115,9 +125,9 @@ class Workers:
         self.idle = self.by_state[IDLE]
         self._ids = itertools.count(first_id)
 
-    def hire(self, now: float, overflow: bool, restarts: int) -> Worker:
+    def hire(self, now: float, overflow: bool, restarts: int, connection: int | None = None) -> Worker:
         """Add a worker; its process is still to be started."""
-        worker = Worker(next(self._ids), overflow, restarts, now)
+        worker = Worker(next(self._ids), overflow, restarts, now, connection)
         self.by_id[worker.id] = worker
         self.by_state[worker.state][worker.id] = worker
         return worker
