@@ -10,6 +10,9 @@ from pathlib import Path
 
 import pytest
 
+import actorpool
+from tests.cli.running import run, up, write
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 RULES = ROOT / "examples" / "prometheus" / "actorpool.rules.yml"
 BOARD = ROOT / "examples" / "grafana" / "actorpool.json"
@@ -47,7 +50,22 @@ def test_the_board_has_a_figure_in_every_panel():
     assert all(panel["targets"] for panel in board["panels"])
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here")
-def test_promtool_takes_the_rules():
-    done = subprocess.run(["promtool", "check", "rules", str(RULES)], capture_output=True, text=True, timeout=30)
-    assert done.returncode == 0, done.stderr
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="there is no promtool here")
+
+
+@needs_promtool
+@pytest.mark.parametrize("arguments", [("rules", RULES), ("config", RULES.with_name("prometheus.yml"))])
+def test_promtool_takes_the_rules_and_the_configuration(arguments):
+    done = subprocess.run(["promtool", "check", *map(str, arguments)], capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+def test_promtool_takes_the_metrics(tmp_path):
+    with up(write(tmp_path)) as node:
+        node.wait_for("serves")
+        with actorpool.connect("shop") as system:
+            system.pool("echo").run(lambda connection: 3)
+        text = run("metrics", "shop").stdout
+    done = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stdout + done.stderr
