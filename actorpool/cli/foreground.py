@@ -51,7 +51,6 @@ class Foreground:
         self._starting = True
         self._ready = False
         self._told: dict[str, str] = {}
-        self._cluster: Any = None
 
     def run(self) -> int:
         """Start the node, serve until the end, and return the exit code."""
@@ -63,7 +62,7 @@ class Foreground:
                 return INTERRUPTED
             try:
                 start_all(system, self._config)
-                self._cluster = spreading.join(self._config)
+                spreading.join(self._config)
                 _remember(system, self._config)
                 self._starting = False
                 return self._serve(system)
@@ -126,7 +125,7 @@ class Foreground:
         limit = self._config.system.drain
 
         def drain() -> None:
-            spreading.leave(self._cluster)
+            spreading.leave(self._config)
             with contextlib.suppress(ActorPoolError):  # it ends meanwhile
                 say(f"draining: {draining.leases_out(system)} leases out, {limit:g} s at most; again to end at once")
                 draining.drain(system, limit)
@@ -210,8 +209,7 @@ def detach(config: Configuration) -> int:
     system = start_node(config, daemon=True)
     try:
         start_all(system, config)
-        if (cluster := spreading.join(config)) is not None:
-            cluster.close()
+        spreading.join(config)
         _remember(system, config)
     except BaseException:
         launch.stop(system.name, AT_ONCE)

@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 RAY = Path(sys.executable).with_name("ray")
 PRIVATE = "/tmp/hosts-private"
 """A directory that each host has for itself, as it has /tmp/ray and /dev/shm."""
+BOOT_ID = "/proc/sys/kernel/random/boot_id"
 STORE = 80_000_000
 """Bytes of each host's object store."""
 
@@ -77,6 +78,7 @@ class Host:
     Attributes:
         name, address: its hostname and its address.
         pid: its process number 1, as seen from outside.
+        boot_id: tells two boots of it apart.
     """
 
     def __init__(self, hosts: Hosts, number: int, role: str) -> None:
@@ -84,9 +86,12 @@ class Host:
         self.role = role
         self.name, self.address, self.port = f"h{number}", f"10.77.0.{number}", f"v{number}"
         mounts = f"mkdir -p {PRIVATE} /tmp/ray; for d in {PRIVATE} /tmp/ray /dev/shm; do mount -t tmpfs none $d; done"
-        script = f"hostname {self.name}; ip link set lo up; {mounts}; echo up; while :; do sleep 1000 & wait $!; done"
+        boot = f"cat /proc/sys/kernel/random/uuid >{PRIVATE}/boot; mount --bind {PRIVATE}/boot {BOOT_ID}"
+        wait = "while :; do sleep 1000 & wait $!; done"
+        script = f"hostname {self.name}; ip link set lo up; {mounts}; {boot}; echo up; {wait}"
         self.process = _namespace(["-n", "-u", "-p", "-m", "-f", "--mount-proc", "--kill-child"], script)
         self.pid = int(run("pgrep", "-P", str(self.process.pid)).split()[0])
+        self.boot_id = run("nsenter", "-t", str(self.pid), "-m", "-p", "cat", BOOT_ID).strip()
         peer = ("type", "veth", "peer", "name", "eth0", "netns", str(self.pid))
         run("ip", "link", "add", self.port, "netns", str(hosts.switch.pid), *peer)
         hosts.at_switch("ip", "link", "set", self.port, "master", "br0", "up")
@@ -182,6 +187,13 @@ class Hosts:
                 if other is not host:
                     words = ("neigh", "replace", other.address, "lladdr", links[other], "dev", "eth0")
                     host.ip(*words, "nud", "permanent")
+
+    def reset(self, host: Host) -> Host:
+        """Plug a host without power in again: the same name and address, other processes, an empty memory."""
+        host.process.wait(10)
+        again = self.all[self.all.index(host)] = Host(self, self.all.index(host) + 1, host.role)
+        self._resolve()
+        return again
 
     def at_switch(self, *words: str) -> str:
         return run("nsenter", "-t", str(self.switch.pid), "-n", *words)

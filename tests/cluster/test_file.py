@@ -8,7 +8,7 @@ from actorpool.cli import spreading
 from actorpool.cli.refusals import Refusal
 from actorpool.cluster import Cluster
 from actorpool.configuration import InvalidFile, checks, load
-from actorpool.errors import PoolNotFound, SystemDown
+from actorpool.errors import PoolNotFound
 from tests.cluster.double import FakeNodes, Network
 
 FILE = """
@@ -69,29 +69,31 @@ def test_a_bad_file_is_refused_with_table_and_key(tmp_path, old, new, problem):
 def test_up_starts_what_no_other_host_has_started_and_leaves_at_its_end(tmp_path, monkeypatch, eventually):
     nodes = FakeNodes()
     network = Network({"a": {"role": "db"}, "b": {"role": "db"}}, nodes)
-    here = iter("abz")
+    here = iter("abb")
 
-    def open_cluster(name, address):
+    def open_cluster(name, address, start=True):
         return Cluster.with_engine(network.engine(next(here)), name, detached=True)
 
     monkeypatch.setattr(spreading, "open_cluster", open_cluster)
     config = read(tmp_path, FILE)
-    first, second = spreading.join(config), spreading.join(config)
+    part = spreading.part_of(config)
+    spreading.take_part(part)
+    spreading.take_part(part)
     assert nodes.sizes("db") == {"a": 2, "b": 2}
-    assert second.pools() == ["db"]
-    spreading.leave(second)
+    spreading.withdraw(part)
     eventually(lambda: nodes.sizes("db") == {"a": 3})
-    first.shutdown()
+    Cluster.with_engine(network.engine("a"), "shop", start=False).shutdown()
     with pytest.raises(PoolNotFound):
         nodes.systems["a"].stop_pool("db")
     network.close()
 
 
-def test_up_without_a_cluster_is_refused_with_the_reason(tmp_path, monkeypatch):
-    def refuse(name, address):
-        raise SystemDown("no Ray cluster answers at 'auto'")
-
-    monkeypatch.setattr(spreading, "open_cluster", refuse)
-    with pytest.raises(Refusal, match=r"\[cluster\] no Ray cluster answers"):
+def test_up_is_refused_with_the_reason_where_there_is_no_cluster(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with pytest.raises(Refusal, match=r"^\[cluster\] (a cluster needs Ray|no Ray cluster answers)"):
         spreading.join(read(tmp_path, FILE))
-    assert spreading.join(read(tmp_path, FILE[: FILE.index("[cluster]")])) is None
+    spreading.leave(read(tmp_path, FILE))
+    alone = read(tmp_path, FILE[: FILE.index("[cluster]")])
+    monkeypatch.setattr(spreading, "_apart", None)
+    spreading.join(alone)
+    spreading.leave(alone)

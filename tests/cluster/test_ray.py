@@ -6,6 +6,7 @@ Hosts are namespaces of this machine (see `rayhosts`). The limits are twice thos
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
@@ -231,3 +232,68 @@ def test_a_program_of_a_host_does_not_notice_the_death_of_agent_and_raylet(tmp_p
         assert "errors 0" in line
         assert "'db', 'own'" in line, "its node was attached to, and goes on"
         finish(hosts, program, tmp_path / "ran")
+
+
+FILE = """
+[system]
+name = "shop"
+[cluster]
+engine = "ray"
+[pools.own]
+worker = "actorpool.workers.echo:EchoWorker"
+size = 1
+[pools.db]
+worker = "actorpool.workers.echo:EchoWorker"
+size = 4
+max_overflow = 0
+spread = true
+"""
+
+
+def test_up_spreads_a_pool_and_its_node_outlives_ray(tmp_path):
+    path = tmp_path / "shop.toml"
+    path.write_text(FILE)
+    with Hosts(["db", "db"], QUICK) as hosts:
+
+        def said(host, *words: str) -> str:
+            program = host.program("-m", "actorpool", *words)
+            program.process.wait(60)
+            program.close()
+            return program.lines[-1][1] if program.lines else ""
+
+        ups = [host.program("-m", "actorpool", "up", str(path)) for host in hosts.all]
+        for up in ups:
+            up.wait(lambda line: "shop serves" in line, 90)
+        first, second = hosts.all
+        told = json.loads(said(first, "hosts", "--json"))
+        assert {one["name"]: one["pools"] for one in told["hosts"]} == {"h1": {"db": 2}, "h2": {"db": 2}}
+        told = json.loads(said(second, "status", "shop", "db", "--hosts", "--json"))["pool"]
+        assert (told["size"], set(told["hosts"])) == (4, {"h1", "h2"})
+        found = {one["what"]: one["result"] for one in json.loads(said(first, "doctor", str(path), "--json"))["checks"]}
+        assert (found["ray"], found["raylet"], found["health checks"]) == ("ok", "ok", "ok")
+        os.kill(second.find("actorpool up")[-1], signal.SIGTERM)
+        ups[1].process.wait(30)
+        assert ups[1].process.returncode == 0
+        told = json.loads(said(first, "status", "shop", "db", "--hosts", "--json"))["pool"]
+        assert (told["size"], set(told["hosts"])) == (4, {"h1"})
+        kill(first.find("raylet/raylet --raylet_socket") + first.find("gcs_server"))
+        time.sleep(5.0)
+        assert json.loads(said(first, "status", "shop", "own", "--json"))["pool"]["state"] == "ready"
+        os.kill(first.find("actorpool up")[-1], signal.SIGTERM)
+        ups[0].process.wait(60)
+        assert ups[0].process.returncode == 0
+
+
+def test_a_host_that_was_reset_takes_part_again_under_its_name(tmp_path):
+    with cluster(tmp_path) as (hosts, program, ran):
+        began = time.monotonic()
+        hosts.all[1].power_off()
+        assert shares_after(program, began, "[4, 5]", 10) < 10
+        former = hosts.all[1].boot_id
+        again = hosts.reset(hosts.all[1])
+        assert (again.name, again.boot_id == former) == ("h2", False)
+        began = time.monotonic()
+        again.up()
+        shares_after(program, began, "[3, 3, 3] ('h2', 'h3', 'h4')", 20)
+        time.sleep(1.0)
+        assert finish(hosts, program, ran).get("WorkerDied", 0) <= 8
