@@ -40,14 +40,23 @@ def of_cluster() -> Iterator[Finding]:
         advice = "start it: ray start --address=HEAD:6379 (on the first host: ray start --head)"
         yield Finding("warn", "raylet", "none runs on this host", advice)
         environment = dict(os.environ)
+    else:
+        yield Finding("ok", "raylet", "runs on this host")
     yield from of_settings(environment)
-    with open("/proc/1/comm") as file:
-        first = file.read().strip()
+    yield of_first_process(_first_process())
+
+
+def of_first_process(first: str) -> Finding:
+    """Whether process 1 reaps what dies, so that Ray notices it."""
     if first in _NOT_REAPING:
         advice = "it does not reap: a dead raylet is taken for living. Use an init, or ray start --block"
-        yield Finding("warn", "process 1", first, advice)
-    else:
-        yield Finding("ok", "process 1", first)
+        return Finding("warn", "process 1", first, advice)
+    return Finding("ok", "process 1", first)
+
+
+def _first_process() -> str:
+    with open("/proc/1/comm") as file:
+        return file.read().strip()
 
 
 def of_settings(environment: Mapping[str, str]) -> Iterator[Finding]:

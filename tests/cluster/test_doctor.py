@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from actorpool.cli.cluster_examinations import QUICK, of_cluster, of_settings
+from actorpool.cli import cluster_examinations as examinations
+from actorpool.cli.cluster_examinations import QUICK, of_cluster, of_first_process, of_settings
 
 PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "cluster.md"
 WELL = {**QUICK, "RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0", "RAY_memory_monitor_refresh_ms": "0"}
@@ -34,5 +35,49 @@ def test_the_page_has_the_same_settings():
     assert QUICK.items() <= rows.items()
 
 
-def test_something_is_said_on_any_host():
-    assert next(iter(of_cluster())).what == "ray"
+def looked(monkeypatch, version="2.60.0", environment=WELL):
+    """What is found where this version of Ray is installed, and a raylet has this environment."""
+
+    def installed(name):
+        if version is None:
+            raise examinations.metadata.PackageNotFoundError(name)
+        return version
+
+    monkeypatch.setattr(examinations.metadata, "version", installed)
+    monkeypatch.setattr(examinations, "_raylet", lambda: environment)
+    return {finding.what: finding for finding in of_cluster()}
+
+
+def test_where_all_is_as_documented_nothing_is_complained_of(monkeypatch):
+    monkeypatch.setattr(examinations, "_first_process", lambda: "systemd")
+    found = looked(monkeypatch)
+    assert {finding.result for finding in found.values()} == {"ok"}
+    assert set(found) == {"ray", "raylet", "health checks", "ray token", "niceness", "memory monitor", "process 1"}
+
+
+def test_a_version_that_is_not_tested_is_a_warning_and_none_at_all_a_failure(monkeypatch):
+    found = looked(monkeypatch, "2.59.1")["ray"]
+    assert (found.result, found.value, found.advice) == ("warn", "2.59.1", "tested with 2.60.*")
+    (found,) = looked(monkeypatch, None).values()
+    assert (found.result, found.what, found.advice) == ("fail", "ray", "pip install 'actorpool[ray]'")
+
+
+def test_a_host_without_a_raylet_is_told_how_to_start_one(monkeypatch):
+    found = looked(monkeypatch, environment=None)["raylet"]
+    assert found.result == "warn"
+    assert "ray start --address=HEAD:6379" in found.advice
+
+
+def test_niceness_matters_only_where_it_cannot_be_taken_back(monkeypatch):
+    for user, result in ((0, "ok"), (1000, "warn")):
+        monkeypatch.setattr(examinations.os, "geteuid", lambda user=user: user)
+        found = looked(monkeypatch, environment={**WELL, "RAY_worker_niceness": "15"})["niceness"]
+        assert (found.result, found.value) == (result, "15")
+    assert "RAY_worker_niceness=0" in found.advice
+
+
+def test_a_first_process_that_does_not_reap_is_told(monkeypatch):
+    assert of_first_process("systemd").result == "ok"
+    found = of_first_process("sleep")
+    assert found.result == "warn"
+    assert "ray start --block" in found.advice
