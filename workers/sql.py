@@ -10,7 +10,7 @@ import logging
 import secrets
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 from actorpool._dataclass import dataclass
@@ -293,3 +293,20 @@ def iterate(
             except ActorPoolError:
                 pass  # the lease is over, and the cursor with it
         raise
+
+
+async def aiterate(
+    lease: Any, query: str, params: Any = None, batch: int = 1000
+) -> AsyncGenerator[tuple[Any, ...], None]:
+    """As `iterate`, for a lease whose `call` is a coroutine. Runs on the caller's event loop."""
+    cursor = await lease.call("open_cursor", query, params, batch)
+    finished = False
+    try:
+        while not finished:
+            rows = await lease.call("fetch", cursor)
+            finished = len(rows) < batch
+            for row in rows:
+                yield row
+    finally:
+        if not finished and not lease.closed:
+            await lease.call("close_cursor", cursor)

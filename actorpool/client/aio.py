@@ -97,19 +97,9 @@ class AsyncLease:
             raise AttributeError(name)
         return functools.partial(self.call, name)
 
-    async def iterate(self, query: str, params: Any = None, batch: int = 1000) -> AsyncIterator[tuple[Any, ...]]:
+    def iterate(self, query: str, params: Any = None, batch: int = 1000) -> AsyncIterator[tuple[Any, ...]]:
         """The rows of a query one by one, `batch` of them in memory at a time (SQL workers)."""
-        cursor = await self.call("open_cursor", query, params, batch)
-        finished = False
-        try:
-            while not finished:
-                rows = await self.call("fetch", cursor)
-                finished = len(rows) < batch
-                for row in rows:
-                    yield row
-        finally:
-            if not finished and not self.closed:
-                await self.call("close_cursor", cursor)
+        return sql.aiterate(self, query, params, batch)
 
     async def _perform(self, work: CallRequest) -> Any:
         hold = self._hold

@@ -148,19 +148,9 @@ class AsyncClusterLease(FarLease):
             raise AttributeError(name)
         return functools.partial(self.call, name)
 
-    async def iterate(self, query: str, params: Any = None, batch: int = 1000) -> AsyncIterator[tuple[Any, ...]]:
+    def iterate(self, query: str, params: Any = None, batch: int = 1000) -> AsyncIterator[tuple[Any, ...]]:
         """The rows of a query one by one, `batch` of them in memory at a time (SQL workers)."""
-        cursor = await self.call("open_cursor", query, params, batch)
-        finished = False
-        try:
-            while not finished:
-                rows = await self.call("fetch", cursor)
-                finished = len(rows) < batch
-                for row in rows:
-                    yield row
-        finally:
-            if not finished and not self.closed:
-                await self.call("close_cursor", cursor)
+        return sql.aiterate(self, query, params, batch)
 
     async def checkin(self) -> None:
         """End the lease; nothing if it has ended already."""

@@ -47,6 +47,8 @@ def network():
 @pytest.fixture(scope="module")
 def cluster(network):
     with Cluster.with_engine(network.engine("a"), "shop") as cluster:
+        cluster.start_pool("first", worker=EchoWorker, size=3, max_overflow=0)  # now each host has its node
+        cluster.stop_pool("first")
         yield cluster
 
 
@@ -319,6 +321,12 @@ def test_a_transaction_is_on_one_host(cluster, tmp_path):
     assert {host for host, _ in pool.worker_stats()} == {"b", "c"}
     with pool.checkout() as lease:
         assert list(lease.iterate("select x from t order by x", batch=1)) == [(1,), (2,)]
+
+    async def rows():
+        async with pool.aio.checkout() as lease:
+            return [row async for row in lease.iterate("select x from t order by x", batch=1)]
+
+    assert asyncio.run(rows()) == [(1,), (2,)]
     cluster.stop_pool("sql")
     with pytest.raises(PoolNotFound):
         pool.execute("select 1")
