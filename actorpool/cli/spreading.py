@@ -88,7 +88,7 @@ def withdraw(part: Part) -> None:
     try:
         with open_cluster(part.name, part.address, start=False) as cluster:
             cluster.leave()
-    except ActorPoolError as error:
+    except (ActorPoolError, ImportError) as error:
         raise Refusal(str(error)) from error
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from actorpool.cli import cluster_examinations as examinations
 from actorpool.cli.cluster_examinations import QUICK, of_cluster, of_first_process, of_settings
 
-PAGE = Path(__file__).resolve().parent.parent.parent / "docs" / "cluster.md"
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGE, EXAMPLE = ROOT / "docs" / "cluster.md", ROOT / "examples" / "cluster" / "ray.env"
 WELL = {**QUICK, "RAY_AUTH_MODE": "token", "RAY_worker_niceness": "0", "RAY_memory_monitor_refresh_ms": "0"}
 
 
@@ -30,9 +31,12 @@ def test_one_setting_that_differs_is_named_alone():
     assert found.advice.endswith("every host: RAY_health_check_timeout_ms=1000")
 
 
-def test_the_page_has_the_same_settings():
+def test_the_page_and_the_example_have_the_same_settings():
     rows = dict(re.findall(r"^\| `(RAY_\w+)` \| \d+ \| (\d+) \|", PAGE.read_text(encoding="utf-8"), re.M))
     assert QUICK.items() <= rows.items()
+    example = dict(re.findall(r"^(RAY_\w+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.M))
+    assert {finding.result for finding in of_settings(example)} == {"ok"}
+    assert all(f"`{name}" in PAGE.read_text(encoding="utf-8") for name in example)
 
 
 def looked(monkeypatch, version="2.60.0", environment=WELL):
