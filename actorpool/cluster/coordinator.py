@@ -37,6 +37,8 @@ LATECOMERS = 0.5
 """Seconds for the others, once one has."""
 GRACE = 5.0
 """Seconds that agents which are being told something may take when the cluster ends."""
+PARTING = 1.0
+"""Seconds that the agent of a host which has left goes on saying so, to callers that have not heard of it yet."""
 KEPT = 1000
 """Events that are kept."""
 
@@ -166,9 +168,11 @@ class Coordinator:
         try:
             handle = await asyncio.to_thread(self._engine.agent, host)
             await handle.ask("leave").wait()
+            await asyncio.sleep(PARTING)
             await asyncio.to_thread(self._engine.end, handle)
         except Lost:
             pass
+        await self._carry(self._core.dismissed(host))
 
     # -- what clients ask -------------------------------------------------------------------------------------
 

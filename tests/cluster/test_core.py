@@ -186,6 +186,7 @@ class Hosts:
         self.under_way: list[Tell] = []
         self.runs: dict[str, dict[str, int]] = {}
         self.dismissed: list[str] = []
+        self.parting: list[str] = []
         self.events: list[str] = []
 
     def take(self, effects) -> None:
@@ -194,11 +195,18 @@ class Hosts:
                 self.under_way.append(effect)
             elif isinstance(effect, Dismiss):
                 self.dismissed.append(effect.host)
+                self.parting.append(effect.host)
                 self.runs.pop(effect.host, None)
             else:
                 assert isinstance(effect, Emit)
                 self.events.append(effect.name)
         self.core.check()
+
+    def part(self) -> None:
+        """An agent that was dismissed ends."""
+        host = self.parting.pop(0)
+        assert host not in self.runs, "an agent that ends was told something"
+        self.take(self.core.dismissed(host))
 
     def lose(self, host: str) -> None:
         """What its agent ran and was told is gone."""
@@ -251,8 +259,15 @@ def test_a_host_that_leaves_has_its_workers_moved_before_its_agent_ends():
     assert hosts.dismissed == ["a"]
     assert hosts.total() == 9
     assert hosts.core.view().hosts["a"].state == "left"
+    hosts.take(hosts.core.join("a"))
+    assert all(tell.host != "a" for tell in hosts.under_way), "its agent has not ended yet"
+    hosts.part()
+    hosts.obey_all()
+    assert (hosts.total(), set(hosts.runs)) == (9, {"a", "b", "c"})
+    hosts.take(hosts.core.leave("a"))
+    hosts.obey_all()
     hosts.take(hosts.core.members_are(9.0, [hosts.core.members[host] for host in "bc"]))
-    assert hosts.events.count("host.left") == 1
+    assert hosts.events.count("host.left") == 2
     assert "host.down" not in hosts.events, "that it has left is told already"
 
 
@@ -379,6 +394,11 @@ class ClusterMachine(RuleBasedStateMachine):
     def obeys(self, data):
         self.hosts.obey(data.draw(st.integers(0, len(self.hosts.under_way) - 1)))
 
+    @rule()
+    @precondition(lambda self: self.hosts.parting)
+    def ends(self):
+        self.hosts.part()
+
     @rule(data=st.data(), reason=st.sampled_from([None, "no node"]))
     @precondition(lambda self: self.hosts.under_way)
     def refuses(self, data, reason):
@@ -402,10 +422,15 @@ class ClusterMachine(RuleBasedStateMachine):
         """Once every agent obeys, the workers are as many as were asked for, each pool on hosts that fit."""
         self.now += 10.0
         self.hosts.take(self.core.members_are(self.now, self.members()))
+        while self.hosts.parting:
+            self.hosts.part()
         for _ in range(100):
-            if not self.hosts.under_way:
+            if self.hosts.under_way:
+                self.hosts.obey()
+            elif self.hosts.parting:
+                self.hosts.part()
+            else:
                 break
-            self.hosts.obey()
         assert not self.hosts.under_way
         for name, known in self.core.declared.items():
             fit = [m.id for m in self.members() if m.fits(known.placement) and m.id not in self.core.left]

@@ -76,6 +76,14 @@ def kill(pids: list[int]) -> float:
     return time.monotonic()
 
 
+def test_all_that_is_promised_of_a_cluster():
+    with Hosts(["web", "db", "db"], QUICK) as hosts:
+        program = hosts.all[0].program(str(Path(PROGRAM).with_name("raycontract.py")))
+        program.wait(lambda line: line == "well" or "Error" in line, 150)
+        assert program.lines[-1][1] == "well", "\n".join(line for _, line in program.lines)
+        assert not any(host.find("actorpool.node") for host in hosts.all)
+
+
 def test_an_agent_that_is_killed_is_replaced_with_its_node_and_workers(tmp_path):
     with cluster(tmp_path) as (hosts, program, ran):
         began = kill(hosts.all[1].find("ray::RayAgent"))

@@ -34,7 +34,7 @@ class Tell(NamedTuple):
 
 
 class Dismiss(NamedTuple):
-    """The host has left: its agent has nothing to run any more and ends."""
+    """The host has left: its agent has nothing to run any more and ends. Answered by `dismissed`."""
 
     host: str
 
@@ -59,6 +59,7 @@ class ClusterCore(StateMachine):
         self._unusable: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._asked: dict[str, Orders] = {}  # under way
         self._told: dict[str, Orders] = {}  # done
+        self._parting: set[str] = set()  # whose agents are ending
         self._shares: dict[str, dict[str, int]] = {}
         self._wanted: dict[str, Orders] = {}
 
@@ -82,6 +83,7 @@ class ClusterCore(StateMachine):
         for host in sorted(gone):
             for known in (self._since, self._unusable, self._asked, self._told):
                 known.pop(host, None)
+            self._parting.discard(host)
             if host in self.left:
                 self.left.discard(host)
             else:
@@ -145,7 +147,14 @@ class ClusterCore(StateMachine):
         self._tell(host)
         if host in self.left and not orders.shares and host not in self._asked:
             del self._told[host]
+            self._parting.add(host)
             self._do(Dismiss(host))
+
+    @step
+    def dismissed(self, host: str) -> None:
+        """The agent of a host that has left has ended; if the host has joined again meanwhile, another one begins."""
+        self._parting.discard(host)
+        self._tell(host)
 
     @step
     def failed(self, host: str, orders: Orders, reason: str | None = None, again: float = 0.0) -> None:
@@ -207,7 +216,8 @@ class ClusterCore(StateMachine):
         """Tell a host its orders, if they are news and it is not busy with others."""
         self.version += 1
         orders = self._wanted.get(host)
-        if orders is None or host in self._asked or host in self._unusable or self._told.get(host) == orders:
+        busy = host in self._asked or host in self._parting
+        if orders is None or busy or host in self._unusable or self._told.get(host) == orders:
             return
         if orders.shares or host in self._told:
             self._asked[host] = orders
@@ -270,7 +280,7 @@ class ClusterCore(StateMachine):
             assert max(share.values(), default=0) - min(share.values(), default=0) <= 1, share
         assert self._asked.keys() <= self.members.keys()
         assert self._told.keys() <= self.members.keys()
-        for host in self.members.keys() - self._asked.keys() - self._unusable.keys():
+        for host in self.members.keys() - self._asked.keys() - self._unusable.keys() - self._parting:
             told = self._told.get(host)
             wanted = {name for name, share in self._shares.items() if share.get(host)}
             assert wanted <= (told.shares.keys() if told else set()), (host, wanted, told)
