@@ -41,6 +41,7 @@ class Agent:
         self._fall = fall
         self._node: Node | None = None
         self._orders: Orders | None = None
+        self._carried_out = False
         self._pools: dict[str, Any] = {}  # by name, their asyncio side
         self._shares: dict[str, Share] = {}
         self._leases: dict[str, tuple[str, Any]] = {}  # by number: the caller, and the lease
@@ -57,9 +58,9 @@ class Agent:
         """That it answers; the agent's process."""
         return os.getpid()
 
-    async def known(self) -> Orders | None:
-        """The last orders, for a coordinator that starts again."""
-        return self._orders
+    async def known(self) -> tuple[str, Orders | None, bool]:
+        """The host, its last orders, and whether it has carried them out; for a coordinator that starts again."""
+        return self._engine.here, self._orders, self._carried_out
 
     async def assume(self, orders: Orders) -> tuple[str | None, dict[str, bytes]]:
         """Have the node run exactly what the orders say.
@@ -68,7 +69,7 @@ class Agent:
             Why no node can run here, or None; and by pool the error of those that could not be started.
         """
         async with self._lock:
-            self._orders = orders
+            self._orders, self._carried_out = orders, False
             try:
                 if self._node is None and orders.shares:
                     self._node = await asyncio.to_thread(self._open_node)
@@ -83,6 +84,7 @@ class Agent:
                     failed[name] = dump_error(result, share.declaration.name)
             for name in [name for name in self._pools if name not in orders.shares]:
                 await self._stop(name)
+            self._carried_out = not failed
             return None, failed
 
     async def _have(self, name: str, share: Share) -> None:

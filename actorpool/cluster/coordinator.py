@@ -79,13 +79,18 @@ class Coordinator:
         """Ask the agents, of which each knows everything; the pool that was changed last is as it was changed last."""
         asked = {self._spawn(self._known(handle)) for handle in await asyncio.to_thread(self._engine.agents)}
         heard: list[Orders] = []
+        told: dict[str, Orders] = {}
         deadline = time.monotonic() + RECOVERY
         while asked and (left := deadline - time.monotonic()) > 0:
             done, asked = await asyncio.wait(asked, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            told = [orders for orders in (task.result() for task in done) if orders is not None]
-            if told and not heard:  # each knows everything but what was under way
-                deadline = min(deadline, time.monotonic() + LATECOMERS)
-            heard += told
+            for host, orders, carried_out in filter(None, (task.result() for task in done)):
+                if orders is None:
+                    continue
+                if not heard:  # each knows everything but what was under way
+                    deadline = min(deadline, time.monotonic() + LATECOMERS)
+                heard.append(orders)
+                if carried_out:
+                    told[host] = orders
         declared: dict[str, Declaration] = {}
         gone: set[str] = set()
         for orders in heard:
@@ -94,9 +99,9 @@ class Coordinator:
                 other = declared.get(name)
                 if other is None or (other.born, other.changed) < (known.born, known.changed):
                     declared[name] = known
-        self._core = ClusterCore(declared, gone)
+        self._core = ClusterCore(declared, gone, told)
 
-    async def _known(self, handle: Handle) -> Orders | None:
+    async def _known(self, handle: Handle) -> tuple[str, Orders | None, bool] | None:
         try:
             return await handle.ask("known").wait()  # type: ignore[no-any-return]
         except Lost:

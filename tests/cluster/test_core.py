@@ -311,6 +311,18 @@ def test_a_coordinator_that_starts_again_goes_on_from_what_an_agent_knows():
     assert again.core.view().hosts["a"].state == "left"
 
 
+def test_callers_of_a_coordinator_that_starts_again_have_the_shares_that_the_agents_have():
+    hosts = three()
+    orders = {host: hosts.core._told[host] for host in "ab"}
+    again = Hosts(ClusterCore(orders["a"].declared, (), {**orders, "gone": orders["a"]}))
+    again.runs = dict(hosts.runs)
+    again.take(again.core.members_are(1.0, list(hosts.core.members.values())))
+    assert again.core.view().shares["db"] == {"a": 3, "b": 3}
+    assert [tell.host for tell in again.under_way] == ["c"], "the others have carried it out"
+    again.obey_all()
+    assert again.core.view().shares["db"] == {"a": 3, "b": 3, "c": 3}
+
+
 def test_only_hosts_that_fit_get_workers_and_others_no_agent():
     hosts = Hosts(ClusterCore())
     hosts.take(hosts.core.members_are(1.0, [Member("a", "a", {"role": "db"}), Member("b", "b", {})]))

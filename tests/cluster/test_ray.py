@@ -43,7 +43,7 @@ def shares_after(program: Program, began: float, expected: str, limit: float) ->
     """How many seconds after `began` callers have these shares."""
     moment, _ = program.wait(lambda line: line.startswith(f"shares {expected}"), limit + 20, began)
     took = moment - began
-    print(f"\nshares {expected} after {took:.2f} s; {sum('error' in line for _, line in program.lines)} errors")
+    print(f"\nshares {expected} after {took:.2f} s, at {moment:.2f}")
     return took
 
 
@@ -53,6 +53,9 @@ def finish(hosts: Hosts, program: Program, ran: Path) -> dict[str, int]:
     _, line = program.wait(lambda line: line.startswith("stopped"), 60)
     told = re.fullmatch(r"stopped answered (\d+) errors (\{.*\}) leases (\d+) size (\d+)", line)
     assert told is not None, line
+    for moment, text in program.lines:
+        if text.startswith("error"):
+            print(f"{moment:.2f} {text[:400]}")
     answered, errors, leases = int(told[1]), dict(re.findall(r"'(\w+)': (\d+)", told[2])), int(told[3])
     print(line)
     calls = ran.read_text().split()

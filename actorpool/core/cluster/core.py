@@ -47,9 +47,15 @@ class ClusterCore(StateMachine):
 
     Args:
         declared, left: what the agents know, of a coordinator that starts again.
+        told: by host, what its agent has carried out.
     """
 
-    def __init__(self, declared: Mapping[str, Declaration] | None = None, left: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        declared: Mapping[str, Declaration] | None = None,
+        left: Iterable[str] = (),
+        told: Mapping[str, Orders] | None = None,
+    ) -> None:
         super().__init__()
         self.declared: dict[str, Declaration] = dict(declared or {})
         self.members: dict[str, Member] = {}
@@ -58,7 +64,7 @@ class ClusterCore(StateMachine):
         self._since: dict[str, float] = {}
         self._unusable: dict[str, tuple[str, float]] = {}  # why, and when to try again
         self._asked: dict[str, Orders] = {}  # under way
-        self._told: dict[str, Orders] = {}  # done
+        self._told: dict[str, Orders] = dict(told or {})  # done
         self._parting: set[str] = set()  # whose agents are ending
         self._shares: dict[str, dict[str, int]] = {}
         self._wanted: dict[str, Orders] = {}
@@ -80,10 +86,11 @@ class ClusterCore(StateMachine):
         for host in sorted(new):
             self._since[host] = now
             self._emit("host.up", metadata={"host": names[host], "node_id": host})
+        for known in (self._since, self._unusable, self._asked, self._told):
+            for host in known.keys() - present.keys():
+                del known[host]
+        self._parting &= present.keys()
         for host in sorted(gone):
-            for known in (self._since, self._unusable, self._asked, self._told):
-                known.pop(host, None)
-            self._parting.discard(host)
             if host in self.left:
                 self.left.discard(host)
             else:
