@@ -239,7 +239,7 @@ SQLITE: dict[str, Change] = {
     "a collation": lambda conn: conn.create_collation("mine", lambda a, b: 0),
     "a collation of SQLite's": lambda conn: conn.create_collation("nocase", lambda a, b: 0),
     "an authorizer": lambda conn: conn.set_authorizer(lambda *args: sqlite3.SQLITE_DENY),
-    "no authorizer": lambda conn: (conn.set_authorizer(None), conn.execute("CREATE TEMP TABLE mine (x)")),
+    "an idle authorizer": lambda conn: (conn.set_authorizer(lambda *_: 0), conn.execute("CREATE TEMP TABLE mine (x)")),
     "a progress handler": lambda conn: conn.set_progress_handler(lambda: 1, 1),
     "a trace callback": lambda conn: conn.set_trace_callback(lambda text: KEPT.append(text)),
     "a limit": lambda conn: conn.setlimit(sqlite3.SQLITE_LIMIT_SQL_LENGTH, 50) if hasattr(conn, "setlimit") else None,
