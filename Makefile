@@ -29,8 +29,8 @@ bench: setup
 demo: setup
 	$(BIN)/actorpool demo
 
-pictures: setup    ## of the page and of `top`, from a real run: docs/img; needs chromium and chromedriver
-	ACTORPOOL_PICTURES=$(CURDIR)/docs/img $(BIN)/python -m pytest -q -m slow tests/dashboard/test_page.py -k scrolls
+pictures: setup    ## of the dashboard's page and of `top`, from a real run: docs/img; needs chromium and chromedriver
+	$(BIN)/python -m benchmarks.pictures docs/img
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -118,16 +118,17 @@ class Readers:
             line.close()
 
 
-def processes(system: Any) -> list[int]:
-    """The pids of all processes of a node but those of its dashboard."""
+def processes(system: Any) -> tuple[list[int], list[int]]:
+    """The pids of all processes of a node: those of its dashboard's server, and the others."""
     root = system.tree()
-    keeper = next(child for child in root.children[0].children if child.id == "dashboard")
-    served = psutil.Process(keeper.children[0].pid).children(recursive=True)
+    dashboard = next(child for child in root.children[0].children if child.id == "dashboard")
+    served = psutil.Process(dashboard.pid).children(recursive=True)  # its keeper, and the server
     top = psutil.Process(root.pid)
     while (above := top.parent()) is not None and above.pid not in (1, os.getpid()):
         top = above
     found = {top.pid, *(each.pid for each in top.children(recursive=True))}
-    return sorted(found - {keeper.pid, keeper.children[0].pid, *(each.pid for each in served)})
+    server = {each.pid for each in served}
+    return sorted(server), sorted(found - server)
 
 
 def processor_seconds(pids: list[int]) -> float:
@@ -151,9 +152,7 @@ def share(pids: list[int], seconds: float) -> float:
 def load_of_readers(system: Any) -> dict[str, float]:
     """What 50 readers cost the node's other processes, and its own server."""
     address = httpx.URL(system.dashboard)
-    pids = processes(system)
-    keeper = next(child for child in system.tree().children[0].children if child.id == "dashboard").children[0]
-    server = [each.pid for each in psutil.Process(keeper.pid).children()]
+    server, pids = processes(system)
     without = share(pids, WINDOW)
     readers = Readers((address.host, address.port or 80), READERS)
     try:

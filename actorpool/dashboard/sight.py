@@ -202,6 +202,8 @@ def _commands(node: str, pool: PoolStatus, leases: list[LeaseInfo]) -> list[str]
         commands.append(f"actorpool stack {node} {pool.name} {oldest.worker_id}")
     if pool.state == "full":
         commands.append(f"actorpool resize {node} {pool.name} {pool.size + max(1, pool.size // 2)}")
+    elif need(pool) == WORST:
+        commands.append(f"actorpool events {node} 'worker.*'")
     elif pool.state in ("suspended", "draining"):
         commands.append(f"actorpool resume {node} {pool.name}")
     return commands

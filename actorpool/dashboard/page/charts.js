@@ -1,5 +1,5 @@
 // Bars, lines and charts, as SVG. Everything they show is said in words as well.
-import { make, round, shape } from "/page/dom.js";
+import { make, shape } from "/page/dom.js";
 
 const WIDE = 100, HIGH = 100;
 
@@ -50,22 +50,23 @@ function ceiling(value) {
 }
 
 // One chart of several lines, each [key, name]; `index` is the sample at the cursor that all charts share.
-export function chart(title, unit, samples, lines, index, point) {
+// `words` says a figure.
+export function chart(title, words, samples, lines, index, point) {
   const top = ceiling(Math.max(1, ...lines.flatMap(([key]) => samples.map((sample) => sample[key] ?? 0))));
   const kinds = ["first", "second"];
-  const words = lines.map(([key, name]) => {
+  const told = lines.map(([key, name]) => {
     const values = samples.map((sample) => sample[key]).filter((value) => value !== null);
-    return values.length ? `${name} ${round(Math.min(...values))} to ${round(Math.max(...values))}${unit}, last ${round(values.at(-1))}${unit}` : `${name} unknown`;
+    return values.length ? `${name} ${words(Math.min(...values))} to ${words(Math.max(...values))}, last ${words(values.at(-1))}` : `${name} unknown`;
   }).join("; ");
   const x = (index * WIDE) / Math.max(samples.length - 1, 1);
-  const picture = drawn("plot", `${title}: ${words}`, shape("line", { class: "grid", x1: 0, x2: WIDE, y1: HIGH / 2, y2: HIGH / 2 }),
+  const picture = drawn("plot", `${title}: ${told}`, shape("line", { class: "grid", x1: 0, x2: WIDE, y1: HIGH / 2, y2: HIGH / 2 }),
     lines.flatMap(([key], number) => lined(samples.map((sample) => sample[key]), top, kinds[number])),
     shape("line", { class: "cursor", x1: x, x2: x, y1: 0, y2: HIGH }));
   picture.onpointermove = (event) => {
     const box = event.currentTarget.getBoundingClientRect();
     point(Math.min(samples.length - 1, Math.max(0, Math.round(((event.clientX - box.left) / box.width) * (samples.length - 1)))));
   };
-  const readings = lines.map(([key, name], number) => make("span", { class: `reading ${kinds[number]}` }, name ? `${name} ` : "", make("b", {}, `${round(samples[index][key])}${unit}`)));
+  const readings = lines.map(([key, name], number) => make("span", { class: `reading ${kinds[number]}` }, name ? `${name} ` : "", make("b", {}, `${words(samples[index][key])}`)));
   return make("figure", { class: "chart" }, make("figcaption", {}, make("span", { class: "title" }, title), readings),
-    make("div", { class: "frame" }, picture, make("span", { class: "top", "aria-hidden": "true" }, `${round(top)}${unit}`)));
+    make("div", { class: "frame" }, picture, make("span", { class: "top", "aria-hidden": "true" }, `${words(top)}`)));
 }

@@ -3,7 +3,7 @@ import { bar, chart, spark } from "/page/charts.js";
 import { bytes, clock, command, make, plural, round, seconds, soft, table } from "/page/dom.js";
 
 const limitOf = (pool) => pool.size + pool.max_overflow;
-const milliseconds = (value) => seconds(value / 1000);
+const milliseconds = (value) => seconds(value === null ? null : value / 1000);
 const two = (first, second) => [make("span", { class: "over" }, first), make("span", { class: "under" }, second)];
 const stated = (pool, more = "") => make("span", { class: `state ${more}`, "data-need": pool.need }, pool.state.replace("_", " "));
 
@@ -39,10 +39,10 @@ function history(pool, moment, show) {
   const last = samples.length - 1;
   const index = Math.min(moment.index ?? last, last);
   const point = (to) => { moment.index = to === last ? null : to; show(); };
-  const one = (title, unit, ...lines) => chart(title, unit, samples, lines, index, point);
-  const charts = [one("Leases out", "", ["leases", ""], ["limit", "limit"]), one("Waiting", "", ["waiting", ""]), one("Wait", " ms", ["wait_ms_p50", "p50"], ["wait_ms_p99", "p99"]),
-    one("Hold", " ms", ["hold_ms_p99", "p99"]), one("Processes", "", ["total", ""])];
-  if (samples.some((sample) => sample.sessions !== null)) charts.push(one("Sessions of the server", "", ["sessions", ""]));
+  const one = (title, words, ...lines) => chart(title, words, samples, lines, index, point);
+  const charts = [one("Leases out", round, ["leases", ""], ["limit", "limit"]), one("Waiting", round, ["waiting", ""]), one("Wait", milliseconds, ["wait_ms_p50", "p50"], ["wait_ms_p99", "p99"]),
+    one("Hold", milliseconds, ["hold_ms_p99", "p99"]), one("Processes", round, ["total", ""])];
+  if (samples.some((sample) => sample.sessions !== null)) charts.push(one("Sessions of the server", round, ["sessions", ""]));
   const heads = ["Time", "#Out", "#Waiting", "#Processes", "#Wait p50", "#Wait p99", "#Hold p99", "#Sessions"];
   const rows = samples.map((sample) => [clock(sample.time), sample.leases, sample.waiting, sample.total, milliseconds(sample.wait_ms_p50), milliseconds(sample.wait_ms_p99), milliseconds(sample.hold_ms_p99), sample.sessions]);
   const time = clock(samples[index].time);
