@@ -34,7 +34,7 @@ def test_one_setting_that_differs_is_named_alone():
 def test_the_page_and_the_example_have_the_same_settings():
     rows = dict(re.findall(r"^\| `(RAY_\w+)` \| \d+ \| (\d+) \|", PAGE.read_text(encoding="utf-8"), re.M))
     assert QUICK.items() <= rows.items()
-    example = dict(re.findall(r"^(RAY_\w+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.M))
+    example = dict(re.findall(r"^#?(RAY_\w+)=(.*)$", EXAMPLE.read_text(encoding="utf-8"), re.M))
     assert {finding.result for finding in of_settings(example)} == {"ok"}
     assert all(f"`{name}" in PAGE.read_text(encoding="utf-8") for name in example)
 
