@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from actorpool.cli.cluster_examinations import QUICK
-from tests.cluster.rayhosts import Hosts, Program, why_no_ray
+from tests.cluster.rayhosts import ROOT, Hosts, Program, why_no_ray
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow, pytest.mark.timeout(300)]
 if (reason := why_no_ray()) is not None:
@@ -264,6 +264,8 @@ spread = true
 def test_up_spreads_a_pool_and_its_node_outlives_ray(tmp_path):
     path = tmp_path / "shop.toml"
     path.write_text(FILE)
+    for number in range(20):
+        (tmp_path / f"{number}.txt").write_text("three more words")
     with Hosts(["db", "db"], QUICK) as hosts:
 
         def said(host, *words: str) -> str:
@@ -282,6 +284,10 @@ def test_up_spreads_a_pool_and_its_node_outlives_ray(tmp_path):
         assert (told["size"], set(told["hosts"])) == (4, {"h1", "h2"})
         found = {one["what"]: one["result"] for one in json.loads(said(first, "doctor", str(path), "--json"))["checks"]}
         assert (found["ray"], found["raylet"], found["health checks"]) == ("ok", "ok", "ok")
+        words = second.program(str(ROOT / "examples" / "cluster" / "words.py"), str(tmp_path))
+        _, line = words.wait(lambda line: "files" in line or "Error" in line, 60)
+        assert line.startswith("20 files, 60 words; calls by host: {"), line
+        assert words.process.wait(30) == 0
         os.kill(second.find("actorpool up")[-1], signal.SIGTERM)
         ups[1].process.wait(30)
         assert ups[1].process.returncode == 0
