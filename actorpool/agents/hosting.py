@@ -13,26 +13,40 @@ from actorpool.client.local import LocalPool
 from actorpool.client.pool import Pool
 from actorpool.client.start import start
 from actorpool.client.system import System
-from actorpool.config import PoolConfig
+from actorpool.config import PoolConfig, check_pool_name
+from actorpool.errors import InvalidConfig, PoolAlreadyExists
 
 H = TypeVar("H", bound="Hosted")
+
+
+def name_problem(name: str | None) -> str | None:
+    """What is wrong with the name of a pool."""
+    try:
+        if name is not None:
+            check_pool_name(name)
+    except InvalidConfig as error:
+        return next(iter(error.problems.values()))
+    return None
 
 
 class Hosted:
     """Has a pool of its own, and perhaps a node for it.
 
     Args:
-        prefix: what the pool's name begins with.
+        prefix: what the pool's name begins with, unless it is given.
         config: the pool's settings.
+        name: the pool's; in a given system, one of that name that another process has started is used.
     """
 
-    def __init__(self, prefix: str, config: PoolConfig) -> None:
+    def __init__(self, prefix: str, config: PoolConfig, name: str | None = None) -> None:
         self._config = config
-        self._name = f"{prefix}_{secrets.token_hex(4)}"
+        self._is_shared = name is not None
+        self._name = name or f"{prefix}_{secrets.token_hex(4)}"
         self._locks: dict[int, Any] = {}  # by pid: one that was taken at a fork is never free in the child
         self._pool: Pool | None = None
         self._system: System | None = None
         self._owns: int | None = None  # the process whose node it is
+        self._found = False  # another process has started the pool
 
     @property
     def _lock(self) -> Any:
@@ -58,14 +72,22 @@ class Hosted:
                     self._system, self._owns = start(output="stderr"), os.getpid()
                     system = self._system
                 try:
-                    self._pool = (
-                        LocalPool(config, self._name) if system is None else system.start_pool(self._name, config)
-                    )
+                    self._pool = LocalPool(config, self._name) if system is None else self._in(system, config)
                 except BaseException:
                     self.stop()
                     raise
                 self._system = system
             return self._pool
+
+    def _in(self, system: System, config: PoolConfig) -> Pool:
+        self._found = False
+        try:
+            return system.start_pool(self._name, config)
+        except PoolAlreadyExists:
+            if not self._is_shared:
+                raise
+        self._found = True
+        return system.pool(self._name)
 
     def _prepared(self) -> PoolConfig:
         """The settings, as late as they can be told."""
@@ -78,7 +100,10 @@ class Hosted:
         return self._pool
 
     def stop(self) -> None:
-        """End the pool, and its node if that is its own; a later call starts it anew. Nothing in a forked child."""
+        """End the pool, and its node if that is its own; a later call starts it anew.
+
+        Nothing in a forked child; and a pool that another process has started goes on.
+        """
         with self._lock:
             pool, self._pool = self._pool, None
             system, self._system = self._system, None
@@ -86,7 +111,7 @@ class Hosted:
             if owner is not None:
                 if system is not None and owner == os.getpid():
                     system.shutdown()
-            elif pool is not None and system is not None:
+            elif pool is not None and system is not None and not self._found:
                 system.stop_pool(pool.name)
             elif isinstance(pool, LocalPool):
                 pool.close()

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from actorpool.agents.conversations import current
 from actorpool.agents.explaining import Failure, check_failure, settle
 from actorpool.agents.held import Held, blocks, enter, held, leave
-from actorpool.agents.hosting import Hosted
+from actorpool.agents.hosting import Hosted, name_problem
 from actorpool.agents.signatures import twins, without_self
 from actorpool.agents.tools import CHECKOUT_TIMEOUT
 from actorpool.client.aio import AsyncLease
@@ -41,6 +41,8 @@ class Sessions(Hosted):
         idle: seconds until a parked worker ends.
         key: a function that says which conversation a call belongs to; None: `conversation` does.
         failure: as for `Tools`.
+        name: the pool's; with `start(system)`, one that another process has started by that name is used: so the
+            processes of a program share their conversations.
         **fields: of `PoolConfig`. `max_overflow` is 0 and `checkout_timeout` 60 s here.
 
     Raises:
@@ -56,18 +58,20 @@ class Sessions(Hosted):
         idle: float = 900.0,
         key: Callable[[], Hashable] | None = None,
         failure: Failure = None,
+        name: str | None = None,
         **fields: Any,
     ) -> None:
         problems = {} if key is None or callable(key) else {"key": f"must be a function without arguments, not {key!r}"}
-        if text := check_failure(failure):
-            problems["failure"] = text
+        for field, text in (("failure", check_failure(failure)), ("name", name_problem(name))):
+            if text:
+                problems[field] = text
         if "session_idle" in fields:
             problems["session_idle"] = "is called idle here"
         if problems:
             raise InvalidConfig("Sessions", problems)
         given = {"worker": worker, "worker_args": worker_args or {}, "size": size, "session_idle": idle, **fields}
         defaults = {"max_overflow": 0, "checkout_timeout": CHECKOUT_TIMEOUT}
-        super().__init__("sessions", PoolConfig(**{**defaults, **given}))
+        super().__init__("sessions", PoolConfig(**{**defaults, **given}), name)
         self._key_of = current if key is None else key
         self.failure = failure
         self._known: OrderedDict[Hashable, int] = OrderedDict()  # the pool's process that has served the key

@@ -42,11 +42,11 @@ class ToolWorker(Worker):
             self._loop = None
 
     @method
-    def run_tool(self, name: str, by_value: bytes | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """Run one."""
+    def run_tool(self, name: str, by_value: bytes | None, kwargs: dict[str, Any] | None, /, *args: Any) -> Any:
+        """Run one. Plain arguments travel quickest, so those by name are left out where there are none."""
         here.add(name)
         function = _found(name) if by_value is None else _opened(by_value)
-        value = function(*args, **kwargs)
+        value = function(*args, **(kwargs or {}))
         return self._awaited(value) if inspect.iscoroutine(value) else value
 
     def _awaited(self, work: Any) -> Any:

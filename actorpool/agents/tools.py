@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from typing import Any, overload
 
 from actorpool.agents.explaining import Failure, check_failure, named, settle
-from actorpool.agents.hosting import Hosted
+from actorpool.agents.hosting import Hosted, name_problem
 from actorpool.agents.signatures import Decorator, P, R, ToolFunction, check_tool, twins
 from actorpool.agents.tool_worker import ORIGINAL, ToolWorker, here, place
 from actorpool.config import PoolConfig
@@ -34,6 +34,7 @@ class Tools(Hosted):
         failure: what becomes of errors that are not the tool's own: None raises them, a callable makes the tool's value
             of one (`explain` does), an exception class is raised with the sentence of `explain`.
         enabled: False: the tools run in this process, plain ones in a thread, and nothing is started.
+        name: the pool's; with `start(system)`, one that another process has started by that name is used.
         **fields: of `PoolConfig`. `max_overflow` is 0 and `checkout_timeout` 60 s here.
 
     Attributes:
@@ -49,16 +50,19 @@ class Tools(Hosted):
         timeout: float | None = None,
         failure: Failure = None,
         enabled: bool = True,
+        *,
+        name: str | None = None,
         **fields: Any,
     ) -> None:
         problems: dict[str, str] = {name: "is the tools' own" for name in ("worker", "worker_args") if name in fields}
-        if text := check_failure(failure):
-            problems["failure"] = text
+        for field, text in (("failure", check_failure(failure)), ("name", name_problem(name))):
+            if text:
+                problems[field] = text
         if problems:
             raise InvalidConfig("Tools", problems)
         defaults = {"max_overflow": 0, "checkout_timeout": CHECKOUT_TIMEOUT}
         given = {"size": size, "call_timeout": timeout, "enabled": enabled, **fields}
-        super().__init__("tools", PoolConfig(worker=ToolWorker, **{**defaults, **given}))
+        super().__init__("tools", PoolConfig(worker=ToolWorker, **{**defaults, **given}), name)
         self.failure = failure
         self._tools: list[_Tool] = []
 
@@ -132,7 +136,7 @@ class _Tool:
     def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
         if self.by_value and self._packed is None:
             self._packed = pickling.dumps(self.original)
-        return self.name, self._packed, args, kwargs
+        return self.name, self._packed, kwargs or None, *args
 
     @property
     def _is_here(self) -> bool:

@@ -33,7 +33,7 @@ _METER = _LAST + HOLDS
 # A slot: uses begun, when the last one began and ended, the meter of the uses, the meter of the other calls.
 _BEGUN, _SINCE, _UNTIL, _USES = 0, 1, 2, 3
 _OTHERS = _USES + _METER
-# ... whether a call runs, and its function's name.
+# ... how many calls have begun (negative: the last one has ended), and the function's name.
 _RUNS = _OTHERS + _METER
 _NAME = _RUNS + 1
 NAME = 64
@@ -127,7 +127,7 @@ class UsageCounters:
         others: all other calls.
     """
 
-    __slots__ = ("_begun", "_name", "_name_bytes", "_since", "_words", "others", "uses")
+    __slots__ = ("_begun", "_calls", "_name", "_name_bytes", "_since", "_words", "others", "uses")
 
     def __init__(self, pages: UsagePages, number: int) -> None:
         view = memoryview(pages.memory)[(1 + number * WORDS) * 8 : (1 + (number + 1) * WORDS) * 8]
@@ -136,7 +136,7 @@ class UsageCounters:
         self.others = Meter(self._words[_OTHERS:_RUNS], pages.interval)
         self._name_bytes = self._words[_NAME:].cast("B")
         self._name: str | None = None
-        self._begun = 0
+        self._begun = self._calls = 0
         self._since = 0.0
 
     def begin(self, now: float) -> None:
@@ -162,15 +162,20 @@ class UsageCounters:
         if name != self._name:
             self._name = name
             self._name_bytes[:] = name.encode(errors="replace")[:NAME].ljust(NAME, b"\0")
-        self._words[_RUNS] = 1.0
+        self._calls += 1
+        self._words[_RUNS] = self._calls
 
     def rests(self) -> None:
         """It has ended. In the worker's process."""
-        self._words[_RUNS] = 0.0
+        self._words[_RUNS] = -self._calls
+
+    def calls(self) -> int:
+        """How many calls have begun, whether or not they have ended. In the pool's process."""
+        return int(abs(self._words[_RUNS]))
 
     def running(self) -> str | None:
         """The name of what runs now. In the pool's process."""
-        if not self._words[_RUNS]:
+        if self._words[_RUNS] <= 0:
             return None
         return bytes(self._name_bytes).rstrip(b"\0").decode(errors="ignore") or None
 

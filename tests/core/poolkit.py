@@ -74,7 +74,7 @@ class Count:
     """What a process has counted, as the pool reads it."""
 
     def __init__(self) -> None:
-        self.begun = self.ended = 0
+        self.begun = self.ended = self.other_calls = 0
         self.since = self.until = 0.0
 
     def read(self) -> Uses:
@@ -82,6 +82,9 @@ class Count:
 
     def holds(self, count: int) -> list[float]:
         return [self.until - self.since] * min(count, 10)
+
+    def calls(self) -> int:
+        return self.begun + self.other_calls
 
     def spent(self) -> list[float]:
         """Each took as long as the last one, or nothing: the simulations look at counts."""
@@ -140,6 +143,8 @@ class Kit:
         self.error: Exception | None = None
         """What connecting and checking raise; None: the resource is there."""
         self.retry_after: float | None = None
+        self.idle_holders = False
+        """Callers with a key call nothing; else each of their leases is used at once."""
         self.silent: set[type] = set()
         """Kinds of orders on which processes get stuck."""
         self.processes: dict[int, Process] = {}
@@ -463,6 +468,7 @@ class Kit:
         assert not self.core.life.ending, f"the pool has ended, and still: {grant}"
         ticket.grant = grant
         self.counted += 1
+        process.count.other_calls += grant.keyed is not None and not self.idle_holders
 
     def _is_servable(self, ticket: Ticket) -> bool:
         """Whether it would have to be served first: it is in time, and its key is in no other hands."""

@@ -310,11 +310,12 @@ def test_a_worker_is_parked_evicted_and_idle_in_this_order():
     assert worker.state is IDLE
 
 
-def test_lost_keys_are_remembered_up_to_a_bound():
+def test_lost_keys_are_remembered_up_to_a_bound(monkeypatch):
+    monkeypatch.setattr("actorpool.core.pool.sessions.REMEMBERED", 100)
     kit = Kit(1)
-    for number in range(1100):
+    for number in range(110):
         used(kit, number)
-    assert len(kit.core.sessions._lost) == 1000
+    assert len(kit.core.sessions._lost) == 100
     assert kit.checkout(key=0).grant.keyed == fx.Keyed(True, None)
 
 
@@ -356,3 +357,42 @@ def test_who_waits_behind_a_lease_that_leaves_nothing_is_served_and_fresh():
     kit.give_back_empty(first)
     assert waiter.open
     assert fresh(waiter)
+
+
+def test_a_death_under_a_lease_that_has_run_nothing_is_no_loss():
+    kit = Kit(1, max_overflow=0)
+    used(kit, "a")
+    used(kit, "b")
+    kit.idle_holders = True
+    ticket = kit.checkout(key="a")
+    assert ticket.grant.keyed.lost == "evicted"
+    kit.kill(ticket.worker)
+    again = kit.checkout(key="a")
+    assert (fresh(again), again.grant.keyed.lost) == (True, None)
+
+
+def test_a_death_under_a_first_lease_that_has_run_something_is_a_loss():
+    kit = Kit(1, max_overflow=0)
+    ticket = kit.checkout(key="a")
+    kit.kill(ticket.worker)
+    assert kit.checkout(key="a").grant.keyed.lost == "died"
+
+
+def test_a_caller_that_dies_before_its_first_call_leaves_nothing_and_the_loss_is_told_to_the_next():
+    kit = Kit(1, max_overflow=0)
+    used(kit, "a")
+    used(kit, "b")
+    kit.idle_holders = True
+    kit.checkout("mortal", key="a")
+    kit.processes[1].holds = None
+    kit.caller_down("mortal")
+    ticket = kit.checkout(key="a")
+    assert (fresh(ticket), ticket.grant.keyed.lost) == (True, "evicted")
+
+
+def test_a_session_that_is_to_end_is_no_loss_when_its_worker_dies_before():
+    kit = Kit(1, max_overflow=0)
+    ticket = kit.checkout(key="a")
+    kit("end_session", "asker", "a")
+    kit.kill(ticket.worker)
+    assert kit.checkout(key="a").grant.keyed.lost is None

@@ -72,7 +72,7 @@ class PoolCore(StateMachine):
         random: a source of numbers in [0, 1), for jitter.
         first_id: the first worker id; ids grow from there and are never used twice.
         kept: the last `Keep` of a predecessor that crashed; it counts instead of `size` and of the settings.
-        counter: where a worker counts its uses, by its id; None where no lease of it can be sticky.
+        counter: where a worker counts what it does, by its id; None where no lease of it can be sticky.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class PoolCore(StateMachine):
         self.queue = queue = WaitingQueue(config.queue_target, config.queue_interval)
         self.leases = leases = Leases()
         self.sticky = sticky = StickyLeases(config)
-        self.sessions = sessions = Sessions()
+        self.sessions = sessions = Sessions(counter)
         self.sandboxes = sandboxes = Sandboxes(leases.new_id, self._do)
         self.recycling = recycling = Recycling()
         self.stats = stats = Stats(now)

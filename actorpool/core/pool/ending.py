@@ -66,6 +66,8 @@ class Ending:
 
     def take_back(self, lease: Lease, now: float, why: str) -> None:
         """End a lease that its holder did not end: interrupt the worker, and have it reset before it serves again."""
+        if lease.keyed:
+            self.sessions.end_unused(lease.worker, told=False)
         self.end(lease, now, why)
         self.workers.move(lease.worker, REVOKING)
         session = self.sessions.of_worker(lease.worker) if lease.keyed else None

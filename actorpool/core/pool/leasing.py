@@ -165,16 +165,14 @@ class Leasing:
     def _key(self, lease: Lease, key: Hashable, session: Session | None, now: float) -> Keyed:
         """Make a lease keyed: it goes on with the session there is, or begins one."""
         lease.keyed = True
-        lost = None
+        fresh = session is None
         if session is None:
-            lost = self.sessions.begin(key, lease.worker, now)
-            session, fresh = self.sessions.by_key[key], True
+            session = self.sessions.begin(key, lease.worker, now)
         else:
             self.sessions.resume(session)
-            fresh = False
         session.lease = lease.id
         session.leases += 1
-        return Keyed(fresh, lost)
+        return Keyed(fresh, session.lost if fresh else None)
 
     def available(self, worker: Worker, now: float, since: float | None = None) -> None:
         """A worker came back, and was not used since `since` (None: until now)."""
@@ -344,7 +342,14 @@ class Leasing:
         return True
 
     def worker_died(self, lease: Lease, now: float) -> None:
-        """The worker of a lease has died."""
+        """The worker of a lease has died.
+
+        A holder that was told of a loss with the grant, and has called nothing, has lost nothing since. (Without a loss
+        to be told, a call may have reached the worker that was not counted yet.)
+        """
+        session = self.sessions.of_worker(lease.worker)
+        if session is not None and session.lost is not None:
+            self.sessions.end_unused(lease.worker, told=True)
         self.ending.end(lease, now, DIED)
 
     def knows(self, holder: Hashable) -> bool:

@@ -8,12 +8,13 @@ worker is reset before any other caller has it. A parked worker counts as idle.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 
+from actorpool.core.pool.sticky_lease import UsageCounter
 from actorpool.core.workers import NO_LEASE, PARKED, Worker, Workers
 from actorpool.status import SessionInfo
 
-REMEMBERED = 1000
+REMEMBERED = 50_000
 """How many keys of which the session ended are remembered, with the reason, for their next caller."""
 
 
@@ -27,11 +28,12 @@ class Session:
         ending: why it ends when it is given back; None: it is parked then.
         leases: how many leases it had.
         lost: why the one before it ended, which its first caller is told.
+        calls: how many its worker had begun before; None: it does not count them.
     """
 
-    __slots__ = ("ending", "key", "lease", "leases", "lost", "parked_at", "since", "worker")
+    __slots__ = ("calls", "ending", "key", "lease", "leases", "lost", "parked_at", "since", "worker")
 
-    def __init__(self, key: Hashable, worker: Worker, now: float, lost: str | None) -> None:
+    def __init__(self, key: Hashable, worker: Worker, now: float, lost: str | None, calls: int | None) -> None:
         self.key = key
         self.worker = worker
         self.since = now
@@ -40,12 +42,18 @@ class Session:
         self.lease = NO_LEASE
         self.leases = 0
         self.lost = lost
+        self.calls = calls
 
 
 class Sessions:
-    """Sessions by key; the parked ones in the order in which they are evicted."""
+    """Sessions by key; the parked ones in the order in which they are evicted.
 
-    def __init__(self) -> None:
+    Args:
+        counter: where a worker counts its calls, by its id; None: it does not.
+    """
+
+    def __init__(self, counter: Callable[[int], UsageCounter | None]) -> None:
+        self._counter = counter
         self.by_key: dict[Hashable, Session] = {}
         self.parked: OrderedDict[int, Session] = OrderedDict()  # by worker id, the one parked longest first
         self.evicting: set[int] = set()  # workers that are reset because another caller needs them
@@ -60,12 +68,11 @@ class Sessions:
         """The session that a worker holds."""
         return None if worker.key is None else self.by_key.get(worker.key)
 
-    def begin(self, key: Hashable, worker: Worker, now: float) -> str | None:
-        """A worker is granted for a key without a session; why the last one of that key ended, if that is known."""
-        lost = self._lost.pop(key, None)
-        self.by_key[key] = Session(key, worker, now, lost)
+    def begin(self, key: Hashable, worker: Worker, now: float) -> Session:
+        """A worker is granted for a key without a session."""
+        session = self.by_key[key] = Session(key, worker, now, self._lost.pop(key, None), self._calls(worker))
         worker.key = key
-        return lost
+        return session
 
     def not_begun(self, worker: Worker, told: bool) -> None:
         """Nothing has run under the lease that ends: if it was the first of its session, that is none.
@@ -76,7 +83,17 @@ class Sessions:
         """
         session = self.of_worker(worker)
         if session is not None and session.leases == 1:
-            self.end(worker, "ended" if told or session.lost is None or session.ending else session.lost)
+            self.end(worker, "ended" if told or session.lost is None else session.lost)
+
+    def end_unused(self, worker: Worker, told: bool) -> None:
+        """As `not_begun`, where the holder does not say so, if the worker has counted no call since the grant."""
+        session = self.of_worker(worker)
+        if session is not None and session.calls is not None and session.calls == self._calls(worker):
+            self.not_begun(worker, told)
+
+    def _calls(self, worker: Worker) -> int | None:
+        counter = self._counter(worker.id)
+        return None if counter is None else counter.calls()
 
     def resume(self, session: Session) -> None:
         """A parked session is granted."""
@@ -96,7 +113,7 @@ class Sessions:
             return
         del self.by_key[session.key]
         self.parked.pop(worker.id, None)
-        if why != "ended":  # `end_session` is no loss
+        if (session.ending or why) != "ended":  # `end_session` is no loss
             self._lost[session.key] = why
             if len(self._lost) > REMEMBERED:
                 self._lost.popitem(last=False)

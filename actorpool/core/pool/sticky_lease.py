@@ -33,6 +33,9 @@ class UsageCounter(Protocol):
     def spent(self) -> list[float]:
         """Seconds of all ended uses together, then how many of them are in each bucket of `durations`."""
 
+    def calls(self) -> int:
+        """How many calls have begun, under whatever lease."""
+
 
 class StickyLease:
     """The part of a sticky lease that counts its uses.
