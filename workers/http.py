@@ -12,11 +12,10 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit, urlunsplit
 
-from actorpool._dataclass import dataclass
 from actorpool.errors import CallTimeout, InvalidConfig, MethodNotFound, PermanentError
 from actorpool.workers.arguments import given_instead, misspelt
 from actorpool.workers.base import Worker, method

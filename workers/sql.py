@@ -11,9 +11,9 @@ import secrets
 import time
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from actorpool._dataclass import dataclass
 from actorpool.errors import ActorPoolError, MethodNotFound
 from actorpool.workers.base import method
 from actorpool.workers.buffered_rows import ReadToItsEnd, holds_connection

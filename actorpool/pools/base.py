@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from actorpool._arriving import problems_of, ref_of
+from actorpool._dataclass import generate
 from actorpool._protocol import manager, requests
+from actorpool._protocol.reports import Opened, Started
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Ok
 from actorpool.pools.holders import Asker, ChannelAsker, ChannelCaller, Holder, Holders, MessageAsker
@@ -96,6 +98,7 @@ class BasePoolActor(Supervised, Shell):
     def _share_memory(self) -> None:
         """Before the first fork: what is loaded so far remains shared with every worker."""
         if self.is_process:
+            generate(Started, Opened)
             gc.collect()
             gc.freeze()
 

@@ -224,7 +224,7 @@ class WorkerHandles:
         """The worker is heard by the channel: messages are needed no more, nor is the connection they came by."""
         hand = self._hands.get(id)
         if hand is not None and hand.peer is not None:
-            drop_connection(self._actor, hand.pid)
+            drop_connection(self._actor, hand.address)
 
     def tell(self, id: int, message: Any) -> None:
         """Send an order, by the control connection where there is one."""

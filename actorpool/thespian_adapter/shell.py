@@ -9,6 +9,7 @@ with its parent.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import math
 import os
@@ -94,18 +95,16 @@ class Messages:
         return [transport.socket.fileno(), *transport._incomingSockets, *kept]
 
 
-def drop_connection(actor: Any, pid: int | None) -> None:
+def drop_connection(actor: Any, child: ActorAddress) -> None:
     """Close the connection that Thespian keeps to a child which is spoken to otherwise from now on.
 
     Thespian looks at every kept connection in each turn of its loop: a pool of 400 workers would crawl.
     """
     kept = getattr(getattr(actor._myRef, "transport", None), "_openSockets", {})
-    for child in getattr(actor._myRef, "_child_procs", ()):
-        address = getattr(child, "childRealAddr", None)
-        if child.childProc.pid == pid and address is not None:
-            idle = kept.pop(address.addressDetails, None)
-            if idle is not None:
-                idle.socket.close()
+    address = actor._myRef._addrManager.exportAddr(child) if kept else None
+    idle = kept.pop(address.addressDetails, None) if address is not None else None
+    if idle is not None:
+        idle.socket.close()
 
 
 def ip_of(address: Any) -> str | None:
@@ -152,6 +151,7 @@ class Shell(Actor):  # type: ignore[misc]
         if not self._entered:
             self._entered = True
             if self.is_process:
+                gc.freeze()  # its collector never looks through what it was forked with: that would copy every page
                 process.link_to_parent()
                 process.adopt_orphans()
                 process.die_of_faults()
