@@ -6,7 +6,8 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from actorpool.client._start_options import NODE_BASES, level_name, problems_of
+from actorpool.client._start_options import NODE_BASES as NODE_BASES
+from actorpool.client._start_options import level_name, problems_of
 from actorpool.errors import InvalidConfig
 from actorpool.node import names
 from actorpool.node.spawn import spawn

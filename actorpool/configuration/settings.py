@@ -8,7 +8,7 @@ from typing import Any
 
 from actorpool import _output as output
 from actorpool._validation import number, one_of, settings_problems
-from actorpool.client._start_options import NODE_BASES
+from actorpool.client.start import NODE_BASES
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.configuration.document import Document
 from actorpool.configuration.expansion import Expansion
