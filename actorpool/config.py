@@ -6,6 +6,7 @@ A config is refused when it is made, with every bad field named at once, before 
 from __future__ import annotations
 
 import importlib
+import io
 import pickle
 import re
 from collections.abc import Mapping, Sequence
@@ -293,10 +294,23 @@ def _check_size(value: Any) -> str | None:
     return None if value == "auto" else number(0, whole=True)(value)
 
 
+class _AsElsewhere(pickle.Unpickler):
+    """Finds what another process would find."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            raise AttributeError(
+                f"{name} is a class of __main__, which the pool's process cannot import; move it into a module"
+            )
+        return super().find_class(module, name)
+
+
 def _check_key(value: Any) -> str | None:
     try:
         hash(value)
-        pickle.dumps(value)
+        data = pickle.dumps(value)
+        if b"__main__" in data:
+            _AsElsewhere(io.BytesIO(data)).load()
     except Exception as error:  # anything that a user's class may raise
         return f"must be hashable and picklable ({type(error).__name__}: {error}): take a string, or a tuple of some"
     return None
@@ -354,6 +368,16 @@ def check_request(what: str, **given: Any) -> None:
         raise InvalidConfig(what, problems)
 
 
+def check_checkout(block: Any, timeout: Any, key: Any) -> None:
+    """Refuse a checkout that cannot be one; None stands for what was not given.
+
+    Raises:
+        InvalidConfig: names every bad argument.
+    """
+    given = {name: value for name, value in (("timeout", timeout), ("key", key)) if value is not None}
+    check_request("checkout", block=block, **given)
+
+
 _ANY_TIME = number(0, optional=True)
 _REQUEST: dict[str, Check] = {
     "penalties": _check_penalties,
@@ -366,6 +390,7 @@ _REQUEST: dict[str, Check] = {
     "size": number(0, whole=True, optional=True),
     "max_overflow": number(0, whole=True, optional=True),
     "key": _check_key,
+    "block": instance(bool, optional=False),
 }
 
 

@@ -73,6 +73,18 @@ def _limits(memory: Any, cpu: Any, files: Any) -> Limits:
     return Limits(memory=memory, cpu=cpu, files=files)
 
 
+def explain(error: MemoryError) -> None:
+    """Give an error without a text the limit that holds for this process, if one does, and what to do."""
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_DATA)[0]
+    if not error.args and limit != resource.RLIM_INFINITY:
+        error.args = (
+            f"a call wanted more memory than its worker's process may have, {limit} bytes ({limit / 2**20:g} MiB): "
+            "give the pool limits=Limits(memory=...) with more, or have the call work in smaller parts",
+        )
+
+
 def bytes_of(size: int | str) -> int:
     """A number of bytes, given as such or as a text: "512M", "1.5 GiB". Units are powers of 1024.
 

@@ -10,7 +10,7 @@ import logging
 import signal
 from typing import Any, NoReturn
 
-from actorpool import _offspring, process
+from actorpool import _offspring, limits, process
 from actorpool.errors import CallTimeout, LeaseExpired, MethodNotFound
 from actorpool.serialization import tracing
 from actorpool.transport.usage_counters import UsageCounters
@@ -253,10 +253,14 @@ class WorkerSession:
             counters.rests()
 
     def _run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
-        if self.sandbox is not None:
-            worker: Any = self.worker
-            return worker.in_sandbox(functools.partial(self._call, target, args, kwargs))
-        return self._call(target, args, kwargs)
+        try:
+            if self.sandbox is not None:
+                worker: Any = self.worker
+                return worker.in_sandbox(functools.partial(self._call, target, args, kwargs))
+            return self._call(target, args, kwargs)
+        except MemoryError as error:
+            limits.explain(error)
+            raise
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         if isinstance(target, str):

@@ -60,6 +60,18 @@ class CallRequest:
         return self.what if isinstance(self.what, str) else getattr(self.what, "__qualname__", repr(self.what))
 
 
+def function_call(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
+) -> CallRequest:
+    """A call of a function.
+
+    Raises:
+        TypeError: it is none, but perhaps the name of a method.
+    """
+    functions.check_callable(fn)
+    return CallRequest(fn, args, kwargs, timeout)
+
+
 class LeaseHandle:
     """A lease as its holder sees it. Dropping it without a word gives the worker back.
 

@@ -240,12 +240,22 @@ class MessageTransport(PoolMessages, PoolTransport):
         request = WithConnection(self.pool, *packed, timeout)
         deadline = time.monotonic() + timeout
         self._pool_address(deadline)
-        answer = self.mail.ask(self.site.manager(), request, None, lambda: self._never(work) if self._moved() else None)
+        late = deadline + client_errors.grace(timeout)
+        answer = self.mail.ask(self.site.manager(), request, None, lambda: self._never(work, late))
         return answer.unwrap()
 
-    def _never(self, work: CallRequest) -> ActorPoolError:
-        return WorkerDied(
-            f"pool {self.pool!r} was restarted while it had {work.name}, which may or may not have taken effect",
+    def _never(self, work: CallRequest, late: float) -> ActorPoolError | None:
+        """Why no answer can come any more: the pool was restarted, or (looked at when it is late) hears nothing."""
+        if self._moved():
+            return WorkerDied(
+                f"pool {self.pool!r} was restarted while it had {work.name}, which may or may not have taken effect",
+                pool=self.pool,
+            )
+        if time.monotonic() < late or self.mail.ask(self._address, requests.Status(), MANAGER_PATIENCE) is not None:
+            return None
+        return PoolDown(
+            f"pool {self.pool!r} has not answered for {MANAGER_PATIENCE:g} s, and has had {work.name}, which may or "
+            "may not have taken effect; its process hangs or is stopped: stop the pool and start it anew",
             pool=self.pool,
         )
 

@@ -11,10 +11,10 @@ from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
 from actorpool.client import client_errors, sandboxes
 from actorpool.client._aio_sandboxes import AnyAsyncioTransport, aio_transport
-from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replaced
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replaced, function_call
 from actorpool.client._transport import LEARNING, PoolTransport, pauses, stack_of_caller
 from actorpool.client.lease import transaction_options
-from actorpool.config import check_request
+from actorpool.config import check_checkout, check_request
 from actorpool.process import HOST
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, SessionInfo, WorkerInfo, sum_stats
 from actorpool.workers import sql
@@ -82,7 +82,7 @@ class AsyncLease:
     async def run(self, fn: Callable[..., Any], /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
         """Run `fn(connection, *args, **kwargs)` in the worker's process; as `Lease.run`."""
         return await self._perform(
-            CallRequest(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout)
+            function_call(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout)
         )
 
     with_connection = run
@@ -258,7 +258,7 @@ class AsyncPool:
         **kwargs: Any,
     ) -> Any:
         """Run `fn(connection, *args, **kwargs)` in a worker's process; as `Pool.run`."""
-        return await self._run(CallRequest(fn, args, kwargs, call_timeout), checkout_timeout)
+        return await self._run(function_call(fn, args, kwargs, call_timeout), checkout_timeout)
 
     with_connection = run
 
@@ -308,9 +308,8 @@ class AsyncPool:
     async def _lease(
         self, block: bool, timeout: float | None, call_timeout: float | None, key: Hashable = None
     ) -> AsyncLease:
-        given = {name: value for name, value in (("timeout", timeout), ("key", key)) if value is not None}
-        if given:
-            check_request("checkout", **given)
+        if block is not True or timeout is not None or key is not None:
+            check_checkout(block, timeout, key)
         while True:
             facts, spent = self._pool._known, 0.0
             if facts is None:

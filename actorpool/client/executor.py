@@ -344,6 +344,8 @@ class Executor(futures.Executor):
     ) -> None:
         if max_workers is None:
             max_workers = os.cpu_count() or 1
+        if isinstance(max_workers, bool) or not isinstance(max_workers, int):
+            raise TypeError(f"max_workers must be a whole number of at least 1, or None, not {max_workers!r}")
         if max_workers < 1:
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):

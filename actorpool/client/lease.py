@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from actorpool.client import client_errors
-from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replaced
+from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replaced, function_call
 from actorpool.client._transport import PoolTransport, pauses
 from actorpool.process import HOST
 from actorpool.workers import sql
@@ -89,7 +89,7 @@ class Lease:
             BaseException: what `fn` raised.
         """
         return self._perform(
-            CallRequest(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout)
+            function_call(fn, args, kwargs, self._call_timeout if call_timeout is None else call_timeout)
         )
 
     with_connection = run

@@ -13,10 +13,11 @@ from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
 from actorpool.client import client_errors, sandboxes
 from actorpool.client._blocking import BlockingTransport
-from actorpool.client._calls import CallRequest, Replaced
+from actorpool.client._calls import CallRequest, Replaced, function_call
 from actorpool.client._transport import LEARNING, PoolTransport, stack_of_caller
 from actorpool.client.lease import Lease, Transaction, transaction_options
-from actorpool.config import check_request
+from actorpool.config import check_checkout, check_request
+from actorpool.serialization import functions
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, SessionInfo, WorkerInfo, sum_stats
 from actorpool.transport.paths import Endpoint
 
@@ -90,7 +91,7 @@ class Pool:
             WorkerDied: the worker died during it; it may have taken effect and is not repeated.
             BaseException: what `fn` raised, with its own type and the remote traceback as its cause.
         """
-        return self._run(CallRequest(fn, args, kwargs, call_timeout), checkout_timeout)
+        return self._run(function_call(fn, args, kwargs, call_timeout), checkout_timeout)
 
     with_connection = run
 
@@ -141,7 +142,9 @@ class Pool:
 
         Raises:
             RuntimeError: at the end of the interpreter.
+            TypeError: `fn` is no function.
         """
+        functions.check_callable(fn)
         dispatcher = self._dispatchers.get(os.getpid())
         if dispatcher is None:
             from actorpool.client.futures import PoolDispatcher  # not at the top: asyncio is loaded only where needed
@@ -182,9 +185,8 @@ class Pool:
             As `run`, and `PoolFull`.
             InvalidConfig: `timeout` or `key` cannot be one.
         """
-        given = {name: value for name, value in (("timeout", timeout), ("key", key)) if value is not None}
-        if given:
-            check_request("checkout", **given)
+        if block is not True or timeout is not None or key is not None:
+            check_checkout(block, timeout, key)
         while True:
             facts, spent = self._known, 0.0
             if facts is None:

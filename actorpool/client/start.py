@@ -61,7 +61,7 @@ def start(
         InvalidConfig: names every bad or unknown option; or the name is taken by a running node.
         SystemDown: it did not come up; the text says why.
     """
-    problems = dict.fromkeys(options, "is no option of start()")
+    problems = {option: _unknown(option) for option in options}
     problems |= problems_of(base, metrics_interval, log_level, log_file, log_format, spin, max_message, output)
     names.check(name)
     if dashboard is not None:
@@ -100,6 +100,15 @@ def start(
     if dashboard is not None:
         _dashboard.begin(system, dashboard)
     return system
+
+
+def _unknown(option: str) -> str:
+    import inspect  # not at the top: only for a mistake
+
+    from actorpool._validation import nearest
+
+    near = nearest(option, [name for name in inspect.signature(start).parameters if name != "options"])
+    return "is no option of start()" + (f": did you mean {near!r}?" if near else "")
 
 
 def _sinks_of(telemetry: Any) -> Any:

@@ -34,6 +34,18 @@ def check_plain(what: Any) -> None:
         raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
 
 
+def check_callable(function: Any) -> None:
+    """Refuse what is no function, such as the name of a method.
+
+    Raises:
+        TypeError: it cannot be called.
+    """
+    if not callable(function):
+        named = isinstance(function, str) and function.isidentifier()
+        advice = f"; the worker's method of that name is called by call({function!r}) or .{function}()" if named else ""
+        raise TypeError(f"run() takes a function, which gets the connection first, not {function!r}{advice}")
+
+
 @functools.lru_cache(maxsize=MOST)
 def rebuild(data: bytes) -> Any:
     """The function that these bytes hold; the same one each time."""

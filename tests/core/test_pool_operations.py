@@ -642,3 +642,33 @@ def test_who_waits_while_the_last_old_process_goes_gets_an_overflow_worker():
     waiter = kit.checkout("waits")
     kit.oblige()
     assert waiter.open
+
+
+# -- a pool without workers -----------------------------------------------------------------------------------
+
+
+def test_who_waits_for_a_worker_that_cannot_come_is_refused_at_once_and_told_what_to_do():
+    kit = Kit(0, max_overflow=0)
+    waiting, nonblocking = kit.checkout(timeout=5), kit.checkout(block=False)
+    assert isinstance(waiting.error, CheckoutTimeout)
+    assert isinstance(nonblocking.error, PoolFull)
+    for ticket in (waiting, nonblocking):
+        assert "resize() the pool" in str(ticket.error)
+    kit("resize", 1)
+    assert kit.checkout().open
+
+
+def test_where_one_may_come_it_is_waited_for():
+    kit = Kit(1, max_overflow=0)
+    kit.checkout()
+    kit("resize", 0)  # the worker is out, and stops when it comes back
+    assert kit.checkout(timeout=5).waiting
+    assert Kit(0, max_overflow=0, autoscale=Autoscale(minimum=0)).checkout(timeout=5).waiting
+
+
+@pytest.mark.parametrize(("operation", "state"), [("suspend", "suspended"), ("drain", "draining")])
+def test_a_pool_that_does_not_serve_says_so_once(operation, state):
+    kit = Kit(1, max_overflow=0)
+    kit.checkout()
+    kit(operation, *["ref", 1.0] * (operation == "drain"))
+    assert str(kit.checkout(block=False).error).count(state) == 1

@@ -273,6 +273,9 @@ def test_what_is_wrong_is_refused_before_anything_starts(node: actorpool.System)
     for fields, error in (
         ({"max_workers": 0}, ValueError),
         ({"max_workers": -1}, ValueError),
+        ({"max_workers": "2"}, TypeError),
+        ({"max_workers": 2.5}, TypeError),
+        ({"max_workers": True}, TypeError),
         ({"initializer": 7}, TypeError),
         ({"size": 3}, InvalidConfig),
         ({"call_timeout": -1}, InvalidConfig),

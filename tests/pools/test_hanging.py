@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from actorpool.errors import WorkerUnavailable
-from actorpool.workers import Worker, method
+import actorpool
+from actorpool.client import _messages
+from actorpool.errors import PoolDown, WorkerUnavailable
+from actorpool.workers import EchoWorker, Worker, method
 from tests.pools.conftest import StartPool
 
 
@@ -33,6 +36,15 @@ class Hanging(Worker):
         return os.getpid()
 
 
+def _three(_: Any) -> int:
+    return 3
+
+
+def _slowly_three(_: Any) -> int:
+    time.sleep(1.5)
+    return 3
+
+
 @pytest.mark.parametrize("deaf", [False, True])
 def test_an_open_that_hangs_is_ended_and_tried_again(
     start: StartPool, tmp_path: Path, eventually: Callable[..., Any], deaf: bool
@@ -50,3 +62,25 @@ def test_an_open_that_hangs_is_ended_and_tried_again(
     blocked.unlink()
     assert (pool.pid(checkout_timeout=5.0) != first) == deaf
     assert pool.status().total == 1
+
+
+def test_a_call_by_messages_hears_that_the_pool_itself_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_messages, "MANAGER_PATIENCE", 0.5)
+    with actorpool.start(base="multiprocUDPBase", log_level="CRITICAL") as system:
+        pool = system.start_pool("db", worker=EchoWorker, size=1, checkout_timeout=0.3)
+        assert pool.run(_three) == 3
+        pid = system.tree().children[0].children[0].pid or 0
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            began = time.monotonic()
+            with pytest.raises(PoolDown, match="may or may not have taken effect"):
+                pool.run(_three)
+            assert time.monotonic() - began < 15
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_call_by_messages_that_takes_long_is_waited_for() -> None:
+    with actorpool.start(base="multiprocUDPBase", log_level="CRITICAL") as system:
+        pool = system.start_pool("db", worker=EchoWorker, size=1, checkout_timeout=0.1)
+        assert pool.run(_slowly_three) == 3

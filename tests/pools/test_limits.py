@@ -59,7 +59,7 @@ def grab(_: Any, size: int) -> int:
 def test_memory_beyond_the_limit_is_an_error_of_the_call_and_the_worker_goes_on(start: StartPool) -> None:
     pool = start(EchoWorker, size=1, limits=Limits(memory="1G"))
     pid = pool.workers()[0].pid
-    with pytest.raises(MemoryError):
+    with pytest.raises(MemoryError, match=r"1073741824 bytes \(1024 MiB\).*Limits\(memory="):
         pool.run(grab, 2**30)
     assert pool.run(grab, 2**20) == 2**20
     assert pool.workers()[0].pid == pid

@@ -89,10 +89,17 @@ def figures(status: PoolStatus, tally: Tally) -> list[tuple[str, str]]:
         ("waiting", str(status.waiting)),
         ("workers", f"{status.total} ({status.state})"),
         ("killed", f"{tally.workers_killed} workers, {tally.callers_killed} callers"),
-        ("restarted", str(status.restarts)),
+        ("restarted", f"{status.restarts}{_others(tally.workers_killed - status.restarts)}"),
         ("reclaimed", str(status.reclaimed)),
         ("recovery", times(tally.recoveries)),
     ]
+
+
+def _others(number: int) -> str:
+    """Why fewer workers were restarted than were killed."""
+    if number <= 0:
+        return ""
+    return f" (the other {number} were overflow: above the pool's size, a worker is started only while a caller waits)"
 
 
 def times(seconds: list[float]) -> str:
@@ -111,7 +118,7 @@ def report(outcome: Outcome) -> list[str]:
         f"calls done          {books.calls} ({rate:.0f} a second): {len(books.done)} writes, {books.reads} reads",
         f"faults injected     {tally.workers_killed} workers and {tally.callers_killed} callers killed with SIGKILL",
         f"leases reclaimed    {status.reclaimed}",
-        f"workers restarted   {status.restarts}",
+        f"workers restarted   {status.restarts}{_others(tally.workers_killed - status.restarts)}",
         f"time to recover     killed worker replaced: {times(tally.recoveries)}",
         f"                    killed caller's lease back: {times(tally.releases)}",
         "",

@@ -89,9 +89,10 @@ class Refusals:
         """No worker is free, and the caller does not wait."""
         if self.cut_off:
             return self.unavailable(0.0)
+        advice = self._advice("wait for a worker with block=True, or raise size or max_overflow")
         return PoolFull(
             f"pool {self.name!r} is {self._figures.state(now)} ({self._figures.situation(now)}); "
-            + self._advice("wait for a worker with block=True, or raise size or max_overflow"),
+            + advice.removeprefix(f"the pool is {self._figures.state(now)}: "),
             pool=self.name,
             waited=0.0,
             status=self._figures.status(now),
@@ -157,11 +158,18 @@ class Refusals:
         """Whether no worker has a connection, for a known cause: callers must hear of that, not of the queue."""
         return self._connector.last_error is not None and self._workers.all_disconnected
 
+    @property
+    def barren(self) -> bool:
+        """Whether there is no worker and none may be started, until the pool is resized: to wait for one is vain."""
+        return not (self._life.size or self._life.max_overflow or len(self._workers) or self._config.autoscale)
+
     def _advice(self, usual: str) -> str:
         """What to do about a refusal; the usual does not help where the pool does not serve, or nothing is open."""
         if not self._life.serving:
             why = "draining" if self._life.kept.draining else "suspended"
             return f"the pool is {why}: resume() lets it serve again"
+        if self.barren:
+            return "no worker may be started: resize() the pool, or give it a size or max_overflow above 0"
         if not len(self._leases) and self._workers.incoming:
             return "its workers are still being started, opened or reset: find out what takes so long"
         return usual

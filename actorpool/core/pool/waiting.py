@@ -46,7 +46,7 @@ class Waiting:
         waiting = len(self.queue)
         if not block and not (self.life.serving and waiting < self._coming()):
             return self.refusals.full(now)
-        if timeout <= 0:
+        if timeout <= 0 or self.refusals.barren:
             self.stats.timeouts += 1
             self._emit("pool.timeout", timeout=0.0)
             return self.refusals.too_late(0.0, now, key)
