@@ -40,9 +40,9 @@ ACTING = {
     "recycle": ["recycle", "shop", LONG_NAME],
 }
 COMMANDS = {name: arguments for name, arguments in {**LOOKING, **ACTING}.items() if arguments[0] in cli.COMMANDS}
-OF_NODES = {**COMMANDS, "down": ["down", "shop"]}
+OF_NODES = {**COMMANDS, "down": ["down", "shop"], "dashboard": ["dashboard", "shop"]}
 OF_POOLS = {name: arguments for name, arguments in COMMANDS.items() if LONG_NAME in arguments}
-WITHOUT_JSON = {"metrics"}
+WITHOUT_JSON = {"metrics", "dashboard"}
 
 
 @pytest.fixture(scope="module")
