@@ -55,10 +55,6 @@ DRIVERS = {"psycopg", "httpx", "sqlalchemy", "statsd", "rich", "starlette", "uvi
 LONGEST = 400
 # Mediators say in one place what happens among many parts; each says why in its first lines.
 LONGER = {
-    # The two clients become shorter once their protocol is written once, for threads and for asyncio.
-    "actorpool.client.aio": 440,
-    "actorpool.client._blocking": 440,
-    "actorpool.transport.client": 410,
 }
 
 

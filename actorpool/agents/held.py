@@ -35,7 +35,7 @@ class Held:
             return await asyncio.to_thread(lease.call, name, *args, **kwargs)
         except asyncio.CancelledError:
             transport: Any = lease._transport
-            transport.abandon(lease._hold)
+            transport.abandon(lease._handle)
             raise
 
     def call_blocking(self, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

@@ -139,14 +139,14 @@ class Sessions(Hosted):
 
         None: the state is there, or the conversation is a new one.
         """
-        former, present = self._known.pop(key, None), lease._hold.pool_pid
+        former, present = self._known.pop(key, None), lease._handle.pool_pid
         if not lease.fresh or (lease.lost is None and former in (None, present)):
             self._known[key] = present
             if len(self._known) > REMEMBERED:
                 self._known.popitem(last=False)
             return None
         reason = lease.lost or RESTARTED
-        lease._hold.lost = None
+        lease._handle.lost = None
         text = f"pool {pool.name!r}: what a worker held for {key!r} is gone ({reason}); the next call begins anew"
         return SessionLost(text, pool=pool.name, key=key, reason=reason)
 

@@ -1,4 +1,4 @@
-"""What a caller wants done, and what it holds meanwhile: plain records that both ways in and both styles share."""
+"""What a caller wants done, and what it holds meanwhile: plain records that all routes and both styles share."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ class CallRequest:
     def __init__(
         self, what: str | Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
     ) -> None:
-        functions.check_plain(what)
+        if what.__class__ is not str:
+            functions.check_plain(what)
         self.what = what
         self.args = args
         self.kwargs = tracing.with_span(kwargs) if "opentelemetry.trace" in modules else kwargs
@@ -76,80 +77,100 @@ class LeaseHandle:
     """A lease as its holder sees it. Dropping it without a word gives the worker back.
 
     Attributes:
-        lease: the lease's id within its pool.
+        id: the lease's number within its pool.
         worker_id, worker_pid: the worker.
         seal: what proves to the worker that the lease is one of its own.
         check_first: the worker was idle for long; passed on with the first call.
-        home: keeps the connection open by which the lease was got: its end would be the lease's end.
+        pool_conn: the connection by which the lease was got, kept open: its end would be the lease's end.
         pool_pid: the pool's process; a restarted pool counts leases anew, and must not hear of this one.
         used: something has run under the lease.
         open: neither given back nor lost.
         turn: it is a turn in a sandbox; no other worker can take its place.
-        promised: the name of the pool whose lease a user has it as; he is told when it is dropped.
-        stands: it may be kept and used again (see `client._sticky`).
+        warns_of: the name of the pool, if a user has the lease: a warning tells when it is dropped while open.
+        sticky: it may be kept and used again (see `client._sticky`).
         keyed: what it leaves in its worker is kept for the next of its key.
         fresh: the worker holds nothing of a former lease; `lost`: why what there was of its key is gone, if known.
-        rested: when its last use ended, `time.perf_counter()`; 0.0 while it is in use.
-        line: the line to the worker by which a sticky lease was used; the worker closes it when the lease is recalled.
-        lines: of another lease: lines to the worker that its calls have left, for the next ones.
+        idle_since: of a sticky lease: when its last use ended, `time.perf_counter()`; 0.0 while it is in use.
+        conn: the connection to the worker by which a sticky lease was used; the worker closes it to recall the lease.
+        conns: of another lease: connections to the worker that its calls have left, for the next ones.
     """
 
     __slots__ = (
-        "__weakref__", "_give_back", "check_first", "fresh", "generation", "home", "keyed", "lease", "line", "lines",
-        "lost", "open", "pool_pid", "promised", "rested", "seal", "stands", "turn", "used", "worker_id", "worker_pid",
+        "__weakref__", "_give_back", "check_first", "conn", "conns", "fresh", "generation", "id", "idle_since",
+        "keyed", "lost", "open", "pool_conn", "pool_pid", "seal", "sticky", "turn", "used", "warns_of", "worker_id",
+        "worker_pid",
     )  # fmt: skip
 
     def __init__(
         self,
-        lease: int,
+        id: int,
         worker_id: int,
         worker_pid: int,
         give_back: Callable[[LeaseHandle], bool],
-        home: Any = None,
+        pool_conn: Any = None,
         pool_pid: int = 0,
         flags: int = 0,
         seal: int = 0,
         lost: str | None = None,
     ) -> None:
         self.open = False  # until all is there that giving back needs
-        self.lease = lease
+        self.id = id
         self.worker_id = worker_id
         self.worker_pid = worker_pid
         self.seal = seal
         self.check_first = bool(flags & frames.CHECK_FIRST)
         self.turn = bool(flags & frames.TURN)
-        self.stands = bool(flags & frames.STICKY)
+        self.sticky = bool(flags & frames.STICKY)
         self.keyed = bool(flags & frames.KEYED)
         self.fresh = not flags & frames.CONTINUED
         self.lost = lost
-        self.home = home
+        self.pool_conn = pool_conn
         self.pool_pid = pool_pid
         self.generation = client.generation
         self.used = False
-        self.promised = ""
-        self.rested = 0.0
-        self.line: Any = None
-        self.lines: list[client.ClientConn] = []
+        self.warns_of = ""
+        self.idle_since = 0.0
+        self.conn: Any = None
+        self.conns: list[client.ClientConn] = []
         self._give_back = give_back
         self.open = True
+
+    def head(self, work: CallRequest, last: bool) -> bytes:
+        """What goes before the pickle in the `CALL` frame; `last`: the lease, or this use of it, ends with the call."""
+        flags = work.flags
+        if last:
+            flags |= frames.STICKY if self.sticky else frames.LAST
+        if self.check_first and not self.used:
+            flags |= frames.CHECK_FIRST
+        if self.turn:
+            flags |= frames.TURN
+        if self.keyed:
+            flags |= frames.KEYED if self.fresh else frames.KEYED | frames.CONTINUED
+        return frames.CALL_HEAD.pack(self.id, flags, self.seal)
 
     def give_back(self) -> bool:
         """Tell the pool that it is over; whether there was anything to tell."""
         return self._give_back(self)
 
-    def give_lines(self) -> None:
-        """Leave the lines of its calls to others."""
-        while self.lines and self.generation == client.generation:
-            client.give(self.lines.pop())
+    def give_conns(self) -> None:
+        """Leave the connections of its calls to others."""
+        while self.conns and self.generation == client.generation:
+            client.give(self.conns.pop())
+
+    def hang_up(self) -> None:
+        """End the connection of its uses."""
+        conn, self.conn = self.conn, None
+        if conn is not None:
+            conn.hang_up()
 
     def end(self) -> None:
         """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""
         self.open = False
-        self.give_lines()
-        line, self.line = self.line, None
-        if line is not None:
-            line.hang_up()
-        self.home = None
+        if self.conns:
+            self.give_conns()
+        if self.conn is not None:
+            self.hang_up()
+        self.pool_conn = None
 
     @property
     def leaves(self) -> bytes:
@@ -170,9 +191,32 @@ class LeaseHandle:
             given_back = self._give_back(self)
         except Exception:  # the interpreter may be going down; the end of the process ends the lease
             given_back = self.open = False
-        if self.promised and given_back:
-            text = f"lease {self.lease} of pool {self.promised!r} was dropped while open, and is checked in now"
+        if self.warns_of and given_back:
+            text = f"lease {self.id} of pool {self.warns_of!r} was dropped while open, and is checked in now"
             warnings.warn(f"{text}: use `with pool.checkout() as lease:`", ResourceWarning, source=self, stacklevel=2)
+
+
+class Attempt:
+    """A call that was sent by hand, in few steps, and came to something else than a result: the protocol goes on.
+
+    Args:
+        lease: its lease.
+        outcome: the answer, or what was raised instead.
+        began: when it was made, `time.perf_counter()`.
+    """
+
+    __slots__ = ("_outcome", "began", "lease")
+
+    def __init__(self, lease: LeaseHandle, outcome: tuple[int, Any] | BaseException, began: float = 0.0) -> None:
+        self.lease = lease
+        self.began = began
+        self._outcome = outcome
+
+    def answer(self) -> tuple[int, Any]:
+        """The answer; raises what was raised instead."""
+        if isinstance(self._outcome, BaseException):
+            raise self._outcome
+        return self._outcome
 
 
 class Recalled(Exception):
@@ -189,3 +233,7 @@ class NotStarted(Exception):
     def __init__(self, error: BaseException) -> None:
         super().__init__(str(error))
         self.error = error
+
+
+class UseLocal(Exception):
+    """All workers that could be had are leased to this process, and sticky."""

@@ -18,13 +18,16 @@ from actorpool._protocol import requests, sandboxes
 from actorpool._protocol.sandboxes import OUTSIDE
 from actorpool.client import client_errors
 from actorpool.client._at_fork import condition, renewed
+from actorpool.client._blocking import THREADS
 from actorpool.client._calls import CallRequest, LeaseHandle
-from actorpool.client._local_sandbox import LocalLease, LocalRoute, LocalSandbox, LocalTurnTransport, OwnLeases
+from actorpool.client._driver import Driver
+from actorpool.client._local_sandbox import LocalLease, LocalRoute, LocalSandbox, LocalTurnTransport
 from actorpool.client._local_sessions import LocalSessions
-from actorpool.client._transport import PoolTransport
+from actorpool.client._transport import InThreadTransport, PoolTransport
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.machine import Backoff, Quantiles, Retry
 from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, PoolNotFound
+from actorpool.messages import Err, Ok
 from actorpool.process import HOST
 from actorpool.serialization.pickling import Pickled, dumps, loads
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
@@ -35,7 +38,7 @@ from actorpool.workers.session import Unavailable, WorkerSession
 log = logging.getLogger("actorpool")
 
 
-class LocalTransport(OwnLeases):
+class LocalTransport(InThreadTransport):
     """Runs everything in the calling thread.
 
     Args:
@@ -99,9 +102,7 @@ class LocalTransport(OwnLeases):
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(
-        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
-    ) -> LeaseHandle:
+    def checkout_now(self, timeout: float, block: bool, stack: str | None, key: Hashable) -> LeaseHandle:
         """Make a worker and connect it; a resource that is away is tried again until `timeout` seconds are over.
 
         Raises:
@@ -166,40 +167,35 @@ class LocalTransport(OwnLeases):
                 self._last_failure = None
                 return session
 
-    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
-        """Run work on the lease's worker, in this thread, and return its result; see `PoolTransport.perform`."""
-        lease = self._out.get(hold.lease) if hold.ours else None
+    def perform_now(self, handle: LeaseHandle, work: CallRequest) -> Ok | Err:
+        lease = self._out.get(handle.id) if handle.ours else None
         if lease is None:
-            hold.end()
-            raise client_errors.expired(self.pool, hold)
+            handle.end()
+            raise client_errors.expired(self.pool, handle)
         with lease.lock:
             try:
-                return self._run(lease, hold, work)
+                return self._run(lease, handle, work)
             finally:
                 if lease.over:  # somebody took it back meanwhile
                     self._end(lease)
 
-    def value(self, answer: Any) -> Any:
-        """The result itself."""
-        return answer
-
-    def _run(self, lease: LocalLease, hold: LeaseHandle, work: CallRequest) -> Any:
+    def _run(self, lease: LocalLease, handle: LeaseHandle, work: CallRequest) -> Ok | Err:
         session = lease.session
         if not session.connected:
-            raise client_errors.not_started(hold, client_errors.unavailable(self.pool, session.lost))
+            raise client_errors.not_started(handle, client_errors.unavailable(self.pool, session.lost))
         target, args, kwargs = loads(work.payload)
         if lease.stale_cache:
             lease.stale_cache = False
             session.worker.clear_cache()  # type: ignore[attr-defined]
-        hold.used = True
+        handle.used = True
         lease.calls += 1
         try:
             packed = dumps(session.run(target, args, kwargs))
         except Exception as error:
             if session.is_loss(error):
                 session.lose(error)
-            raise self._as_from_a_worker(error) from None
-        return client_errors.result(packed)
+            return Err(self._as_from_a_worker(error))
+        return Ok(client_errors.result(packed))
 
     def _as_from_a_worker(self, error: Exception) -> BaseException:
         travelled = frames.load_error(frames.dump_error(error))
@@ -207,21 +203,20 @@ class LocalTransport(OwnLeases):
             travelled.pool = self.pool
         return travelled
 
-    def checkin(self, hold: LeaseHandle) -> bool:
+    def checkin(self, handle: LeaseHandle, driver: Driver = THREADS) -> bool:
         """End a lease and its connection; waits for a call of it that another thread has under way."""
-        if not hold.ours:
+        if not handle.ours:
             return False
-        lease = self._out.get(hold.lease)
+        lease = self._out.get(handle.id)
         if lease is not None:
             with lease.lock:
-                self._end(lease, bool(hold.leaves), not hold.lost)
-        hold.end()
+                self._end(lease, bool(handle.leaves), not handle.lost)
+        handle.end()
         return lease is not None
 
-    def abandon(self, hold: LeaseHandle) -> None:
-        """As `OwnLeases.abandon`."""
-        lease = self._out.get(hold.lease)
-        hold.end()
+    def abandon(self, handle: LeaseHandle) -> None:
+        lease = self._out.get(handle.id)
+        handle.end()
         if lease is not None:
             self._take_back(lease)
 
@@ -261,7 +256,7 @@ class LocalTransport(OwnLeases):
 
     # -- looking and operating ------------------------------------------------------------------------------
 
-    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+    def ask_now(self, request: Any, timeout: float | None = 5.0) -> Any:
         """Answer what a pool would be asked."""
         if self._closed:
             raise PoolNotFound(f"pool {self.pool!r} was closed: make a new LocalPool", pool=self.pool)

@@ -6,16 +6,18 @@ import itertools
 import os
 import threading
 import time
-from abc import abstractmethod
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 from actorpool.client import client_errors
+from actorpool.client._blocking import THREADS, drive
 from actorpool.client._calls import CallRequest, LeaseHandle
+from actorpool.client._driver import Driver
 from actorpool.client._local_sessions import LocalState
-from actorpool.client._transport import PoolTransport
+from actorpool.client._transport import InThreadTransport
 from actorpool.client.sandboxes import Gate
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
+from actorpool.messages import Err, Ok
 from actorpool.transport import frames
 from actorpool.workers.session import WorkerSession
 
@@ -56,16 +58,16 @@ class LocalSandbox:
     def enter(self, give_back: Callable[[LeaseHandle], bool]) -> TurnHandle:
         """The turn of who has passed the gate."""
         id = self.lease.number
-        hold = TurnHandle(id, id, os.getpid(), give_back, flags=frames.TURN)
-        hold.number = self.turn = next(self._numbers)
-        return hold
+        handle = TurnHandle(id, id, os.getpid(), give_back, flags=frames.TURN)
+        handle.number = self.turn = next(self._numbers)
+        return handle
 
-    def leave(self, hold: LeaseHandle) -> None:
+    def leave(self, handle: LeaseHandle) -> None:
         """This turn is over: back to where it began, and the next one may come. Nothing if it was over before."""
-        assert isinstance(hold, TurnHandle)
+        assert isinstance(handle, TurnHandle)
         with self.lease.lock:
-            hold.end()
-            if self.turn != hold.number:
+            handle.end()
+            if self.turn != handle.number:
                 return
             self.turn = 0
             if not self.lease.over:
@@ -80,15 +82,7 @@ class LocalSandbox:
             self.gate.leave()
 
 
-class OwnLeases(PoolTransport):
-    """A way whose leases are in this process: one can be given up while a call of it is under way."""
-
-    @abstractmethod
-    def abandon(self, hold: LeaseHandle) -> None:
-        """The lease is over now; a call that is under way ends by itself, and its connection with it."""
-
-
-class LocalRoute(OwnLeases):
+class LocalRoute(InThreadTransport):
     """The way to a `LocalPool` for who wants a lease of his own, though calls in his context go to a sandbox.
 
     Args:
@@ -96,37 +90,26 @@ class LocalRoute(OwnLeases):
         sandbox: as `PoolTransport.sandbox`.
     """
 
-    def __init__(self, link: OwnLeases, sandbox: str) -> None:
+    def __init__(self, link: InThreadTransport, sandbox: str) -> None:
         self.link = link
         self.pool, self.where = link.pool, link.where
         self.sandbox: str = sandbox
         self.inside = link.inside  # type: ignore[method-assign]
 
-    def checkout(
-        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
-    ) -> LeaseHandle:
-        """As `LocalTransport.checkout`."""
-        return self.link.checkout(timeout, block, stack, key)
+    def checkout_now(self, timeout: float, block: bool, stack: str | None, key: Hashable) -> LeaseHandle:
+        return self.link.checkout_now(timeout, block, stack, key)
 
-    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
-        """As `LocalTransport.perform`."""
-        return self.link.perform(hold, work)
+    def perform_now(self, handle: LeaseHandle, work: CallRequest) -> Ok | Err:
+        return self.link.perform_now(handle, work)
 
-    def value(self, answer: Any) -> Any:
-        """As `PoolTransport.value`."""
-        return self.link.value(answer)
+    def checkin(self, handle: LeaseHandle, driver: Driver = THREADS) -> bool:
+        return self.link.checkin(handle)
 
-    def checkin(self, hold: LeaseHandle) -> bool:
-        """As `LocalTransport.checkin`."""
-        return self.link.checkin(hold)
+    def abandon(self, handle: LeaseHandle) -> None:
+        self.link.abandon(handle)
 
-    def abandon(self, hold: LeaseHandle) -> None:
-        """As `LocalTransport.abandon`."""
-        self.link.abandon(hold)
-
-    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """As `PoolTransport.ask`."""
-        return self.link.ask(request, timeout)
+    def ask_now(self, request: Any, timeout: float | None = 5.0) -> Any:
+        return self.link.ask_now(request, timeout)
 
 
 class LocalTurnTransport(LocalRoute):
@@ -138,19 +121,16 @@ class LocalTurnTransport(LocalRoute):
         sandboxes: those that are open, by key.
     """
 
-    def __init__(self, link: OwnLeases, sandbox: str, sandboxes: Mapping[str, LocalSandbox]) -> None:
+    def __init__(self, link: InThreadTransport, sandbox: str, sandboxes: Mapping[str, LocalSandbox]) -> None:
         super().__init__(link, sandbox)
         self._sandboxes = sandboxes
 
-    def checkout(
-        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
-    ) -> LeaseHandle:
+    def checkout_now(self, timeout: float, block: bool, stack: str | None, key: Hashable) -> LeaseHandle:
         """Wait for a turn; as `PoolTransport.checkout`."""
         sandbox = self._sandboxes.get(self.sandbox)
         if sandbox is None:
             raise self._over()
-        ticket = sandbox.gate.ticket()
-        if not sandbox.gate.wait(ticket, timeout if block else 0.0):
+        if not drive(THREADS.wait_turn(sandbox.gate, timeout if block else 0.0)):
             if not block:
                 raise PoolFull(f"pool {self.pool!r}: the sandbox's only worker is in use", pool=self.pool)
             text = f"pool {self.pool!r}: no turn in the sandbox within {timeout:.2f} s: end the lease that is open"
@@ -163,34 +143,34 @@ class LocalTurnTransport(LocalRoute):
     def _over(self) -> LeaseExpired:
         return LeaseExpired(f"pool {self.pool!r}: the sandbox is over, or another process's", pool=self.pool)
 
-    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
+    def perform_now(self, handle: LeaseHandle, work: CallRequest) -> Ok | Err:
         """Run work on the sandbox's connection; as `PoolTransport.perform`."""
-        sandbox = self._sandboxes.get(self.sandbox) if hold.ours else None
+        sandbox = self._sandboxes.get(self.sandbox) if handle.ours else None
         if sandbox is None:
-            hold.end()
-            raise client_errors.expired(self.pool, hold)
+            handle.end()
+            raise client_errors.expired(self.pool, handle)
         try:
-            return self.link.perform(hold, work)
+            return self.link.perform_now(handle, work)
         finally:
-            if not hold.open:
-                sandbox.leave(hold)
+            if not handle.open:
+                sandbox.leave(handle)
 
-    def checkin(self, hold: LeaseHandle) -> bool:
+    def checkin(self, handle: LeaseHandle, driver: Driver = THREADS) -> bool:
         """End a turn; waits for a call of it that another thread has under way."""
-        if not hold.ours:
+        if not handle.ours:
             return False
         sandbox = self._sandboxes.get(self.sandbox)
         if sandbox is not None:
-            sandbox.leave(hold)
-        hold.end()
+            sandbox.leave(handle)
+        handle.end()
         return sandbox is not None
 
-    def abandon(self, hold: LeaseHandle) -> None:
+    def abandon(self, handle: LeaseHandle) -> None:
         """The turn is over now; a call that is under way ends by itself, and lets the next one come then."""
         sandbox = self._sandboxes.get(self.sandbox)
-        hold.end()
+        handle.end()
         if sandbox is not None and sandbox.lease.lock.acquire(blocking=False):
             try:
-                sandbox.leave(hold)
+                sandbox.leave(handle)
             finally:
                 sandbox.lease.lock.release()

@@ -15,9 +15,11 @@ from actorpool import process
 from actorpool._protocol import requests, sandboxes
 from actorpool._protocol.requests import HandleFacts
 from actorpool.client import client_errors
+from actorpool.client._blocking import THREADS
 from actorpool.client._calls import CallRequest, LeaseHandle, Replaced
+from actorpool.client._driver import Driver
 from actorpool.client._message_client import HasManager, MessageClient
-from actorpool.client._transport import PoolTransport, pauses
+from actorpool.client._transport import InThreadTransport, pauses
 from actorpool.errors import ActorPoolError, CallTimeout, LeaseExpired, PoolDown, WorkerDied
 from actorpool.messages import Call, Checkin, Checkout, Err, ListPools, Ok, WhereIs, WithConnection
 from actorpool.serialization.pickling import Pickled
@@ -114,7 +116,7 @@ class PoolMessages:
         known, self._address = self._address, self._find()
         return bool(self._address != known)
 
-    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+    def ask_now(self, request: Any, timeout: float | None = 5.0) -> Any:
         """Ask the pool something; as `PoolTransport.ask`."""
         deadline = time.monotonic() + (3600.0 if timeout is None else timeout)
         while True:
@@ -129,7 +131,7 @@ class PoolMessages:
             return answer.unwrap()
 
 
-class MessageTransport(PoolMessages, PoolTransport):
+class MessageTransport(PoolMessages, InThreadTransport):
     """The way to one pool that lends workers; in a `sandbox`, see `PoolTransport.sandbox`."""
 
     def __init__(self, site: HasManager, pool: str, sandbox: str | None = None) -> None:
@@ -139,40 +141,37 @@ class MessageTransport(PoolMessages, PoolTransport):
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self), (self.site, self.pool, self.sandbox))
 
-    def facts(self, timeout: float) -> HandleFacts:
-        """What a handle has to know of the pool's settings; as `PoolTransport.facts`."""
-        facts = super().facts(timeout)
+    async def facts(self, driver: Driver, timeout: float) -> HandleFacts:
+        facts = await super().facts(driver, timeout)
         self.expected = self._address
         return facts
 
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout(
-        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
-    ) -> LeaseHandle:
-        """Get a lease; as `PoolTransport.checkout`. `stack` does not travel this way."""
+    def checkout_now(self, timeout: float, block: bool, stack: str | None, key: Hashable) -> LeaseHandle:
+        """`stack` does not travel this way."""
         request = Checkout(self.pool, block, timeout)
         if self.sandbox is not None:
             request = sandboxes.CheckoutIn(self.pool, block, timeout, self.sandbox)
         elif key is not None:
             request = requests.CheckoutKeyed(self.pool, block, timeout, key)
         manager = self.site.manager()
-        answer = hold = None
+        answer = lease = None
         try:
             answer = self.mail.ask(manager, request, timeout + client_errors.grace(timeout))
             if isinstance(answer, Ok):
                 grant = answer.value
                 ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
                 flags = frames.TURN * grant.turn | frames.KEYED * grant.keyed | frames.CONTINUED * (not grant.fresh)
-                hold = LeaseHandle(*ids, give_back=self.checkin, home=grant, flags=flags, lost=grant.lost)
+                lease = LeaseHandle(*ids, give_back=self.checkin, pool_conn=grant, flags=flags, lost=grant.lost)
         finally:
-            if hold is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
+            if lease is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
                 self.mail.tell(manager, requests.Cancel(self.pool, ref=request.ref, caller=request.caller))
-        if hold is not None:
-            self._address = hold.home.pool_address or self._address
+        if lease is not None:
+            self._address = lease.pool_conn.pool_address or self._address
             if self.expected in (None, self._address):
-                return hold
-            self.checkin(hold)
+                return lease
+            self.checkin(lease)
             raise Replaced
         if self.expected is not None and self._moved() and self._address is not None:
             raise Replaced
@@ -181,68 +180,63 @@ class MessageTransport(PoolMessages, PoolTransport):
             raise client_errors.checkout_timeout(self.pool, timeout)
         raise answer.error
 
-    def checkin(self, hold: LeaseHandle) -> bool:
-        """Give a lease back; as `PoolTransport.checkin`."""
-        if not hold.ours:
+    def checkin(self, lease: LeaseHandle, driver: Driver = THREADS) -> bool:
+        if not lease.ours:
             return False
-        grant = hold.home if hold.lost else dataclasses.replace(hold.home, lost=None)
+        grant = lease.pool_conn if lease.lost else dataclasses.replace(lease.pool_conn, lost=None)
         self.mail.tell(grant.pool_address or self.site.manager(), Checkin(grant))
-        hold.end()
+        lease.end()
         return True
 
-    def abandon(self, hold: LeaseHandle) -> None:
+    def abandon(self, lease: LeaseHandle) -> None:
         """Have the pool take the worker back from what it does for this lease."""
-        if hold.ours:
-            message = requests.Abandon(self.pool, hold.lease)
-            self.mail.tell(hold.home.pool_address or self.site.manager(), message)
-            hold.end()
+        if lease.ours:
+            message = requests.Abandon(self.pool, lease.id)
+            self.mail.tell(lease.pool_conn.pool_address or self.site.manager(), message)
+            lease.end()
 
     # -- calls --------------------------------------------------------------------------------------------
 
-    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Ok | Err:
-        """Run work on the lease's worker; as `PoolTransport.perform`."""
+    def perform_now(self, lease: LeaseHandle, work: CallRequest) -> Ok | Err:
         what = work.what if isinstance(work.what, str) else Pickled.of(work.what)
-        request = Call(hold.home, what, Pickled.of(work.args), Pickled.of(dict(work.kwargs)), work.timeout)
+        request = Call(lease.pool_conn, what, Pickled.of(work.args), Pickled.of(dict(work.kwargs)), work.timeout)
         try:
-            answer = self.mail.ask(hold.home.worker, request, work.timeout, lambda: self._lost(hold, work))
+            answer = self.mail.ask(lease.pool_conn.worker, request, work.timeout, lambda: self._lost(lease, work))
         except BaseException:  # interrupted, or the worker is gone: nobody waits for the answer any more
-            self.abandon(hold)
+            self.abandon(lease)
             raise
         if answer is None:
-            self.abandon(hold)
+            self.abandon(lease)
             raise client_errors.call_timeout(self.pool, work)
-        hold.used = True
+        lease.used = True
         if isinstance(answer, Err) and isinstance(answer.error, CallTimeout) and work.timeout is not None:
-            self.abandon(hold)
+            self.abandon(lease)
             raise client_errors.call_timeout(self.pool, work)
         if isinstance(answer, Err) and isinstance(answer.error, LeaseExpired):
-            hold.end()
+            lease.end()
         return answer  # type: ignore[no-any-return]
 
-    def value(self, answer: Ok | Err) -> Any:
-        """The value in an answer; as `PoolTransport.value`."""
-        return answer.unwrap()
-
-    def _lost(self, hold: LeaseHandle, work: CallRequest) -> BaseException | None:
+    def _lost(self, lease: LeaseHandle, work: CallRequest) -> BaseException | None:
         """Whether the pool has given the lease up: its worker died, or it was taken back."""
-        answer = self.mail.ask(hold.home.pool_address, requests.Leases(), MANAGER_PATIENCE)
-        if isinstance(answer, Ok) and any(lease.id == hold.lease for lease in answer.value):
+        answer = self.mail.ask(lease.pool_conn.pool_address, requests.Leases(), MANAGER_PATIENCE)
+        if isinstance(answer, Ok) and any(out.id == lease.id for out in answer.value):
             return None
-        if hold.worker_pid and process.alive(hold.worker_pid):
-            return client_errors.expired(self.pool, hold)
-        return client_errors.worker_died(self.pool, hold, work)
+        if lease.worker_pid and process.alive(lease.worker_pid):
+            return client_errors.expired(self.pool, lease)
+        return client_errors.worker_died(self.pool, lease, work)
 
-    def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
+    def run_now(self, work: CallRequest, timeout: float, stack: str | None) -> Ok | Err:
         """Checkout, call and checkin in one message; with a call timeout of its own, in three."""
         if work.timeout is not None or self.sandbox is not None:
-            return super().run(work, timeout, stack)
+            return super().run_now(work, timeout, stack)
         packed = (Pickled.of(work.what), Pickled.of(work.args), Pickled.of(dict(work.kwargs)))
         request = WithConnection(self.pool, *packed, timeout)
         deadline = time.monotonic() + timeout
         self._pool_address(deadline)
         late = deadline + client_errors.grace(timeout)
-        answer = self.mail.ask(self.site.manager(), request, None, lambda: self._never(work, late))
-        return answer.unwrap()
+        return self.mail.ask(  # type: ignore[no-any-return]
+            self.site.manager(), request, None, lambda: self._never(work, late)
+        )
 
     def _never(self, work: CallRequest, late: float) -> ActorPoolError | None:
         """Why no answer can come any more: the pool was restarted, or (looked at when it is late) hears nothing."""

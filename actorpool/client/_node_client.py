@@ -15,7 +15,8 @@ from actorpool import transport
 from actorpool._protocol.manager import Hello, Welcome
 from actorpool.client import _sticky, client_errors
 from actorpool.client._at_fork import renewed
-from actorpool.client._blocking import ManagerAsker
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._channel import ManagerAsker
 from actorpool.client._message_client import MessageClient
 from actorpool.client._messages import MessageTransport
 from actorpool.client._shared_blocking import SharedMessages
@@ -141,7 +142,7 @@ class ChannelClient(AttachedClient):
     def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
         """The manager's answer; over a restart of the manager, too."""
         self.check()
-        return ManagerAsker(self.endpoint).ask(request, timeout)
+        return drive(ManagerAsker(self.endpoint).ask(THREADS, request, timeout))
 
     def pool(self, name: str) -> Pool:
         """A handle of a pool."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Mapping
 from typing import Any
 
 from actorpool._protocol.shared import CallAll
 from actorpool.client import client_errors
-from actorpool.client._asyncio import AsyncioAsker
+from actorpool.client._asyncio import TASKS
 from actorpool.client._shared_blocking import (
     REACH,
     Answer,
@@ -27,8 +28,16 @@ from actorpool.transport.aio import AioConn, answered, conns_of
 from actorpool.transport.client import Gone, NotDelivered, TimedOut
 
 
-class AioShared(AsyncioAsker):
+class AioShared:
     """The way over the channel: any number of calls under way on one connection, told apart by their refs."""
+
+    def __init__(self, link: SharedChannel) -> None:
+        self._asker = link.asker
+        self.pool, self._endpoint, self._path = link.pool, link.endpoint, link.path
+
+    async def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """As `SharedChannel.ask`."""
+        return await self._asker.ask(TASKS, request, timeout)
 
     async def call(
         self, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any, timeout: Any
@@ -53,20 +62,21 @@ class AioShared(AsyncioAsker):
         self, kind: int, body: bytes, work: SharedCallRequest | None, method: str, timeout: float | None
     ) -> Answer:
         """Send a frame that must not be read twice, and wait for its answer."""
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.perf_counter()
         reach = began + (REACH if timeout is None else timeout)
         for pause in pauses():
+            if pause:
+                await self._asker.again(TASKS, pause, began, reach)
             try:
-                line = await self._line(pause, began, reach)
-                left = timeout if timeout is None or not pause else max(reach - loop.time(), 0.0)
+                line = await TASKS.connect(self._path, 0.0, reach)
+                left = timeout if timeout is None or not pause else max(reach - time.perf_counter(), 0.0)
                 return await self._exchange(line, kind, body, work, left)
             except NotDelivered:
                 continue
             except Gone:
                 raise client_errors.pool_ended(self.pool, method) from None
             except TimedOut:
-                raise client_errors.shared_timeout(self.pool, method, loop.time() - began) from None
+                raise client_errors.shared_timeout(self.pool, method, time.perf_counter() - began) from None
         raise AssertionError
 
     async def _exchange(
@@ -104,7 +114,7 @@ class AioShared(AsyncioAsker):
     async def _straight(self, loan: Loan, work: SharedCallRequest) -> Answer | None:
         here = conns_of(asyncio.get_running_loop())
         try:
-            worker = await here.line(loan.path)
+            worker = await here.connect(loan.path)
             ref, future = worker.request(frames.CALL, work.payload, loan.head)
             try:
                 answer = await future

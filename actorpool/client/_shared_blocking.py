@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from actorpool._protocol.shared import CallAll, CancelCall, SharedCall
 from actorpool.client import client_errors
-from actorpool.client._blocking import PoolAsker
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._channel import PoolAsker
 from actorpool.client._messages import PoolMessages
 from actorpool.client._transport import pauses
 from actorpool.serialization import pickling
@@ -125,8 +126,24 @@ Answer = tuple[int, Any]
 """Kind and body of a frame."""
 
 
-class SharedChannel(PoolAsker):
-    """The way over the channel; blocking, safe to share between threads."""
+class SharedChannel:
+    """The way over the channel; blocking, safe to share between threads.
+
+    Args:
+        endpoint: the system's channel, or its directory.
+        pool: the pool's name.
+    """
+
+    def __init__(self, endpoint: Endpoint | str, pool: str) -> None:
+        self.asker = PoolAsker(endpoint, pool)
+        self.pool, self.endpoint, self.path = pool, self.asker.endpoint, self.asker.path
+
+    def __repr__(self) -> str:
+        return repr(self.asker)
+
+    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """Ask the pool something; as `PoolTransport.ask`."""
+        return drive(self.asker.ask(THREADS, request, timeout))
 
     def call(
         self, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any, timeout: Any
@@ -155,8 +172,10 @@ class SharedChannel(PoolAsker):
         reach = began + (REACH if timeout is None else timeout)
         deadline = None if timeout is None else reach + client_errors.grace(timeout)
         for pause in pauses():
+            if pause:
+                drive(self.asker.again(THREADS, pause, began, reach))
             try:
-                line = self._line(pause, began, reach)
+                line = lines.take(self.path, self.endpoint.seconds, reach)
                 left = timeout if timeout is None or not pause else max(reach - time.perf_counter(), 0.0)
                 return self._exchange(line, kind, body, work, left, deadline)
             except NotDelivered:
@@ -226,6 +245,10 @@ class SharedChannel(PoolAsker):
 
 class SharedMessages(PoolMessages):
     """The way by Thespian's messages."""
+
+    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """Ask the pool something; as `PoolTransport.ask`."""
+        return self.ask_now(request, timeout)
 
     def call(
         self, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any, timeout: Any

@@ -14,10 +14,11 @@ from typing import Any
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
 from actorpool.client import client_errors
-from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Recalled
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._calls import Attempt, CallRequest, LeaseHandle, NotStarted, Recalled
+from actorpool.client._driver import Driver
+from actorpool.messages import Err, Ok
 
-LEARNING = 5.0
-"""Seconds to learn the pool's settings in a call that goes by its checkout timeout, which is one of them."""
 _OWN_CODE = os.path.dirname(__file__)
 _PAUSES = (0.0, 0.0, 0.001, 0.002, 0.004, 0.008, 0.016, 0.032)
 _LONGEST_PAUSE = 0.05
@@ -26,7 +27,7 @@ _LONGEST_PAUSE = 0.05
 def pauses() -> Iterator[float]:
     """Seconds to wait before each attempt: longer and longer, bounded.
 
-    None before the first, and none before the second: the first may have met a free line to a predecessor.
+    None before the first, and none before the second: the first may have met a free connection to a predecessor.
     """
     return itertools.chain(_PAUSES, itertools.repeat(_LONGEST_PAUSE))
 
@@ -40,7 +41,7 @@ def stack_of_caller() -> str:
 
 
 class PoolTransport(ABC):
-    """The way to one pool. All methods may be called from any thread."""
+    """The way to one pool, for any thread and any event loop; a coroutine waits as its `driver` does."""
 
     pool: str
     """The pool's name."""
@@ -52,18 +53,23 @@ class PoolTransport(ABC):
     """The sandbox in which a turn is asked for; `sandboxes.OUTSIDE` is a worker of one's own; None: as the pool
     knows.
     """
+    sticky_path: str | None = None
+    """Where threads find the sticky leases of the pool (see `client._sticky`); None: this way has none."""
 
     def inside(self, sandbox: str) -> PoolTransport:
         """The way to the same pool for callers of a sandbox, or (`OUTSIDE`) for those who want to open one."""
-        link = copy.copy(self)
-        link.sandbox = sandbox
-        return link
+        transport = copy.copy(self)
+        transport.sandbox = sandbox
+        transport.sticky_path = None
+        return transport
+
+    # -- leases -------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def checkout(
-        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    async def checkout(
+        self, driver: Driver, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
     ) -> LeaseHandle:
-        """Get a lease.
+        """Get a lease. Whoever is interrupted or cancelled meanwhile leaves no worker out.
 
         Args:
             timeout: longest wait in seconds, a restart of the pool included; 0 takes an idle worker or fails.
@@ -77,58 +83,72 @@ class PoolTransport(ABC):
         """
 
     @abstractmethod
-    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
-        """Run work on the lease's worker and return its answer, for `value`.
-
-        Args:
-            last: the lease ends with this call, or this use of it; `finish` then only tells the pool.
-
-        Raises:
-            Recalled: it was not run, and the lease, a standing one, is over.
-            NotStarted: it was not run; the lease may be over (`hold.open`), or is still to be checked in.
-            CallTimeout, WorkerDied, LeaseExpired: the lease is over.
-        """
-
-    @abstractmethod
-    def value(self, answer: Any) -> Any:
-        """The value in an answer of `perform`; raises what the work raised."""
-
-    @abstractmethod
-    def checkin(self, hold: LeaseHandle) -> bool:
-        """Give a lease back, without waiting.
+    def checkin(self, lease: LeaseHandle, driver: Driver = THREADS) -> bool:
+        """Give a lease back. Never waits, so nothing can come between.
 
         Returns:
             Whether there was anything to give back: not for a lease that is over, or another process's.
         """
 
-    def hire(self, timeout: float, stack: str | None = None) -> LeaseHandle:
-        """Get a lease for one call, which `finish` ends; as `checkout` otherwise."""
-        return self.checkout(timeout, True, stack)
+    async def lease_for_call(self, driver: Driver, timeout: float, stack: str | None = None) -> LeaseHandle:
+        """Get a lease for one call, which `end_call` ends; as `checkout` otherwise."""
+        return await self.checkout(driver, timeout, True, stack)
 
-    def finish(self, hold: LeaseHandle) -> None:
+    def end_call(self, driver: Driver, lease: LeaseHandle) -> None:
         """The one call is over, or could not be made."""
-        self.checkin(hold)
+        self.checkin(lease, driver)
+
+    async def another(
+        self, driver: Driver, deadline: float, pause: float, error: BaseException, key: Hashable = None
+    ) -> LeaseHandle:
+        """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
+        return await self.checkout(driver, await _left(driver, deadline, pause, error), key=key)
+
+    # -- calls --------------------------------------------------------------------------------------------
 
     @abstractmethod
-    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """Ask the pool something; the answer's value, or its error raised."""
+    async def perform(
+        self, driver: Driver, lease: LeaseHandle, work: CallRequest, last: bool = False, attempt: Attempt | None = None
+    ) -> Any:
+        """Run work on the lease's worker and return its answer, for `value`.
 
-    def facts(self, timeout: float) -> HandleFacts:
-        """What a handle has to know of the pool's settings before it can check out a worker within `timeout` seconds.
+        Args:
+            last: the lease ends with this call, or this use of it; `end_call` then only tells the pool.
+            attempt: it was sent already.
 
-        From then on that process of the pool is `expected`. Raises as `checkout`.
+        Raises:
+            Recalled: it was not run, and the lease, a sticky one, is over.
+            NotStarted: it was not run; the lease may be over (`lease.open`), or is still to be checked in.
+            CallTimeout, WorkerDied, LeaseExpired: the lease is over.
         """
-        return self.ask(requests.Facts(), timeout + client_errors.grace(timeout))  # type: ignore[no-any-return]
 
-    def run(self, work: CallRequest, timeout: float, stack: str | None = None) -> Any:
-        """Checkout, call and checkin in one. What was not started is taken to another worker within `timeout`."""
-        deadline = time.perf_counter() + timeout
+    @abstractmethod
+    def value(self, answer: Any, driver: Driver = THREADS) -> Any:
+        """The value in an answer; raises what the work raised, as the driver may raise it.
+
+        No coroutine could raise it: a `StopIteration` of the worker's code would be its own end.
+        """
+
+    def call_now(self, lease: LeaseHandle, work: CallRequest) -> Any:
+        """The value of `perform`, for a thread."""
+        return self.value(drive(self.perform(THREADS, lease, work)))
+
+    async def run(
+        self,
+        driver: Driver,
+        work: CallRequest,
+        timeout: float,
+        stack: str | None = None,
+        attempt: Attempt | None = None,
+    ) -> Any:
+        """Checkout, call and checkin in one; returns the answer. What is not started goes to another worker in time."""
+        deadline = timeout + (time.perf_counter() if attempt is None else attempt.began)
         _ = work.payload  # what cannot be sent fails before a worker is asked for
-        hold = self.hire(timeout, stack)
+        lease = await self.lease_for_call(driver, timeout, stack) if attempt is None else attempt.lease
         error: BaseException | None
         for pause in pauses():
             try:
-                answer = self.perform(hold, work, True)
+                answer = await self.perform(driver, lease, work, True, attempt)
             except Recalled:
                 error = None
             except NotStarted as refusal:
@@ -136,23 +156,86 @@ class PoolTransport(ABC):
             else:
                 break
             finally:
-                self.finish(hold)  # before the answer is opened: the next in line need not wait for that
-            hold = self.hire(self._left(deadline, pause, error), stack)
-        return self.value(answer)
+                self.end_call(driver, lease)  # before the answer is opened: the next waiter need not wait for that
+            attempt = None
+            lease = await self.lease_for_call(driver, await _left(driver, deadline, pause, error), stack)
+        return answer
 
-    def call(self, hold: LeaseHandle, work: CallRequest) -> Any:
-        """Run work on the lease's worker and return its result; raises as `perform` and `value`."""
-        return self.value(self.perform(hold, work))
+    # -- questions ----------------------------------------------------------------------------------------
 
-    def another(self, deadline: float, pause: float, error: BaseException, key: Hashable = None) -> LeaseHandle:
-        """A lease in place of one whose worker did not start the call; raises `error` once time is up."""
-        return self.checkout(self._left(deadline, pause, error), key=key)
+    @abstractmethod
+    async def ask(self, driver: Driver, request: Any, timeout: float | None = 5.0) -> Any:
+        """Ask the pool something; the answer's value, or its error raised."""
 
-    def _left(self, deadline: float, pause: float, error: BaseException | None) -> float:
-        """Pause; how many seconds are left after that. Raises `error`, if there is one, once time is up."""
-        now = time.perf_counter()
-        if now >= deadline and error is not None:
-            raise error
-        if pause:
-            time.sleep(max(min(pause, deadline - now), 0.0))
-        return max(deadline - time.perf_counter(), 0.0)
+    async def facts(self, driver: Driver, timeout: float) -> HandleFacts:
+        """What a handle has to know of the pool's settings before it can check out a worker within `timeout` seconds.
+
+        From then on that process of the pool is `expected`. Raises as `checkout`.
+        """
+        patience = timeout + client_errors.grace(timeout)
+        return await self.ask(driver, requests.Facts(), patience)  # type: ignore[no-any-return]
+
+
+async def _left(driver: Driver, deadline: float, pause: float, error: BaseException | None) -> float:
+    """Pause; how many seconds are left after that. Raises `error`, if there is one, once time is up."""
+    now = time.perf_counter()
+    if now >= deadline and error is not None:
+        raise error
+    if pause:
+        await driver.pause(max(min(pause, deadline - now), 0.0))
+    return max(deadline - time.perf_counter(), 0.0)
+
+
+class InThreadTransport(PoolTransport):
+    """A way whose steps block the thread that takes them; a task has each of them done in a thread of its loop.
+
+    What a cancelled task leaves running is ended where it comes back: a lease that nobody waits for is given back.
+    """
+
+    @abstractmethod
+    def checkout_now(self, timeout: float, block: bool, stack: str | None, key: Hashable) -> LeaseHandle:
+        """`checkout` in this thread."""
+
+    @abstractmethod
+    def perform_now(self, lease: LeaseHandle, work: CallRequest) -> Ok | Err:
+        """`perform` in this thread."""
+
+    @abstractmethod
+    def ask_now(self, request: Any, timeout: float | None = 5.0) -> Any:
+        """`ask` in this thread."""
+
+    @abstractmethod
+    def abandon(self, lease: LeaseHandle) -> None:
+        """The lease is over now, though a call of it may run."""
+
+    async def checkout(
+        self, driver: Driver, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    ) -> LeaseHandle:
+        return await driver.in_thread(self.checkout_now, timeout, block, stack, key)
+
+    async def perform(
+        self, driver: Driver, lease: LeaseHandle, work: CallRequest, last: bool = False, attempt: Attempt | None = None
+    ) -> Any:
+        return await driver.in_thread(self.perform_now, lease, work, holder=True, undo=lambda: self.abandon(lease))
+
+    async def run(
+        self,
+        driver: Driver,
+        work: CallRequest,
+        timeout: float,
+        stack: str | None = None,
+        attempt: Attempt | None = None,
+    ) -> Any:
+        return await driver.in_thread(self.run_now, work, timeout, stack)
+
+    def run_now(self, work: CallRequest, timeout: float, stack: str | None) -> Ok | Err:
+        """`run` in this thread, with all its steps."""
+        return drive(super().run(THREADS, work, timeout, stack))  # type: ignore[no-any-return]
+
+    def value(self, answer: Ok | Err, driver: Driver = THREADS) -> Any:
+        if isinstance(answer, Err):
+            raise driver.error(answer.error)
+        return answer.value
+
+    async def ask(self, driver: Driver, request: Any, timeout: float | None = 5.0) -> Any:
+        return await driver.in_thread(self.ask_now, request, timeout)

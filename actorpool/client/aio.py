@@ -5,22 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Hashable, Mapping
 from types import TracebackType
-from typing import Any, Protocol
+from typing import Any
 
 from actorpool._protocol import requests
-from actorpool._protocol.requests import HandleFacts
-from actorpool.client import client_errors, sandboxes
-from actorpool.client._aio_sandboxes import AnyAsyncioTransport, aio_transport
-from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Replaced, function_call
-from actorpool.client._transport import LEARNING, PoolTransport, pauses, stack_of_caller
-from actorpool.client.lease import transaction_options
-from actorpool.config import check_checkout, check_request
-from actorpool.process import HOST
+from actorpool.client._asyncio import TASKS
+from actorpool.client._calls import CallRequest, NotStarted, function_call
+from actorpool.client._handle import PoolHandle
+from actorpool.client.lease import BaseLease, transaction_options
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, SessionInfo, WorkerInfo, sum_stats
 from actorpool.workers import sql
 
 
-class AsyncLease:
+class AsyncLease(BaseLease):
     """One worker for one caller; see `Lease`. Got by `AsyncPool.checkout`.
 
     A call that is cancelled is interrupted in the worker, and the lease is over: what it had done is not known.
@@ -29,55 +25,11 @@ class AsyncLease:
         id: the lease's number within its pool.
         worker_id, worker_pid: the worker. They change if that worker dies before the first call reaches it.
         host: the name of the worker's host, which is this one.
+        fresh, lost: of a keyed lease.
         closed: whether the lease has ended; always true for a forked copy.
     """
 
-    host = HOST
-
-    def __init__(
-        self,
-        link: AnyAsyncioTransport,
-        hold: LeaseHandle,
-        timeout: float,
-        call_timeout: float | None,
-        key: Hashable = None,
-    ) -> None:
-        self._transport = link
-        self._hold = hold
-        self._key = key
-        hold.promised = link.pool
-        self._timeout = timeout
-        self._call_timeout = call_timeout
-
-    @property
-    def id(self) -> int:
-        """The lease's number within its pool."""
-        return self._hold.lease
-
-    @property
-    def worker_id(self) -> int:
-        """The worker's number within its pool."""
-        return self._hold.worker_id
-
-    @property
-    def worker_pid(self) -> int:
-        """The worker's process."""
-        return self._hold.worker_pid
-
-    @property
-    def fresh(self) -> bool:
-        """Whether the worker holds nothing that a former lease of the key has left; always true without a key."""
-        return self._hold.fresh
-
-    @property
-    def lost(self) -> str | None:
-        """Why what there was of the key is gone ("died", "evicted", ...), if it is known."""
-        return self._hold.lost
-
-    @property
-    def closed(self) -> bool:
-        """Whether the lease has ended."""
-        return not self._hold.ours
+    _named = "async lease"
 
     async def run(self, fn: Callable[..., Any], /, *args: Any, call_timeout: float | None = None, **kwargs: Any) -> Any:
         """Run `fn(connection, *args, **kwargs)` in the worker's process; as `Lease.run`."""
@@ -102,60 +54,27 @@ class AsyncLease:
         return sql.aiterate(self, query, params, batch)
 
     async def _perform(self, work: CallRequest) -> Any:
-        hold = self._hold
-        if not hold.ours:
-            raise client_errors.expired(self._transport.pool, hold)
+        self._check_open()
         try:
-            return await self._transport.call(hold, work)
+            answer = await self._transport.perform(TASKS, self._handle, work)
         except NotStarted as refusal:
-            if hold.used or not hold.fresh:  # what the session held is lost with its worker: the caller has to know
-                raise refusal.error from None
             error = refusal.error
-        return await self._elsewhere(work, error)
-
-    async def _elsewhere(self, work: CallRequest, error: BaseException) -> Any:
-        """The first call met a dead or disconnected worker: the lease moves to another one, unseen by the caller."""
-        deadline = self._transport.now() + self._timeout
-        former = self._hold
-        for pause in pauses():
-            self._transport.checkin(self._hold)
-            try:
-                self._hold = await self._transport.another(deadline, pause, error, self._key)
-            except Replaced:
-                raise client_errors.expired(self._transport.pool, former) from None
-            self._hold.promised = self._transport.pool
-            if self._hold.pool_pid != former.pool_pid:  # the pool itself was restarted, and its leases are over
-                self._transport.checkin(self._hold)
-                raise client_errors.expired(self._transport.pool, former)
-            try:
-                return await self._transport.call(self._hold, work)
-            except NotStarted as refusal:
-                error = refusal.error
-        raise AssertionError
+        else:
+            return self._transport.value(answer, TASKS)
+        return self._transport.value(await self._elsewhere(TASKS, work, error), TASKS)
 
     async def checkin(self) -> None:
         """End the lease; the worker is reset and goes to the next caller. Nothing if it has ended already."""
-        self._transport.checkin(self._hold)
+        self._transport.checkin(self._handle, TASKS)
 
     async def __aenter__(self) -> AsyncLease:
-        if not self._hold.ours:
-            raise client_errors.expired(self._transport.pool, self._hold)
+        self._check_open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._transport.checkin(self._hold)
-
-    def __reduce__(self) -> Any:
-        raise TypeError("a lease belongs to its process and loop: pass the pool, and check out a lease there")
-
-    def __repr__(self) -> str:
-        hold = self._hold
-        worker = f"worker {hold.worker_id} pid {hold.worker_pid}"
-        return (
-            f"<async lease {hold.lease} of pool {self._transport.pool!r}, {worker}, {'open' if hold.ours else 'ended'}>"
-        )
+        self._transport.checkin(self._handle, TASKS)
 
 
 class AsyncCheckout:
@@ -215,14 +134,6 @@ class AsyncTransaction:
         return isinstance(error, sql.Rollback)
 
 
-class _Handle(Protocol):
-    """What an `AsyncPool` shares with the `Pool` it belongs to."""
-
-    name: str
-    _transport: PoolTransport
-    _known: HandleFacts | None
-
-
 class AsyncPool:
     """`Pool` for asyncio: no thread per call, any number of event loops, uvloop as well. Got by `pool.aio`.
 
@@ -232,19 +143,12 @@ class AsyncPool:
         pool: the handle whose pool it is.
     """
 
-    def __init__(self, pool: _Handle) -> None:
+    def __init__(self, pool: PoolHandle) -> None:
         self._pool = pool
         self.name = pool.name
-        self._transport = aio_transport(pool._transport)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (AsyncPool, (self._pool,))
-
-    async def _learn(self, timeout: float | None) -> tuple[HandleFacts, float]:
-        """As `Pool._learn`."""
-        began = self._transport.now()
-        facts = self._pool._known = await self._transport.facts(LEARNING if timeout is None else timeout)
-        return facts, self._transport.now() - began
 
     # -- work ---------------------------------------------------------------------------------------------
 
@@ -280,24 +184,8 @@ class AsyncPool:
         return functools.partial(self.call, name)
 
     async def _run(self, work: CallRequest, checkout_timeout: float | None) -> Any:
-        limit = work.timeout
-        if limit is not None or checkout_timeout is not None:
-            check_request("call", call_timeout=limit, checkout_timeout=checkout_timeout)
-        while True:
-            facts, spent = self._pool._known, 0.0
-            if facts is None:
-                facts, spent = await self._learn(checkout_timeout)
-            work.timeout = facts.call_timeout if limit is None else limit
-            timeout = facts.checkout_timeout if checkout_timeout is None else checkout_timeout
-            stack = stack_of_caller() if facts.stacks else None
-            try:
-                return await self._way().run(work, max(timeout - spent, 0.0) if spent else timeout, stack)
-            except Replaced:
-                self._pool._known = None
-
-    def _way(self) -> AnyAsyncioTransport:
-        link = sandboxes.route(self._pool._transport)
-        return self._transport if link is self._pool._transport else aio_transport(link)
+        answer = await self._pool._run_by(TASKS, work, checkout_timeout)
+        return self._pool._transport.value(answer, TASKS)
 
     # -- leases -------------------------------------------------------------------------------------------
 
@@ -308,23 +196,8 @@ class AsyncPool:
     async def _lease(
         self, block: bool, timeout: float | None, call_timeout: float | None, key: Hashable = None
     ) -> AsyncLease:
-        if block is not True or timeout is not None or key is not None:
-            check_checkout(block, timeout, key)
-        while True:
-            facts, spent = self._pool._known, 0.0
-            if facts is None:
-                facts, spent = await self._learn(timeout)
-            longest = facts.checkout_timeout if timeout is None else timeout
-            link = self._way()
-            stack = stack_of_caller() if facts.stacks else None
-            try:
-                hold = await link.checkout(max(longest - spent, 0.0), block, stack, key)
-            except Replaced:
-                self._pool._known = None
-            else:
-                sandboxes.entered(link.link, hold)
-                limit = facts.call_timeout if call_timeout is None else call_timeout
-                return AsyncLease(link, hold, longest, limit, key)
+        transport, handle, longest, limit = await self._pool._checkout_by(TASKS, block, timeout, key)
+        return AsyncLease(transport, handle, longest, limit if call_timeout is None else call_timeout, key)
 
     async def checkin(self, lease: AsyncLease) -> None:
         """Give a lease back.
@@ -332,10 +205,7 @@ class AsyncPool:
         Raises:
             ValueError: it is no lease of this pool, or it has ended.
         """
-        if not isinstance(lease, AsyncLease) or lease._transport.link.where != self._pool._transport.where:
-            raise ValueError(f"pool {self.name!r}: {lease!r} is no lease of this pool")
-        if lease.closed:
-            raise ValueError(f"pool {self.name!r}: {lease!r} has ended already, it cannot be checked in")
+        self._pool._check_own(lease, AsyncLease)
         await lease.checkin()
 
     def transaction(
@@ -361,34 +231,36 @@ class AsyncPool:
 
     # -- looking and operating ------------------------------------------------------------------------------
 
+    async def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        return await self._pool._transport.ask(TASKS, request, timeout)
+
     async def status(self) -> PoolStatus:
         """The pool's figures."""
-        return await self._transport.ask(requests.Status())  # type: ignore[no-any-return]
+        return await self._ask(requests.Status())  # type: ignore[no-any-return]
 
     async def workers(self) -> list[WorkerInfo]:
         """One line for each worker process."""
-        return await self._transport.ask(requests.Workers())  # type: ignore[no-any-return]
+        return await self._ask(requests.Workers())  # type: ignore[no-any-return]
 
     async def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
-        return await self._transport.ask(requests.Leases())  # type: ignore[no-any-return]
+        return await self._ask(requests.Leases())  # type: ignore[no-any-return]
 
     async def sessions(self) -> list[SessionInfo]:
         """As `Pool.sessions`."""
-        return await self._transport.ask(requests.Sessions())  # type: ignore[no-any-return]
+        return await self._ask(requests.Sessions())  # type: ignore[no-any-return]
 
     async def end_session(self, key: Hashable) -> bool:
         """As `Pool.end_session`."""
-        return await self._transport.ask(requests.EndSession(key))  # type: ignore[no-any-return]
+        return await self._ask(requests.EndSession(key))  # type: ignore[no-any-return]
 
     async def metrics(self) -> PoolMetrics:
         """The last 100 samples."""
-        return await self._transport.ask(requests.Metrics())  # type: ignore[no-any-return]
+        return await self._ask(requests.Metrics())  # type: ignore[no-any-return]
 
     async def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """As `Pool.worker_stats`."""
-        told = await self._transport.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
-        return {worker: stats.open() for worker, stats in told.items()}
+        return await self._pool._stats_by(TASKS, timeout)
 
     async def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
         """As `Pool.database_stats`."""
@@ -396,27 +268,27 @@ class AsyncPool:
 
     async def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """As `Pool.resize`."""
-        await self._transport.ask(requests.Resize(size, max_overflow))
+        await self._ask(requests.Resize(size, max_overflow))
 
     async def suspend(self) -> None:
         """As `Pool.suspend`."""
-        await self._transport.ask(requests.Suspend())
+        await self._ask(requests.Suspend())
 
     async def resume(self) -> None:
         """As `Pool.resume`."""
-        await self._transport.ask(requests.Resume())
+        await self._ask(requests.Resume())
 
     async def drain(self, timeout: float = 5.0) -> None:
         """As `Pool.drain`."""
-        await self._transport.ask(requests.Drain(timeout), None)
+        await self._ask(requests.Drain(timeout), None)
 
     async def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
         """As `Pool.recycle`."""
-        await self._transport.ask(requests.Recycle(timeout, restart), None)
+        await self._ask(requests.Recycle(timeout, restart), None)
 
     async def clear_cache(self) -> None:
         """As `Pool.clear_cache`."""
-        await self._transport.ask(requests.ClearCache())
+        await self._ask(requests.ClearCache())
 
     def __repr__(self) -> str:
         return f"<asyncio side of {self._pool!r}>"

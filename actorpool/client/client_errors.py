@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 from actorpool.client._calls import CallRequest, LeaseHandle, NotStarted, Recalled
 from actorpool.errors import (
-    ActorPoolError,
     CallTimeout,
     CheckoutTimeout,
     LeaseExpired,
@@ -19,11 +17,12 @@ from actorpool.errors import (
     WorkerDied,
     WorkerUnavailable,
 )
-from actorpool.messages import ListPools
 from actorpool.node import runtime
 from actorpool.serialization import pickling
 from actorpool.transport import client, frames
 from actorpool.transport.paths import Endpoint
+
+T = TypeVar("T")
 
 LEAST_PATIENCE, MANAGER_PATIENCE = 0.1, 1.0
 """Seconds the manager has to say whether a pool exists, within what the caller has; it never waits for anything."""
@@ -50,14 +49,14 @@ def call_timeout(pool: str, work: CallRequest) -> CallTimeout:
     )
 
 
-def worker_died(pool: str, hold: LeaseHandle, work: CallRequest) -> WorkerDied:
+def worker_died(pool: str, lease: LeaseHandle, work: CallRequest) -> WorkerDied:
     """The worker's process ended while it had the call."""
     return WorkerDied(
-        f"pool {pool!r}: worker {hold.worker_id} (pid {hold.worker_pid}) died during {work.name}, which may or may not "
-        "have taken effect; it is not run again by itself",
+        f"pool {pool!r}: worker {lease.worker_id} (pid {lease.worker_pid}) died during {work.name}, which may or may "
+        "not have taken effect; it is not run again by itself",
         pool=pool,
-        worker_id=hold.worker_id,
-        worker_pid=hold.worker_pid,
+        worker_id=lease.worker_id,
+        worker_pid=lease.worker_pid,
     )
 
 
@@ -79,24 +78,24 @@ def shared_timeout(pool: str, method: str, waited: float) -> CallTimeout:
     return CallTimeout(text, pool=pool, waited=waited)
 
 
-def worker_gone(pool: str, hold: LeaseHandle, work: CallRequest) -> WorkerDied:
+def worker_gone(pool: str, lease: LeaseHandle, work: CallRequest) -> WorkerDied:
     """The worker's process ended before it had the call."""
     return WorkerDied(
-        f"pool {pool!r}: worker {hold.worker_id} (pid {hold.worker_pid}) has died; {work.name} was not started",
+        f"pool {pool!r}: worker {lease.worker_id} (pid {lease.worker_pid}) has died; {work.name} was not started",
         pool=pool,
-        worker_id=hold.worker_id,
-        worker_pid=hold.worker_pid,
+        worker_id=lease.worker_id,
+        worker_pid=lease.worker_pid,
         started=False,
     )
 
 
-def expired(pool: str, hold: LeaseHandle) -> LeaseExpired:
+def expired(pool: str, lease: LeaseHandle) -> LeaseExpired:
     """A lease is used after its end."""
-    if hold.generation != client.generation:
+    if lease.generation != client.generation:
         text = "belongs to the process that forked this one; check out a lease here"
     else:
         text = "is over: checked in, taken back (max_lease, a drain, a timeout), or its worker or pool was replaced"
-    return LeaseExpired(f"pool {pool!r}: lease {hold.lease} {text}", pool=pool)
+    return LeaseExpired(f"pool {pool!r}: lease {lease.id} {text}", pool=pool)
 
 
 def unavailable(pool: str, cause: BaseException | None) -> WorkerUnavailable:
@@ -105,18 +104,18 @@ def unavailable(pool: str, cause: BaseException | None) -> WorkerUnavailable:
     return WorkerUnavailable(f"pool {pool!r}: the worker is not connected ({reason})", pool=pool, cause=cause)
 
 
-def not_started(hold: LeaseHandle, error: BaseException) -> BaseException:
+def not_started(lease: LeaseHandle, error: BaseException) -> BaseException:
     """What to raise for a call that was not run: another worker may take it, unless its place is in a sandbox."""
-    return error if hold.turn else NotStarted(error)
+    return error if lease.turn else NotStarted(error)
 
 
-def refuse(pool: str, hold: LeaseHandle, body: bytes | memoryview) -> NoReturn:
+def refuse(pool: str, lease: LeaseHandle, body: bytes | memoryview) -> NoReturn:
     """Raise what a worker says with `NOT_STARTED`: `LeaseExpired`, or `NotStarted` for want of a connection."""
     word, packed = pickling.loads(body)
     if word == "expired":
-        hold.end()
-        raise Recalled if hold.stands else expired(pool, hold)
-    raise not_started(hold, unavailable(pool, None if packed is None else frames.load_error(packed)))
+        lease.end()
+        raise Recalled if lease.sticky else expired(pool, lease)
+    raise not_started(lease, unavailable(pool, None if packed is None else frames.load_error(packed)))
 
 
 def result(body: bytes | memoryview) -> Any:
@@ -145,7 +144,7 @@ def for_a_loop(error: BaseException) -> BaseException:
     return RemoteError(text, type_name=name, cause=error, remote_traceback=remote)
 
 
-def in_thread(function: Callable[..., Any], *args: Any) -> Any:
+def in_thread(function: Callable[..., T], *args: Any) -> T:
     """Call it for an event loop, in a thread of the loop's; raises as `for_a_loop`."""
     try:
         return function(*args)
@@ -166,27 +165,13 @@ def system_down(endpoint: Endpoint) -> SystemDown | None:
     return SystemDown(f"the node in {endpoint.directory} has ended: start a new one, or connect to another")
 
 
-def absent(endpoint: Endpoint, pool: str, left: float | None) -> ActorPoolError | None:
-    """Why a pool's socket is not served, if that is final; None while it may come back. Asks the manager.
+def manager_patience(left: float | None) -> float:
+    """Seconds for the manager to say whether a pool exists.
 
     Args:
         left: seconds the caller has; None is no limit.
     """
-    down = system_down(endpoint)
-    if down is not None:
-        return down
-    patience = MANAGER_PATIENCE if left is None else min(max(left, LEAST_PATIENCE), MANAGER_PATIENCE)
-    deadline = time.perf_counter() + patience
-    try:
-        manager = client.take(endpoint.manager, endpoint.seconds, deadline)
-        ref = manager.new_ref()
-        manager.send(frames.ASK, ref, pickling.dumps(ListPools()), deadline=deadline)
-        kind, body = manager.receive(ref, deadline)
-    except (client.NotDelivered, client.Gone, client.TimedOut):  # being restarted; so are its pools
-        client.forget(endpoint.manager)
-        return None
-    client.give(manager)
-    return None if kind != frames.REPLY else not_found(pool, pickling.loads(body))
+    return MANAGER_PATIENCE if left is None else min(max(left, LEAST_PATIENCE), MANAGER_PATIENCE)
 
 
 def not_found(pool: str, known: list[str]) -> PoolNotFound | None:

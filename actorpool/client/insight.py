@@ -16,7 +16,7 @@ def histograms(system: System, pool: str) -> tuple[Histogram, Histogram]:
     Raises:
         PoolNotFound: there is none of that name, or it lends nothing.
     """
-    return system._site.pool(pool)._transport.ask(Histograms())  # type: ignore[no-any-return]
+    return system._site.pool(pool)._ask(Histograms())  # type: ignore[no-any-return]
 
 
 def settings(system: System, pool: str) -> dict[str, str]:
@@ -25,7 +25,7 @@ def settings(system: System, pool: str) -> dict[str, str]:
     Raises:
         PoolNotFound: there is none of that name.
     """
-    return system._site.pool(pool)._transport.ask(GetSettings())  # type: ignore[no-any-return]
+    return system._site.pool(pool)._ask(GetSettings())  # type: ignore[no-any-return]
 
 
 def dropped(system: System, pool: str | None = None) -> dict[str, int]:
@@ -34,5 +34,5 @@ def dropped(system: System, pool: str | None = None) -> dict[str, int]:
     Raises:
         PoolNotFound: there is none of that name.
     """
-    ask = system._site.ask if pool is None else system._site.pool(pool)._transport.ask
+    ask = system._site.ask if pool is None else system._site.pool(pool)._ask
     return ask(Dropped())  # type: ignore[no-any-return]

@@ -1,4 +1,4 @@
-"""`Pool`: the handle of a pool. A name and an address; the work is done by its link (channel or messages)."""
+"""`Pool`: the handle of a pool. A name and an address; the work is done by its transport (channel or messages)."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client import client_errors, sandboxes
-from actorpool.client._blocking import BlockingTransport
-from actorpool.client._calls import CallRequest, Replaced, function_call
-from actorpool.client._transport import LEARNING, PoolTransport, stack_of_caller
+from actorpool.client import _sticky, client_errors, sandboxes
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._calls import Attempt, CallRequest, function_call
+from actorpool.client._channel import ChannelTransport
+from actorpool.client._handle import PoolHandle
+from actorpool.client._transport import PoolTransport
 from actorpool.client.lease import Lease, Transaction, transaction_options
-from actorpool.config import check_checkout, check_request
-from actorpool.serialization import functions
+from actorpool.config import check_request
+from actorpool.serialization import functions, pickling
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, SessionInfo, WorkerInfo, sum_stats
+from actorpool.transport import frames
 from actorpool.transport.paths import Endpoint
 
 if TYPE_CHECKING:
@@ -26,14 +29,14 @@ if TYPE_CHECKING:
     from actorpool.client.futures import PoolDispatcher
 
 
-class Pool:
+class Pool(PoolHandle):
     """A handle of a pool: thread-safe, fork-safe, picklable, cheap.
 
     Any attribute that is no verb of the handle is a one-shot call of a worker's method: `db.execute("select 1")`.
     A pool or a manager that is restarted is found again without anybody's help.
 
     Args:
-        endpoint: the system's channel (or the directory of it), or a link of another kind.
+        endpoint: the system's channel (or the directory of it), or a transport of another kind.
         name: the pool's name.
         facts: settings of the pool that the handle goes by; None has them asked for when first needed.
         process: the process of the pool that has told them (see `PoolTransport.expected`); None: they hold for any.
@@ -45,26 +48,17 @@ class Pool:
     def __init__(
         self, endpoint: Endpoint | PoolTransport | str, name: str, facts: HandleFacts | None = None, process: Any = None
     ) -> None:
-        self.name = name
-        self._transport = endpoint if isinstance(endpoint, PoolTransport) else BlockingTransport(endpoint, name)
-        self._known = facts
+        transport = endpoint if isinstance(endpoint, PoolTransport) else ChannelTransport(endpoint, name)
+        super().__init__(name, transport, facts)
         self._aio: AsyncPool | None = None
         self._dispatchers: dict[int, PoolDispatcher] = {}  # by pid: what was submitted before a fork is the parent's
         if process is not None:
             self._transport.expected = process
 
     def __reduce__(self) -> tuple[Any, ...]:
-        link = self._transport
-        by_name = isinstance(link, BlockingTransport) and link.sandbox is None
-        return (Pool, (link.endpoint if by_name else link, self.name, self._known, link.expected))  # type: ignore[attr-defined]
-
-    def _learn(self, timeout: float | None) -> tuple[HandleFacts, float]:
-        """Ask for the settings, as a part of a checkout; also how many seconds that took. Raises as
-        `PoolTransport.facts`.
-        """
-        began = time.perf_counter()
-        facts = self._known = self._transport.facts(LEARNING if timeout is None else timeout)
-        return facts, time.perf_counter() - began
+        transport = self._transport
+        by_name = isinstance(transport, ChannelTransport) and transport.sandbox is None
+        return (Pool, (transport.endpoint if by_name else transport, self.name, self._known, transport.expected))  # type: ignore[attr-defined]
 
     # -- work ---------------------------------------------------------------------------------------------
 
@@ -117,22 +111,28 @@ class Pool:
         return functools.partial(self.call, name)
 
     def _run(self, work: CallRequest, checkout_timeout: float | None) -> Any:
-        limit = work.timeout
-        if limit is not None or checkout_timeout is not None:
-            check_request("call", call_timeout=limit, checkout_timeout=checkout_timeout)
-        while True:
-            facts, spent = self._known, 0.0
-            if facts is None:
-                facts, spent = self._learn(checkout_timeout)
-            work.timeout = facts.call_timeout if limit is None else limit
-            timeout = facts.checkout_timeout if checkout_timeout is None else checkout_timeout
-            stack = stack_of_caller() if facts.stacks else None
-            try:
-                return sandboxes.route(self._transport).run(
-                    work, max(timeout - spent, 0.0) if spent else timeout, stack
-                )
-            except Replaced:
-                self._known = None
+        """By a sticky lease of this process, if there is one, in as few steps as can be."""
+        path, facts = self._transport.sticky_path, self._known
+        attempt = None
+        if path is not None and facts is not None and not sandboxes.used:
+            limit = work.timeout
+            if limit is not None or checkout_timeout is not None:
+                check_request("call", call_timeout=limit, checkout_timeout=checkout_timeout)
+            payload = work.payload  # what cannot be sent fails before a worker is taken
+            lease = _sticky.take(path)
+            if lease is not None:
+                began = time.perf_counter()
+                if limit is None:
+                    work.timeout = facts.call_timeout
+                answer = _sticky.call(path, lease, work, payload)
+                if answer.__class__ is tuple and answer[0] == frames.RESULT:
+                    try:
+                        return pickling.loads(answer[1])
+                    except Exception:  # told in words
+                        return client_errors.result(answer[1])
+                work.timeout = limit
+                attempt = Attempt(lease, answer, began)
+        return self._transport.value(drive(self._run_by(THREADS, work, checkout_timeout, attempt)))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Have `fn(connection, *args, **kwargs)` run in a worker, without waiting for it and without a thread for it.
@@ -185,22 +185,8 @@ class Pool:
             As `run`, and `PoolFull`.
             InvalidConfig: `timeout` or `key` cannot be one.
         """
-        if block is not True or timeout is not None or key is not None:
-            check_checkout(block, timeout, key)
-        while True:
-            facts, spent = self._known, 0.0
-            if facts is None:
-                facts, spent = self._learn(timeout)
-            longest = facts.checkout_timeout if timeout is None else timeout
-            link = sandboxes.route(self._transport)
-            try:
-                stack = stack_of_caller() if facts.stacks else None
-                hold = link.checkout(max(longest - spent, 0.0), block, stack, key)
-            except Replaced:
-                self._known = None
-            else:
-                sandboxes.entered(link, hold)
-                return Lease(link, hold, longest, facts.call_timeout, key)
+        made_of = drive(self._checkout_by(THREADS, block, timeout, key))
+        return Lease(*made_of, key)
 
     def checkin(self, lease: Lease) -> None:
         """Give a lease back; the same as `lease.checkin()`.
@@ -208,10 +194,7 @@ class Pool:
         Raises:
             ValueError: it is no lease of this pool, or it has ended.
         """
-        if not isinstance(lease, Lease) or lease._transport.where != self._transport.where:
-            raise ValueError(f"pool {self.name!r}: {lease!r} is no lease of this pool")
-        if lease.closed:
-            raise ValueError(f"pool {self.name!r}: {lease!r} has ended already, it cannot be checked in")
+        self._check_own(lease, Lease)
         lease.checkin()
 
     def transaction(
@@ -255,35 +238,36 @@ class Pool:
 
     # -- looking ------------------------------------------------------------------------------------------
 
+    def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        return drive(self._transport.ask(THREADS, request, timeout))
+
     def status(self) -> PoolStatus:
         """The pool's figures; answered also while the pool is saturated."""
-        return self._transport.ask(requests.Status())  # type: ignore[no-any-return]
+        return self._ask(requests.Status())  # type: ignore[no-any-return]
 
     def workers(self) -> list[WorkerInfo]:
         """One line for each worker process."""
-        return self._transport.ask(requests.Workers())  # type: ignore[no-any-return]
+        return self._ask(requests.Workers())  # type: ignore[no-any-return]
 
     def leases(self) -> list[LeaseInfo]:
         """One line for each lease that is out."""
-        return self._transport.ask(requests.Leases())  # type: ignore[no-any-return]
+        return self._ask(requests.Leases())  # type: ignore[no-any-return]
 
     def sessions(self) -> list[SessionInfo]:
         """One line for each key whose state a worker holds, in use or parked."""
-        return self._transport.ask(requests.Sessions())  # type: ignore[no-any-return]
+        return self._ask(requests.Sessions())  # type: ignore[no-any-return]
 
     def end_session(self, key: Hashable) -> bool:
         """End what a worker holds of a key, at once or when its lease is given back; whether there was anything."""
-        return self._transport.ask(requests.EndSession(key))  # type: ignore[no-any-return]
+        return self._ask(requests.EndSession(key))  # type: ignore[no-any-return]
 
     def metrics(self) -> PoolMetrics:
         """The last 100 samples."""
-        return self._transport.ask(requests.Metrics())  # type: ignore[no-any-return]
+        return self._ask(requests.Metrics())  # type: ignore[no-any-return]
 
     def worker_stats(self, timeout: float = 1.0) -> dict[int, Any]:
         """What the workers' own `stats()` tell, by worker id, without those that are busy for `timeout` seconds."""
-        check_request("worker_stats", timeout=timeout)
-        told = self._transport.ask(requests.GatherStats(timeout), timeout + client_errors.grace(5.0))
-        return {worker: stats.open() for worker, stats in told.items()}
+        return drive(self._stats_by(THREADS, timeout))
 
     def database_stats(self, timeout: float = 1.0) -> dict[str, Any]:
         """What the workers' `stats()` tell in sum (SQL workers), since each of them started.
@@ -299,19 +283,19 @@ class Pool:
 
     def resize(self, size: int | None = None, max_overflow: int | None = None) -> None:
         """Change the size while it works: no lease breaks, surplus workers stop as they come back. None: as it is."""
-        self._transport.ask(requests.Resize(size, max_overflow))
+        self._ask(requests.Resize(size, max_overflow))
 
     def suspend(self) -> None:
         """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
-        self._transport.ask(requests.Suspend())
+        self._ask(requests.Suspend())
 
     def resume(self) -> None:
         """End a suspension or a drain."""
-        self._transport.ask(requests.Resume())
+        self._ask(requests.Resume())
 
     def drain(self, timeout: float = 5.0) -> None:
         """Suspend, and return when every lease is back; after `timeout` seconds what still runs is interrupted."""
-        self._transport.ask(requests.Drain(timeout), None)
+        self._ask(requests.Drain(timeout), None)
 
     def recycle(self, timeout: float | None = None, restart: bool = False) -> None:
         """Replace every connection, one at a time, those in use when they come back; returns when done.
@@ -323,11 +307,11 @@ class Pool:
         Raises:
             CallTimeout: not all are replaced yet; they will be.
         """
-        self._transport.ask(requests.Recycle(timeout, restart), None)
+        self._ask(requests.Recycle(timeout, restart), None)
 
     def clear_cache(self) -> None:
         """Have every worker forget its prepared statements before its next call."""
-        self._transport.ask(requests.ClearCache())
+        self._ask(requests.ClearCache())
 
     @property
     def aio(self) -> AsyncPool:

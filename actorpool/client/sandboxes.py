@@ -12,13 +12,14 @@ import threading
 import weakref
 from collections import deque
 from collections.abc import Hashable
-from concurrent import futures
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from actorpool.client._at_fork import renewed
-from actorpool.client._calls import CallRequest, LeaseHandle
+from actorpool.client._blocking import THREADS
+from actorpool.client._calls import Attempt, CallRequest, LeaseHandle
+from actorpool.client._driver import Driver
 from actorpool.client._transport import PoolTransport
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.transport import frames
@@ -44,16 +45,6 @@ class Gate:
                 ticket.set_result(None)
         return ticket
 
-    def wait(self, ticket: Future[None], timeout: float) -> bool:
-        """Block until the ticket's turn; False when that does not come within `timeout` seconds."""
-        try:
-            futures.wait([ticket], timeout)
-        except BaseException:  # interrupted
-            if self.give_up(ticket):
-                self.leave()
-            raise
-        return ticket.done() or self.give_up(ticket)
-
     def give_up(self, ticket: Future[None]) -> bool:
         """Wait no longer; True if the ticket's turn has just come all the same."""
         return not ticket.cancel()
@@ -72,16 +63,16 @@ class Gate:
 class Turn:
     """A lease in a sandbox, as those see it who make calls in its block."""
 
-    def __init__(self, link: PoolTransport, hold: LeaseHandle) -> None:
-        self.link = link
+    def __init__(self, transport: PoolTransport, lease: LeaseHandle) -> None:
+        self.transport = transport
         self.gate = Gate()
-        self._hold = weakref.ref(hold)
+        self._lease = weakref.ref(lease)
 
     @property
-    def hold(self) -> LeaseHandle | None:
+    def lease(self) -> LeaseHandle | None:
         """The lease, while it is open and this process's."""
-        hold = self._hold()
-        return hold if hold is not None and hold.ours else None
+        lease = self._lease()
+        return lease if lease is not None and lease.ours else None
 
 
 class Place(NamedTuple):
@@ -94,34 +85,40 @@ class Place(NamedTuple):
 NOWHERE = Place()
 _place: ContextVar[Place | None] = ContextVar("actorpool_place", default=None)
 _shared: dict[str, PoolTransport] = {}
+used = False
+"""Whether this process has ever been in a sandbox: before that, all calls go to the pool."""
 
 
-def route(link: PoolTransport) -> PoolTransport:
-    """The way that a call by `link` takes in this context: mostly that very link."""
+def route(transport: PoolTransport) -> PoolTransport:
+    """The way that a call by `transport` takes in this context: mostly that very transport."""
     place = _place.get()
-    return link if place is None and not _shared else _route(link, place or NOWHERE)
+    return transport if place is None and not _shared else _route(transport, place or NOWHERE)
 
 
-def _route(link: PoolTransport, place: Place) -> PoolTransport:
-    if link.sandbox is None:
-        inside = (box for box in reversed(place.sandboxes) if _same_pool(box, link))
-        link = next(inside, None) or next((box for box in _shared.values() if _same_pool(box, link)), link)
+def _route(transport: PoolTransport, place: Place) -> PoolTransport:
+    if transport.sandbox is None:
+        inside = (box for box in reversed(place.sandboxes) if _same_pool(box, transport))
+        shared = (box for box in _shared.values() if _same_pool(box, transport))
+        transport = next(inside, None) or next(shared, transport)
     for turn in reversed(place.turns):
-        if turn.hold is not None and turn.link.sandbox == link.sandbox and _same_pool(turn.link, link):
+        same = turn.transport.sandbox == transport.sandbox and _same_pool(turn.transport, transport)
+        if same and turn.lease is not None:
             return NestedTransport(turn)
-    return link
+    return transport
 
 
 def _same_pool(one: PoolTransport, other: PoolTransport) -> bool:
     return one.pool == other.pool and bool(one.where == other.where)
 
 
-def entered(link: PoolTransport, hold: LeaseHandle) -> None:
+def entered(transport: PoolTransport, lease: LeaseHandle) -> None:
     """A lease was got in this context: calls in its block go along on it, if it is a turn in a sandbox."""
-    if hold.turn:
+    global used
+    if lease.turn:
+        used = True
         place = _place.get() or NOWHERE
-        turns = [turn for turn in place.turns if turn.hold is not None]
-        _place.set(Place(place.sandboxes, (*turns, Turn(link, hold))))
+        turns = [turn for turn in place.turns if turn.lease is not None]
+        _place.set(Place(place.sandboxes, (*turns, Turn(transport, lease))))
 
 
 def enter(box: PoolTransport, shared: bool) -> None:
@@ -130,8 +127,10 @@ def enter(box: PoolTransport, shared: bool) -> None:
     Raises:
         RuntimeError: another sandbox of that pool is shared already.
     """
+    global used
     if shared and any(_same_pool(other, box) for other in _shared.values()):
         raise RuntimeError(f"pool {box.pool!r}: this process shares a sandbox of it already; leave that one first")
+    used = True
     if shared:
         _shared[box.sandbox or ""] = box
     place = _place.get() or NOWHERE
@@ -143,7 +142,7 @@ def leave(box: PoolTransport) -> None:
     _shared.pop(box.sandbox or "", None)
     place = _place.get() or NOWHERE
     boxes = tuple(other for other in place.sandboxes if other is not box)
-    turns = tuple(turn for turn in place.turns if turn.hold is not None)
+    turns = tuple(turn for turn in place.turns if turn.lease is not None)
     _place.set(Place(boxes, turns) if boxes or turns else None)
 
 
@@ -169,65 +168,60 @@ class NestedTransport(PoolTransport):
     """
 
     def __init__(self, turn: Turn) -> None:
-        outer = turn.link
+        outer = turn.transport
         self.turn = turn
         self.base: PoolTransport = outer.base if isinstance(outer, NestedTransport) else outer
         self.pool, self.where, self.sandbox = outer.pool, outer.where, outer.sandbox
 
-    def checkout(
-        self, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
+    async def checkout(
+        self, driver: Driver, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
     ) -> LeaseHandle:
-        """The outer lease, when no other call in its block has it; as `PoolTransport.checkout`."""
-        ticket = self.turn.gate.ticket()
-        if not self.turn.gate.wait(ticket, timeout if block else 0.0):
-            raise self.refusal(timeout, block)
-        return self.hold()
-
-    def refusal(self, timeout: float, block: bool) -> BaseException:
-        """The error of one who did not get in."""
+        """The outer lease, when no other call in its block has it."""
+        if await driver.wait_turn(self.turn.gate, timeout if block else 0.0):
+            return self._lease()
         held = f"pool {self.pool!r}: the lease of the sandbox in whose block this is called is in use by another task"
         if not block:
-            return PoolFull(f"{held}; wait for it with block=True", pool=self.pool)
+            raise PoolFull(f"{held}; wait for it with block=True", pool=self.pool)
         text = f"{held}, and was not free within {timeout:.2f} s: end the lease or transaction that it has open"
-        return CheckoutTimeout(text, pool=self.pool, waited=timeout)
+        raise CheckoutTimeout(text, pool=self.pool, waited=timeout)
 
-    def hold(self) -> LeaseHandle:
+    def _lease(self) -> LeaseHandle:
         """A lease within the outer one, for who got in."""
-        outer = self.turn.hold
+        outer = self.turn.lease
         if outer is None:
             self.turn.gate.leave()
             text = f"pool {self.pool!r}: the lease of the sandbox in whose block this is called has just ended"
             raise LeaseExpired(text, pool=self.pool)
         outer.used = True
-        ids = (outer.lease, outer.worker_id, outer.worker_pid)
-        hold = NestedHandle(*ids, self.checkin, outer.home, outer.pool_pid, frames.TURN, outer.seal)
-        hold.gate = self.turn.gate
-        return hold
+        ids = (outer.id, outer.worker_id, outer.worker_pid)
+        lease = NestedHandle(*ids, self.checkin, outer.pool_conn, outer.pool_pid, frames.TURN, outer.seal)
+        lease.gate = self.turn.gate
+        return lease
 
-    def perform(self, hold: LeaseHandle, work: CallRequest, last: bool = False) -> Any:
-        """Run work on the outer lease, which goes on; as `PoolTransport.perform`."""
+    async def perform(
+        self, driver: Driver, lease: LeaseHandle, work: CallRequest, last: bool = False, attempt: Attempt | None = None
+    ) -> Any:
+        """Run work on the outer lease, which goes on; cancelled, it is over as well."""
         try:
-            return self.base.perform(hold, work)
+            return await self.base.perform(driver, lease, work)
         finally:
-            if not hold.open:
-                self.end(hold)
+            if not lease.open:
+                self._end(lease)
 
-    def value(self, answer: Any) -> Any:
-        """As `PoolTransport.value`."""
-        return self.base.value(answer)
+    def value(self, answer: Any, driver: Driver = THREADS) -> Any:
+        return self.base.value(answer, driver)
 
-    def checkin(self, hold: LeaseHandle) -> bool:
+    def checkin(self, lease: LeaseHandle, driver: Driver = THREADS) -> bool:
         """The end of a nested lease; the outer one goes on."""
-        there = hold.ours
-        self.end(hold)
+        there = lease.ours
+        self._end(lease)
         return there
 
-    def end(self, hold: LeaseHandle) -> None:
+    def _end(self, lease: LeaseHandle) -> None:
         """The nested lease is over, whatever ended it."""
-        hold.end()
-        if isinstance(hold, NestedHandle):
-            hold.leave()
+        lease.end()
+        if isinstance(lease, NestedHandle):
+            lease.leave()
 
-    def ask(self, request: Any, timeout: float | None = 5.0) -> Any:
-        """As `PoolTransport.ask`."""
-        return self.base.ask(request, timeout)
+    async def ask(self, driver: Driver, request: Any, timeout: float | None = 5.0) -> Any:
+        return await self.base.ask(driver, request, timeout)

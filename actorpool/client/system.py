@@ -212,7 +212,7 @@ class System:
             TimeoutError: the worker has not told it within a second: it is stopped.
         """
         self._find(pool)
-        return self._site.pool(pool)._transport.ask(GetStack(worker_id))  # type: ignore[no-any-return]
+        return self._site.pool(pool)._ask(GetStack(worker_id))  # type: ignore[no-any-return]
 
     # -- the whole ----------------------------------------------------------------------------------------
 

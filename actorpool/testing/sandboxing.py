@@ -70,7 +70,7 @@ class Sandbox(Pool):
         started = start_time(pid)
         if started is None:
             raise ProcessLookupError(f"no process {pid} runs that could be let into the sandbox of {self.name!r}")
-        self._transport.ask(turns.Allow(self._key, Caller(HOST, pid, started)))
+        self._ask(turns.Allow(self._key, Caller(HOST, pid, started)))
 
     @property
     def _key(self) -> str:
@@ -147,7 +147,7 @@ class Opening:
         try:
             lease.call(BEGIN_SANDBOX)
             box = self._make_box()
-            self._outside._transport.ask(turns.OpenSandbox(box._key, lease.id))
+            self._outside._ask(turns.OpenSandbox(box._key, lease.id))
             self._enter_context(box)
         except MethodNotFound:
             lease.checkin()
@@ -165,7 +165,7 @@ class Opening:
         if self._lease.closed:  # a forked child has come out of the block: the sandbox is its parent's
             return
         try:
-            box._transport.ask(turns.CloseSandbox(box._key), client_errors.grace(KILL_TIME) + KILL_TIME)
+            box._ask(turns.CloseSandbox(box._key), client_errors.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)
         finally:
@@ -180,7 +180,7 @@ class Opening:
         try:
             await lease.call(BEGIN_SANDBOX)
             box = self._make_box()
-            await outside._transport.ask(turns.OpenSandbox(box._key, lease.id))
+            await outside._ask(turns.OpenSandbox(box._key, lease.id))
             self._enter_context(box)
         except MethodNotFound:
             await lease.checkin()
@@ -199,7 +199,7 @@ class Opening:
             return
         try:
             request: Any = turns.CloseSandbox(box._key)
-            await self._outside.aio._transport.ask(request, client_errors.grace(KILL_TIME) + KILL_TIME)
+            await self._outside.aio._ask(request, client_errors.grace(KILL_TIME) + KILL_TIME)
         except ActorPoolError as problem:
             _judge(problem, error)
         finally:

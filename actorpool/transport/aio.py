@@ -11,6 +11,7 @@ import errno
 import itertools
 import os
 import socket
+import time
 import weakref
 from collections import OrderedDict
 from contextlib import suppress
@@ -21,7 +22,7 @@ from actorpool.transport import frames, paths
 from actorpool.transport.client import ABSENT, MAX_PATHS, Gone, NotDelivered, TimedOut
 from actorpool.transport.connection import Connection, credentials
 
-_lines: weakref.WeakSet[AioConn] = weakref.WeakSet()
+_conns: weakref.WeakSet[AioConn] = weakref.WeakSet()
 _loops: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, LoopConns] = weakref.WeakKeyDictionary()
 
 
@@ -49,7 +50,7 @@ class AioConn(Connection):
         self._loop = weakref.ref(loop)  # a loop keeps its connections, not the other way round
         self._refs = itertools.count(1)
         self._last = 0
-        _lines.add(self)
+        _conns.add(self)
         loop.add_reader(self.fd, self._readable)
 
     def here(self) -> bool:
@@ -130,7 +131,7 @@ class AioConn(Connection):
             self.sock.close()
 
     def __repr__(self) -> str:
-        return f"<asyncio line to {self.path} pid {self.pid}>"
+        return f"<asyncio connection to {self.path} pid {self.pid}>"
 
 
 class LoopConns:
@@ -140,38 +141,35 @@ class LoopConns:
         self._open: OrderedDict[str, AioConn] = OrderedDict()
         self._own: weakref.WeakSet[AioConn] = weakref.WeakSet()
 
-    async def line(self, path: str, deadline: float | None = None) -> AioConn:
+    async def connect(self, path: str, deadline: float | None = None) -> AioConn:
         """The connection to `path`, made if need be.
 
         Args:
             path: the socket.
-            deadline: of the connecting, in the loop's time; matters only when the server of the channel's queue is
-            full.
+            deadline: of the connecting, `time.perf_counter()` seconds; matters only when the server's queue is full.
 
         Raises:
             NotDelivered: no process listens there.
-            TimedOut: the server of the channel did not take the connection within the time.
+            TimedOut: the server did not take the connection within the time.
             OSError: it is not allowed, or this process is out of descriptors.
         """
         known = self._open.get(path)
         if known is not None and known.open:
             return known
-        line = await self._connected(path, deadline)
+        conn = await self._connected(path, deadline)
         known = self._open.get(path)
-        if (
-            known is not None and known.open
-        ):  # another task was quicker, while the server of the channel's queue was full
-            line.close()
+        if known is not None and known.open:  # another task was quicker, while the server's queue was full
+            conn.close()
             return known
-        self._open[path] = line
+        self._open[path] = conn
         self._trim()
-        return line
+        return conn
 
     async def own(self, path: str, deadline: float | None = None) -> AioConn:
-        """A connection for one request, which closes it when it is done; takes and raises what `line` does."""
-        line = await self._connected(path, deadline)
-        self._own.add(line)
-        return line
+        """A connection for one lease, whose end closes it; takes and raises what `connect` does."""
+        conn = await self._connected(path, deadline)
+        self._own.add(conn)
+        return conn
 
     async def _connected(self, path: str, deadline: float | None) -> AioConn:
         loop = asyncio.get_running_loop()
@@ -179,7 +177,7 @@ class LoopConns:
             try:
                 return AioConn(loop, path)
             except BlockingIOError:
-                if deadline is not None and loop.time() >= deadline:
+                if deadline is not None and time.perf_counter() >= deadline:
                     raise TimedOut from None
                 await asyncio.sleep(0.001)
             except OSError as error:
@@ -189,28 +187,28 @@ class LoopConns:
 
     def known(self, path: str) -> AioConn | None:
         """The open connection to `path`, if there is one."""
-        line = self._open.get(path)
-        return line if line is not None and line.open else None
+        conn = self._open.get(path)
+        return conn if conn is not None and conn.open else None
 
-    def drop(self, line: AioConn) -> None:
+    def drop(self, conn: AioConn) -> None:
         """Close a connection; the next request makes a new one."""
-        line.close()
-        if self._open.get(line.path) is line:
-            del self._open[line.path]
+        conn.close()
+        if self._open.get(conn.path) is conn:
+            del self._open[conn.path]
 
     def _trim(self) -> None:
         if len(self._open) <= MAX_PATHS:
             return
-        for path, line in list(self._open.items()):
-            if not line.open or (not line.waiting and paths.is_worker(path)):  # one to a pool keeps its leases alive
-                line.close()
+        for path, conn in list(self._open.items()):
+            if not conn.open or (not conn.waiting and paths.is_worker(path)):  # one to a pool keeps its leases alive
+                conn.close()
                 del self._open[path]
                 return
 
     def close(self) -> None:
         """Close them all: the loop has ended, and with it the leases that its tasks held."""
-        for line in [*self._open.values(), *self._own]:
-            line.close()
+        for conn in [*self._open.values(), *self._own]:
+            conn.close()
         self._open.clear()
 
 
@@ -248,8 +246,8 @@ def _expire(future: asyncio.Future[tuple[int, Any]]) -> None:
 
 def _drop_inherited() -> None:
     # As for the blocking connections: a forked child must not keep its parent's leases alive.
-    for line in list(_lines):
-        line.release()
+    for conn in list(_conns):
+        conn.release()
     _loops.clear()
 
 

@@ -31,9 +31,10 @@ MAX_FREE = 64
 _pack = frames.HEADER.pack
 _unpack = frames.HEADER.unpack_from
 _DONT_WAIT = getattr(socket, "MSG_DONTWAIT", 0) | getattr(socket, "MSG_NOSIGNAL", 0)
+_LONGEST_POLL = 2**31 - 1  # milliseconds, 24 days: what the kernel takes
 ABSENT = (errno.ENOENT, errno.ECONNREFUSED, errno.ENOTDIR)
 
-_lines: weakref.WeakSet[ClientConn] = weakref.WeakSet()
+_conns: weakref.WeakSet[ClientConn] = weakref.WeakSet()
 _free: dict[str, list[ClientConn]] = {}
 _waiting: list[ClientConn] = []
 """As many as there are threads of this process that wait for an answer."""
@@ -57,14 +58,13 @@ class ClientConn:
     """A blocking connection to a `ChannelServer`, used by one thread at a time.
 
     Args:
-        path: the server of the channel's socket.
+        path: the server's socket.
         spin: seconds to look for the answer before blocking; 0.0 is off.
-        deadline: of the connecting, `time.perf_counter()` seconds; matters only when the server of the channel's queue
-        is full.
+        deadline: of the connecting, `time.perf_counter()` seconds; matters only when the server's queue is full.
 
     Raises:
         NotDelivered: no process listens there.
-        TimedOut: the server of the channel did not take the connection within the time.
+        TimedOut: the server did not take the connection within the time.
         OSError: it is not allowed, or this process is out of descriptors.
     """
 
@@ -77,7 +77,7 @@ class ClientConn:
         self.spin = spin
         self.loans: dict[bytes, Any] = {}  # what the other side has lent to this very connection
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        _lines.add(self)
+        _conns.add(self)
         try:
             _connect(self.sock, path, deadline)
             self.pid, uid = credentials(self.sock)
@@ -157,12 +157,7 @@ class ClientConn:
             self._send_long(kind, ref, body, lead, deadline)
             return
         data = _pack(size, kind, ref) + lead + body
-        try:
-            sent = self.sock.send(data, _DONT_WAIT)
-        except BlockingIOError:
-            sent = 0
-        except OSError as error:
-            raise NotDelivered(self.path) from error
+        sent = self._try_send(data)
         if sent != HEAD + size:
             self._send_rest(deadline, memoryview(data)[sent:])
 
@@ -175,10 +170,14 @@ class ClientConn:
         Raises:
             NotDelivered: the other side is gone.
         """
+        return self._try_send(_pack(len(body), kind, ref) + body) == HEAD + len(body)
+
+    def _try_send(self, data: bytes) -> int:
+        """Send what there is room for; how many bytes."""
         try:
-            return self.sock.send(_pack(len(body), kind, ref) + body, _DONT_WAIT) == HEAD + len(body)
+            return self.sock.send(data, _DONT_WAIT)
         except BlockingIOError:
-            return False
+            return 0
         except OSError as error:
             raise NotDelivered(self.path) from error
 
@@ -312,11 +311,7 @@ class ClientConn:
             self.sock.close()
 
     def __repr__(self) -> str:
-        return f"<line to {self.path} pid {self.pid}>"
-
-
-_LONGEST_POLL = 2**31 - 1
-"""Milliseconds (24 days): what the kernel takes."""
+        return f"<connection to {self.path} pid {self.pid}>"
 
 
 def _await(poll: select.poll, deadline: float | None) -> None:
@@ -330,7 +325,7 @@ def _await(poll: select.poll, deadline: float | None) -> None:
 
 
 def _connect(sock: socket.socket, path: str, deadline: float | None) -> None:
-    sock.setblocking(False)  # a full queue of the server of the channel would block us without a limit
+    sock.setblocking(False)  # a full queue of the server would block us without a limit
     while True:
         try:
             sock.connect(path)
@@ -365,15 +360,15 @@ def take_free(path: str) -> ClientConn | None:
         return None
 
 
-def give(line: ClientConn) -> None:
+def give(conn: ClientConn) -> None:
     """Give back a connection without a request under way."""
-    free = _free.get(line.path)
+    free = _free.get(conn.path)
     if free is None:
-        free = _free.setdefault(line.path, [])
+        free = _free.setdefault(conn.path, [])
         if len(_free) > MAX_PATHS:
             _drop_one()
     if len(free) < MAX_FREE:
-        free.append(line)
+        free.append(conn)
 
 
 def _drop_one() -> None:
@@ -396,8 +391,8 @@ def _drop_inherited() -> None:
     # The copies of a forked child would keep its parent's leases alive, and two processes would read one stream.
     global generation
     generation += 1
-    for line in list(_lines):
-        line.sock.close()
+    for conn in list(_conns):
+        conn.sock.close()
     _free.clear()
     _waiting.clear()
 

@@ -257,7 +257,7 @@ def test_a_pool_that_was_killed_is_a_loss(make: Callable[..., Sessions]) -> None
     sessions = make()
     with sessions("a") as lease:
         lease.put("x")
-        pool_pid = lease._hold.pool_pid
+        pool_pid = lease._handle.pool_pid
     os.kill(pool_pid, signal.SIGKILL)
     with pytest.raises(SessionLost, match="restarted"):
         for _ in range(100):

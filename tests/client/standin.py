@@ -25,7 +25,8 @@ from typing import Any
 from actorpool import process
 from actorpool._protocol import requests
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client._blocking import ManagerAsker
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._channel import ManagerAsker
 from actorpool.errors import CheckoutTimeout, MethodNotFound, PoolFull
 from actorpool.messages import ListPools
 from actorpool.node import runtime
@@ -350,7 +351,7 @@ class Standin:
 
     def manager(self, request: Any) -> Any:
         """Ask the manager; any request is answered with the pid of the pool."""
-        return ManagerAsker(self.endpoint).ask(request)
+        return drive(ManagerAsker(self.endpoint).ask(THREADS, request))
 
     def kill_pool(self) -> None:
         """SIGKILL the pool's process; it is started again."""

@@ -277,7 +277,7 @@ def test_a_loop_that_ends_ends_its_leases(
 
     run(elsewhere)
     eventually(lambda: pool.status().monitors == 0)
-    kept.pop()._hold.end()
+    kept.pop()._handle.end()
 
 
 def test_each_loop_has_connections_of_its_own(running: Standin) -> None:
@@ -379,7 +379,7 @@ def test_a_forked_child_closes_what_the_loops_had_open(running: Standin) -> None
         pool = Pool(running.endpoint, "db").aio
         async with pool.checkout() as lease:
             await lease.echo(1)
-            open_before = [line.fd for line in list(aio._lines) if line.open]
+            open_before = [line.fd for line in list(aio._conns) if line.open]
             child = os.fork()
             if child == 0:
                 closed = 0

@@ -15,7 +15,8 @@ import pytest
 
 from actorpool import process
 from actorpool._protocol.requests import HandleFacts
-from actorpool.client._blocking import ManagerAsker
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._channel import ManagerAsker
 from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
 from actorpool.errors import (
@@ -205,7 +206,7 @@ def test_a_pool_that_does_not_answer_is_given_up_after_a_grace(own: Standin) -> 
         pool.checkout(timeout=0.1)
     assert 0.5 < time.perf_counter() - began < 2.0  # its own verdict would have won
     with pytest.raises(PoolDown, match="has not answered"):
-        pool._transport.ask("anything", timeout=0.05)
+        pool._ask("anything", timeout=0.05)
     os.kill(pid, signal.SIGCONT)
     for _ in range(2):  # what was granted meanwhile was for nobody
         pool.checkout().checkin()
@@ -504,8 +505,8 @@ def test_a_node_that_has_ended_is_down_at_once(own: Standin, eventually: Eventua
 
 
 def test_the_manager_is_asked_by_its_own_link(running: Standin) -> None:
-    assert ManagerAsker(running.endpoint).ask(ListPools()) == ["db"]
-    assert ManagerAsker(running.directory).ask(ListPools(), 1.0) == ["db"]
+    assert drive(ManagerAsker(running.endpoint).ask(THREADS, ListPools())) == ["db"]
+    assert drive(ManagerAsker(running.directory).ask(THREADS, ListPools(), 1.0)) == ["db"]
 
 
 # -- threads, forks, pickles ------------------------------------------------------------------------------------

@@ -24,15 +24,15 @@ class Pool:
         self.back: list[int] = []
         self.path = f"/nowhere/{next(_paths)}.pool"
 
-    def hold(self, lease: int, rested: float | None = None) -> LeaseHandle:
+    def hold(self, number: int, rested: float | None = None) -> LeaseHandle:
         """A sticky lease that was used a moment ago."""
-        hold = LeaseHandle(lease, 1, 1, self.give_back, flags=frames.STICKY)
-        hold.rested = time.perf_counter() if rested is None else rested
-        return hold
+        lease = LeaseHandle(number, 1, 1, self.give_back, flags=frames.STICKY)
+        lease.idle_since = time.perf_counter() if rested is None else rested
+        return lease
 
-    def give_back(self, hold: LeaseHandle) -> bool:
-        self.back.append(hold.lease)
-        hold.end()
+    def give_back(self, lease: LeaseHandle) -> bool:
+        self.back.append(lease.id)
+        lease.end()
         return True
 
 
@@ -47,25 +47,25 @@ def waiting(pool: Pool, seconds: float = 5.0) -> tuple[threading.Thread, list[An
     """A thread that waits in line; what it got."""
     got: list[Any] = []
     thread = threading.Thread(target=lambda: got.append(_sticky.wait(pool.path, seconds)))
-    line = len(_sticky._home(pool.path).line)
+    line = len(_sticky._of(pool.path).waiters)
     thread.start()
-    while len(_sticky._home(pool.path).line) == line and thread.is_alive():
+    while len(_sticky._of(pool.path).waiters) == line and thread.is_alive():
         time.sleep(0.0005)
     return thread, got
 
 
 def test_what_is_kept_is_taken_once(pool: Pool) -> None:
-    hold = pool.hold(1)
-    _sticky.keep(pool.path, hold)
-    assert _sticky.take(pool.path) is hold
-    assert hold.rested == 0.0
+    lease = pool.hold(1)
+    _sticky.keep(pool.path, lease)
+    assert _sticky.take(pool.path) is lease
+    assert lease.idle_since == 0.0
     assert _sticky.take(pool.path) is None
 
 
 def test_the_one_used_last_is_taken_first(pool: Pool) -> None:
     for lease in (1, 2):
         _sticky.keep(pool.path, pool.hold(lease))
-    assert _sticky.take(pool.path).lease == 2
+    assert _sticky.take(pool.path).id == 2
 
 
 def test_what_has_rested_for_long_is_given_back(pool: Pool) -> None:
@@ -77,11 +77,11 @@ def test_what_has_rested_for_long_is_given_back(pool: Pool) -> None:
 
 def test_who_waits_gets_what_the_next_use_leaves(pool: Pool) -> None:
     thread, got = waiting(pool)
-    hold = pool.hold(1)
-    _sticky.keep(pool.path, hold)
+    lease = pool.hold(1)
+    _sticky.keep(pool.path, lease)
     thread.join(5)
-    assert got == [hold]
-    assert hold.rested == 0.0
+    assert got == [lease]
+    assert lease.idle_since == 0.0
 
 
 def test_first_come_first_served(pool: Pool) -> None:
@@ -89,7 +89,7 @@ def test_first_come_first_served(pool: Pool) -> None:
     for number, (thread, got) in enumerate(threads):
         _sticky.keep(pool.path, pool.hold(number))
         thread.join(5)
-        assert [hold.lease for hold in got] == [number]
+        assert [lease.id for lease in got] == [number]
 
 
 def test_a_newcomer_does_not_overtake_the_line(pool: Pool) -> None:
@@ -101,9 +101,9 @@ def test_a_newcomer_does_not_overtake_the_line(pool: Pool) -> None:
 
 def test_who_has_waited_long_enough_leaves_the_line(pool: Pool) -> None:
     assert _sticky.wait(pool.path, 0.01) is None
-    hold = pool.hold(1)
-    _sticky.keep(pool.path, hold)
-    assert _sticky.take(pool.path) is hold
+    lease = pool.hold(1)
+    _sticky.keep(pool.path, lease)
+    assert _sticky.take(pool.path) is lease
 
 
 def test_a_recall_sends_everybody_to_the_pool(pool: Pool) -> None:
@@ -129,11 +129,11 @@ def test_the_pools_word_is_good_for_a_moment(pool: Pool, eventually: Callable[..
 
 
 def test_a_system_that_has_ended_is_forgotten(pool: Pool) -> None:
-    hold = pool.hold(1)
-    _sticky.keep(pool.path, hold)
+    lease = pool.hold(1)
+    _sticky.keep(pool.path, lease)
     _sticky.forget("/nowhere/")
     assert _sticky.take(pool.path) is None
-    assert not hold.open
+    assert not lease.open
     assert pool.back == []
 
 
@@ -143,15 +143,15 @@ def test_a_system_that_has_ended_is_forgotten(pool: Pool) -> None:
 def in_use(pool: Pool, *leases: int) -> list[LeaseHandle]:
     """So many leases in the hands of threads."""
     holds = [pool.hold(lease) for lease in leases]
-    for hold in holds:
-        _sticky.use(pool.path, hold)
+    for lease in holds:
+        _sticky.use(pool.path, lease)
     return holds
 
 
-def end(pool: Pool, hold: LeaseHandle) -> None:
+def end(pool: Pool, lease: LeaseHandle) -> None:
     """A use is over."""
-    hold.rested = time.perf_counter()
-    _sticky.keep(pool.path, hold)
+    lease.idle_since = time.perf_counter()
+    _sticky.keep(pool.path, lease)
 
 
 @pytest.fixture
@@ -169,7 +169,7 @@ def test_one_lease_goes_round_and_the_others_rest(pool: Pool) -> None:
     end(pool, second)
     thread.join(5)
     assert got == [second]
-    assert _sticky._homes[pool.path].kept == [first]
+    assert _sticky._pools[pool.path].idle == [first]
 
 
 @pytest.mark.usefixtures("busy")
@@ -185,12 +185,12 @@ def test_who_waits_takes_one_that_rests_when_the_others_are_not_quick(pool: Pool
 def test_who_has_waited_longer_than_that_gets_the_next_at_once(pool: Pool, eventually: Callable[..., Any]) -> None:
     first, _ = in_use(pool, 1, 2)
     thread, got = waiting(pool)
-    home = _sticky._homes[pool.path]
-    eventually(lambda: time.perf_counter() - home.line[0].since > _sticky.QUICK)
+    kept = _sticky._pools[pool.path]
+    eventually(lambda: time.perf_counter() - kept.waiters[0].since > _sticky.QUICK)
     end(pool, first)
     thread.join(5)
     assert got == [first]
-    assert home.kept == []
+    assert kept.idle == []
 
 
 def test_a_process_that_is_not_busy_uses_all_it_has(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -223,7 +223,7 @@ def test_what_is_kept_of_a_pool_that_is_not_used_any_more_goes_when_another_one_
     other = Pool()
     _sticky.keep(other.path, other.hold(2))
     assert pool.back == [1]
-    assert pool.path not in _sticky._homes
+    assert pool.path not in _sticky._pools
     third = Pool()
     _sticky.keep(third.path, third.hold(3))
     assert other.back == []
@@ -233,25 +233,25 @@ def test_what_is_kept_of_a_pool_that_is_not_used_any_more_goes_when_another_one_
 
 def test_many_threads_lose_none_and_share_none(pool: Pool) -> None:
     holds = [pool.hold(lease) for lease in range(3)]
-    for hold in holds:
-        _sticky.keep(pool.path, hold)
+    for lease in holds:
+        _sticky.keep(pool.path, lease)
     used: set[int] = set()
     problems: list[str] = []
     served = count()
 
     def call() -> None:
         for _ in range(300):
-            hold = _sticky.take(pool.path) or _sticky.wait(pool.path, 0.0005)
-            if hold is None:
+            lease = _sticky.take(pool.path) or _sticky.wait(pool.path, 0.0005)
+            if lease is None:
                 continue
-            if hold.lease in used:
-                problems.append(f"lease {hold.lease} is in two hands")
-            used.add(hold.lease)
+            if lease.id in used:
+                problems.append(f"lease {lease.id} is in two hands")
+            used.add(lease.id)
             next(served)
             time.sleep(0)
-            used.discard(hold.lease)
-            hold.rested = time.perf_counter()
-            _sticky.keep(pool.path, hold)
+            used.discard(lease.id)
+            lease.idle_since = time.perf_counter()
+            _sticky.keep(pool.path, lease)
 
     threads = [threading.Thread(target=call) for _ in range(8)]
     for thread in threads:
@@ -261,4 +261,4 @@ def test_many_threads_lose_none_and_share_none(pool: Pool) -> None:
     assert not problems
     assert next(served) > 300
     kept = [_sticky.take(pool.path) for _ in range(3)]
-    assert {hold.lease for hold in kept if hold} | set(pool.back) == {0, 1, 2}
+    assert {lease.id for lease in kept if lease} | set(pool.back) == {0, 1, 2}

@@ -157,7 +157,7 @@ def test_histograms_have_every_use_once(node: actorpool.System, start: StartPool
         pool.echo(number)
     with pool.checkout() as lease:
         lease.run(slow, 0.3)
-    waits, holds = pool._transport.ask(requests.Histograms())
+    waits, holds = pool._ask(requests.Histograms())
     status = pool.status()
     assert sum(waits.counts) == status.checkouts == 101
     assert sum(holds.counts) == status.checkins == 101

@@ -107,7 +107,7 @@ def test_a_lease_whose_worker_died_runs_nothing_in_a_worker_of_another_pool_that
         mine.checkout().checkin()
     with other.checkout() as theirs, mine.checkout() as lease:
         assert theirs.echo(1) == 1
-        lease._hold.worker_pid = theirs.worker_pid  # what the kernel may do with the pid of a process that is gone
+        lease._handle.worker_pid = theirs.worker_pid  # what the kernel may do with the pid of a process that is gone
         with pytest.raises(LeaseExpired):
             lease.echo(2)
         assert theirs.echo(3) == 3

@@ -314,9 +314,9 @@ def test_a_late_call_of_an_ended_lease_is_refused_and_the_state_stays(start: Sta
     pool = start(Notes)
     with pool.checkout(key="a") as lease:
         lease.note(1)
-        hold = lease._hold
-        head = frames.CALL_HEAD.pack(hold.lease, frames.KEYED, hold.seal)
-    line = ClientConn(paths.worker(str(node.directory), hold.worker_pid))
+        handle = lease._handle
+        head = frames.CALL_HEAD.pack(handle.id, frames.KEYED, handle.seal)
+    line = ClientConn(paths.worker(str(node.directory), handle.worker_pid))
     time.sleep(0.05)  # the end goes by another connection
     line.send(frames.CALL, 1, pickling.dumps_call("note", ("late",), {}), head)
     assert line.receive(1)[0] == frames.NOT_STARTED
@@ -348,7 +348,7 @@ def test_the_successor_of_a_pool_that_was_killed_is_fresh(start: StartPool) -> N
     pool = start(Notes)
     told(pool, "a", 1)
     with pool.checkout(key="a") as lease:
-        os.kill(lease._hold.pool_pid, signal.SIGKILL)
+        os.kill(lease._handle.pool_pid, signal.SIGKILL)
     eventually(lambda: told(pool, "b", 1) == (True, [1]) or True)
     assert told(pool, "a", 2) == (True, [2])
 

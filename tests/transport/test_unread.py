@@ -19,8 +19,9 @@ import pytest
 
 from actorpool._protocol.requests import HandleFacts
 from actorpool.client import client_errors
-from actorpool.client._asyncio import AsyncioTransport
-from actorpool.client._blocking import BlockingTransport
+from actorpool.client._asyncio import TASKS
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._channel import ChannelTransport
 from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.errors import CallTimeout, CheckoutTimeout
@@ -129,10 +130,10 @@ def test_a_handle_that_knows_nothing_of_its_pool_yet_returns_as_soon(stopped: St
 
 @pytest.mark.parametrize("style", ["blocking", "asyncio"])
 def test_a_checkout_whose_stack_does_not_fit_into_the_socket_is_given_up_in_time(deaf: str, style: str) -> None:
-    link, stack = BlockingTransport(deaf, "x"), "a line of a stack\n" * 100_000
-    call: Callable[[], Any] = lambda: link.checkout(0.1, True, stack)  # noqa: E731
+    link, stack = ChannelTransport(deaf, "x"), "a line of a stack\n" * 100_000
+    call: Callable[[], Any] = lambda: drive(link.checkout(THREADS, 0.1, True, stack))  # noqa: E731
     if style == "asyncio":
-        call = in_loop(lambda: AsyncioTransport(link).checkout(0.1, True, stack))
+        call = in_loop(lambda: link.checkout(TASKS, 0.1, True, stack))
     for _ in range(3):
         assert took(call, CheckoutTimeout) < FULL + 1.0
 
@@ -148,9 +149,9 @@ def test_a_shared_call_that_does_not_fit_into_the_socket_is_given_up_in_time(dea
 
 
 def test_a_request_that_was_given_up_half_sent_leaves_no_line_to_others(deaf: str) -> None:
-    link = BlockingTransport(deaf, "x")
+    link = ChannelTransport(deaf, "x")
     with pytest.raises(CheckoutTimeout):
-        link.checkout(0.0, True, "stack" * 100_000)
+        drive(link.checkout(THREADS, 0.0, True, "stack" * 100_000))
     assert lines.take_free(link.path) is None
 
 
@@ -173,7 +174,7 @@ def test_tasks_that_meet_a_full_queue_share_one_line() -> None:
 
     async def main(listener: socket.socket) -> None:
         here = conns_of(asyncio.get_running_loop())
-        tasks = [asyncio.ensure_future(here.line(path)) for _ in range(3)]
+        tasks = [asyncio.ensure_future(here.connect(path)) for _ in range(3)]
         await asyncio.sleep(0.02)
         accepted = []
         while not all(task.done() for task in tasks):
@@ -215,9 +216,9 @@ def _has_ended(sock: socket.socket) -> bool:
 
 
 def test_giving_back_never_waits_for_a_pool_that_does_not_read(deaf: str) -> None:
-    link = BlockingTransport(deaf, "x")
+    link = ChannelTransport(deaf, "x")
     began = time.perf_counter()
-    told = [link._tell(link.path, os.getpid(), frames.CHECKIN, number) for number in range(1000)]
+    told = [THREADS.tell(link.path, 0.0, os.getpid(), frames.CHECKIN, number) for number in range(1000)]
     assert all(told)  # what had no room in one line had it in another
     assert time.perf_counter() - began < 2.0
 
