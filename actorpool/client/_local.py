@@ -1,4 +1,4 @@
-"""The way to a pool that is not there: every lease makes a worker in this process, and ends it.
+"""Workers without a pool, and the way to them: each lease makes a worker in this process, and ends it.
 
 Arguments and results are copied as if they had crossed processes, so what works here works there.
 """
@@ -15,15 +15,11 @@ from collections.abc import Callable, Hashable
 from typing import Any
 
 from actorpool._protocol import requests, sandboxes
-from actorpool._protocol.sandboxes import OUTSIDE
 from actorpool.client import client_errors
 from actorpool.client._at_fork import condition, renewed
-from actorpool.client._blocking import THREADS
 from actorpool.client._calls import CallRequest, LeaseHandle
-from actorpool.client._driver import Driver
-from actorpool.client._local_sandbox import LocalLease, LocalRoute, LocalSandbox, LocalTurnTransport
+from actorpool.client._local_sandbox import LocalLease, LocalSandbox, TurnHandle, over
 from actorpool.client._local_sessions import LocalSessions
-from actorpool.client._transport import InThreadTransport, PoolTransport
 from actorpool.config import PoolConfig, load_worker
 from actorpool.core.machine import Backoff, Quantiles, Retry
 from actorpool.errors import ActorPoolError, CheckoutTimeout, PermanentError, PoolNotFound
@@ -38,8 +34,8 @@ from actorpool.workers.session import Unavailable, WorkerSession
 log = logging.getLogger("actorpool")
 
 
-class LocalTransport(InThreadTransport):
-    """Runs everything in the calling thread.
+class LocalWorkers:
+    """The workers of one `LocalPool`: each lease makes one, in the calling thread, and ends it.
 
     Args:
         config: of the pool; what needs processes or a queue (`size`, `breaker`, `call_timeout`, ...) has no effect.
@@ -48,7 +44,6 @@ class LocalTransport(InThreadTransport):
 
     def __init__(self, config: PoolConfig, name: str) -> None:
         self.pool = name
-        self.where = self
         self.config = config
         self._worker = load_worker(config.worker)
         self._worker_args = Pickled.of(config.worker_args)
@@ -65,7 +60,7 @@ class LocalTransport(InThreadTransport):
         self._waits, self._holds = Quantiles(), Quantiles()
         self._last_failure: Exception | None = None
         self._checkouts = self._checkins = self._timeouts = self._connect_errors = self._waiting = 0
-        _links.add(self)
+        _all.add(self)
 
     def probe(self) -> None:
         """Make a worker and connect once, as a pool does when it starts.
@@ -96,13 +91,9 @@ class LocalTransport(InThreadTransport):
         self._sandboxes = {}
         self._kept_open += self._sessions.leave_to_parent()
 
-    def inside(self, sandbox: str) -> PoolTransport:
-        """As `PoolTransport.inside`."""
-        return LocalTurnTransport(self, sandbox, self._sandboxes) if sandbox != OUTSIDE else LocalRoute(self, OUTSIDE)
-
     # -- leases -------------------------------------------------------------------------------------------
 
-    def checkout_now(self, timeout: float, block: bool, stack: str | None, key: Hashable) -> LeaseHandle:
+    def checkout(self, timeout: float, block: bool, key: Hashable) -> LeaseHandle:
         """Make a worker and connect it; a resource that is away is tried again until `timeout` seconds are over.
 
         Raises:
@@ -167,17 +158,43 @@ class LocalTransport(InThreadTransport):
                 self._last_failure = None
                 return session
 
-    def perform_now(self, handle: LeaseHandle, work: CallRequest) -> Ok | Err:
-        lease = self._out.get(handle.id) if handle.ours else None
+    def sandbox(self, key: str) -> LocalSandbox:
+        """A sandbox that is open.
+
+        Raises:
+            LeaseExpired: it is not.
+        """
+        sandbox = self._sandboxes.get(key)
+        if sandbox is None:
+            raise over(self.pool)
+        return sandbox
+
+    def perform(self, handle: LeaseHandle, work: CallRequest) -> Ok | Err:
+        """Run work on the lease's worker, in this thread; as `PoolTransport.perform`."""
+        lease = self._lease_of(handle)
         if lease is None:
-            handle.end()
+            self._end_handle(handle)
             raise client_errors.expired(self.pool, handle)
-        with lease.lock:
-            try:
-                return self._run(lease, handle, work)
-            finally:
-                if lease.over:  # somebody took it back meanwhile
-                    self._end(lease)
+        try:
+            with lease.lock:
+                try:
+                    return self._run(lease, handle, work)
+                finally:
+                    if lease.over:  # it was taken back meanwhile
+                        self._end(lease)
+        finally:
+            if not handle.open:
+                self._end_handle(handle)
+
+    def _lease_of(self, handle: LeaseHandle) -> LocalLease | None:
+        """The lease of a handle that may be used; None if it is over."""
+        closed = isinstance(handle, TurnHandle) and handle.sandbox.closed
+        return self._out.get(handle.id) if handle.ours and not closed else None
+
+    def _end_handle(self, handle: LeaseHandle) -> None:
+        if isinstance(handle, TurnHandle) and not handle.sandbox.closed:
+            handle.sandbox.leave(handle)
+        handle.end()
 
     def _run(self, lease: LocalLease, handle: LeaseHandle, work: CallRequest) -> Ok | Err:
         session = lease.session
@@ -203,22 +220,28 @@ class LocalTransport(InThreadTransport):
             travelled.pool = self.pool
         return travelled
 
-    def checkin(self, handle: LeaseHandle, driver: Driver = THREADS) -> bool:
-        """End a lease and its connection; waits for a call of it that another thread has under way."""
-        if not handle.ours:
-            return False
-        lease = self._out.get(handle.id)
-        if lease is not None:
+    def checkin(self, handle: LeaseHandle) -> bool:
+        """End a lease and its connection, or a turn; waits for a call of it that another thread has under way."""
+        lease = self._lease_of(handle)
+        if lease is not None and not isinstance(handle, TurnHandle):
             with lease.lock:
                 self._end(lease, bool(handle.leaves), not handle.lost)
-        handle.end()
+        self._end_handle(handle)
         return lease is not None
 
     def abandon(self, handle: LeaseHandle) -> None:
+        """The lease is over now; a call that is under way ends by itself, and its connection, or its turn, with it."""
         lease = self._out.get(handle.id)
         handle.end()
-        if lease is not None:
+        if lease is None:
+            return
+        if not isinstance(handle, TurnHandle):
             self._take_back(lease)
+        elif lease.lock.acquire(blocking=False):
+            try:
+                self._end_handle(handle)
+            finally:
+                lease.lock.release()
 
     def _take_back(self, lease: LocalLease) -> None:
         """End a lease now, or with the call that is under way."""
@@ -256,7 +279,7 @@ class LocalTransport(InThreadTransport):
 
     # -- looking and operating ------------------------------------------------------------------------------
 
-    def ask_now(self, request: Any, timeout: float | None = 5.0) -> Any:
+    def ask(self, request: Any) -> Any:
         """Answer what a pool would be asked."""
         if self._closed:
             raise PoolNotFound(f"pool {self.pool!r} was closed: make a new LocalPool", pool=self.pool)
@@ -327,7 +350,7 @@ class LocalTransport(InThreadTransport):
             self._take_back(lease)
 
     def _open_sandbox(self, request: sandboxes.OpenSandbox) -> None:
-        self._sandboxes[request.key] = LocalSandbox(self._out[request.lease])
+        self._sandboxes[request.key] = LocalSandbox(self.pool, self._out[request.lease])
 
     def _close_sandbox(self, request: sandboxes.CloseSandbox) -> None:
         sandbox = self._sandboxes.pop(request.key, None)
@@ -339,31 +362,31 @@ class LocalTransport(InThreadTransport):
         raise TypeError(f"pool {self.pool!r} is a LocalPool, which is in this process only: nobody else can come in")
 
 
-_links: weakref.WeakSet[LocalTransport] = weakref.WeakSet()
+_all: weakref.WeakSet[LocalWorkers] = weakref.WeakSet()
 
 
 def _leave_to_parent() -> None:
-    for link in list(_links):
-        link.leave_to_parent()
+    for workers in list(_all):
+        workers.leave_to_parent()
 
 
 os.register_at_fork(after_in_child=_leave_to_parent)
 
-_ANSWERS: dict[type, Callable[[LocalTransport, Any], Any]] = {
-    requests.Status: lambda link, _: link.status(),
-    requests.Workers: LocalTransport._workers,
-    requests.Leases: LocalTransport._lease_infos,
-    requests.Metrics: lambda link, _: PoolMetrics((), 0, 0, 0.0),
-    requests.Sessions: lambda link, _: link._sessions.infos(),
-    requests.EndSession: lambda link, request: link._sessions.end(request.key),
-    requests.GatherStats: LocalTransport._gather,
-    requests.ClearCache: LocalTransport._clear,
-    requests.Suspend: lambda link, _: link._halt("suspended"),
-    requests.Resume: lambda link, _: link._halt(""),
-    requests.Drain: LocalTransport._drain,
-    requests.Resize: lambda link, _: None,  # nothing is kept, so there is nothing to resize or to replace
-    requests.Recycle: lambda link, _: None,
-    sandboxes.OpenSandbox: LocalTransport._open_sandbox,
-    sandboxes.CloseSandbox: LocalTransport._close_sandbox,
-    sandboxes.Allow: LocalTransport._allow,
+_ANSWERS: dict[type, Callable[[LocalWorkers, Any], Any]] = {
+    requests.Status: lambda workers, _: workers.status(),
+    requests.Workers: LocalWorkers._workers,
+    requests.Leases: LocalWorkers._lease_infos,
+    requests.Metrics: lambda workers, _: PoolMetrics((), 0, 0, 0.0),
+    requests.Sessions: lambda workers, _: workers._sessions.infos(),
+    requests.EndSession: lambda workers, request: workers._sessions.end(request.key),
+    requests.GatherStats: LocalWorkers._gather,
+    requests.ClearCache: LocalWorkers._clear,
+    requests.Suspend: lambda workers, _: workers._halt("suspended"),
+    requests.Resume: lambda workers, _: workers._halt(""),
+    requests.Drain: LocalWorkers._drain,
+    requests.Resize: lambda workers, _: None,  # nothing is kept, so there is nothing to resize or to replace
+    requests.Recycle: lambda workers, _: None,
+    sandboxes.OpenSandbox: LocalWorkers._open_sandbox,
+    sandboxes.CloseSandbox: LocalWorkers._close_sandbox,
+    sandboxes.Allow: LocalWorkers._allow,
 }
