@@ -23,7 +23,7 @@ async def talk(name: str, *cells: str) -> None:
     with conversation(name):
         for cell in cells:
             output = await run_python(cell)
-            shown = output.value or output.text.strip() or (output.error or "").splitlines()[-1:] or "done"
+            shown = output.value or output.text.strip() or (output.error or "done").splitlines()[-1]
             print(f"{name}: {cell!r}: {shown}")
 
 
