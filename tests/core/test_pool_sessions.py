@@ -396,3 +396,14 @@ def test_a_session_that_is_to_end_is_no_loss_when_its_worker_dies_before():
     kit("end_session", "asker", "a")
     kit.kill(ticket.worker)
     assert kit.checkout(key="a").grant.keyed.lost is None
+
+
+def test_of_two_workers_that_come_back_together_only_the_one_above_size_loses_its_state():
+    kit = Kit(1, max_overflow=1, obliging=False)
+    kit.oblige()
+    first, second = kit.checkout(key="a"), kit.checkout(key="b")
+    kit.oblige()
+    kit.checkin(first, second)
+    kit.oblige()
+    assert (kit.status.total, kit.status.parked) == (1, 1)
+    assert not fresh(kit.checkout(key="b"))

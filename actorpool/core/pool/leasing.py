@@ -292,7 +292,7 @@ class Leasing:
         """The worker is pristine again after its lease was revoked."""
         worker = self.workers.get(id, REVOKING)
         if worker is not None and worker.revoked_lease == lease:
-            self.sessions.evicting.discard(id)
+            self.sessions.was_reset(id)
             self._returned(worker, now)
         else:
             self.sandboxes.turn_over(lease, now)
@@ -311,7 +311,7 @@ class Leasing:
             self.available(worker, now)
             return
         why = session.ending
-        if self.lifecycle.surplus > 0:
+        if self.lifecycle.surplus > len(self.sessions.surplus):
             why = why or "overflow"
         elif worker.id in self.lifecycle.recycling.to_recycle:
             why = why or "recycled"

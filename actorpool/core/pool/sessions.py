@@ -57,6 +57,7 @@ class Sessions:
         self.by_key: dict[Hashable, Session] = {}
         self.parked: OrderedDict[int, Session] = OrderedDict()  # by worker id, the one parked longest first
         self.evicting: set[int] = set()  # workers that are reset because another caller needs them
+        self.surplus: set[int] = set()  # workers that are reset because there are more than `size`
         self._lost: OrderedDict[Hashable, str] = OrderedDict()
 
     def is_busy(self, key: Hashable) -> bool:
@@ -117,6 +118,11 @@ class Sessions:
             self._lost[session.key] = why
             if len(self._lost) > REMEMBERED:
                 self._lost.popitem(last=False)
+
+    def was_reset(self, id: int) -> None:
+        """A worker holds nothing any more, or is gone."""
+        self.evicting.discard(id)
+        self.surplus.discard(id)
 
     def infos(self, pids: dict[int, int | None], now: float) -> list[SessionInfo]:
         """All sessions; `pids` is the shell's knowledge."""

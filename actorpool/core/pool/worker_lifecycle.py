@@ -134,7 +134,7 @@ class WorkerLifecycle:
     def left(self, worker: Worker, now: float) -> None:
         """Let go of what depended on this worker, which has died or is to end."""
         self.recycling.gone(worker.id)
-        self.sessions.evicting.discard(worker.id)
+        self.sessions.was_reset(worker.id)
         self.sessions.end(worker, "died" if worker.id not in self.workers else "stopped")
         if worker.id == self.connector.probe_id:
             self.plan_reconnect(now)
@@ -180,6 +180,8 @@ class WorkerLifecycle:
         self.sessions.end(worker, why)
         if why == "evicted":
             self.sessions.evicting.add(worker.id)
+        elif why == "overflow":
+            self.sessions.surplus.add(worker.id)
         self.workers.move(worker, REVOKING)
         self._do(Revoke(worker.id, session.lease))
         self.await_reset(worker, session.lease, now)
