@@ -26,8 +26,6 @@ from actorpool.workers.actor import LONG, WorkerActor
 from actorpool.workers.base import Reply, RetryAfter
 from actorpool.workers.session import Unavailable, WorkerSession
 
-_EXPIRED = pickling.dumps(("expired", None))
-
 
 class Outcome(NamedTuple):
     """What came of a call: the packed value, or the packed exception."""
@@ -77,9 +75,9 @@ class SharedWorkerActor(WorkerActor):
             self.tell(shared.Told(self.id, kind, number, b"".join((*head, data))))
         elif isinstance(message, shared.Interrupt):
             self.interrupted = False
-        elif isinstance(message, shared.Recall):
-            self._fence = max(self._fence, message.number + 1)
-            self._give_back(message.number)
+        elif isinstance(message, orders.Recall):
+            self._fence = max(self._fence, message.lease + 1)
+            self._give_back(message.lease)
         else:
             return super()._on_control(message)
         return True
@@ -167,7 +165,7 @@ class SharedWorkerActor(WorkerActor):
         session = self.session
         good = not self.interrupted and loan >= self._fence and self._is_granted(loan, seal)
         if session is None or not good or not session.connected:
-            peer.send(frames.NOT_STARTED, ref, _EXPIRED)
+            peer.send(frames.NOT_STARTED, ref, frames.EXPIRED)
             return
         if loan != self._loan:
             self._loan = self._fence = loan

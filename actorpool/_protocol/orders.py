@@ -68,13 +68,13 @@ class End:
 
 @dataclass(frozen=True)
 class Recall:
-    """End the sticky lease; answered by `Recalled` (after `Lost`, if need be).
+    """End the sticky lease; answered by `Recalled` (after `Lost`, if need be). Or the loan; answered by `Returned`.
 
     `first`: fewer uses than that have begun in all: the lease's first use is still to come, and is let in.
     """
 
     lease: int
-    first: int
+    first: int = 0
 
 
 @dataclass(frozen=True)

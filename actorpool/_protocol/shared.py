@@ -215,13 +215,6 @@ class Opened:
 
 
 @dataclass(frozen=True)
-class Recall:
-    """Pool → worker: the loan of that number is over; answered by `Returned`."""
-
-    number: int
-
-
-@dataclass(frozen=True)
 class Interrupt:
     """Pool → worker: the signal that came before this was for the call of that number. Not answered."""
 

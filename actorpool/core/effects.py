@@ -85,14 +85,14 @@ class Check(NamedTuple):
 
 
 class Recall(NamedTuple):
-    """Have a worker end its sticky lease, after the use that has begun.
+    """Have a worker end its sticky lease, or its loan, after the use that has begun.
 
     `first`: the lease was not used yet if fewer uses than that have begun; then its first use is still let in.
     """
 
     worker: int
     lease: int
-    first: int
+    first: int = 0
 
 
 class Revoke(NamedTuple):

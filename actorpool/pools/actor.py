@@ -24,7 +24,6 @@ from actorpool.messages import Checkin, Checkout, WithConnection
 from actorpool.pools.base import BasePoolActor
 from actorpool.pools.effects import EFFECTS
 from actorpool.pools.holders import Calls, MessageCaller, RunCaller
-from actorpool.pools.last_words import LastEnd
 from actorpool.pools.preloading import preload
 from actorpool.pools.telemetry import PoolTelemetry
 from actorpool.pools.verbs import VERBS
@@ -52,50 +51,31 @@ class PoolActor(BasePoolActor):
         {WithConnection, Checkout, requests.CheckoutKeyed, sandboxes.CheckoutIn, Checkin, requests.Cancel,
          requests.Abandon}
     )  # fmt: skip
+    config: PoolConfig
     core: PoolCore
+    telemetry: PoolTelemetry
 
-    def init(
-        self,
-        name: str,
-        config: PoolConfig,
-        directory: str | None = None,
-        spin: float = 0.0,
-        max_message: int = frames.MAX_MESSAGE,
-        sinks: tuple[Any, ...] = (),
-        subscriptions: tuple[tuple[str, Any], ...] = (),
-        metrics_interval: float = 10.0,
-        kept: Keep | None = None,
-        ends: dict[int, LastEnd] | None = None,
-    ) -> Any:
-        """Start the pool.
-
-        Args:
-            name: the pool's name.
-            config: its settings.
-            directory: where its socket and its workers' are; None: messages only.
-            spin: seconds to look again before blocking on the channel.
-            max_message: bytes a frame may have.
-            sinks: settings of the telemetry sinks, opened here.
-            subscriptions: (pattern, address) pairs of those that get events as messages.
-            metrics_interval: seconds between two samples.
-            kept, ends: what `remember` has last told the supervisor.
-        """
-        self.config = config
-        preload(name, config.preload)
-        worker = load_worker(config.worker)  # here, before the first fork: its modules are then shared by all workers
+    def _prepare(self, kept: Keep | None) -> tuple[int, bool]:
+        """The size, and whether workers know secrets. What is loaded before the first fork all workers share."""
+        config = self.config
+        preload(self.name, config.preload)
+        worker = load_worker(config.worker)
         arguments = config.worker_args.open() if isinstance(config.worker_args, Pickled) else config.worker_args
         secretive = _scrubbing.hide_arguments(arguments)
         size = kept.size if kept is not None else config.size
         if isinstance(size, str):
             size = worker.auto_size(**arguments)  # type: ignore[attr-defined]
-        self._begin_serving(name, directory, spin, max_message)
-        self._begin_ends(ends)
-        self.worker_handles.secretive = secretive
-        self.telemetry = PoolTelemetry(self, Post(self), sinks, subscriptions, metrics_interval)
+        return size, secretive
+
+    def _begin(self, kept: Keep | None, prepared: tuple[int, bool], listeners: tuple[Any, Any, float]) -> Any:
+        size, self.worker_handles.secretive = prepared
+        self.telemetry = PoolTelemetry(self, Post(self), *listeners)
         self._calls = Calls(self)
         self.pages = usage_counters.found()
         self.worker_queries = WorkerQueries(self.worker_handles)
-        self.core = PoolCore(name, config, size, time.monotonic(), random.random, kept=kept, counter=self.pages.slot)
+        self.core = PoolCore(
+            self.name, self.config, size, time.monotonic(), random.random, kept=kept, counter=self.pages.slot
+        )
         if kept is not None:  # a supervisor that was restarted itself has it as an argument only
             self.remember_also(kept=kept)
         self.telemetry.begin()

@@ -54,15 +54,54 @@ class BasePoolActor(Supervised, Shell):
     kind: ClassVar[type[WorkerActor]] = WorkerActor
     title: ClassVar[str] = "pool"
     core: Any
+    telemetry: Any
 
-    def _begin_serving(self, name: str, directory: str | None, spin: float, max_message: int) -> None:
-        self.name = name
+    def init(
+        self,
+        name: str,
+        config: Any,
+        directory: str | None = None,
+        spin: float = 0.0,
+        max_message: int = frames.MAX_MESSAGE,
+        sinks: tuple[Any, ...] = (),
+        subscriptions: tuple[tuple[str, Any], ...] = (),
+        metrics_interval: float = 10.0,
+        kept: Any = None,
+        ends: dict[int, LastEnd] | None = None,
+    ) -> Any:
+        """Start the pool.
+
+        Args:
+            name: the pool's name.
+            config: its settings.
+            directory: where its socket and its workers' are; None: messages only.
+            spin: seconds to look again before blocking on the channel.
+            max_message: bytes a frame may have.
+            sinks: settings of the telemetry sinks, opened here.
+            subscriptions: (pattern, address) pairs of those that get events as messages.
+            metrics_interval: seconds between two samples.
+            kept, ends: what `remember` has last told the supervisor.
+        """
+        self.name, self.config = name, config
+        prepared = self._prepare(kept)
+        self._begin_serving(directory, spin, max_message)
+        self._begin_ends(ends)
+        return self._begin(kept, prepared, (sinks, subscriptions, metrics_interval))
+
+    def _prepare(self, kept: Any) -> Any:
+        """What comes before the first descriptor is open; its value is for `_begin`."""
+
+    def _begin(self, kept: Any, prepared: Any, listeners: tuple[Any, Any, float]) -> Any:
+        """Make the telemetry, for these listeners, and the core, and carry out what that decides first."""
+        raise NotImplementedError
+
+    def _begin_serving(self, directory: str | None, spin: float, max_message: int) -> None:
         self.directory = directory if self.can_watch else None
         self.spin, self.max_message = spin, max_message
         self._armed: float | None = None
         self._server: ChannelServer | None = None
         if self.directory is not None:
-            path = paths.pool(self.directory, name)
+            path = paths.pool(self.directory, self.name)
             self._server = ChannelServer(path, self, outside=self.messages, spin=spin, max_message=max_message)
         self._holders = Holders(self._server, self._holder_gone, self.hear_of_hosts)
         self.worker_handles = WorkerHandles(self, self._server, self.directory, self._worker_gone, self.kind)

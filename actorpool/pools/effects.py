@@ -7,7 +7,7 @@ from typing import Any
 
 from actorpool._protocol import orders
 from actorpool.core import effects as fx
-from actorpool.pools.shell import PoolShell
+from actorpool.pools.shell import BasePoolShell, PoolShell
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
 
@@ -52,7 +52,7 @@ def start(pool: PoolShell, effect: fx.Start) -> None:
     pool.worker_handles.start(effect.worker, init, config.placement)
 
 
-def open_(pool: PoolShell, effect: fx.Open) -> None:
+def open_(pool: BasePoolShell, effect: fx.Open) -> None:
     """Have a worker connect."""
     pool.worker_handles.tell(effect.worker, orders.Open())
 
@@ -67,8 +67,8 @@ def check(pool: PoolShell, effect: fx.Check) -> None:
     pool.worker_handles.tell(effect.worker, orders.Check())
 
 
-def recall(pool: PoolShell, effect: fx.Recall) -> None:
-    """Have a worker end its sticky lease."""
+def recall(pool: BasePoolShell, effect: fx.Recall) -> None:
+    """Have a worker end its sticky lease, or its loan."""
     pool.worker_handles.tell(effect.worker, orders.Recall(effect.lease, effect.first))
 
 
@@ -79,19 +79,19 @@ def revoke(pool: PoolShell, effect: fx.Revoke) -> None:
     pool.worker_handles.tell(effect.worker, orders.Revoke(effect.lease, effect.keep))
 
 
-def stop(pool: PoolShell, effect: fx.Stop) -> None:
+def stop(pool: BasePoolShell, effect: fx.Stop) -> None:
     """End a worker's process."""
     if effect.interrupt:
         pool.worker_handles.interrupt(effect.worker)
     pool.worker_handles.stop(effect.worker)
 
 
-def kill(pool: PoolShell, effect: fx.Kill) -> None:
+def kill(pool: BasePoolShell, effect: fx.Kill) -> None:
     """End a worker's process by force."""
     pool.worker_handles.kill(effect.worker)
 
 
-def emit(pool: PoolShell, effect: fx.Emit) -> None:
+def emit(pool: BasePoolShell, effect: fx.Emit) -> None:
     """Tell an event."""
     if effect.name in _LEAKS:
         log.warning("pool %s: %s: %s %s", pool.name, _LEAKS[effect.name], effect.metadata, effect.measurements)
@@ -102,7 +102,7 @@ def emit(pool: PoolShell, effect: fx.Emit) -> None:
     pool.telemetry.event(effect.name, effect.measurements, metadata)
 
 
-def answer(pool: PoolShell, effect: fx.Answer) -> None:
+def answer(pool: BasePoolShell, effect: fx.Answer) -> None:
     """Answer an administrative request; its ref is the asker."""
     effect.ref.answer(effect.value)
 

@@ -1,4 +1,4 @@
-"""The shared pool's actor: a thin shell around `Dispatcher`. Messages and frames in, effects out; it decides nothing.
+"""The shared pool's actor: a thin shell around `SharedPoolCore`. Messages and frames in, effects out; no decisions.
 
 Callers send their calls here, and here alone; arguments and results pass through unopened.
 """
@@ -14,17 +14,18 @@ from actorpool import process
 from actorpool._protocol import shared
 from actorpool.config import SharedPoolConfig
 from actorpool.core.machine import Backoff
+from actorpool.core.shared.connections import look_unbounded
 from actorpool.core.shared.core import SharedPoolCore
 from actorpool.core.workers import STOPPING
 from actorpool.errors import PoolNotFound, PoolStopped
-from actorpool.messages import Checkout, Event, WithConnection
+from actorpool.messages import Checkout, WithConnection
 from actorpool.pools.base import BasePoolActor
 from actorpool.pools.holders import Asker, MessageCaller
-from actorpool.pools.last_words import LastEnd
 from actorpool.pools.shared_callers import ChannelCall, MessageCall
 from actorpool.pools.shared_effects import EFFECTS
 from actorpool.pools.shared_reports import FRAMES, REPORTS
 from actorpool.pools.shared_verbs import VERBS, status
+from actorpool.pools.telemetry import Telemetry
 from actorpool.pools.verbs import VERBS as POOL_VERBS
 from actorpool.pools.worker_handles import WorkerHandle
 from actorpool.serialization import pickling
@@ -32,8 +33,7 @@ from actorpool.serialization.pickling import Pickled
 from actorpool.status import Sample
 from actorpool.supervisors.limited import limited
 from actorpool.supervisors.post import Post
-from actorpool.telemetry import Hub, Samples
-from actorpool.thespian_adapter.shell import flush_log, log
+from actorpool.thespian_adapter.shell import log
 from actorpool.transport import bodies, frames
 from actorpool.transport.server import ServerConn
 from actorpool.workers.shared import SharedWorkerActor
@@ -51,52 +51,26 @@ class SharedPoolActor(BasePoolActor):
     verbs = VERBS
     reports = REPORTS
     others = frozenset({shared.SharedCall, shared.CancelCall})
+    config: SharedPoolConfig
     core: SharedPoolCore
+    telemetry: Telemetry
 
-    def init(
-        self,
-        name: str,
-        config: SharedPoolConfig,
-        directory: str | None = None,
-        spin: float = 0.0,
-        max_message: int = frames.MAX_MESSAGE,
-        sinks: tuple[Any, ...] = (),
-        subscriptions: tuple[tuple[str, Any], ...] = (),
-        metrics_interval: float = 10.0,
-        kept: Pickled | None = None,
-        ends: dict[int, LastEnd] | None = None,
-    ) -> Any:
-        """Serve; without a connection, unless a former life of this pool left some to be revived.
-
-        Args:
-            name: the pool's name.
-            config: its settings.
-            directory: where its socket and its workers' are; None: messages only.
-            spin: seconds to look again before blocking on the channel.
-            max_message: bytes a frame may have.
-            sinks: settings of the telemetry sinks, opened here.
-            subscriptions: (pattern, address) pairs of those that get events as messages.
-            metrics_interval: seconds between two samples.
-            kept, ends: what `remember` has last told the supervisor.
-        """
-        self.config, self._interval = config, metrics_interval
-        self.hub = Hub(sinks, name, here=not self.is_process, keeper=self.parent)
-        self.hub.listen(subscriptions)
-        self.post = Post(self)
-        self.samples = Samples()
+    def _begin(self, kept: Pickled | None, _prepared: None, listeners: tuple[Any, Any, float]) -> Any:
+        """Without a connection, unless a former life of this pool has left some to be revived."""
+        config = self.config
+        self.telemetry = Telemetry(self, Post(self), *listeners)
         self.began = now = time.monotonic()
-        self._begin_serving(name, directory, spin, max_message)
-        self._begin_ends(ends)
         backoff = Backoff(config.backoff_min, config.backoff_max)
         epoch = time.time() - time.monotonic()  # some time has passed since `now`
-        self.core = SharedPoolCore(name, random.random, backoff=backoff, penalties=config.series,
-                               kill_after=config.kill_after, epoch=epoch,
-                               look=limited if self.is_process else lambda look: look())  # fmt: skip
+        self.core = SharedPoolCore(
+            self.name, random.random, backoff=backoff, penalties=config.series, kill_after=config.kill_after,
+            epoch=epoch, look=limited if self.is_process else look_unbounded,
+        )  # fmt: skip
         self.observe()
         self._share_memory()
-        self.set_timer(self._interval, "sample")
-        log.info("Started shared pool: %s", name)
-        self.emit("pool.started", {}, {"shared": True})
+        self.telemetry.await_sample()
+        log.info("Started shared pool: %s", self.name)
+        self.telemetry.event("pool.started", {}, {"shared": True})
         self._known, self._changed = b"", False
         self.refused: dict[int, int] = {}
         """By worker that has closed its end: the first call that was to be sent to it after that."""
@@ -233,11 +207,7 @@ class SharedPoolActor(BasePoolActor):
 
     def _sample(self) -> None:
         now = status(self)
-        self.samples.add(Sample(time.time(), now.monitors, now.waiting, now.total, 0.0, 0.0))
-        self.emit("pool.sample", {"leases": now.monitors, "waiting": now.waiting, "total": now.total}, {})
-        self.hub.flush()
-        flush_log()
-        self.set_timer(self._interval, "sample")
+        self.telemetry.add(Sample(time.time(), now.monitors, now.waiting, now.total, 0.0, 0.0))
 
     # -- outgoing ---------------------------------------------------------------------------------------------------
 
@@ -249,23 +219,9 @@ class SharedPoolActor(BasePoolActor):
             self._known = known.data
             self.remember_also(kept=known)
 
-    def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Tell an event to its listeners."""
-        if self.hub.wants(name):
-            self.post.add(self.hub.emit(Event(name, self.name, time.time(), measurements, metadata)))
-
-    def dropped(self) -> dict[str, int]:
-        """How many events each sink has not taken, by its name."""
-        return self.post.with_dropped(self.hub)
-
-    def listen(self, subscriptions: tuple[tuple[str, Any], ...]) -> None:
-        """From now on send events to these actors and to no other."""
-        self.hub.listen(subscriptions)
-        self.post.forget(self.hub.receivers)
-
     def observe(self, asker: Asker | None = None) -> None:
         """Have the core speak of every call only while there are listeners; `asker` hears when none goes past it."""
-        self.carry_out(self.core.observe(time.monotonic(), self.hub.wants("call.done"), asker))
+        self.carry_out(self.core.observe(time.monotonic(), self.telemetry.hub.wants("call.done"), asker))
 
     # -- the end ------------------------------------------------------------------------------------------------------
 
@@ -277,8 +233,7 @@ class SharedPoolActor(BasePoolActor):
             if isinstance(ref, (ChannelCall, MessageCall)):
                 ref.answer(PoolStopped(f"shared pool {self.name!r} ended meanwhile", pool=self.name))
         self._end_serving(self.config.kill_after)
-        self.post.deliver()
-        self.hub.close()
+        self.telemetry.close()
 
 
 def _drain(peer: ServerConn | None) -> None:

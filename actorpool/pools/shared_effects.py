@@ -1,4 +1,7 @@
-"""How a shared pool's decisions are carried out: one function for each effect, run in the pool's process."""
+"""How a shared pool's decisions are carried out: one function for each effect, run in the pool's process.
+
+Those that pools of both kinds have are in `pools.effects`.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from actorpool._protocol import orders as orders_module
 from actorpool._protocol import shared
 from actorpool.core import effects as fx
 from actorpool.core.shared import effects
+from actorpool.pools import effects as common
 from actorpool.pools.shell import SharedPoolShell
 from actorpool.serialization import pickling
 from actorpool.thespian_adapter.shell import log
@@ -47,11 +51,6 @@ def deliver(pool: SharedPoolShell, effect: effects.Deliver) -> None:
         way.lend(reply, loan.number, seal, connection.pid, pickling.dumps(tuple(connection.meters)))
 
 
-def recall(pool: SharedPoolShell, effect: effects.Recall) -> None:
-    """Have a worker end a loan."""
-    pool.worker_handles.tell(effect.worker, shared.Recall(effect.number))
-
-
 def answer(pool: SharedPoolShell, effect: fx.Answer) -> None:
     """Answer a request, or a call that failed; its ref is the way back."""
     value = effect.value
@@ -79,34 +78,10 @@ def start(pool: SharedPoolShell, effect: fx.Start) -> None:
     pool.worker_handles.start(effect.worker, init, None)
 
 
-def open_(pool: SharedPoolShell, effect: fx.Open) -> None:
-    """Have a worker connect."""
-    pool.worker_handles.tell(effect.worker, orders_module.Open())
-
-
 def interrupt(pool: SharedPoolShell, effect: effects.Interrupt) -> None:
     """Break into the call that a worker runs."""
     pool.worker_handles.interrupt(effect.worker)
     pool.worker_handles.tell(effect.worker, shared.Interrupt(effect.number))
-
-
-def stop(pool: SharedPoolShell, effect: fx.Stop) -> None:
-    """End a worker's process."""
-    if effect.interrupt:
-        pool.worker_handles.interrupt(effect.worker)
-    pool.worker_handles.stop(effect.worker)
-
-
-def kill(pool: SharedPoolShell, effect: fx.Kill) -> None:
-    """End a worker's process by force."""
-    pool.worker_handles.kill(effect.worker)
-
-
-def emit(pool: SharedPoolShell, effect: fx.Emit) -> None:
-    """Tell an event."""
-    of_worker = effect.name.startswith("worker.")
-    metadata = pool.worker_handles.with_pid(effect.metadata) if of_worker else effect.metadata
-    pool.emit(effect.name, effect.measurements, metadata)
 
 
 def note(pool: SharedPoolShell, effect: effects.Log) -> None:
@@ -117,20 +92,20 @@ def note(pool: SharedPoolShell, effect: effects.Log) -> None:
 def stopped(pool: SharedPoolShell, _effect: fx.Stopped) -> None:
     """The pool was asked to stop, and no worker is left."""
     log.info("Stopped shared pool: %s", pool.name)
-    pool.emit("pool.stopped", {}, {"shared": True})
+    pool.telemetry.event("pool.stopped", {}, {"shared": True})
 
 
 EFFECTS: dict[type, Callable[[SharedPoolShell, Any], None]] = {
     effects.Run: run,
     effects.Deliver: deliver,
-    effects.Recall: recall,
     effects.Interrupt: interrupt,
     effects.Log: note,
     fx.Answer: answer,
     fx.Start: start,
-    fx.Open: open_,
-    fx.Stop: stop,
-    fx.Kill: kill,
-    fx.Emit: emit,
+    fx.Open: common.open_,
+    fx.Recall: common.recall,
+    fx.Stop: common.stop,
+    fx.Kill: common.kill,
+    fx.Emit: common.emit,
     fx.Stopped: stopped,
 }

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 from actorpool._protocol import requests, shared
-from actorpool._scrubbing import settings_as_text
 from actorpool.core.shared.records import LIVE
 from actorpool.messages import GetPoolStatus
-from actorpool.pools import outlines
+from actorpool.pools import outlines, verbs
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
 from actorpool.pools.shell import SharedPoolShell
@@ -88,15 +87,9 @@ def resources(pool: SharedPoolShell, _request: Any, asker: Asker) -> Any:
     return LATER_ANSWER
 
 
-def retire(pool: SharedPoolShell, request: requests.Retire, asker: Asker) -> Any:
-    """Answered when the pool has stopped."""
-    pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
-    return LATER_ANSWER
-
-
 def listen(pool: SharedPoolShell, request: requests.Listen, asker: Asker) -> Any:
     """Send events to these subscribers and no others; answered once that includes whatever is called from now on."""
-    pool.listen(request.subscriptions)
+    pool.telemetry.listen(request.subscriptions)
     pool.observe(asker)
     return LATER_ANSWER
 
@@ -156,21 +149,6 @@ def outline(pool: SharedPoolShell, request: Any, asker: Asker) -> Any:
     return outlines.outline(pool.worker_handles, pool.ends, workers(pool, request, asker))
 
 
-def metrics(pool: SharedPoolShell, _request: Any, _asker: Asker) -> Any:
-    """`PoolMetrics`."""
-    return pool.samples.metrics()
-
-
-def settings(pool: SharedPoolShell, _request: Any, _asker: Asker) -> Any:
-    """`dict[str, str]`."""
-    return settings_as_text(pool.config)
-
-
-def dropped(pool: SharedPoolShell, _request: Any, _asker: Asker) -> Any:
-    """`dict[str, int]`."""
-    return pool.dropped()
-
-
 VERBS: dict[type, Callable[[SharedPoolShell, Any, Asker], Any]] = {
     shared.AddConnection: add,
     shared.CallAll: call_all,
@@ -186,9 +164,9 @@ VERBS: dict[type, Callable[[SharedPoolShell, Any, Asker], Any]] = {
     requests.Workers: workers,
     requests.GetOutline: outline,
     requests.GetStack: stack,
-    requests.Metrics: metrics,
-    requests.GetSettings: settings,
-    requests.Dropped: dropped,
-    requests.Retire: retire,
+    requests.Metrics: verbs.metrics,
+    requests.GetSettings: verbs.settings,
+    requests.Dropped: verbs.dropped,
+    requests.Retire: verbs.retire,
     requests.Listen: listen,
 }

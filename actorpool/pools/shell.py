@@ -24,11 +24,29 @@ class StackQueries(Protocol):
         """Have that worker write its stack; `asker` gets it, or an error."""
 
 
+class Telemetry(Protocol):
+    """What a pool tells of itself, see `pools.telemetry`."""
+
+    hub: Hub
+    samples: Samples
+
+    def dropped(self) -> dict[str, int]:
+        """How many events each sink has not taken."""
+
+    def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
+        """Tell an event to its listeners."""
+
+    def listen(self, subscriptions: Iterable[tuple[str, Any]]) -> None:
+        """From now on send events to these actors and to no other."""
+
+
 class BasePoolShell(Protocol):
     """The actor of a pool of either kind.
 
     Attributes:
         name: the pool's name.
+        config: its settings.
+        core: decides.
         directory: where its socket and its workers' are; None: messages only.
         spin: seconds to look again before blocking on the channel.
         max_message: bytes a frame may have.
@@ -39,6 +57,8 @@ class BasePoolShell(Protocol):
     """
 
     name: str
+    config: Any
+    core: Any
     directory: str | None
     spin: float
     max_message: int
@@ -48,6 +68,10 @@ class BasePoolShell(Protocol):
 
     @property
     def myAddress(self) -> Any: ...  # noqa: N802
+
+    @property
+    def telemetry(self) -> Telemetry:
+        """What it tells of itself."""
 
     @property
     def stacks(self) -> StackQueries:
@@ -82,22 +106,6 @@ class BasePoolShell(Protocol):
         """End with that reason."""
 
 
-class Telemetry(Protocol):
-    """What a pool tells of itself, see `pools.telemetry`."""
-
-    hub: Hub
-    samples: Samples
-
-    def dropped(self) -> dict[str, int]:
-        """How many events each sink has not taken."""
-
-    def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Tell an event to its listeners."""
-
-    def listen(self, subscriptions: Iterable[tuple[str, Any]]) -> None:
-        """From now on send events to these actors and to no other."""
-
-
 class Queries(Protocol):
     """Questions to all workers, see `pools.worker_queries`."""
 
@@ -116,10 +124,6 @@ class PoolShell(BasePoolShell, Protocol):
     config: PoolConfig
     core: PoolCore
     pages: UsagePages
-
-    @property
-    def telemetry(self) -> Telemetry:
-        """What it tells of itself."""
 
     @property
     def worker_queries(self) -> Queries:
@@ -144,23 +148,12 @@ class SharedPoolShell(BasePoolShell, Protocol):
     Attributes:
         refused: by worker that has closed its end: the first call that was to be sent to it after that.
         began: monotonic seconds of its start.
-        samples: the last ones.
     """
 
     core: SharedPoolCore
     refused: dict[int, int]
     began: float
     config: SharedPoolConfig
-    samples: Samples
-
-    def emit(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
-        """Tell an event to its listeners."""
-
-    def listen(self, subscriptions: tuple[tuple[str, Any], ...]) -> None:
-        """From now on send events to these actors and to no other."""
-
-    def dropped(self) -> dict[str, int]:
-        """How many events each sink has not taken."""
 
     def observe(self, asker: Any = None) -> None:
         """Have the core speak of every call only while there are listeners."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, ClassVar
 
 from actorpool._protocol import orders, reports
 from actorpool.messages import Event
 from actorpool.pools.counting import Counting
-from actorpool.pools.shell import PoolShell
+from actorpool.pools.shell import BasePoolShell, PoolShell
 from actorpool.status import Sample
 from actorpool.supervisors.post import Post
 from actorpool.telemetry import Hub, Samples
@@ -19,8 +19,8 @@ FLUSH_EVERY = 1.0
 """Seconds until what sinks have gathered is sent, whether or not more comes."""
 
 
-class PoolTelemetry:
-    """Events and samples of one pool.
+class Telemetry:
+    """Events and samples of one pool, of either kind.
 
     Args:
         pool: the pool that is told of.
@@ -28,11 +28,16 @@ class PoolTelemetry:
         sinks: settings of the telemetry sinks, opened here.
         subscriptions: (pattern, address) pairs of those that get events as messages.
         interval: seconds between two samples.
+
+    Attributes:
+        counts: sinks that count are told numbers, and need not hear of every call.
     """
+
+    counts: ClassVar[bool] = False
 
     def __init__(
         self,
-        pool: PoolShell,
+        pool: BasePoolShell,
         post: Post,
         sinks: Iterable[Any],
         subscriptions: Iterable[tuple[str, Any]],
@@ -40,20 +45,10 @@ class PoolTelemetry:
     ) -> None:
         self._pool = pool
         self._interval = interval
-        self._flushed = 0.0
-        self.hub = Hub(sinks, pool.name, here=not pool.is_process, keeper=pool.parent, counts=True)
+        self.hub = Hub(sinks, pool.name, here=not pool.is_process, keeper=pool.parent, counts=self.counts)
         self.hub.listen(subscriptions)
         self.post = post
         self.samples = Samples()
-        self._counting: Counting | None = None
-
-    def begin(self) -> None:
-        """The pool is there: speak of it from now on."""
-        self.observe()
-        self._pool.set_timer(self._interval, "sample")
-        if self.hub.interval is not None:
-            self._counting = Counting(self._pool.core, self._pool.pages)
-            self._pool.set_timer(self.hub.interval, self._count)
 
     def event(self, name: str, measurements: dict[str, Any], metadata: dict[str, Any]) -> None:
         """Tell an event to its listeners."""
@@ -64,6 +59,55 @@ class PoolTelemetry:
         """From now on send events to these actors and to no other."""
         self.hub.listen(subscriptions)
         self.post.forget(self.hub.receivers)
+
+    def await_sample(self) -> None:
+        """Have a sample taken after the interval."""
+        self._pool.set_timer(self._interval, "sample")
+
+    def add(self, sample: Sample) -> None:
+        """A sample was taken."""
+        self.samples.add(sample)
+        self.event("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
+        self.flush(time.monotonic())
+        flush_log()
+        self.await_sample()
+
+    def flush(self, _now: float) -> None:
+        """Send what sinks have gathered."""
+        self.hub.flush()
+
+    def dropped(self) -> dict[str, int]:
+        """How many events each sink has not taken, by its name."""
+        return self.post.with_dropped(self.hub)
+
+    def close(self) -> None:
+        """Send what was gathered and let go of the sinks."""
+        self.post.deliver()
+        self.hub.close()
+
+
+class PoolTelemetry(Telemetry):
+    """Events and samples of one pool that lends workers."""
+
+    counts = True
+    _pool: PoolShell
+
+    def __init__(self, pool: PoolShell, *args: Any) -> None:
+        super().__init__(pool, *args)
+        self._flushed = 0.0
+        self._counting: Counting | None = None
+
+    def begin(self) -> None:
+        """The pool is there: speak of it from now on."""
+        self.observe()
+        self.await_sample()
+        if self.hub.interval is not None:
+            self._counting = Counting(self._pool.core, self._pool.pages)
+            self._pool.set_timer(self.hub.interval, self._count)
+
+    def listen(self, subscriptions: Iterable[tuple[str, Any]]) -> None:
+        """From now on send events to these actors and to no other."""
+        super().listen(subscriptions)
         self.observe()
 
     def observe(self) -> None:
@@ -105,17 +149,9 @@ class PoolTelemetry:
             time.time(), status.monitors, status.waiting, status.total, status.wait_ms_p50, status.wait_ms_p99,
             pool.worker_queries.sessions, status.oldest_wait, status.oldest_lease, status.hold_ms_p99, status.parked,
         )  # fmt: skip
-        self.samples.add(sample)
-        self.event("pool.sample", {"leases": sample.leases, "waiting": sample.waiting, "total": sample.total}, {})
-        self._flush(now)
+        self.add(sample)
         pool.carry_out(pool.core.sampled(now, self.samples.leases()))
         pool.worker_queries.ask_sessions(pool.core.figures.unused, now)
-        flush_log()
-        pool.set_timer(self._interval, "sample")
-
-    def dropped(self) -> dict[str, int]:
-        """How many events each sink has not taken, by its name."""
-        return self.post.with_dropped(self.hub)
 
     def deadline(self) -> float | None:
         """When `expire` is to be called next."""
@@ -124,15 +160,15 @@ class PoolTelemetry:
     def expire(self, now: float) -> None:
         """Send what sinks have gathered for long enough."""
         if self.hub.gathered and now >= self._flushed + FLUSH_EVERY:
-            self._flush(now)
+            self.flush(now)
 
-    def _flush(self, now: float) -> None:
+    def flush(self, now: float) -> None:
+        """Send what sinks have gathered."""
         self._flushed = now
-        self.hub.flush()
+        super().flush(now)
 
     def close(self) -> None:
         """Send what was gathered and let go of the sinks."""
-        self.post.deliver()
         if self._counting is not None:
             self.hub.count(self._pool.name, self._counting.look())
-        self.hub.close()
+        super().close()

@@ -19,7 +19,7 @@ from actorpool.messages import GetPoolStatus
 from actorpool.pools import outlines
 from actorpool.pools.base import LATER_ANSWER
 from actorpool.pools.holders import Asker
-from actorpool.pools.shell import PoolShell
+from actorpool.pools.shell import BasePoolShell, PoolShell
 from actorpool.status import LeaseInfo
 
 
@@ -87,7 +87,7 @@ def end_session(pool: PoolShell, request: requests.EndSession, asker: Asker) -> 
     return LATER_ANSWER
 
 
-def metrics(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
+def metrics(pool: BasePoolShell, _request: Any, _asker: Asker) -> Any:
     """`PoolMetrics`."""
     return pool.telemetry.samples.metrics()
 
@@ -99,12 +99,12 @@ def histograms(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
     return tuple(requests.Histogram(BOUNDS, tuple(kind.buckets), kind.sum) for kind in kinds)
 
 
-def settings(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
+def settings(pool: BasePoolShell, _request: Any, _asker: Asker) -> Any:
     """`dict[str, str]`."""
     return settings_as_text(pool.config)
 
 
-def dropped(pool: PoolShell, _request: Any, _asker: Asker) -> Any:
+def dropped(pool: BasePoolShell, _request: Any, _asker: Asker) -> Any:
     """`dict[str, int]`."""
     return pool.telemetry.dropped()
 
@@ -145,7 +145,7 @@ def recycle(pool: PoolShell, request: requests.Recycle, asker: Asker) -> Any:
     return LATER_ANSWER
 
 
-def retire(pool: PoolShell, request: requests.Retire, asker: Asker) -> Any:
+def retire(pool: BasePoolShell, request: requests.Retire, asker: Asker) -> Any:
     """Answered when the pool has stopped."""
     pool.carry_out(pool.core.stop(time.monotonic(), asker, request.timeout))
     return LATER_ANSWER

@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from actorpool.core import machine
-from actorpool.core.effects import Answer, Emit, Kill, Open, Start, Stop, Stopped
+from actorpool.core.effects import Answer, Emit, Kill, Open, Recall, Start, Stop, Stopped
 from actorpool.core.machine import Backoff, Effects
 from actorpool.core.shared import records
 from actorpool.core.shared.calls import AHEAD
 from actorpool.core.shared.core import SharedPoolCore
-from actorpool.core.shared.effects import Deliver, Interrupt, Log, Recall, Run
+from actorpool.core.shared.effects import Deliver, Interrupt, Log, Run
 from actorpool.core.shared.loans import ALONE
 from actorpool.core.shared.records import CLOSED, DRAINING, ENDING, LIVE, Call, Connection, Loan
 from actorpool.core.workers import DOWN, IDLE, OPENING, STARTING, STOPPING
@@ -134,7 +134,9 @@ class SharedPool(RuleBasedStateMachine):
         if isinstance(effect, Start):
             assert effect.worker not in self.processes
             assert effect.spec == "spec"
-            self.processes[effect.worker] = Process(self.core.connections.by_worker[effect.worker].id)
+            connection = self.core.workers.by_id[effect.worker].connection  # which may be dropped by now
+            assert connection is not None
+            self.processes[effect.worker] = Process(connection)
         elif isinstance(effect, Open):
             process = self.processes[effect.worker]
             assert process.call is None, "opened again under a running call"
@@ -150,7 +152,7 @@ class SharedPool(RuleBasedStateMachine):
         elif isinstance(effect, Recall):
             loan = self.processes[effect.worker].loan
             assert loan is not None
-            assert loan.number == effect.number
+            assert loan.number == effect.lease
             assert loan.recalled
         elif isinstance(effect, Answer):
             self.answered(effect.ref, effect.value)

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from actorpool import SharedPool
-from actorpool._protocol.shared import Recall
+from actorpool._protocol.orders import Recall
 from actorpool.errors import WorkerDied
 from actorpool.serialization import pickling
 from actorpool.transport import frames

@@ -36,13 +36,6 @@ class Deliver(NamedTuple):
     loan: Loan | None = None
 
 
-class Recall(NamedTuple):
-    """Have the worker refuse further calls of the loan of that number, and tell what was done in it."""
-
-    worker: int
-    number: int
-
-
 class Interrupt(NamedTuple):
     """Interrupt the call of that number, if the worker still runs it."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from actorpool.core.effects import Recall
 from actorpool.core.shared.connections import Connections
-from actorpool.core.shared.effects import Recall
 from actorpool.core.shared.records import LIVE, Call, Connection, Gather, Loan
 
 ALONE = 4
