@@ -9,7 +9,7 @@ import pytest
 from actorpool._protocol.requests import Histogram
 from actorpool.dashboard.metrics import text_of
 from actorpool.dashboard.readiness import unready
-from actorpool.dashboard.sight import Sight, Tally, state_document
+from actorpool.dashboard.sight import Sight, Tally, memories, state_document
 from actorpool.status import LeaseInfo, PoolStatus, TreeNode
 
 parser = pytest.importorskip("prometheus_client.parser")
@@ -124,6 +124,37 @@ def test_attention_is_a_sentence_with_the_commands_that_help():
         "actorpool stack shop write 4",
         "actorpool resize shop write 4",
     ]
+
+
+def test_a_supervisor_that_gave_up_needs_attention_before_every_pool():
+    full = dataclasses.replace(POOL, state="full")
+    found = state_document(Sight("shop", 0.0, (full,)), {}, troubles=["supervisor agents gave up"])["attention"]
+    assert [(need["pool"], need["need"]) for need in found] == [(None, 4), ("write", 3)]
+    assert found[0]["text"] == "supervisor agents gave up"
+    assert found[0]["commands"] == ["actorpool tree shop", "actorpool events shop 'supervisor.*'"]
+    assert found[0]["runbook"] == "docs/runbook.md#a-supervisor-gave-up"
+
+
+@pytest.mark.parametrize(
+    ("state", "command"),
+    [
+        ("degraded", "actorpool events shop 'worker.*'"),
+        ("circuit_open", "actorpool events shop 'worker.*'"),
+        ("suspended", "actorpool resume shop write"),
+        ("draining", "actorpool resume shop write"),
+    ],
+)
+def test_a_pool_that_serves_nobody_is_told_with_the_command_that_says_why_or_ends_it(state, command):
+    pool = dataclasses.replace(POOL, state=state, waiting=0)
+    (need,) = state_document(Sight("shop", 0.0, (pool,)), {})["attention"]
+    assert need["commands"] == ["actorpool status shop write", command]
+
+
+def test_the_memory_of_a_pool_is_that_of_its_workers(monkeypatch):
+    monkeypatch.setattr("actorpool.dashboard.sight.memory", {11: 5, 12: 7}.get)
+    workers = tuple(TreeNode(str(pid), "worker", pid, "idle") for pid in (11, 12, 13, None))
+    pools = (TreeNode("write", "pool", 2, "running", children=workers), TreeNode("read", "pool", 3, "running"))
+    assert memories(dataclasses.replace(TREE, children=pools)) == {"write": 12}
 
 
 def test_a_pool_that_does_not_answer_needs_attention_first():

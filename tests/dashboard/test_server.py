@@ -37,7 +37,7 @@ ASSETS = ("page.js", "dom.js", "live.js", "pools.js", "charts.js", "tree.js", "e
 
 @pytest.fixture(scope="module")
 def node():
-    with actorpool.start(dashboard=0) as system:
+    with actorpool.start(dashboard=0, telemetry=actorpool.StatsdSink("127.0.0.1", 9)) as system:
         system.start_pool("write", worker=EchoWorker, size=2, max_overflow=1)
         system.start_pool("read", worker=EchoWorker, size=1)
         system.start_shared_pool("feeds")
@@ -108,6 +108,7 @@ def test_metrics_have_the_type_and_the_figures(web):
     answer = web.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     assert 'actorpool_limit{pool="write"} 3' in answer.text.splitlines()
+    assert 'actorpool_events_dropped_total{sink="statsd"} 0' in answer.text.splitlines()
 
 
 def test_metrics_count_each_lease_in_the_histograms(node, web, eventually):
