@@ -64,7 +64,10 @@ export function memo() {
   let drawn = new Map();
   let kept = new Map();
   return {
-    begin() { drawn = kept; kept = new Map(); },
+    begin() {
+      drawn = kept;
+      kept = new Map();
+    },
     draw(key, shown, build) {
       const told = JSON.stringify(shown);
       const before = drawn.get(key);
@@ -89,7 +92,11 @@ export const clock = (unix) => new Date(unix * 1000).toLocaleTimeString("en-GB")
 export function seconds(value) {
   if (value === null || value === undefined) return "–";
   if (value < 1) return value < 0.00005 ? "0 ms" : `${round(value * 1000)} ms`;
-  for (const [unit, length, limit] of [["s", 1, 100], ["min", 60, 100], ["h", 3600, 48]])
+  for (const [unit, length, limit] of [
+    ["s", 1, 100],
+    ["min", 60, 100],
+    ["h", 3600, 48],
+  ])
     if (value < limit * length) return `${round(value / length)} ${unit}`;
   return `${Math.round(value / 86400)} d`;
 }
@@ -106,13 +113,52 @@ export function round(value) {
 }
 
 export function table(caption, heads, rows) {
-  return make("div", { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" }, make("table", { class: "plain-table" },
-    make("caption", {}, caption), make("thead", {}, make("tr", {}, heads.map((head) => make("th", { scope: "col", class: head.startsWith("#") ? "num" : null }, head.replace("#", ""))))),
-    make("tbody", {}, rows.map((cells) => make("tr", {}, cells.map((cell, index) => make("td", { class: heads[index].startsWith("#") ? "num" : null }, cell instanceof Node ? cell : String(cell ?? "–"))))))));
+  return make(
+    "div",
+    { class: "scroll", role: "region", "aria-label": caption, tabindex: "0" },
+    make(
+      "table",
+      { class: "plain-table" },
+      make("caption", {}, caption),
+      make(
+        "thead",
+        {},
+        make(
+          "tr",
+          {},
+          heads.map((head) =>
+            make("th", { scope: "col", class: head.startsWith("#") ? "num" : null }, head.replace("#", "")),
+          ),
+        ),
+      ),
+      make(
+        "tbody",
+        {},
+        rows.map((cells) =>
+          make(
+            "tr",
+            {},
+            cells.map((cell, index) =>
+              make(
+                "td",
+                { class: heads[index].startsWith("#") ? "num" : null },
+                cell instanceof Node ? cell : String(cell ?? "–"),
+              ),
+            ),
+          ),
+        ),
+      ),
+    ),
+  );
 }
 
 export function command(text) {
-  return make("span", { class: "command" }, make("code", {}, text), make("button", { type: "button", "aria-label": `Copy: ${text}`, onclick: copy }, "copy"));
+  return make(
+    "span",
+    { class: "command" },
+    make("code", {}, text),
+    make("button", { type: "button", "aria-label": `Copy: ${text}`, onclick: copy }, "copy"),
+  );
 }
 
 async function copy(event) {
@@ -124,5 +170,7 @@ async function copy(event) {
     getSelection().selectAllChildren(button.previousSibling);
     button.textContent = "Ctrl-C";
   }
-  setTimeout(() => { button.textContent = "copy"; }, 2000);
+  setTimeout(() => {
+    button.textContent = "copy";
+  }, 2000);
 }

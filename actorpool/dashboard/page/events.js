@@ -1,11 +1,27 @@
 // The events: a line for each, newest first.
 import { clock, make, round, seconds } from "/page/dom.js";
 
-const BAD = new Set(["worker.died", "worker.connect_error", "pool.timeout", "pool.shed", "pool.leak", "pool.reclaimed", "call.timeout", "breaker.opened", "supervisor.gave_up", "host.down"]);
+const BAD = new Set([
+  "worker.died",
+  "worker.connect_error",
+  "pool.timeout",
+  "pool.shed",
+  "pool.leak",
+  "pool.reclaimed",
+  "call.timeout",
+  "breaker.opened",
+  "supervisor.gave_up",
+  "host.down",
+]);
 const worker = ({ worker, pid }) => `worker ${worker}${pid ? ` (pid ${pid})` : ""}`;
 
 const SENTENCES = {
-  "pool.started": ({ size, max_overflow, shared }) => (shared ? "serves, shared" : size === undefined ? "serves" : `serves with ${size} workers${max_overflow ? ` and up to ${max_overflow} more` : ""}`),
+  "pool.started": ({ size, max_overflow, shared }) =>
+    shared
+      ? "serves, shared"
+      : size === undefined
+        ? "serves"
+        : `serves with ${size} workers${max_overflow ? ` and up to ${max_overflow} more` : ""}`,
   "pool.stopped": () => "has ended",
   "pool.timeout": ({ timeout }) => `a caller waited ${seconds(timeout)} in vain`,
   "pool.overflow": (facts) => `${worker(facts)} was started above size`,
@@ -13,10 +29,13 @@ const SENTENCES = {
   "pool.reclaimed": ({ age, ...facts }) => `a lease was taken back after ${seconds(age)}${also(facts)}`,
   "pool.leak": ({ age, ...facts }) => `a lease has been out for ${seconds(age)}${also(facts)}`,
   "pool.leak_returned": ({ age }) => `the lease came back after ${seconds(age)}`,
-  "pool.resized": ({ size, max_overflow }) => `now ${size} workers${max_overflow ? ` and up to ${max_overflow} more` : ""}`,
+  "pool.resized": ({ size, max_overflow }) =>
+    `now ${size} workers${max_overflow ? ` and up to ${max_overflow} more` : ""}`,
   "worker.started": (facts) => `${worker(facts)} runs`,
-  "worker.connected": ({ ms, ...facts }) => `${worker(facts)} connected${ms === undefined ? "" : ` in ${seconds(ms / 1000)}`}`,
-  "worker.connect_error": ({ reason, error, ...facts }) => `${worker(facts)} cannot connect: ${reason ?? error ?? "lost"}`,
+  "worker.connected": ({ ms, ...facts }) =>
+    `${worker(facts)} connected${ms === undefined ? "" : ` in ${seconds(ms / 1000)}`}`,
+  "worker.connect_error": ({ reason, error, ...facts }) =>
+    `${worker(facts)} cannot connect: ${reason ?? error ?? "lost"}`,
   "worker.restarted": (facts) => `${worker(facts)} was replaced`,
   "worker.died": ({ reason, ...facts }) => `${worker(facts)}: ${reason}`,
   "breaker.opened": () => "calls are refused from now on",
@@ -24,7 +43,9 @@ const SENTENCES = {
 };
 
 function also(facts) {
-  const told = Object.entries(facts).filter(([, value]) => value !== null && value !== "").map(([key, value]) => `${key} ${typeof value === "number" ? round(value) : value}`);
+  const told = Object.entries(facts)
+    .filter(([, value]) => value !== null && value !== "")
+    .map(([key, value]) => `${key} ${typeof value === "number" ? round(value) : value}`);
   return told.length ? ` (${told.join(", ")})` : "";
 }
 
@@ -38,9 +59,39 @@ export function eventLine(event, key) {
   if (event.gap) return make("li", { class: "gap", "data-key": key }, event.gap);
   const all = (told) => {
     const box = told.currentTarget;
-    if (box.open) box.append(make("pre", {}, JSON.stringify({ number: event.number, time: new Date(event.time * 1000).toISOString(), ...event.measurements, ...event.metadata }, null, 1)));
+    if (box.open)
+      box.append(
+        make(
+          "pre",
+          {},
+          JSON.stringify(
+            {
+              number: event.number,
+              time: new Date(event.time * 1000).toISOString(),
+              ...event.measurements,
+              ...event.metadata,
+            },
+            null,
+            1,
+          ),
+        ),
+      );
     else box.lastChild.remove();
   };
-  return make("li", { "data-key": key }, make("details", { "data-lazy": true, ontoggle: all }, make("summary", {}, make("time", { datetime: new Date(event.time * 1000).toISOString() }, clock(event.time)),
-    make("span", { class: BAD.has(event.name) ? "kind bad" : "kind" }, event.name), make("span", { class: "of" }, event.pool ?? ""), make("span", { class: "what" }, sentence(event)))));
+  return make(
+    "li",
+    { "data-key": key },
+    make(
+      "details",
+      { "data-lazy": true, ontoggle: all },
+      make(
+        "summary",
+        {},
+        make("time", { datetime: new Date(event.time * 1000).toISOString() }, clock(event.time)),
+        make("span", { class: BAD.has(event.name) ? "kind bad" : "kind" }, event.name),
+        make("span", { class: "of" }, event.pool ?? ""),
+        make("span", { class: "what" }, sentence(event)),
+      ),
+    ),
+  );
 }

@@ -7,7 +7,15 @@ const KEPT = 1000;
 
 // `show(kind, data)` gets every message; `tell(live, since)` whether the figures are of now.
 export function follow(show, tell) {
-  let heard = 0, last = null, root = null, source = null, tries = 0, timer = 0, release = null, abort = null, polling = 0;
+  let heard = 0,
+    last = null,
+    root = null,
+    source = null,
+    tries = 0,
+    timer = 0,
+    release = null,
+    abort = null,
+    polling = 0;
   let history = []; // for tabs that come later: they have no stream of their own
   const others = "BroadcastChannel" in window ? new BroadcastChannel(CHANNEL) : null;
 
@@ -33,7 +41,10 @@ export function follow(show, tell) {
     last = null;
     history = [];
     show("anew");
-    if (source) { source.close(); open(); }
+    if (source) {
+      source.close();
+      open();
+    }
   }
 
   async function load() {
@@ -59,7 +70,10 @@ export function follow(show, tell) {
       timer = setTimeout(open, RETRY[Math.min(tries++, RETRY.length - 1)]);
       if (tries > 3 && !polling) polling = setInterval(() => load().catch(() => {}), 2000);
     };
-    source.onopen = () => { clearInterval(polling); polling = 0; };
+    source.onopen = () => {
+      clearInterval(polling);
+      polling = 0;
+    };
   }
 
   function close() {
@@ -79,10 +93,14 @@ export function follow(show, tell) {
     if (!navigator.locks || !others) return open();
     others.postMessage({ kind: "ask" });
     abort = new AbortController();
-    navigator.locks.request(CHANNEL, { signal: abort.signal }, () => {
-      open();
-      return new Promise((done) => { release = done; });
-    }).catch(() => {}); // another tab had it until this one was hidden
+    navigator.locks
+      .request(CHANNEL, { signal: abort.signal }, () => {
+        open();
+        return new Promise((done) => {
+          release = done;
+        });
+      })
+      .catch(() => {}); // another tab had it until this one was hidden
   }
 
   function overheard({ data: { kind, data, number } }) {
@@ -96,13 +114,17 @@ export function follow(show, tell) {
   if (others) others.onmessage = overheard;
   document.addEventListener("visibilitychange", () => (document.hidden ? close() : start()));
   addEventListener("pagehide", close);
-  addEventListener("pageshow", (event) => { if (event.persisted) start(); });
-  setInterval(() => { if (!document.hidden && Date.now() - heard > STALE) tell(false, heard); }, 1000);
+  addEventListener("pageshow", (event) => {
+    if (event.persisted) start();
+  });
+  setInterval(() => {
+    if (!document.hidden && Date.now() - heard > STALE) tell(false, heard);
+  }, 1000);
   start();
 }
 
 export async function ask(path) {
   const answer = await fetch(path);
-  if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
+  if (!answer.ok) throw Object.assign(new Error(`${path}: ${answer.status}`), { status: answer.status });
   return answer.json();
 }
