@@ -29,7 +29,9 @@ def _nothing(*_: Any) -> None:
 
 
 if os.environ.get("ACTORPOOL_BENCHMARK") == "unwatched":
-    usage_counters.Meter.add = _count_only  # type: ignore[method-assign, assignment]
+    usage_counters.Meter.count_one = _count_only  # type: ignore[method-assign, assignment]
+    usage_counters.Meter.measure = _nothing  # type: ignore[method-assign, assignment]
+    usage_counters.UsageCounters.measure = _nothing  # type: ignore[method-assign, assignment]
     usage_counters.UsageCounters.runs = _nothing  # type: ignore[method-assign, assignment]
     usage_counters.UsageCounters.rests = _nothing  # type: ignore[method-assign, assignment]
     WorkerHandles._listen = lambda self, id, words: []  # type: ignore[method-assign]

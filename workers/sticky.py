@@ -89,6 +89,7 @@ class StickyUse:
         """The lease was taken back."""
         self._using = None
         self._count()
+        self._slot.measure()
         self._hang_up(lease)
 
     def _count(self) -> None:
@@ -101,6 +102,7 @@ class StickyUse:
         session = self._actor.session
         self._using = None
         self._count()
+        self._slot.measure()
         if session is None:
             return
         try:

@@ -4,7 +4,8 @@ The pool makes the pages before it forks its first worker, and every worker inhe
 what a dead worker has counted can still be read. Each worker has a slot of its own, so each word has one writer; a word
 is written and read whole, because it is aligned. A use is counted as begun before it runs, and as ended before its
 answer is sent: the sockets between them keep that order for a process that has the answer. Calls outside of sticky
-leases are counted before their answers are sent, too.
+leases are counted before their answers are sent, too. Only what a histogram wants of a use is written after its answer:
+the caller does not wait for it.
 """
 
 from __future__ import annotations
@@ -67,10 +68,21 @@ class Meter:
 
     def add(self, seconds: float) -> None:
         """One was done."""
+        self.measure(seconds)
+        self.count_one(seconds)
+
+    def count_one(self, seconds: float) -> None:
+        """One was done, and its duration is among the last; `measure` follows."""
+        words = self._words
+        words[_LAST + self._count % HOLDS] = seconds
+        self._count += 1
+        words[_COUNT] = self._count
+
+    def measure(self, seconds: float) -> None:
+        """What else is told of one: its part of the sum, its bucket, and whether it was the slowest."""
         words = self._words
         words[_SPENT] += seconds
         words[_BUCKETS + bucket_of(seconds)] += 1
-        words[_LAST + self._count % HOLDS] = seconds
         now = self._interval[0]
         if now != self._now:
             self._now, self._place = now, _SLOWEST + 2 * (int(now) % 2)
@@ -78,8 +90,6 @@ class Meter:
             words[self._place] = now
         elif seconds > words[self._place + 1]:
             words[self._place + 1] = seconds
-        self._count += 1
-        words[_COUNT] = self._count
 
     # -- in the pool's process ----------------------------------------------------------------------------------
 
@@ -127,7 +137,9 @@ class UsageCounters:
         others: all other calls.
     """
 
-    __slots__ = ("_begun", "_calls", "_name", "_name_bytes", "_since", "_words", "others", "uses")
+    __slots__ = (
+        "_begun", "_calls", "_name", "_name_bytes", "_since", "_target", "_took", "_words", "others", "uses",
+    )  # fmt: skip
 
     def __init__(self, pages: UsagePages, number: int) -> None:
         view = memoryview(pages.memory)[(1 + number * WORDS) * 8 : (1 + (number + 1) * WORDS) * 8]
@@ -136,8 +148,10 @@ class UsageCounters:
         self.others = Meter(self._words[_OTHERS:_RUNS], pages.interval)
         self._name_bytes = self._words[_NAME:].cast("B")
         self._name: str | None = None
+        self._target: Any = None
         self._begun = self._calls = 0
         self._since = 0.0
+        self._took: float | None = None
 
     def begin(self, now: float) -> None:
         """A use begins. In the worker's process."""
@@ -149,7 +163,14 @@ class UsageCounters:
     def end(self, now: float) -> None:
         """It has ended. In the worker's process, before the answer is sent."""
         self._words[_UNTIL] = now
-        self.uses.add(now - self._since)
+        self._took = now - self._since
+        self.uses.count_one(self._took)
+
+    def measure(self) -> None:
+        """The rest of what is told of the use that has ended. In the worker's process, after the answer was sent."""
+        if self._took is not None:
+            self.uses.measure(self._took)
+            self._took = None
 
     @property
     def begun(self) -> int:
@@ -158,12 +179,18 @@ class UsageCounters:
 
     def runs(self, target: Any) -> None:
         """A call of that method or function begins. In the worker's process."""
+        if target is not self._target:
+            self._rename(target)
+        self._calls += 1
+        self._words[_RUNS] = self._calls
+
+    def _rename(self, target: Any) -> None:
+        plain = type(target) is types.FunctionType and target.__closure__ is None
+        self._target = target if plain or type(target) is str else None  # nothing large is kept alive by this
         name = target if type(target) is str else name_of(target)
         if name != self._name:
             self._name = name
             self._name_bytes[:] = name.encode(errors="replace")[:NAME].ljust(NAME, b"\0")
-        self._calls += 1
-        self._words[_RUNS] = self._calls
 
     def rests(self) -> None:
         """It has ended. In the worker's process."""

@@ -17,6 +17,31 @@ def test_a_use_is_begun_and_then_ended():
     assert slot.holds(5) == [0.5]
 
 
+def test_a_use_is_counted_before_it_is_answered_and_measured_once_after():
+    slot = usage_counters.UsageCounters(usage_counters.UsagePages(), 0)
+    slot.begin(10.0)
+    slot.end(10.5)
+    assert (slot.uses.count, sum(slot.spent())) == (1, 0.0)
+    for _ in range(2):
+        slot.measure()
+        assert slot.spent()[0] == 0.5
+        assert sum(slot.spent()[1:]) == 1
+
+
+def test_the_name_of_what_runs_follows_what_is_called():
+    slot = usage_counters.UsageCounters(usage_counters.UsagePages(), 0)
+    for target, name in (
+        (len, "len"),
+        ("echo", "echo"),
+        ("echo", "echo"),
+        (test_slots_are_apart, "test_slots_are_apart"),
+    ):
+        slot.runs(target)
+        assert slot.running() == name
+        slot.rests()
+        assert slot.running() is None
+
+
 def test_slots_are_apart():
     pages = usage_counters.UsagePages()
     first, second = usage_counters.UsageCounters(pages, 0), usage_counters.UsageCounters(pages, 1)
@@ -85,6 +110,7 @@ def test_a_look_counts_uses_and_other_calls_of_all_workers_also_of_those_that_ar
     first, second = counting(pages, 1), counting(pages, 2)
     first.begin(0.0)
     first.end(0.25)
+    first.measure()
     first.others.add(0.5)
     second.others.add(0.125)
     pages.give(1)
@@ -125,8 +151,10 @@ def test_what_a_worker_spent_is_told_in_buckets():
     worker = counting(usage_counters.UsagePages(), 1)
     worker.begin(0.0)
     worker.end(0.002)
+    worker.measure()
     worker.begin(1.0)
     worker.end(21.0)
+    worker.measure()
     seconds, *buckets = worker.spent()
     assert seconds == 20.002
     assert [number for number, count in enumerate(buckets) if count] == [4, len(buckets) - 1]
