@@ -114,9 +114,12 @@ class Collector:
             NoAnswer: it is gone, or does not answer.
         """
         async with self._single:  # whoever came meanwhile sees the same
-            if time.monotonic() - self._looked_at >= EVERY * 0.95:
+            began = time.monotonic()
+            if began - self._looked_at >= EVERY * 0.95:
                 await self._ask(self._look)
-                self._looked_at = time.monotonic()
+                self._looked_at = (
+                    began  # and not now: a look may take long, and the next is due a second after this began
+                )
         assert self.sight is not None
         return self.sight
 

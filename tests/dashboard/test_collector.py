@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
@@ -88,6 +89,27 @@ def test_a_pool_is_asked_once_for_each_look_however_many_read(node):
     took = watched(node, 50, scene)
     assert node.asked["status"] <= took / (EVERY * 0.9) + 2
     assert node.asked["metrics"] == 1  # every ten seconds
+
+
+def test_a_look_that_takes_long_does_not_make_looks_rarer(node, monkeypatch):
+    monkeypatch.setattr(collector, "EVERY", 0.2)
+    whole = node.status
+
+    def slowly(name):
+        time.sleep(0.08)
+        return whole(name)
+
+    monkeypatch.setattr(node, "status", slowly)
+
+    async def scene(watching, streams):
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        wanted = node.asked["status"] + 6
+        await until(lambda: node.asked["status"] >= wanted)
+        return loop.time() - began
+
+    most = 6 * 0.2 * 1.6  # it would be twice as long
+    assert any(watched(node, 1, scene) < most for _ in range(3))  # the machine may be busy meanwhile
 
 
 def test_nobody_is_asked_when_nobody_reads(node):
