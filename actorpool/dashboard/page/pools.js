@@ -81,7 +81,6 @@ export function detail(pool, twigs, moment, show) {
 
 function facts(pool, workers) {
   const told = [
-    ["state", pool.state.replace("_", " ")],
     ["running for", seconds(pool.since)],
     ["checkouts", pool.checkouts],
     ["timeouts", pool.timeouts],
