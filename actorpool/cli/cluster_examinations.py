@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
+from typing import NamedTuple
 
 import psutil
 
@@ -23,6 +27,8 @@ QUICK = {
 }
 """Settings with which a silent host is noticed after some 4 s instead of some 62 s."""
 _RAY = "2.60."
+_TELL = "import importlib.metadata as m, platform as p; print('Ray', m.version('ray'), 'Python', p.python_version())"
+_WORKERS = "--python_worker_command="
 _NOT_REAPING = ("sleep", "tail")
 
 
@@ -35,15 +41,27 @@ def of_cluster() -> Iterator[Finding]:
         return
     tested = version.startswith(_RAY)
     yield Finding("ok" if tested else "warn", "ray", version, "" if tested else f"tested with {_RAY}*")
-    environment = _raylet()
-    if environment is None:
+    raylet = _raylet()
+    if raylet is None:
         advice = "start it: ray start --address=HEAD:6379 (on the first host: ray start --head)"
         yield Finding("warn", "raylet", "none runs on this host", advice)
-        environment = dict(os.environ)
     else:
-        yield Finding("ok", "raylet", "runs on this host")
-    yield from of_settings(environment)
+        yield of_versions(_versions_of(raylet.python), _versions_of(sys.executable))
+    yield from of_settings(raylet.environment if raylet else os.environ)
     yield of_first_process(_first_process())
+
+
+def of_versions(theirs: str, ours: str) -> Finding:
+    """Whether programs may take part: Ray refuses those with other versions than its own, to the patch level."""
+    if theirs == ours:
+        return Finding("ok", "raylet", theirs)
+    return Finding("fail", "raylet", theirs, f"this program has {ours}: install the same versions everywhere")
+
+
+def _versions_of(python: str) -> str:
+    """Of Ray and Python, as an interpreter tells them."""
+    done = subprocess.run([python, "-c", _TELL], capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout.strip() or f"unknown ({python})"
 
 
 def of_first_process(first: str) -> Finding:
@@ -79,12 +97,21 @@ def of_settings(environment: Mapping[str, str]) -> Iterator[Finding]:
     yield Finding("ok" if monitor == "0" else "warn", "memory monitor", f"every {monitor} ms", advice)
 
 
-def _raylet() -> dict[str, str] | None:
-    """The environment of this host's raylet; None if there is none that may be looked at."""
+class _Raylet(NamedTuple):
+    """What the raylet of this host was started with."""
+
+    environment: Mapping[str, str]
+    python: str
+
+
+def _raylet() -> _Raylet | None:
+    """The raylet of this host; None if there is none that may be looked at."""
     for process in psutil.process_iter(["name"]):
         if process.info["name"] == "raylet":
             try:
-                return dict(process.environ())
+                words = [word for word in process.cmdline() if word.startswith(_WORKERS)]
+                python = shlex.split(words[0].removeprefix(_WORKERS))[0] if words else sys.executable
+                return _Raylet(process.environ(), python)
             except psutil.Error:
                 continue
     return None

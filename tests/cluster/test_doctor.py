@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
+import sys
 from pathlib import Path
 
 from actorpool.cli import cluster_examinations as examinations
-from actorpool.cli.cluster_examinations import QUICK, of_cluster, of_first_process, of_settings
+from actorpool.cli.cluster_examinations import QUICK, of_cluster, of_first_process, of_settings, of_versions
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGE, EXAMPLE = ROOT / "docs" / "cluster.md", ROOT / "examples" / "cluster" / "ray.env"
@@ -48,7 +49,8 @@ def looked(monkeypatch, version="2.60.0", environment=WELL):
         return version
 
     monkeypatch.setattr(examinations.metadata, "version", installed)
-    monkeypatch.setattr(examinations, "_raylet", lambda: environment)
+    raylet = None if environment is None else examinations._Raylet(environment, sys.executable)
+    monkeypatch.setattr(examinations, "_raylet", lambda: raylet)
     return {finding.what: finding for finding in of_cluster()}
 
 
@@ -64,6 +66,13 @@ def test_a_version_that_is_not_tested_is_a_warning_and_none_at_all_a_failure(mon
     assert (found.result, found.value, found.advice) == ("warn", "2.59.1", "tested with 2.60.*")
     (found,) = looked(monkeypatch, None).values()
     assert (found.result, found.what, found.advice) == ("fail", "ray", "pip install 'actorpool[ray]'")
+
+
+def test_a_program_with_other_versions_than_the_raylet_is_told_that_ray_refuses_it():
+    assert of_versions("Ray 2.60.0 Python 3.11.7", "Ray 2.60.0 Python 3.11.7").result == "ok"
+    found = of_versions("Ray 2.60.0 Python 3.11.7", "Ray 2.60.0 Python 3.12.1")
+    assert (found.result, found.value) == ("fail", "Ray 2.60.0 Python 3.11.7")
+    assert "this program has Ray 2.60.0 Python 3.12.1" in found.advice
 
 
 def test_a_host_without_a_raylet_is_told_how_to_start_one(monkeypatch):
