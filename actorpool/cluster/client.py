@@ -45,7 +45,6 @@ class Client:
         self._tokens: dict[str, Any] = {}
         self._numbers = 0
         self._lock = threading.RLock()
-        self._news = threading.Condition(self._lock)
         self._closed = False
         self._owner = owner
         self._belonging: Any = None
@@ -85,13 +84,13 @@ class Client:
                 self._take(view)
 
     def _take(self, view: View) -> None:
-        with self._news:
-            self.view = view
+        with self._lock:
+            former, self.view = self.view, view
             for host in self.choice.suspects - view.hosts.keys():
                 self.choice.cleared(host)
-            for host in self._agents.keys() - view.hosts.keys():
-                self._forget(host)
-            self._news.notify_all()
+            for host in list(self._agents):
+                if former.agents.get(host) != view.agents.get(host):  # it is another one, or there is no such host
+                    self._forget(host)
 
     def refresh(self, timeout: float = 10.0) -> View:
         """The coordinator's present view, for who has just changed something; of its successor, if it has just died.

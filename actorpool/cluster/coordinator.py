@@ -185,7 +185,9 @@ class Coordinator:
         """The view, as soon as it is another one than `version`, at the latest after `timeout` seconds."""
         await self._ready.wait()
         await self._until(lambda: self._version() != version, timeout)
-        return replace(self._core.view(), version=self._version(), node=self._node)
+        view = self._core.view()
+        agents = {host: self._epoch + number for host, number in view.agents.items()}
+        return replace(view, version=self._version(), agents=agents, node=self._node)
 
     def _version(self) -> int:
         return self._epoch + self._core.version

@@ -261,9 +261,12 @@ def test_a_host_that_leaves_has_its_workers_moved_before_its_agent_ends():
     assert hosts.core.view().hosts["a"].state == "left"
     hosts.take(hosts.core.join("a"))
     assert all(tell.host != "a" for tell in hosts.under_way), "its agent has not ended yet"
+    former = hosts.core.view().agents
     hosts.part()
     hosts.obey_all()
     assert (hosts.total(), set(hosts.runs)) == (9, {"a", "b", "c"})
+    told = hosts.core.view().agents
+    assert {host for host in told if told[host] != former[host]} == {"a"}, "callers have to look for it anew"
     hosts.take(hosts.core.leave("a"))
     hosts.obey_all()
     hosts.take(hosts.core.members_are(9.0, [hosts.core.members[host] for host in "bc"]))

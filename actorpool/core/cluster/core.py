@@ -66,6 +66,7 @@ class ClusterCore(StateMachine):
         self._asked: dict[str, Orders] = {}  # under way
         self._told: dict[str, Orders] = dict(told or {})  # done
         self._parting: set[str] = set()  # whose agents are ending
+        self._dismissed: dict[str, int] = {}  # how many have
         self._shares: dict[str, dict[str, int]] = {}
         self._wanted: dict[str, Orders] = {}
 
@@ -86,7 +87,7 @@ class ClusterCore(StateMachine):
         for host in sorted(new):
             self._since[host] = now
             self._emit("host.up", metadata={"host": names[host], "node_id": host})
-        for known in (self._since, self._unusable, self._asked, self._told):
+        for known in (self._since, self._unusable, self._asked, self._told, self._dismissed):
             for host in known.keys() - present.keys():
                 del known[host]
         self._parting &= present.keys()
@@ -161,6 +162,7 @@ class ClusterCore(StateMachine):
     def dismissed(self, host: str) -> None:
         """The agent of a host that has left has ended; if the host has joined again meanwhile, another one begins."""
         self._parting.discard(host)
+        self._dismissed[host] = self._dismissed.get(host, 0) + 1
         self._tell(host)
 
     @step
@@ -263,7 +265,8 @@ class ClusterCore(StateMachine):
             )
             for host, member in self.members.items()
         }
-        return View(self.version, hosts, serving, dict(self.declared))
+        agents = {host: self._dismissed.get(host, 0) for host in self.members}
+        return View(self.version, hosts, serving, dict(self.declared), agents)
 
     def settled(self, pool: str) -> bool:
         """Whether every host that is to have workers of the pool has been told and has done it."""

@@ -114,6 +114,7 @@ class View:
         hosts: by id.
         shares: by pool, then by host's id; hosts with no worker are left out.
         declared: by pool.
+        agents: by host's id, another number for each agent that it has had, but not for one that was restarted.
         node: the name of each host's node.
     """
 
@@ -121,6 +122,7 @@ class View:
     hosts: Mapping[str, HostInfo]
     shares: Mapping[str, Mapping[str, int]]
     declared: Mapping[str, Declaration]
+    agents: Mapping[str, int] = field(default_factory=dict)
     node: str = ""
 
 
