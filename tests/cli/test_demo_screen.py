@@ -54,5 +54,11 @@ def test_the_report_has_all_figures_and_a_verdict(kept, last):
     assert ("BROKEN  promise 1" in text) == (not kept[1])
 
 
+def test_why_fewer_workers_were_restarted_than_killed_is_said():
+    tally = Tally(workers_killed=7, callers_killed=0)
+    text = "\n".join(screen.report(Outcome(Settings(seconds=2), Books(), tally, STATUS, [])))
+    assert "workers restarted   3 (the other 4 were overflow" in text
+
+
 def test_without_a_kill_there_are_no_times():
     assert screen.times([]) == "-"

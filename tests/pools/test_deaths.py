@@ -107,6 +107,20 @@ def test_the_end_and_the_restart_of_a_worker_are_one_warning(
     assert warnings(log, "pool one: ")[0].endswith("is gone: killed by SIGKILL; it is restarted")
 
 
+def test_the_end_of_a_shared_pools_worker_is_one_warning(
+    system: actorpool.System, log: Path, eventually: Callable[..., Any]
+) -> None:
+    feeds = system.start_shared_pool("feeds")
+    id = feeds.add(EchoWorker, resource="a", revive=True)
+    pid = feeds.info(id).pid
+    os.kill(pid or 0, signal.SIGKILL)
+    eventually(lambda: feeds.info(id).pid not in (None, pid) and feeds.call("a", "echo", 1) == 1)
+    (line,) = eventually(lambda: warnings(log, "shared pool feeds: "))
+    assert f"(pid {pid}) is gone: killed by SIGKILL" in line
+    system.stop_pool("feeds")
+    assert len(warnings(log, "feeds")) == 1
+
+
 def test_a_worker_that_was_killed_because_it_did_not_answer_is_a_warning_that_says_so(
     system: actorpool.System, log: Path, eventually: Callable[..., Any]
 ) -> None:
