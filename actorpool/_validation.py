@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import io
+import pickle
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
@@ -69,3 +71,26 @@ def instance(kind: type, *, optional: bool = True) -> Check:
         if isinstance(value, kind) or (optional and value is None)
         else f"must be a {kind.__name__}{' or None' if optional else ''}, not {value!r}"
     )
+
+
+class _AsElsewhere(pickle.Unpickler):
+    """Finds what another process would find."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "__main__":
+            raise AttributeError(
+                f"{name} is a class of __main__, which the pool's process cannot import; move it into a module"
+            )
+        return super().find_class(module, name)
+
+
+def key_of_a_lease(value: Any) -> str | None:
+    """What is wrong with the key of a lease: the pool compares keys, so it must be able to open each."""
+    try:
+        hash(value)
+        data = pickle.dumps(value)
+        if b"__main__" in data:
+            _AsElsewhere(io.BytesIO(data)).load()
+    except Exception as error:  # anything that a user's class may raise
+        return f"must be hashable and picklable ({type(error).__name__}: {error}): take a string, or a tuple of some"
+    return None

@@ -6,15 +6,13 @@ A config is refused when it is made, with every bad field named at once, before 
 from __future__ import annotations
 
 import importlib
-import io
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import field, fields
 from typing import Any
 
 from actorpool._dataclass import dataclass
-from actorpool._validation import Check, instance, number, one_of, settings_problems
+from actorpool._validation import Check, instance, key_of_a_lease, number, one_of, settings_problems
 from actorpool.errors import InvalidConfig
 from actorpool.limits import Limits
 from actorpool.serialization import pickling
@@ -294,28 +292,6 @@ def _check_size(value: Any) -> str | None:
     return None if value == "auto" else number(0, whole=True)(value)
 
 
-class _AsElsewhere(pickle.Unpickler):
-    """Finds what another process would find."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module == "__main__":
-            raise AttributeError(
-                f"{name} is a class of __main__, which the pool's process cannot import; move it into a module"
-            )
-        return super().find_class(module, name)
-
-
-def _check_key(value: Any) -> str | None:
-    try:
-        hash(value)
-        data = pickle.dumps(value)
-        if b"__main__" in data:
-            _AsElsewhere(io.BytesIO(data)).load()
-    except Exception as error:  # anything that a user's class may raise
-        return f"must be hashable and picklable ({type(error).__name__}: {error}): take a string, or a tuple of some"
-    return None
-
-
 _POOL: dict[str, Check] = {
     "penalties": _check_penalties,
     "worker": _check_worker,
@@ -389,7 +365,7 @@ _REQUEST: dict[str, Check] = {
     "limit": number(0, whole=True),
     "size": number(0, whole=True, optional=True),
     "max_overflow": number(0, whole=True, optional=True),
-    "key": _check_key,
+    "key": key_of_a_lease,
     "block": instance(bool, optional=False),
 }
 

@@ -13,9 +13,10 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
+from actorpool.errors import ActorPoolError
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import load_error
-from actorpool.workers.executing import HEAD, QUEUE, RESULTS, Outcome
+from actorpool.workers.executing import HEAD, QUEUE, RESULTS, Outcome, run_batch
 
 LARGEST = 256
 """Calls of a batch: the number of each is a byte."""
@@ -166,3 +167,10 @@ def settle(call: ExecutorFuture, failed: bool, data: bytes) -> None:
         call.set_exception(value)
     else:
         call.set_result(value)
+
+
+def named(error: BaseException, call: ExecutorFuture) -> BaseException:
+    """An error of ours about a batch, which speaks of the one function that it ended."""
+    if isinstance(error, ActorPoolError) and error.args:
+        error.args = (str(error).replace(run_batch.__name__, call.name), *error.args[1:])
+    return error

@@ -21,7 +21,7 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from actorpool.client._batches import LARGEST, Batch, ExecutorFuture, Slot
+from actorpool.client._batches import LARGEST, Batch, ExecutorFuture, Slot, named
 from actorpool.client.futures import FOREVER, Dispatcher, LoopThread, check_interpreter
 from actorpool.client.mapping import Results, mapped
 from actorpool.client.start import start
@@ -298,13 +298,6 @@ def broken(cause: BaseException) -> futures.BrokenExecutor:
     """The error of an executor whose initializer failed."""
     error = futures.BrokenExecutor("the initializer of this executor failed, so that no function can be run")
     error.__cause__ = cause
-    return error
-
-
-def named(error: BaseException, call: ExecutorFuture) -> BaseException:
-    """An error of ours about a batch, which speaks of the one function that it ended."""
-    if isinstance(error, ActorPoolError) and error.args:
-        error.args = (str(error).replace(run_batch.__name__, call.name), *error.args[1:])
     return error
 
 
