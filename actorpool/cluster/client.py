@@ -90,9 +90,9 @@ class Client:
                 self.choice.cleared(host)
             for host in list(self._agents):
                 if former.agents.get(host) != view.agents.get(host):  # it is another one, or there is no such host
-                    self._agents.pop(host)
+                    self._agents.pop(host, None)
             for host in self._tokens.keys() - view.hosts.keys():
-                self._tokens.pop(host)
+                self._tokens.pop(host, None)
 
     def refresh(self, timeout: float = 10.0) -> View:
         """The coordinator's present view, for who has just changed something; of its successor, if it has just died.
