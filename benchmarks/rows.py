@@ -176,6 +176,8 @@ ROWS: tuple[Row, ...] = (
     _once("recovery.busy", "busy worker killed: full capacity", "recovery:busy_worker", "full", "ms", 50),
     _once("recovery.caller", "caller killed: its lease is back", "recovery:caller", "back", "ms", 100),
     _once("recovery.pool", "pool actor killed: serving again", "recovery:actor", "serving", "ms", 2000, kind="pool"),
+    _once("cli.tab", "a shell completes the workers of a pool", "commands:tab", "ms", "ms", 150),
+    _once("cli.twice", "Ctrl-C twice, a call of 60 s running: ended", "commands:second_signal", "ms", "ms", 1000),
     Row("agents.thread", "asyncio.to_thread of a function", "agents:thread", against=None),
     Row("agents.tool", "the same function as a tool", "agents:call", against="agents.thread", goal=Goal(1.2)),
     _once("agents.cancel", "a tool is cancelled: its work has stopped", "agents:cancelled", "stopped", "ms", 100),

@@ -86,10 +86,14 @@ def pools_of(node: str) -> list[str]:
 
 def workers_of(node: str, pool: str) -> list[str]:
     """The ids of a pool's workers, by the file that the pool leaves: without a connection."""
-    from actorpool.transport import paths  # only where it is wanted
+    directory, name = os.path.join(names.top(), os.path.basename(node)), os.path.basename(pool)
+    path = os.path.join(directory, f"{name}{_POOL}.ids")
+    if not os.path.exists(path):  # a long name
+        from actorpool.transport import paths  # not at the top: few need it
 
+        path = paths.ids(directory, name)
     try:
-        with open(paths.ids(os.path.join(names.top(), os.path.basename(node)), os.path.basename(pool))) as file:
+        with open(path) as file:
             return file.read().split()
     except OSError:
         return []
