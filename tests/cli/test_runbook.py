@@ -21,6 +21,7 @@ BLOCKS = {
     title: [shlex.split(line)[1:] for line in re.findall(r"(?m)^actorpool .*$", block)]
     for title, block in re.findall(r"(?ms)^## ([^\n]*)\n.*?```console\n(.*?)```", TEXT)
 }
+OF_A_CLUSTER = "A host is missing"
 HOLDER = """
 import time, actorpool
 lease = actorpool.connect("shop").pool("write").checkout()
@@ -57,7 +58,15 @@ def test_every_section_has_its_test():
         "Callers wait", "Degraded", "A worker keeps dying", "A supervisor gave up", "A node does not start",
         "Memory grows", "The disk is full",
     }  # fmt: skip
-    assert set(BLOCKS) == tested
+    assert set(BLOCKS) == tested | {OF_A_CLUSTER}
+
+
+def test_the_commands_about_a_missing_host_are_such(tmp_path, monkeypatch):
+    """What they tell is tested with Ray, in `tests/cluster`."""
+    monkeypatch.chdir(tmp_path)
+    Path("shop.toml").write_text("[system]\nname = 'shop'\n")
+    for arguments in BLOCKS[OF_A_CLUSTER]:
+        assert run(*arguments).returncode in (0, 1), arguments
 
 
 def test_callers_wait(tmp_path, monkeypatch, eventually):
