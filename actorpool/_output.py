@@ -13,7 +13,6 @@ import select
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-CHOICES = ("inherit", "log", "stderr")
 LONGEST = 8192
 """Bytes of a line; what is longer is told in parts."""
 

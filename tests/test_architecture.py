@@ -24,6 +24,7 @@ VALUES = {
     "actorpool.messages",
     "actorpool._offspring",
     "actorpool._output",
+    "actorpool._choices",
     "actorpool._dataclass",
     "actorpool._validation",
     "actorpool.attention",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from typing import Any
 
-from actorpool import _output
-from actorpool.node import log_lines
-from actorpool.transport import frames
+from actorpool._choices import LOG_FORMATS, LONGEST_MESSAGE, OUTPUTS
 
 NODE_BASES = ("multiprocTCPBase", "multiprocUDPBase")
 BASES = (*NODE_BASES, "simpleSystemBase")
+_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 def problems_of(
@@ -29,12 +27,12 @@ def problems_of(
         problems["log_file"] = f"must be a file in a directory that exists, or None, not {file!r}"
     if not isinstance(spin, bool):
         problems["spin"] = f"must be True or False, not {spin!r}"
-    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= frames.LONGEST:
-        problems["max_message"] = f"must be a whole number from 1024 to {frames.LONGEST}, not {max_message!r}"
-    if format not in log_lines.FORMATS:
-        problems["log_format"] = f"must be one of {', '.join(log_lines.FORMATS)}, not {format!r}"
-    if output not in _output.CHOICES:
-        problems["output"] = f"must be one of {', '.join(_output.CHOICES)}, not {output!r}"
+    if isinstance(max_message, bool) or not isinstance(max_message, int) or not 1024 <= max_message <= LONGEST_MESSAGE:
+        problems["max_message"] = f"must be a whole number from 1024 to {LONGEST_MESSAGE}, not {max_message!r}"
+    if format not in LOG_FORMATS:
+        problems["log_format"] = f"must be one of {', '.join(LOG_FORMATS)}, not {format!r}"
+    if output not in OUTPUTS:
+        problems["output"] = f"must be one of {', '.join(OUTPUTS)}, not {output!r}"
     return problems
 
 
@@ -44,5 +42,9 @@ def _folder(file: str | os.PathLike[str]) -> str:
 
 def level_name(level: Any) -> Any:
     """The name of a level of logging, whichever way it was given; None if it is none."""
+    if level in _LEVELS:
+        return level
+    import logging  # not at the top: it need not be there to begin the interpreter of a node
+
     name = logging.getLevelName(level) if isinstance(level, int) else level
     return name if isinstance(name, str) and isinstance(logging.getLevelName(name), int) else None

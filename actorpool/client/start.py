@@ -6,12 +6,12 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from actorpool._choices import MAX_MESSAGE
 from actorpool.client._start_options import NODE_BASES as NODE_BASES
 from actorpool.client._start_options import level_name, problems_of
 from actorpool.errors import InvalidConfig
 from actorpool.node import names
 from actorpool.node.spawn import spawn
-from actorpool.transport import frames
 
 if TYPE_CHECKING:
     from actorpool.client.system import System
@@ -28,7 +28,7 @@ def start(
     log_format: str = "text",
     output: str = "inherit",
     spin: bool = True,
-    max_message: int = frames.MAX_MESSAGE,
+    max_message: int = MAX_MESSAGE,
     daemon: bool = False,
     dashboard: int | Mapping[str, Any] | None = None,
     **options: Any,

@@ -6,17 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from actorpool import _output as output
+from actorpool._choices import LOG_FORMATS, LONGEST_MESSAGE, MAX_MESSAGE, OUTPUTS
 from actorpool._validation import number, one_of, settings_problems
 from actorpool.client.start import NODE_BASES
 from actorpool.config import PoolConfig, SharedPoolConfig
 from actorpool.configuration.document import Document
 from actorpool.configuration.expansion import Expansion
 from actorpool.errors import InvalidConfig
-from actorpool.node import log_lines
 from actorpool.node.names import NODE_NAME
 from actorpool.supervisors.specs import SupervisorSpec
-from actorpool.transport import frames
 
 DRAIN = 7.0
 """Seconds for running calls; with the end of the node itself it stays below the 10 s that service managers give."""
@@ -43,7 +41,7 @@ class SystemSettings:
     log_format: str = "text"
     output: str = "inherit"
     metrics_interval: float = 10.0
-    max_message: int = frames.MAX_MESSAGE
+    max_message: int = MAX_MESSAGE
 
     def __new__(cls, **given: Any) -> SystemSettings:
         if problems := settings_problems(cls, given, _SYSTEM):
@@ -143,9 +141,9 @@ def _are_texts(value: Any) -> str | None:
 
 
 def _is_size(value: Any) -> str | None:
-    if isinstance(value, int) and not isinstance(value, bool) and 1024 <= value <= frames.LONGEST:
+    if isinstance(value, int) and not isinstance(value, bool) and 1024 <= value <= LONGEST_MESSAGE:
         return None
-    return f"must be a whole number from 1024 to {frames.LONGEST}, not {value!r}"
+    return f"must be a whole number from 1024 to {LONGEST_MESSAGE}, not {value!r}"
 
 
 _SYSTEM = {
@@ -154,8 +152,8 @@ _SYSTEM = {
     "base": one_of(*NODE_BASES),
     "log_level": one_of(*LEVELS),
     "log_file": _is_text,
-    "log_format": one_of(*log_lines.FORMATS),
-    "output": one_of(*output.CHOICES),
+    "log_format": one_of(*LOG_FORMATS),
+    "output": one_of(*OUTPUTS),
     "metrics_interval": number(0, above=True),
     "max_message": _is_size,
 }

@@ -14,7 +14,6 @@ from typing import IO
 
 from actorpool._scrubbing import scrub
 
-FORMATS = ("text", "json")
 _TEXT = "%(asctime)s %(levelname)s %(process)d %(name)s: %(message)s"
 _POOL = re.compile(r"\bpool:? ([A-Za-z][A-Za-z0-9_.-]*)")
 _WORKER = re.compile(r"\bworker (\d+)\b")
@@ -25,7 +24,7 @@ def formatter(kind: str, node: str) -> logging.Formatter:
     """What formats the lines of a node.
 
     Args:
-        kind: one of `FORMATS`.
+        kind: one of `LOG_FORMATS`.
         node: the node's name, which every JSON object has.
     """
     return _JsonLines(node) if kind == "json" else _TextLines(_TEXT)

@@ -22,8 +22,8 @@ class Order:
         environment: variables to set back (None: to unset) that only served to start the interpreter.
         log_level: from which level on lines go to standard error as well.
         log_file: where the log is written; None: `node.log` in the runtime directory.
-        log_format: how its lines are written, one of `actorpool.node.log_lines.FORMATS`.
-        output: where what workers write goes, one of `actorpool._output.CHOICES`.
+        log_format: how its lines are written, one of `actorpool._choices.LOG_FORMATS`.
+        output: where what workers write goes, one of `actorpool._choices.OUTPUTS`.
         grace: seconds for an orderly end without a timeout of its own.
         secrets: what the owner hides in every text (see `actorpool._scrubbing`); the node hides it too.
         options: a dict for the manager, packed: user code in it is opened only where `path` holds.

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import struct
 
+from actorpool._choices import LONGEST_MESSAGE as LONGEST
+from actorpool._choices import MAX_MESSAGE
 from actorpool.errors import MessageTooBig
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import dump_error, load_error
@@ -30,11 +32,6 @@ OUTCOME = struct.Struct("!Bdd")
 LOAN_HEAD = struct.Struct("!QQII")
 """Number of the loan, its seal, pid of the worker, length of a pickle of its methods; that, and the value of the call,
 follow."""
-
-MAX_MESSAGE = 2**30
-"""Bytes a body may have unless a system is told otherwise (`start(max_message=...)`)."""
-LONGEST = 2**32 - 1
-"""Bytes a body can have: what the length field holds. Callers check no more, for the limit is their system's."""
 
 CHECKOUT, CANCEL, CHECKIN, ABANDON, ASK, GRANT, REPLY, ERROR, CALL, END, RESULT, NOT_STARTED, CONTROL = range(1, 14)
 SHARED, PERFORM, PERFORMED, LENT, ROUTED, USE_LOCAL, PARK = range(14, 21)
