@@ -144,6 +144,8 @@ def _start_system(kind: str, directory: runtime.RuntimeDirectory) -> tuple[Any, 
     # Thespian's own settings, inherited by every actor; this process is ours alone.
     quiet = {"version": 1, "disable_existing_loggers": False, "root": {"level": "CRITICAL"}}
     systemCommon.RATE_THROTTLE = _UNTHROTTLED
+    # Each actor sets the handlers of 60 signals; the function in C does without a look for the name of each.
+    multiprocCommon.set_signal_handler = getattr(signal.signal, "__wrapped__", signal.signal)
     multiprocCommon.MultiProcAdmin.logDefs = quiet  # Thespian 4.0.1's admin dies with its logger for want of this name
     share()
     gc.freeze()  # what is loaded by now is shared with every actor: no collector of an actor writes into its pages

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import sys
 
+_OURS = f"{__name__.partition('.')[0]}."
 _known: dict[str | None, bool] = {None: False, "__main__": False, "__mp_main__": False, "builtins": True}
 
 
@@ -19,6 +20,8 @@ def importable(name: str | None) -> bool:
 
 
 def _found_on_path(name: str) -> bool:
+    if name.startswith(_OURS):
+        return True  # without a look along the path, which each new worker would take
     module = sys.modules.get(name)
     origin = getattr(module, "__file__", None)
     if module is None or origin is None:

@@ -74,6 +74,15 @@ class Owner:
         self.family = family(self.node)
         print(file=self.process.stdin, flush=True)
 
+    def other_children(self) -> list[int]:
+        """What its program has forked, once it has."""
+        deadline = time.monotonic() + 20
+        while True:
+            found = [child.pid for child in psutil.Process(self.process.pid).children() if child.pid != self.node]
+            if found or time.monotonic() > deadline:
+                return found
+            time.sleep(0.01)
+
     def __enter__(self) -> Owner:
         return self
 
@@ -120,7 +129,7 @@ def test_a_child_of_the_owner_keeps_no_node_alive() -> None:
     sys.stdin.read()
     """
     with Owner(program) as owner:
-        children = [child.pid for child in psutil.Process(owner.process.pid).children() if child.pid != owner.node]
+        children = owner.other_children()
         owner.process.kill()
         gone_within(owner.family, 2.0)
         for child in children:
@@ -135,7 +144,7 @@ def test_an_owners_death_is_seen_without_pidfds_too(monkeypatch: pytest.MonkeyPa
     sys.stdin.read()
     """
     with Owner(program.replace("os.fork()", "launch.process._libc.fork()")) as owner:
-        children = [child.pid for child in psutil.Process(owner.process.pid).children() if child.pid != owner.node]
+        children = owner.other_children()
         owner.process.kill()
         took = gone_within(owner.family, 2.0)
         assert len(children) == 1
