@@ -17,7 +17,6 @@ import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from concurrent import futures
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +24,6 @@ from actorpool.client._batches import LARGEST, Batch, ExecutorFuture, Slot, name
 from actorpool.client.futures import FOREVER, Dispatcher, LoopThread, check_interpreter
 from actorpool.client.mapping import Results, mapped
 from actorpool.client.start import start
-from actorpool.client.system import System
 from actorpool.config import PoolConfig
 from actorpool.errors import ActorPoolError, InvalidConfig, MessageTooBig
 from actorpool.workers.executing import InitializerFailed, run_batch, run_chunk
@@ -33,6 +31,7 @@ from actorpool.workers.executing import InitializerFailed, run_batch, run_chunk
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncLease
     from actorpool.client.pool import Pool
+    from actorpool.client.system import System
 
 LOGGER = logging.getLogger("concurrent.futures")
 """Where the standard library's executors say that an initializer failed."""
@@ -59,7 +58,7 @@ class Engine(Dispatcher):
         super().__init__(LoopThread("actorpool-executor", self._end), workers, workers)
         self.config = config
         self.broken: BaseException | None = None
-        self.shut = False
+        self.shut = self._ticking = False
         self.lock = threading.RLock()
         self._given = system
         self._system: System | None = None
@@ -71,7 +70,6 @@ class Engine(Dispatcher):
         self._batches: set[Batch] = set()
         self._each = BATCH_SECONDS
         self._batching = config.call_timeout is None and config.max_lease is None
-        self._ticking = False
         engines.add(self)
 
     # -- from any thread ------------------------------------------------------------------------------------
@@ -363,7 +361,7 @@ class Executor(futures.Executor):
     def _broken(self) -> bool:
         return self._engine.broken is not None
 
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> futures.Future[Any]:
         """Have `fn(*args, **kwargs)` run in a worker; see `concurrent.futures.Executor.submit`.
 
         Raises:
