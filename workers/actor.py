@@ -162,10 +162,11 @@ class WorkerActor(Shell):
             self.tell(reports.Running(self.id, lease, sender, call.ref))
 
         def run() -> Any:
-            what = _opened(call.method), _opened(call.args), _opened(call.kwargs)
+            parts: tuple[Any, ...] = (call.method, call.args, call.kwargs)
+            target, args, kwargs = (part.open() if isinstance(part, Pickled) else part for part in parts)
             self.breakable()
             session.admit(lease, False, time.monotonic(), turn, False, keyed, continued)
-            return session.run(*what)
+            return session.run(target, args, kwargs)
 
         value, error = self.attempt(run, call.timeout)
         if isinstance(error, Unavailable):
@@ -213,11 +214,10 @@ class WorkerActor(Shell):
         elif kind == frames.END or kind == frames.PARK:
             if len(body) == frames.END_BODY.size and self._is_granted(ref, *frames.END_BODY.unpack(body)):
                 self._end(ref, kind == frames.PARK)
+        elif kind == frames.CONTROL and peer is self.pool:
+            self._on_control(pickling.loads(body))
         elif kind == frames.CONTROL:
-            if peer is self.pool:
-                self._on_control(pickling.loads(body))
-            else:
-                self._meet(peer, ref)
+            self._meet(peer, ref)
 
     def _meet(self, peer: ServerConn, seal: int) -> None:
         """A connection says that it is the pool's; the seal of no lease proves it. Others give no orders."""
@@ -328,6 +328,10 @@ class WorkerActor(Shell):
         if self.interrupted or self._alarmed:
             self._break_in(INTERRUPT if self.interrupted else signal.SIGALRM)
 
+    def opened(self, _session: WorkerSession, took: float) -> Any:
+        """The report that the worker is connected, after `took` seconds; what it raises is an error of connecting."""
+        return reports.Opened(self.id, took)
+
     def note_loss(self, error: BaseException) -> None:
         """Tell the pool of a lost connection before the caller hears of it: then its next call is a checked one."""
         session = self.session
@@ -394,7 +398,3 @@ class WorkerActor(Shell):
             self.session.close()
         if self._server is not None:
             self._server.close()
-
-
-def _opened(value: Any) -> Any:
-    return value.open() if isinstance(value, Pickled) else value

@@ -39,6 +39,9 @@ class Ordered(Host, Protocol):
     def note_loss(self, error: BaseException) -> None:
         """Tell the pool of a lost connection."""
 
+    def opened(self, session: WorkerSession, took: float) -> Any:
+        """The report that the worker is connected."""
+
     def count_call(self) -> None:
         """A call of no sticky lease is over: count it."""
 
@@ -56,16 +59,17 @@ def open_(actor: Ordered, session: WorkerSession, _order: orders.Open) -> None:
     """Connect."""
     began = time.monotonic()
 
-    def run() -> None:
+    def run() -> Any:
         actor.breakable()
         session.open(began)
+        return actor.opened(session, time.monotonic() - began)
 
-    _, error = actor.attempt(run)
-    took = time.monotonic() - began
+    opened, error = actor.attempt(run)
     if error is None:
-        actor.tell(reports.Opened(actor.id, took))
+        actor.tell(opened)
         return
     if actor.fired:
+        took = time.monotonic() - began
         error = TimeoutError(f"open() interrupted after {took:.1f} s: let its driver time out or raise backoff_max")
     session.lose(error)
     permanent, retry = isinstance(error, PermanentError), error.seconds if isinstance(error, RetryAfter) else None

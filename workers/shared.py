@@ -14,8 +14,7 @@ import functools
 import time
 from typing import Any, NamedTuple
 
-from actorpool import process
-from actorpool._protocol import orders, reports, shared
+from actorpool._protocol import orders, shared
 from actorpool.core.shared.records import Meter
 from actorpool.errors import PermanentError
 from actorpool.serialization import pickling
@@ -23,7 +22,7 @@ from actorpool.serialization.pickling import Pickled
 from actorpool.transport import frames
 from actorpool.transport.server import ServerConn
 from actorpool.workers.actor import LONG, WorkerActor
-from actorpool.workers.base import Reply, RetryAfter
+from actorpool.workers.base import Reply
 from actorpool.workers.session import Unavailable, WorkerSession
 
 
@@ -68,9 +67,7 @@ class SharedWorkerActor(WorkerActor):
 
     def _on_control(self, message: Any) -> bool:
         session = self.session
-        if isinstance(message, orders.Open) and session is not None:
-            self._connect(session)
-        elif isinstance(message, shared.Perform) and session is not None:
+        if isinstance(message, shared.Perform) and session is not None:
             kind, number, data, *head = self._performed(message.number, message.body)
             self.tell(shared.Told(self.id, kind, number, b"".join((*head, data))))
         elif isinstance(message, shared.Interrupt):
@@ -82,21 +79,9 @@ class SharedWorkerActor(WorkerActor):
             return super()._on_control(message)
         return True
 
-    def _connect(self, session: WorkerSession) -> None:
-        began = time.monotonic()
-        try:
-            session.open(began)
-            resource = _packed_resource(session)
-        except BaseException as raised:
-            process.end_copy(raised)
-            session.lose(raised)
-            error = session.lost or raised
-            retry_after = error.seconds if isinstance(error, RetryAfter) else None
-            packed = self.scrubbed(error)
-            self.tell(reports.OpenFailed(self.id, packed, isinstance(error, PermanentError), retry_after))
-        else:
-            took = time.monotonic() - began
-            self.tell(shared.Opened(self.id, took, resource, tuple(session.methods)))
+    def opened(self, session: WorkerSession, took: float) -> Any:
+        """As `WorkerActor.opened`, with what the pool has to know of the connection."""
+        return shared.Opened(self.id, took, _packed_resource(session), tuple(session.methods))
 
     # -- calls ----------------------------------------------------------------------------------------------
 

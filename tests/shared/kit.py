@@ -134,6 +134,21 @@ class Door(Worker):
         return Reply(close=True)
 
 
+class Stuck(Worker):
+    """Opens for ever; notes in a file when that is broken into."""
+
+    def __init__(self, file: str) -> None:
+        self.file = Path(file)
+        self.resource = "stuck"
+
+    def open(self) -> None:
+        try:
+            time.sleep(3600)
+        except KeyboardInterrupt:
+            self.file.write_text("interrupted")
+            raise
+
+
 class Desk(Worker):
     """Keeps half a conversation when it is broken into, and `reset` throws that away."""
 

@@ -22,7 +22,7 @@ from actorpool.errors import (
 )
 from actorpool.workers import EchoWorker, method
 from tests.shared.conftest import Library
-from tests.shared.kit import BadResource, Book, BrokenInit, Door, Unloadable, WithoutResource
+from tests.shared.kit import BadResource, Book, BrokenInit, Door, Stuck, Unloadable, WithoutResource
 
 Eventually = Callable[..., Any]
 
@@ -95,6 +95,14 @@ def test_not_now_is_tried_again_within_the_timeout(shared: SharedPool, tmp_path:
     assert shared.resources() == []
     left = shared.map("door", "pid")
     assert left == {}
+
+
+def test_an_open_that_hangs_is_interrupted_once_its_connection_is_given_up(
+    shared: SharedPool, tmp_path: Path, eventually: Eventually
+) -> None:
+    with pytest.raises(WorkerUnavailable):
+        shared.add(Stuck, {"file": str(tmp_path / "end")}, timeout=1.0)
+    eventually(lambda: (tmp_path / "end").exists() and (tmp_path / "end").read_text() == "interrupted")
 
 
 def test_a_worker_says_when_it_wants_to_be_tried_again(shared: SharedPool, tmp_path: Path) -> None:
