@@ -671,7 +671,7 @@ class SharedPool(RuleBasedStateMachine):
             records.SURE = self.sure
 
     def wind_up(self) -> None:
-        for _ in range(300):
+        for _ in range(300 + 4 * len(self.pending)):  # each round ends one call of each worker at most
             if not self.pending and not self.requests:
                 break
             for worker in [worker for worker, process in self.processes.items() if process.silent]:
