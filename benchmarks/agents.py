@@ -183,9 +183,11 @@ weights = random.Random(1).randbytes({MODEL_MB} * 2**20)
 """
 
 
-def use_model(_: Any) -> int:
-    """Use the model, which loads it where it is not loaded yet."""
-    return len(importlib.import_module("bench_model").weights)
+USE = """
+def use(_):
+    from bench_model import weights
+    return len(weights)
+"""  # in a module of its own: this one would be imported by each worker, with all that it imports
 
 
 @contextmanager
@@ -194,8 +196,10 @@ def model(preload: bool) -> Iterator[Measure]:
     with ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory())
         Path(directory, "bench_model.py").write_text(MODEL)
+        Path(directory, "bench_use.py").write_text(USE)
         sys.path.insert(0, directory)
         stack.callback(sys.path.remove, directory)
+        use_model = importlib.import_module("bench_use").use
         system = stack.enter_context(actorpool.start())
 
         def measure(seconds: float) -> Figures:
