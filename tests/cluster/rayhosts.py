@@ -191,6 +191,10 @@ class Hosts:
     def reset(self, host: Host) -> Host:
         """Plug a host without power in again: the same name and address, other processes, an empty memory."""
         host.process.wait(10)
+        assert host.process.stdout is not None
+        host.process.stdout.close()
+        with contextlib.suppress(subprocess.CalledProcessError):  # it goes with the host, in a while
+            self.at_switch("ip", "link", "del", host.port)
         again = self.all[self.all.index(host)] = Host(self, self.all.index(host) + 1, host.role)
         self._resolve()
         return again
