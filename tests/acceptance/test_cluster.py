@@ -19,7 +19,7 @@ from actorpool.workers import PostgresWorker
 from actorpool.workers.echo import EchoWorker
 from tests.acceptance.kit import Toy
 from tests.cluster import jobs
-from tests.cluster.double import Network, real_node
+from tests.cluster.double import Network, real_node, with_nodes
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +31,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def cluster(network):
-    with Cluster.with_engine(network.engine("a"), "shop") as cluster:
-        cluster.start_pool("first", worker=EchoWorker, size=3, max_overflow=0)  # now each host has its node
-        cluster.stop_pool("first")
+    with with_nodes(network) as cluster:
         yield cluster
 
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import itertools
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import actorpool
+from actorpool.cluster import Cluster
 from actorpool.cluster.agent import Agent
 from actorpool.cluster.coordinator import Coordinator
 from actorpool.cluster.engine import Lost
@@ -20,6 +23,7 @@ from actorpool.errors import PoolAlreadyExists, PoolNotFound, SystemDown
 from actorpool.node import runtime
 from actorpool.serialization import pickling
 from actorpool.status import PoolStatus
+from actorpool.workers.echo import EchoWorker
 
 
 class DoublePending:
@@ -287,6 +291,15 @@ def real_node(network: Network, host: str) -> Node:
     system = actorpool.start(network.node if host == "a" else f"{network.node}-{host}")
     network.systems.append(system)
     return Node(system, lambda: runtime.serves(system.directory), ours=True)
+
+
+@contextlib.contextmanager
+def with_nodes(network: Network) -> Iterator[Cluster]:
+    """A cluster that has started the node of each host, so that no test is the first to have processes started."""
+    with Cluster.with_engine(network.engine("a"), "shop") as cluster:
+        cluster.start_pool("first", worker=EchoWorker, size=len(network.hosts), max_overflow=0)
+        cluster.stop_pool("first")
+        yield cluster
 
 
 class FakePool:

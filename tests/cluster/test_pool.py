@@ -34,7 +34,7 @@ from actorpool.cluster import AsyncClusterLease, AsyncClusterPool, Cluster, Clus
 from actorpool.workers import SqliteWorker
 from actorpool.workers.echo import EchoWorker
 from tests.cluster import jobs
-from tests.cluster.double import Network, real_node
+from tests.cluster.double import Network, real_node, with_nodes
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def cluster(network):
-    with Cluster.with_engine(network.engine("a"), "shop") as cluster:
-        cluster.start_pool("first", worker=EchoWorker, size=3, max_overflow=0)  # now each host has its node
-        cluster.stop_pool("first")
+    with with_nodes(network) as cluster:
         yield cluster
 
 
