@@ -71,6 +71,7 @@ class Collector:
         self._details: dict[str, tuple[float, dict[str, Any]]] = {}
         self._leases: dict[str, list[LeaseInfo]] = {}
         self._unsettled = False
+        self._weighed_at = float("-inf")
         self._memories: dict[str, int] = {}
         self._told: deque[dict[str, Any]] = deque(maxlen=sights.MOST_EVENTS)  # `history`, for the thread alone
         self._last = 0
@@ -216,7 +217,8 @@ class Collector:
         frames = []
         if seen.tree is not None:
             frames.append(self._keep_tree(seen.tree))
-        if sampled and self.seen_tree is not None:
+        if self.seen_tree is not None and self.sight is not None and now - self._weighed_at >= SAMPLES_EVERY:
+            self._weighed_at = now  # not at the first look: whoever opens a page of a thousand workers waits for that
             self._memories = sights.memories(self.seen_tree)
         self._told.extend(told)
         matters = troubles(self.seen_tree, self._told)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import html
 import importlib.resources
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -49,6 +50,8 @@ def application(collector: Collector, hosts: tuple[str, ...] = (), warning: str 
                 return _json({"error": str(error)}, 503)
             except PoolNotFound as error:
                 return _json({"error": str(error)}, 404)
+            except asyncio.CancelledError:  # the server ends meanwhile
+                return _json({"error": "this server has been told to end"}, 503)
 
         return answer
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 MOST_EVENTS = 1000
 """Events that a manager keeps."""
+PATIENCE = 2.0
+"""Seconds that a pool may take to tell its figures; then it is told of as one that does not answer."""
 WORST = 4
 """The need of what serves nobody, as of a degraded pool."""
 _SECTIONS = {"degraded": "degraded", "circuit_open": "degraded"}
@@ -95,7 +97,7 @@ def look(system: System, *, tree: bool = True) -> Sight:
     pools, silent = [], {}
     for name in system.pools():
         try:
-            status: Any = system.status(name)
+            status: Any = insight.status(system, name, PATIENCE)
         except PoolNotFound:
             continue  # stopped meanwhile
         except SystemDown:
@@ -229,7 +231,7 @@ def pool_document(system: System, name: str) -> dict[str, Any]:
     Raises:
         PoolNotFound: there is none of that name.
     """
-    status = system.status(name)
+    status = insight.status(system, name, PATIENCE)
     workers, leases = _of_workers(system, name)
     return {
         "node": system.name,

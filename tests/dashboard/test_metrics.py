@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
 from actorpool._protocol.requests import Histogram
-from actorpool.dashboard.metrics import text_of
+from actorpool.dashboard.metrics import STATES, text_of
 from actorpool.dashboard.readiness import unready
 from actorpool.dashboard.sight import Sight, Tally, memories, state_document
 from actorpool.status import LeaseInfo, PoolStatus, TreeNode
 
+ROOT = Path(__file__).resolve().parents[2]
 parser = pytest.importorskip("prometheus_client.parser")
 
 POOL = PoolStatus(
@@ -148,6 +151,17 @@ def test_a_pool_that_serves_nobody_is_told_with_the_command_that_says_why_or_end
     pool = dataclasses.replace(POOL, state=state, waiting=0)
     (need,) = state_document(Sight("shop", 0.0, (pool,)), {})["attention"]
     assert need["commands"] == ["actorpool status shop write", command]
+
+
+def test_the_runbook_has_the_sections_that_the_page_names():
+    titles = re.findall(r"(?m)^## (.*)$", (ROOT / "docs" / "runbook.md").read_text(encoding="utf-8"))
+    there = {f"docs/runbook.md#{title.lower().replace(' ', '-')}" for title in titles}
+    pools = [dataclasses.replace(POOL, name=state, state=state) for state in STATES]
+    named = {
+        need["runbook"] for need in state_document(Sight("shop", 0.0, tuple(pools)), {}, troubles=["x"])["attention"]
+    }
+    assert len(named - {None}) >= 3
+    assert named - {None} <= there
 
 
 def test_the_memory_of_a_pool_is_that_of_its_workers(monkeypatch):

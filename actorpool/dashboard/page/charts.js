@@ -15,7 +15,7 @@ function points(values, top) {
 function lined(values, top, kind) {
   const found = points(values, top);
   const line = shape("polyline", { class: `line ${kind}`, points: found.join(" ") });
-  if (kind !== "first" || !found.length) return [line];
+  if (kind !== "first" || !values.some((value) => value)) return [line];
   const [left, right] = [found[0], found.at(-1)].map((point) => point.split(",")[0]);
   return [shape("polygon", { class: "area", points: `${left},${HIGH} ${found.join(" ")} ${right},${HIGH}` }), line];
 }
@@ -48,7 +48,6 @@ export function bar(pool) {
   return drawn(
     "bar",
     words,
-    shape("rect", { class: "track", width: WIDE, height: HIGH }),
     parts,
     pool.max_overflow && pool.size ? shape("line", { class: "size", x1: size, x2: size, y1: 0, y2: HIGH }) : null,
   );

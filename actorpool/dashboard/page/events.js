@@ -55,43 +55,29 @@ export function sentence(event) {
   return text.split("\n")[0];
 }
 
+// A button and not `details`, which has several hidden nodes of its own in a browser: there are hundreds of these.
 export function eventLine(event, key) {
   if (event.gap) return make("li", { class: "gap", "data-key": key }, event.gap);
-  const all = (told) => {
-    const box = told.currentTarget;
-    if (box.open)
-      box.append(
-        make(
-          "pre",
-          {},
-          JSON.stringify(
-            {
-              number: event.number,
-              time: new Date(event.time * 1000).toISOString(),
-              ...event.measurements,
-              ...event.metadata,
-            },
-            null,
-            1,
-          ),
-        ),
-      );
-    else box.lastChild.remove();
+  const moment = new Date(event.time * 1000).toISOString();
+  const unfold = ({ currentTarget: button }) => {
+    const open = button.getAttribute("aria-expanded") === "false";
+    button.setAttribute("aria-expanded", String(open));
+    if (!open) button.nextSibling.remove();
+    else {
+      const all = { number: event.number, time: moment, ...event.measurements, ...event.metadata };
+      button.after(make("pre", {}, JSON.stringify(all, null, 1)));
+    }
   };
   return make(
     "li",
     { "data-key": key },
     make(
-      "details",
-      { "data-lazy": true, ontoggle: all },
-      make(
-        "summary",
-        {},
-        make("time", { datetime: new Date(event.time * 1000).toISOString() }, clock(event.time)),
-        make("span", { class: BAD.has(event.name) ? "kind bad" : "kind" }, event.name),
-        make("span", { class: "of" }, event.pool ?? ""),
-        make("span", { class: "what" }, sentence(event)),
-      ),
+      "button",
+      { type: "button", class: "event", "aria-expanded": "false", onclick: unfold },
+      make("time", { datetime: moment }, clock(event.time)),
+      make("span", { class: BAD.has(event.name) ? "kind bad" : "kind" }, event.name),
+      make("span", { class: "of" }, event.pool ?? ""),
+      make("span", { class: "what" }, sentence(event)),
     ),
   );
 }

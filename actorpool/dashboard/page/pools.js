@@ -52,12 +52,12 @@ export function poolRow(pool, samples, lately, open, toggle) {
     make(
       "td",
       { class: "num wide" },
-      pool.checkouts ? two(milliseconds(pool.wait_ms_p50), milliseconds(pool.wait_ms_p99)) : soft("–"),
+      pool.checkouts ? two(milliseconds(pool.wait_ms_p50), milliseconds(pool.wait_ms_p99)) : "–",
     ),
     make(
       "td",
       { class: "num wide" },
-      pool.checkouts ? two(milliseconds(pool.hold_ms_p50), milliseconds(pool.hold_ms_p99)) : soft("–"),
+      pool.checkouts ? two(milliseconds(pool.hold_ms_p50), milliseconds(pool.hold_ms_p99)) : "–",
     ),
     make("td", { class: "num wide" }, pool.restarts ? two(String(lately), String(pool.restarts)) : "0"),
     make("td", { class: "num wide" }, bytes(pool.memory_bytes)),
