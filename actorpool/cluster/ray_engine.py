@@ -30,6 +30,7 @@ _NEVER_SENT = "The actor is restarting."
 _CONCURRENCY = 10_000
 """Calls that an agent has under way at once; each is a coroutine."""
 _COORDINATOR = "/coordinator"
+_remote = functools.cache(ray.remote)  # what it makes of a class tells Ray of that class once
 _BUILT_IN = ("CPU", "GPU", "memory", "object_store_memory")
 _starting = threading.Lock()
 _users = 0
@@ -206,7 +207,7 @@ class RayEngine:
             raise Lost(str(error), sent=False) from None
 
     def _start(self, cls: type, name: str, **options: Any) -> RayHandle:
-        remote = ray.remote(cls).options(
+        remote = _remote(cls).options(
             name=name,
             namespace=self._namespace,
             lifetime="detached",
