@@ -97,7 +97,7 @@ def _row(pool: dict[str, Any]) -> str:
         ("num wide", f"{pool['wait_ms_p50']:.1f}, {pool['wait_ms_p99']:.1f} ms"),
         ("num wide", f"{pool['hold_ms_p50']:.1f}, {pool['hold_ms_p99']:.1f} ms"),
         ("num wide", str(pool["restarts"])),
-        ("num wide", "-" if memory is None else f"{memory / 2**20:.0f} MB"),
+        ("num wide", "-" if memory is None else f"{memory / 2**20:.0f} MiB"),
     )
     name = html.escape(pool["name"])
     told = "".join(f'<td class="{kind}">{html.escape(cell)}</td>' for kind, cell in cells)

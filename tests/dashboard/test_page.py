@@ -301,7 +301,7 @@ def test_the_page_goes_on_with_another_node_under_the_same_name(driver, eventual
 def test_an_opened_pool_shows_workers_memory_leases_and_settings(page, busy, eventually):
     press(page, "[data-pool=write]", eventually)
     shown = eventually(lambda: "Held by" in text(page, ".detail") and text(page, ".detail"), timeout=20)
-    assert "MB" in shown
+    assert "MiB" in shown
     assert "test_page" in shown or f"pid {os.getpid()}" in shown
     page.find_element(By.CSS_SELECTOR, ".config summary").click()
     eventually(lambda: "max_overflow" in text(page, ".config"), timeout=5)

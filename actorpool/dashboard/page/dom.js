@@ -104,7 +104,7 @@ export function seconds(value) {
 export function bytes(value) {
   if (value === null || value === undefined) return "–";
   const mega = value / (1 << 20);
-  return mega < 1024 ? `${round(mega)} MB` : `${round(mega / 1024)} GB`;
+  return mega < 1024 ? `${round(mega)} MiB` : `${round(mega / 1024)} GiB`;
 }
 
 export function round(value) {
