@@ -8,6 +8,7 @@ one puts what the standard library generates in the place of all. From then on i
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -27,9 +28,11 @@ def generate(*classes: Any) -> None:
         cls.__dataclass_fields__  # noqa: B018 - the first use
 
 
-_GENERATED = (
+_GENERATED = [
     "__init__", "__repr__", "__eq__", "__hash__", "__match_args__", "__dataclass_fields__", "__dataclass_params__"
-)  # fmt: skip
+]  # fmt: skip
+if sys.version_info >= (3, 13):
+    _GENERATED.append("__replace__")
 _NOT_TAKEN = {"__dict__", "__weakref__", "__setattr__", "__delattr__"}
 _ABSENT = object()
 

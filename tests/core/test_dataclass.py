@@ -109,9 +109,17 @@ USES = {
     "derived": lambda of: repr(
         dataclasses.dataclass(frozen=True)(type("More", (of.point,), {"__annotations__": {"z": int}, "z": 1}))(1, z=2)
     ),
+    "replaced copy": lambda of: hasattr(copy, "replace") and repr(copy.replace(unpickled(of.point), y=7)),
     "not frozen": lambda of: changed(of.open(3)),
     "plain subclass": lambda of: grown(type("Plain", (of.point,), {})(1)),
 }  # fmt: skip
+
+
+def unpickled(cls):
+    """As pickle makes it: no `__init__` is called."""
+    value = object.__new__(cls)
+    vars(value).update(ref=0, x=1, y=2, tags=[], note="", twice=2)
+    return value
 
 
 def changed(value):
@@ -150,7 +158,7 @@ def test_bad_arguments_are_refused_as_by_any_function(args):
 
 
 def test_threads_that_use_a_class_first_at_the_same_time_all_get_it():
-    for _ in range(50):
+    for _ in range(10):
         point = classes(deferred).own
         start, made = threading.Barrier(4), []
 
