@@ -12,9 +12,10 @@ from typing import Any, ClassVar
 from actorpool._arriving import problems_of, ref_of
 from actorpool._dataclass import generate
 from actorpool._protocol import manager, requests
+from actorpool._protocol.orders import Init, Open
 from actorpool._protocol.reports import Opened, Started
 from actorpool.errors import InvalidConfig
-from actorpool.messages import Err, Ok
+from actorpool.messages import Err, Event, Ok
 from actorpool.pools.holders import Asker, ChannelAsker, ChannelCaller, Holder, Holders, MessageAsker
 from actorpool.pools.last_words import LastEnd, LastEnds
 from actorpool.pools.stacks import Stacks
@@ -137,7 +138,7 @@ class BasePoolActor(Supervised, Shell):
     def _share_memory(self) -> None:
         """Before the first fork: what is loaded so far remains shared with every worker."""
         if self.is_process:
-            generate(Started, Opened)
+            generate(Init, Open, Started, Opened, Event)
             gc.collect()
             gc.freeze()
 
