@@ -111,8 +111,8 @@ ROWS: tuple[Row, ...] = (
     Row("pool.counted", "run, counted by a StatsdSink", "ours:counted", against="pool.run", goal=Goal(1.3)),
     Row("pool.unwatched", "run, nothing kept for who watches", "ours:unwatched", {}, *RATE),
     Row(
-        "pool.watched", "run, with all figures, history, last words, a StatsdSink, and a look at all each second",
-        "ours:watched", {}, "rate", "/s", "pool.unwatched", Goal(0.97, at_most=False),
+        "pool.watched", "run, with figures, samples, history, last words and a StatsdSink", "ours:watched", {},
+        "rate", "/s", "pool.unwatched", Goal(0.97, at_most=False),
     ),
     *_pair("lease.call", "a call inside a lease", "ours:lease", 1.5, 1.2),
     Row("peer.executor", "ProcessPoolExecutor", "peers:executor"),
