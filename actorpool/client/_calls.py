@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Mapping
 from sys import modules
+from types import FunctionType
 from typing import Any
 
 from actorpool.serialization import functions, pickling, tracing
@@ -25,8 +26,8 @@ class CallRequest:
     def __init__(
         self, what: str | Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], timeout: float | None
     ) -> None:
-        if what.__class__ is not str:
-            functions.check_plain(what)
+        if what.__class__ is FunctionType and what.__code__.co_flags & functions.ASYNCHRONOUS:
+            functions.check_plain(what)  # raises
         self.what = what
         self.args = args
         self.kwargs = tracing.with_span(kwargs) if "opentelemetry.trace" in modules else kwargs
@@ -69,7 +70,8 @@ def function_call(
     Raises:
         TypeError: it is none, but perhaps the name of a method.
     """
-    functions.check_callable(fn)
+    if fn.__class__ is not FunctionType:
+        functions.check_callable(fn)
     return CallRequest(fn, args, kwargs, timeout)
 
 

@@ -15,7 +15,7 @@ from inspect import CO_ASYNC_GENERATOR, CO_COROUTINE
 from types import CodeType, FunctionType
 from typing import Any
 
-_ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
+ASYNCHRONOUS = CO_COROUTINE | CO_ASYNC_GENERATOR
 MOST = 512
 """Functions that are kept; a program that makes more of them starts over."""
 
@@ -29,7 +29,7 @@ def check_plain(what: Any) -> None:
     Raises:
         TypeError: it is an `async def`.
     """
-    if what.__class__ is FunctionType and what.__code__.co_flags & _ASYNCHRONOUS:
+    if what.__class__ is FunctionType and what.__code__.co_flags & ASYNCHRONOUS:
         advice = "write it with `def`, or have a plain function call asyncio.run() in the worker"
         raise TypeError(f"{what.__qualname__} is an `async def`, and a worker runs plain functions: {advice}")
 

@@ -6,17 +6,19 @@ import importlib.machinery
 import sys
 
 _OURS = f"{__name__.partition('.')[0]}."
-_known: dict[str | None, bool] = {None: False, "__main__": False, "__mp_main__": False, "builtins": True}
 
 
-def importable(name: str | None) -> bool:
-    """Whether a process that was not forked from this one finds the same module under that name."""
-    try:
-        return _known[name]
-    except KeyError:
-        assert name is not None
-        known = _known[name] = _found_on_path(name)
+class _Known(dict["str | None", bool]):
+    """The modules that were asked for, by name."""
+
+    def __missing__(self, name: str) -> bool:
+        known = self[name] = _found_on_path(name)
         return known
+
+
+importable = _Known({None: False, "__main__": False, "__mp_main__": False, "builtins": True}).__getitem__
+"""Whether a process that was not forked from this one finds the same module under that name. It is asked at each call
+of a function, so it is a look into a dict and no function of its own."""
 
 
 def _found_on_path(name: str) -> bool:

@@ -12,6 +12,10 @@ import actorpool
 from actorpool.workers.echo import EchoWorker
 
 
+def same(_connection: Any, value: Any) -> Any:
+    return value
+
+
 def steps(call: Callable[[], Any]) -> list[str]:
     """The module of each Python function that a call enters."""
     entered: list[str] = []
@@ -50,6 +54,12 @@ def fewest(call: Callable[[], Any]) -> list[str]:
 
 def test_a_call_with_a_sticky_lease_takes_at_most_20_steps_in_6_modules(pool: Any) -> None:
     entered = fewest(lambda: pool.call("echo", 1))
+    assert len(entered) <= 20
+    assert len(set(entered)) <= 6
+
+
+def test_so_does_a_run_of_a_function(pool: Any) -> None:
+    entered = fewest(lambda: pool.run(same, 1))
     assert len(entered) <= 20
     assert len(set(entered)) <= 6
 
