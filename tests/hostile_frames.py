@@ -16,7 +16,7 @@ from random import Random
 
 from actorpool._protocol import orders, reports, requests, shared
 from actorpool._protocol.manager import Hello
-from actorpool.client._shared_blocking import SharedCallRequest
+from actorpool.client._shared_calls import SharedCallRequest
 from actorpool.messages import ListPools
 from actorpool.serialization import pickling
 from actorpool.transport import bodies

@@ -40,6 +40,9 @@ class Tasks(Driver):
     async def connect(self, path: str, spin: float, deadline: float | None) -> AioConn:
         return await conns_of(asyncio.get_running_loop()).connect(path, deadline)
 
+    def free(self, path: str) -> AioConn | None:
+        return conns_of(asyncio.get_running_loop()).known(path)
+
     def release(self, conn: AioConn) -> None:
         """It is shared."""
 

@@ -38,6 +38,9 @@ class Threads(Driver):
     async def connect(self, path: str, spin: float, deadline: float | None) -> ClientConn:
         return client.take(path, spin, deadline)
 
+    def free(self, path: str) -> ClientConn | None:
+        return client.take_free(path)
+
     def release(self, conn: ClientConn) -> None:
         client.give(conn)
 
@@ -47,8 +50,7 @@ class Threads(Driver):
     ) -> T:  # fmt: skip
         ref = conn.new_ref()
         try:
-            conn.send(kind, ref, body, lead, deadline)
-            result = read(conn, *conn.receive(ref, deadline))
+            result = read(conn, *conn.exchange(kind, lead, body, deadline, ref))
         except (NotDelivered, Gone):
             client.forget(conn.path)
             raise

@@ -68,6 +68,10 @@ class Driver(ABC):
         """
 
     @abstractmethod
+    def free(self, path: str) -> Any:
+        """A connection that there is already; None if there is none."""
+
+    @abstractmethod
     def release(self, conn: Any) -> None:
         """No request was made by that connection."""
 

@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from actorpool.client._message_client import MessageClient
 from actorpool.client._messages import MessageTransport
 from actorpool.client._node_client import MANAGER_TIMEOUT
-from actorpool.client._shared_blocking import SharedMessages
+from actorpool.client._shared_calls import SharedMessages
 from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.errors import SystemDown

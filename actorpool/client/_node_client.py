@@ -19,7 +19,7 @@ from actorpool.client._blocking import THREADS, drive
 from actorpool.client._channel import ManagerAsker
 from actorpool.client._message_client import MessageClient
 from actorpool.client._messages import MessageTransport
-from actorpool.client._shared_blocking import SharedMessages
+from actorpool.client._shared_calls import SharedMessages
 from actorpool.client.pool import Pool
 from actorpool.client.shared import SharedPool
 from actorpool.errors import SystemDown

@@ -186,6 +186,13 @@ async def _left(driver: Driver, deadline: float, pause: float, error: BaseExcept
     return max(deadline - time.perf_counter(), 0.0)
 
 
+def opened(answer: Ok | Err, driver: Driver) -> Any:
+    """The value of a message; raises its error, as the driver may raise it."""
+    if isinstance(answer, Err):
+        raise driver.error(answer.error)
+    return answer.value
+
+
 class InThreadTransport(PoolTransport):
     """A way whose steps block the thread that takes them; a task has each of them done in a thread of its loop.
 
@@ -233,9 +240,7 @@ class InThreadTransport(PoolTransport):
         return drive(super().run(THREADS, work, timeout, stack))  # type: ignore[no-any-return]
 
     def value(self, answer: Ok | Err, driver: Driver = THREADS) -> Any:
-        if isinstance(answer, Err):
-            raise driver.error(answer.error)
-        return answer.value
+        return opened(answer, driver)
 
     async def ask(self, driver: Driver, request: Any, timeout: float | None = 5.0) -> Any:
         return await driver.in_thread(self.ask_now, request, timeout)

@@ -6,7 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from actorpool._protocol import shared
-from actorpool.client._shared_blocking import STARTING, SharedChannel, SharedMessages, SharedTransport
+from actorpool.client._blocking import THREADS, drive
+from actorpool.client._shared_calls import STARTING, SharedChannel, SharedTransport
 from actorpool.status import ConnInfo
 from actorpool.transport.paths import Endpoint
 
@@ -21,7 +22,7 @@ class SharedPool:
     call goes to, how it can end and what becomes of connections is told in docs/shared-pools.md.
 
     Args:
-        endpoint: the system's channel (or the directory of it), or a link of another kind.
+        endpoint: the system's channel (or the directory of it), or a transport of another kind.
         name: the pool's name.
     """
 
@@ -33,8 +34,8 @@ class SharedPool:
         self._aio: AsyncSharedPool | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        link = self._transport
-        return (SharedPool, (link if isinstance(link, SharedMessages) else link.endpoint, self.name))
+        transport = self._transport
+        return (SharedPool, (transport.endpoint if isinstance(transport, SharedChannel) else transport, self.name))
 
     # -- connections ----------------------------------------------------------------------------------------
 
@@ -72,7 +73,7 @@ class SharedPool:
         """
         args = {} if worker_args is None else worker_args
         request = shared.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
-        return self._transport.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
+        return self._ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     def info(self, id: int) -> ConnInfo:
         """All about one connection.
@@ -80,7 +81,7 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._transport.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
+        return self._ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
 
     def extra(self, id: int, value: Any) -> Any:
         """Attach `value` to a connection; returns what was attached before.
@@ -88,7 +89,7 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._transport.ask(shared.SetExtra(self.name, id, value))
+        return self._ask(shared.SetExtra(self.name, id, value))
 
     def update(self, resource: Hashable, where: Any = None, **settings: Any) -> int:
         """Change `extra`, `ttl` or `revive` of the connections to `resource` that `where` accepts; how many these are.
@@ -96,7 +97,7 @@ class SharedPool:
         Raises:
             InvalidConfig: a setting is unknown or bad; nothing was changed.
         """
-        return self._transport.ask(shared.UpdateConnections(self.name, resource, where, settings))  # type: ignore[no-any-return]
+        return self._ask(shared.UpdateConnections(self.name, resource, where, settings))  # type: ignore[no-any-return]
 
     def pop(self, id: int) -> ConnInfo:
         """Take a connection out: it gets no new calls, and is gone once those that wait are done; then this returns.
@@ -104,19 +105,19 @@ class SharedPool:
         Raises:
             UnknownConnection: there is none of that id.
         """
-        return self._transport.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
+        return self._ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
 
     def pop_all(self, resource: Hashable, where: Any = None) -> list[ConnInfo]:
         """Take out all connections to `resource` that `where` accepts; as `pop`."""
-        return self._transport.ask(shared.PopConnections(self.name, resource, where), None)  # type: ignore[no-any-return]
+        return self._ask(shared.PopConnections(self.name, resource, where), None)  # type: ignore[no-any-return]
 
     def is_empty(self, resource: Hashable) -> bool:
         """Whether no connection to `resource` is open."""
-        return self._transport.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
+        return self._ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
 
     def resources(self) -> list[Any]:
         """What open connections lead to."""
-        return self._transport.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
+        return self._ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
 
     # -- calls ----------------------------------------------------------------------------------------------
 
@@ -148,15 +149,17 @@ class SharedPool:
         """
         if timeout is not None or where is not None or type(method) is not str:
             shared.check_call(method, where, timeout)
-        return self._transport.call(resource, method, args, kwargs, where, timeout)
+        return self._transport.call_now(resource, method, args, kwargs, where, timeout)
 
     def map(
         self, resource: Hashable, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> dict[int, Any]:
         """Call a method on every open connection to `resource`: id to result, or to the exception in its place."""
-        return self._transport.call_all(  # type: ignore[no-any-return]
-            shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
-        )
+        request = shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
+        return self._transport.value(drive(self._transport.call_all(THREADS, request)))  # type: ignore[no-any-return]
+
+    def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        return drive(self._transport.ask(THREADS, request, timeout))
 
     @property
     def aio(self) -> AsyncSharedPool:

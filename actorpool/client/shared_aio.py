@@ -6,8 +6,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Protocol
 
 from actorpool._protocol import shared
-from actorpool.client._shared_asyncio import aio_link
-from actorpool.client._shared_blocking import STARTING, SharedTransport
+from actorpool.client._asyncio import TASKS
+from actorpool.client._shared_calls import STARTING, SharedTransport
 from actorpool.status import ConnInfo
 
 
@@ -30,7 +30,7 @@ class AsyncSharedPool:
     def __init__(self, pool: _Handle) -> None:
         self._pool = pool
         self.name = pool.name
-        self._transport = aio_link(pool._transport)
+        self._transport = pool._transport
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (AsyncSharedPool, (self._pool,))
@@ -50,37 +50,37 @@ class AsyncSharedPool:
         """As `SharedPool.add`."""
         args = {} if worker_args is None else worker_args
         request = shared.AddConnection(self.name, worker, args, resource, extra, ttl, revive, timeout, penalties)
-        return await self._transport.ask(request, timeout + STARTING)  # type: ignore[no-any-return]
+        return await self._ask(request, timeout + STARTING)  # type: ignore[no-any-return]
 
     async def info(self, id: int) -> ConnInfo:
         """As `SharedPool.info`."""
-        return await self._transport.ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
+        return await self._ask(shared.GetConnection(self.name, id))  # type: ignore[no-any-return]
 
     async def extra(self, id: int, value: Any) -> Any:
         """As `SharedPool.extra`."""
-        return await self._transport.ask(shared.SetExtra(self.name, id, value))
+        return await self._ask(shared.SetExtra(self.name, id, value))
 
     async def update(self, resource: Hashable, where: Any = None, **settings: Any) -> int:
         """As `SharedPool.update`."""
         request = shared.UpdateConnections(self.name, resource, where, settings)
-        return await self._transport.ask(request)  # type: ignore[no-any-return]
+        return await self._ask(request)  # type: ignore[no-any-return]
 
     async def pop(self, id: int) -> ConnInfo:
         """As `SharedPool.pop`."""
-        return await self._transport.ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
+        return await self._ask(shared.PopConnection(self.name, id), None)  # type: ignore[no-any-return]
 
     async def pop_all(self, resource: Hashable, where: Any = None) -> list[ConnInfo]:
         """As `SharedPool.pop_all`."""
         request = shared.PopConnections(self.name, resource, where)
-        return await self._transport.ask(request, None)  # type: ignore[no-any-return]
+        return await self._ask(request, None)  # type: ignore[no-any-return]
 
     async def is_empty(self, resource: Hashable) -> bool:
         """As `SharedPool.is_empty`."""
-        return await self._transport.ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
+        return await self._ask(shared.IsEmpty(self.name, resource))  # type: ignore[no-any-return]
 
     async def resources(self) -> list[Any]:
         """As `SharedPool.resources`."""
-        return await self._transport.ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
+        return await self._ask(shared.ListResources(self.name))  # type: ignore[no-any-return]
 
     async def call(
         self,
@@ -95,14 +95,19 @@ class AsyncSharedPool:
         """As `SharedPool.call`."""
         if timeout is not None or where is not None or type(method) is not str:
             shared.check_call(method, where, timeout)
-        return await self._transport.call(resource, method, args, kwargs, where, timeout)
+        transport = self._transport
+        return transport.value(await transport.call(TASKS, resource, method, args, kwargs, where, timeout), TASKS)
 
     async def map(
         self, resource: Hashable, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> dict[int, Any]:
         """As `SharedPool.map`."""
         request = shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
-        return await self._transport.call_all(request)  # type: ignore[no-any-return]
+        answer = await self._transport.call_all(TASKS, request)
+        return self._transport.value(answer, TASKS)  # type: ignore[no-any-return]
+
+    async def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:
+        return await self._transport.ask(TASKS, request, timeout)
 
     def __repr__(self) -> str:
         return f"<asyncio side of {self._pool!r}>"

@@ -99,13 +99,15 @@ class ClientConn:
 
     # -- both ---------------------------------------------------------------------------------------------
 
-    def exchange(self, kind: int, lead: bytes, body: bytes, deadline: float | None) -> tuple[int, bytes | memoryview]:
-        """Send a request and wait for its answer: a new ref, `send` and `receive` in as few steps as can be.
+    def exchange(
+        self, kind: int, lead: bytes, body: bytes, deadline: float | None, ref: int = 0
+    ) -> tuple[int, bytes | memoryview]:
+        """Send a request and wait for its answer: a ref, `send` and `receive` in as few steps as can be.
 
         It raises what these raise. What is not as it nearly always is (a long frame, a full socket, an answer in
         parts or to another request) is left to them.
         """
-        ref, size = next(self._refs), len(lead) + len(body)
+        ref, size = ref or next(self._refs), len(lead) + len(body)
         if size > JOIN or self._rest:
             self.send(kind, ref, body, lead, deadline)
             return self.receive(ref, deadline)
@@ -125,6 +127,9 @@ class ClientConn:
                 answer = self.sock.recv(RECEIVE, _DONT_WAIT)
             elif deadline is None:
                 answer = self.sock.recv(RECEIVE)
+            else:
+                _await(self._poll, deadline)
+                answer = self.sock.recv(RECEIVE, _DONT_WAIT)
         except BlockingIOError:
             pass
         except ConnectionError as error:
@@ -229,21 +234,12 @@ class ClientConn:
             TimedOut: no answer, or a part of one; the connection must not be used again.
         """
         while True:
-            data = self._rest or self._take(deadline)
-            size = len(data)
-            if size >= HEAD:
-                length, kind, got = _unpack(data)
-                if size == HEAD + length:  # exactly one frame, as nearly always
-                    self._rest = b""
-                    if got == ref:
-                        return kind, data[HEAD:]
-                    continue
-            kind, got, body = self._frame(data, deadline)
+            kind, got, body = self._frame(self._rest or self._take(deadline), deadline)
             if got == ref:
                 return kind, body
 
     def _frame(self, data: bytes, deadline: float | None) -> tuple[int, int, bytes | memoryview]:
-        """The next frame, when it is not exactly what was received at once."""
+        """The next frame, of which `data` has arrived."""
         while len(data) < HEAD:
             data += self._take(deadline)
         length, kind, ref = _unpack(data)

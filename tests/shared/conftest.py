@@ -90,7 +90,7 @@ class Library:
 
     def waiting(self) -> int:
         """How many calls wait, on all connections together."""
-        return self.shared._transport.ask(actorpool.GetPoolStatus(self.shared.name)).waiting  # type: ignore[no-any-return]
+        return self.shared._ask(actorpool.GetPoolStatus(self.shared.name)).waiting  # type: ignore[no-any-return]
 
     def close(self) -> None:
         for number in range(100):

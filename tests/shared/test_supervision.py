@@ -243,7 +243,7 @@ def test_a_shared_pool_that_does_not_answer_is_told_within_the_timeout(
         with pytest.raises(CallTimeout, match="has not answered 'echo' within"):
             shared.call("echo", "echo", 1, timeout=0.2)
         with pytest.raises(PoolDown, match="has not answered"):
-            shared._transport.ask(actorpool.GetPoolStatus(shared.name), 0.2)
+            shared._ask(actorpool.GetPoolStatus(shared.name), 0.2)
         assert time.monotonic() - began < 2.0
     finally:
         pool.resume()

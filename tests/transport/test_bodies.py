@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actorpool._protocol import requests
-from actorpool.client._shared_blocking import SharedCallRequest
+from actorpool.client._shared_calls import SharedCallRequest
 from actorpool.serialization import pickling
 from actorpool.transport import bodies
 from actorpool.transport.bodies import BadFrame
