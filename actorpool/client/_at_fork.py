@@ -1,6 +1,6 @@
-"""Locks that a forked child can take, whoever had them in its parent at that moment.
+"""Locks that a forked child can take, whichever thread of its parent had them at that moment.
 
-The thread that had one does not exist in the child, so nobody would ever let it go there. What a lock protects is then
+The thread that had one does not exist in the child, so it would never be released there. What a lock protects is then
 as that thread left it, in the middle of something perhaps: its owner must keep apart what belongs to which process.
 """
 

@@ -94,7 +94,7 @@ class Batch:
     def fill(self, calls: Iterator[ExecutorFuture]) -> list[bytes]:
         """Take calls, which run as far as others can see from now on; their payloads."""
         payloads: list[bytes] = []
-        with self.lock:  # who cancels one of them waits until it can be taken back
+        with self.lock:  # a thread that cancels one of them waits until it can be taken back
             for call in calls:
                 self.calls[len(payloads)] = call
                 payloads.append(call.payload)

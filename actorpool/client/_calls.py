@@ -166,7 +166,7 @@ class LeaseHandle:
             conn.hang_up()
 
     def end(self) -> None:
-        """It is over, and everybody who has to know has been told: only now, lest an interruption lose the worker."""
+        """It is over. The pool has been told first, so that an interruption in between cannot lose the worker."""
         self.open = False
         if self.conns:
             self.give_conns()

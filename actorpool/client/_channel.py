@@ -289,7 +289,7 @@ class ChannelTransport(PoolAsker, PoolTransport):
                 answer = await driver.call(lease, path, self.endpoint.seconds, head, payload, deadline)
         except (NotDelivered, Gone, TimedOut) as problem:
             raise self._unanswered(driver, lease, work, problem, known) from None
-        except BaseException:  # interrupted: nobody waits for the answer any more
+        except BaseException:  # interrupted: the answer is no longer wanted
             self.abandon(lease, driver)
             raise
         if answer[0] == frames.NOT_STARTED:

@@ -87,7 +87,7 @@ class Driver(ABC):
             kind, lead, body: the frame; its body is `lead` and `body`.
             deadline: of the whole.
             read: makes something of the answer.
-            cancels: whoever is interrupted has the other side told that the answer is no longer wanted.
+            cancels: if it is interrupted, the other side is told that the answer is no longer wanted.
 
         Raises:
             NotDelivered, Gone, TimedOut: see `transport.client`.
@@ -131,8 +131,8 @@ class Driver(ABC):
         """Call a function that blocks its thread.
 
         Args:
-            holder: the caller has a lease: those who wait for it may have all threads of the other kind.
-            undo: called if nobody waits for the function any more.
+            holder: the caller has a lease: waiters may have all threads of the other kind.
+            undo: called if the caller is cancelled, while the function goes on.
         """
 
     @abstractmethod

@@ -27,7 +27,7 @@ class InProcessClient:
 
     def __init__(self, name: str | None, options: dict[str, Any]) -> None:
         self.name = name or "inside"
-        self._mail = MessageClient(self)
+        self._messages = MessageClient(self)
         self._system = base.inside_system()
         self._root, welcome = start_tree(self._system, None, options)
         self._manager = welcome.address
@@ -37,7 +37,7 @@ class InProcessClient:
 
     def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
         """The manager's answer; its work is done by this very thread, however long that takes."""
-        answer = self._mail.ask(self.manager(), request, timeout)
+        answer = self._messages.ask(self.manager(), request, timeout)
         if answer is None:
             raise SystemDown(f"the manager of {self.name!r} has not answered {type(request).__name__}")
         return answer.unwrap()

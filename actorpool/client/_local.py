@@ -1,6 +1,6 @@
 """Workers without a pool, and the way to them: each lease makes a worker in this process, and ends it.
 
-Arguments and results are copied as if they had crossed processes, so what works here works there.
+Arguments and results are pickled, as between processes, so what works here works there.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from actorpool.workers.session import WorkerSession
 
 
 class LocalLease:
-    """A lease that is out: its worker, and who may use it now."""
+    """A lease that is out, and its worker."""
 
     def __init__(self, number: int, session: WorkerSession) -> None:
         self.number = number

@@ -55,7 +55,7 @@ class LocalSessions:
         self._numbers = 0
 
     def take(self, key: Hashable, timeout: float, block: bool) -> LocalState:
-        """The state of a key for one lease, new if there is none; waits for who has it.
+        """The state of a key for one lease, new if there is none; waits for the lease that has it.
 
         Raises:
             PoolFull, CheckoutTimeout: another lease has it.

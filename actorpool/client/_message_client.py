@@ -1,6 +1,6 @@
 """Asking by Thespian's messages from outside of actors: each answer goes to the request whose `ref` it repeats.
 
-Thespian hands any message that reaches a context to whoever listens next, so each thread has a private context, and an
+Thespian hands any message that reaches a context to the next listener, so each thread has a private context, and an
 answer that comes after its request was given up is dropped. simpleSystemBase runs the actors in the thread that asks
 and has one context for all: there the threads take turns.
 """
@@ -18,7 +18,7 @@ from actorpool.client._at_fork import renewed
 from actorpool.transport import client
 
 FIRST_LOOK, LONGEST_LOOK = 0.1, 1.0
-"""Seconds of silence after which somebody is asked whether an answer can still come; then longer, up to the second."""
+"""Seconds of silence after which it is asked whether an answer can still come; then longer, up to the second."""
 
 
 class HasManager(Protocol):
@@ -62,17 +62,17 @@ class MessageClient:
     """Sends and asks, from any thread.
 
     Args:
-        site: where the system is.
+        node_client: where the system is.
     """
 
-    def __init__(self, site: HasManager) -> None:
-        self.site = site
+    def __init__(self, node_client: HasManager) -> None:
+        self.node_client = node_client
         self._here = threading.local()
         self._turns = renewed(self, "_turns", threading.RLock)
         self._later: deque[tuple[Any, Any]] = deque()
 
     def _context(self) -> _Context | _Shared:
-        system = self.site.actor_system()
+        system = self.node_client.actor_system()
         context: _Context | _Shared | None = getattr(self._here, "context", None)
         if context is None or context.system is not system or context.generation != client.generation or context.busy:
             # busy: a signal handler or a finalizer broke into a request, whose answers it must not take

@@ -1,6 +1,6 @@
 """The way to a pool by Thespian's messages: for bases that cannot watch a descriptor, other hosts, unit tests.
 
-The same promises as over the channel with one difference: nobody says at once that a process has died, so silence is
+The same promises as over the channel with one difference: the death of a process is not told at once, so silence is
 looked into, and what may have begun counts as begun.
 """
 
@@ -30,7 +30,7 @@ MANAGER_PATIENCE = 5.0
 
 
 class OwnSystem:
-    """A system of the user's own: his `ActorSystem`, and the address of a `ConnectionManager` in it."""
+    """A system of the user's own: the `ActorSystem`, and the address of a `ConnectionManager` in it."""
 
     def __init__(self, actor_system: Any, manager: Any) -> None:
         self._system = actor_system
@@ -49,23 +49,23 @@ class PoolMessages:
     """The way to one pool of whatever kind.
 
     Args:
-        site: where the system is.
+        node_client: where the system is.
         pool: the pool's name.
     """
 
-    def __init__(self, site: HasManager, pool: str) -> None:
-        self.site = site
+    def __init__(self, node_client: HasManager, pool: str) -> None:
+        self.node_client = node_client
         self.pool = pool
-        self.mail = MessageClient(site)
+        self.messages = MessageClient(node_client)
         self._address: Any = None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.site, self.pool))
+        return (type(self), (self.node_client, self.pool))
 
     @property
     def where(self) -> Any:
         """The manager's address and the pool's name."""
-        return (str(self.site.manager()), self.pool)
+        return (str(self.node_client.manager()), self.pool)
 
     def __repr__(self) -> str:
         return f"<messages to {self.pool}>"
@@ -73,7 +73,7 @@ class PoolMessages:
     # -- reaching the pool --------------------------------------------------------------------------------
 
     def _manager_says(self, request: Any) -> Any:
-        answer = self.mail.ask(self.site.manager(), request, MANAGER_PATIENCE)
+        answer = self.messages.ask(self.node_client.manager(), request, MANAGER_PATIENCE)
         if answer is None:
             text = f"the manager has not answered within {MANAGER_PATIENCE} s: it is being restarted; try again"
             raise PoolDown(text, pool=self.pool)
@@ -123,7 +123,7 @@ class PoolMessages:
             address = self._pool_address(deadline)
             left = None if timeout is None else deadline - time.monotonic()
             try:
-                answer = self.mail.ask(address, request, left, lambda: _Moved() if self._moved() else None)
+                answer = self.messages.ask(address, request, left, lambda: _Moved() if self._moved() else None)
             except _Moved:
                 continue
             if answer is None:
@@ -134,12 +134,12 @@ class PoolMessages:
 class MessageTransport(PoolMessages, InThreadTransport):
     """The way to one pool that lends workers; in a `sandbox`, see `PoolTransport.sandbox`."""
 
-    def __init__(self, site: HasManager, pool: str, sandbox: str | None = None) -> None:
-        super().__init__(site, pool)
+    def __init__(self, node_client: HasManager, pool: str, sandbox: str | None = None) -> None:
+        super().__init__(node_client, pool)
         self.sandbox = sandbox
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return (type(self), (self.site, self.pool, self.sandbox))
+        return (type(self), (self.node_client, self.pool, self.sandbox))
 
     async def facts(self, driver: Driver, timeout: float) -> HandleFacts:
         facts = await super().facts(driver, timeout)
@@ -155,18 +155,18 @@ class MessageTransport(PoolMessages, InThreadTransport):
             request = sandboxes.CheckoutIn(self.pool, block, timeout, self.sandbox)
         elif key is not None:
             request = requests.CheckoutKeyed(self.pool, block, timeout, key)
-        manager = self.site.manager()
+        manager = self.node_client.manager()
         answer = lease = None
         try:
-            answer = self.mail.ask(manager, request, timeout + client_errors.grace(timeout))
+            answer = self.messages.ask(manager, request, timeout + client_errors.grace(timeout))
             if isinstance(answer, Ok):
                 grant = answer.value
                 ids = (grant.lease, grant.worker_id, grant.worker_pid or 0)
                 flags = frames.TURN * grant.turn | frames.KEYED * grant.keyed | frames.CONTINUED * (not grant.fresh)
                 lease = LeaseHandle(*ids, give_back=self.checkin, pool_conn=grant, flags=flags, lost=grant.lost)
         finally:
-            if lease is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be nobody's
-                self.mail.tell(manager, requests.Cancel(self.pool, ref=request.ref, caller=request.caller))
+            if lease is None and not isinstance(answer, Err):  # timed out or interrupted: a grant would be lost
+                self.messages.tell(manager, requests.Cancel(self.pool, ref=request.ref, caller=request.caller))
         if lease is not None:
             self._address = lease.pool_conn.pool_address or self._address
             if self.expected in (None, self._address):
@@ -184,7 +184,7 @@ class MessageTransport(PoolMessages, InThreadTransport):
         if not lease.ours:
             return False
         grant = lease.pool_conn if lease.lost else dataclasses.replace(lease.pool_conn, lost=None)
-        self.mail.tell(grant.pool_address or self.site.manager(), Checkin(grant))
+        self.messages.tell(grant.pool_address or self.node_client.manager(), Checkin(grant))
         lease.end()
         return True
 
@@ -192,7 +192,7 @@ class MessageTransport(PoolMessages, InThreadTransport):
         """Have the pool take the worker back from what it does for this lease."""
         if lease.ours:
             message = requests.Abandon(self.pool, lease.id)
-            self.mail.tell(lease.pool_conn.pool_address or self.site.manager(), message)
+            self.messages.tell(lease.pool_conn.pool_address or self.node_client.manager(), message)
             lease.end()
 
     # -- calls --------------------------------------------------------------------------------------------
@@ -201,8 +201,8 @@ class MessageTransport(PoolMessages, InThreadTransport):
         what = work.what if isinstance(work.what, str) else Pickled.of(work.what)
         request = Call(lease.pool_conn, what, Pickled.of(work.args), Pickled.of(dict(work.kwargs)), work.timeout)
         try:
-            answer = self.mail.ask(lease.pool_conn.worker, request, work.timeout, lambda: self._lost(lease, work))
-        except BaseException:  # interrupted, or the worker is gone: nobody waits for the answer any more
+            answer = self.messages.ask(lease.pool_conn.worker, request, work.timeout, lambda: self._lost(lease, work))
+        except BaseException:  # interrupted, or the worker is gone: the answer is no longer wanted
             self.abandon(lease)
             raise
         if answer is None:
@@ -218,7 +218,7 @@ class MessageTransport(PoolMessages, InThreadTransport):
 
     def _lost(self, lease: LeaseHandle, work: CallRequest) -> BaseException | None:
         """Whether the pool has given the lease up: its worker died, or it was taken back."""
-        answer = self.mail.ask(lease.pool_conn.pool_address, requests.Leases(), MANAGER_PATIENCE)
+        answer = self.messages.ask(lease.pool_conn.pool_address, requests.Leases(), MANAGER_PATIENCE)
         if isinstance(answer, Ok) and any(out.id == lease.id for out in answer.value):
             return None
         if lease.worker_pid and process.alive(lease.worker_pid):
@@ -234,8 +234,8 @@ class MessageTransport(PoolMessages, InThreadTransport):
         deadline = time.monotonic() + timeout
         self._pool_address(deadline)
         late = deadline + client_errors.grace(timeout)
-        return self.mail.ask(  # type: ignore[no-any-return]
-            self.site.manager(), request, None, lambda: self._never(work, late)
+        return self.messages.ask(  # type: ignore[no-any-return]
+            self.node_client.manager(), request, None, lambda: self._never(work, late)
         )
 
     def _never(self, work: CallRequest, late: float) -> ActorPoolError | None:
@@ -245,7 +245,7 @@ class MessageTransport(PoolMessages, InThreadTransport):
                 f"pool {self.pool!r} was restarted while it had {work.name}, which may or may not have taken effect",
                 pool=self.pool,
             )
-        if time.monotonic() < late or self.mail.ask(self._address, requests.Status(), MANAGER_PATIENCE) is not None:
+        if time.monotonic() < late or self.messages.ask(self._address, requests.Status(), MANAGER_PATIENCE) is not None:
             return None
         return PoolDown(
             f"pool {self.pool!r} has not answered for {MANAGER_PATIENCE:g} s, and has had {work.name}, which may or "

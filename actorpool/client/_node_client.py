@@ -1,6 +1,6 @@
 """Where a system is, and the way to its manager: the channel of a node, or the messages of a node.
 
-A site finds the manager again when it was restarted, and says `SystemDown` once there is nothing to find.
+A node client finds the manager again when it was restarted, and says `SystemDown` once there is nothing to find.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class NodeClient(Protocol):
         """Block until the system has ended, and return its exit status."""
 
     def close(self, timeout: float) -> None:
-        """Let go of it; the site that started the system ends it."""
+        """Let go of it; the node client that started the system ends it."""
 
 
 class AttachedClient:
@@ -164,7 +164,7 @@ class MessagesClient(AttachedClient):
 
     def __init__(self, name: str, node: Node | None = None, spin: bool = True) -> None:
         super().__init__(name, node, spin)
-        self._mail = MessageClient(self)
+        self._messages = MessageClient(self)
 
     def ask(self, request: Any, timeout: float = MANAGER_TIMEOUT) -> Any:
         """The manager's answer; if the manager is restarted meanwhile, its successor is asked."""
@@ -173,7 +173,7 @@ class MessagesClient(AttachedClient):
             asked = self.manager()
             try:
                 left = deadline - time.monotonic()
-                answer = self._mail.ask(asked, request, left, functools.partial(self._moved, asked))
+                answer = self._messages.ask(asked, request, left, functools.partial(self._moved, asked))
             except _Moved:
                 continue
             if answer is None:
@@ -200,7 +200,7 @@ class MessagesClient(AttachedClient):
         deadline = time.monotonic() + MANAGER_TIMEOUT
         while time.monotonic() < deadline:
             self.check()
-            answer = self._mail.ask(root, WhereIs(runtime.MANAGER), 1.0)
+            answer = self._messages.ask(root, WhereIs(runtime.MANAGER), 1.0)
             if answer is not None and answer.unwrap() is not None:
                 return answer.value
             time.sleep(_PAUSE)
@@ -212,7 +212,7 @@ class _Moved(Exception):
 
 
 def node_client(name: str, node: Node | None = None, spin: bool = True) -> ChannelClient | MessagesClient:
-    """The site of a running node.
+    """The client of a running node.
 
     Raises:
         SystemDown, AuthenticationFailed: see `runtime.find`.

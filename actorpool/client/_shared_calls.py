@@ -289,10 +289,10 @@ class SharedMessages(PoolMessages, SharedTransport):
         patience = None if timeout is None else timeout + client_errors.grace(timeout)
         answer: Ok | Err | None = None
         try:
-            answer = self.mail.ask(address, request, patience, lambda: self._ended(request.method))
+            answer = self.messages.ask(address, request, patience, lambda: self._ended(request.method))
         finally:
-            if answer is None:  # timed out or interrupted: nobody waits for it any more
-                self.mail.tell(address, CancelCall(self.pool, ref=request.ref, caller=request.caller))
+            if answer is None:  # timed out or interrupted: the answer is no longer wanted
+                self.messages.tell(address, CancelCall(self.pool, ref=request.ref, caller=request.caller))
         if answer is None:
             raise client_errors.shared_timeout(self.pool, request.method, time.monotonic() - began)
         return answer

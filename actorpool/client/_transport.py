@@ -57,7 +57,7 @@ class PoolTransport(ABC):
     """Where threads find the sticky leases of the pool (see `client._sticky`); None: this way has none."""
 
     def inside(self, sandbox: str) -> PoolTransport:
-        """The way to the same pool for callers of a sandbox, or (`OUTSIDE`) for those who want to open one."""
+        """The way to the same pool for callers of a sandbox, or (`OUTSIDE`) to open one."""
         transport = copy.copy(self)
         transport.sandbox = sandbox
         transport.sticky_path = None
@@ -69,7 +69,7 @@ class PoolTransport(ABC):
     async def checkout(
         self, driver: Driver, timeout: float, block: bool = True, stack: str | None = None, key: Hashable = None
     ) -> LeaseHandle:
-        """Get a lease. Whoever is interrupted or cancelled meanwhile leaves no worker out.
+        """Get a lease. If it is interrupted or cancelled, no worker is left out.
 
         Args:
             timeout: longest wait in seconds, a restart of the pool included; 0 takes an idle worker or fails.
@@ -196,7 +196,7 @@ def opened(answer: Ok | Err, driver: Driver) -> Any:
 class InThreadTransport(PoolTransport):
     """A way whose steps block the thread that takes them; a task has each of them done in a thread of its loop.
 
-    What a cancelled task leaves running is ended where it comes back: a lease that nobody waits for is given back.
+    What a cancelled task leaves running is ended where it comes back: a lease that comes too late is given back.
     """
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""The errors a client itself finds, in words; and who is to blame when a socket is not served. Decided here only."""
+"""The errors a client itself finds, in words; and why a socket is not served. Decided here only."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 FOREVER = 1e9
 """Seconds that a future waits for a worker: the longest timeout there is."""
 PAUSE = 0.05
-"""Seconds before a pool that lets nobody else wait is asked again."""
+"""Seconds before a pool that takes no more waiters is asked again."""
 ASKING = 4
 """Places in a pool's queue that all futures of one handle have together."""
 
@@ -170,7 +170,7 @@ class Dispatcher:
             self.asked -= 1
         try:
             if lease is not None:
-                self.look()  # somebody else may ask now
+                self.look()  # another turn may ask now
                 await self.turn(lease)
         except Exception as error:  # what is none of a call's own: the next one has to tell of it
             self.refused(error)
@@ -207,7 +207,7 @@ class Dispatcher:
         raise NotImplementedError
 
     def next(self) -> Any:
-        """The next call that nobody has cancelled, which runs from now on; None if there is none."""
+        """The next call that is not cancelled, which runs from now on; None if there is none."""
         while self.waiting:
             try:
                 call = self.waiting.popleft()
@@ -263,7 +263,7 @@ class Submitted(Future[Any]):
     async def run(self, where: Any) -> None:
         """Run it on a lease or a pool, and take what it comes to."""
         assert self.call is not None
-        (fn, args, kwargs), self.call = self.call, None  # what it was given is not kept until somebody asks
+        (fn, args, kwargs), self.call = self.call, None  # what it was given is not kept until the result is asked for
         try:
             self.set_result(await where.run(fn, *args, **kwargs))
         except asyncio.CancelledError:
@@ -319,8 +319,8 @@ class PoolDispatcher(Dispatcher):
 
 def turns_of(pool: Any) -> int:
     """How many calls of a pool may be under way at once."""
-    site = getattr(pool._transport, "site", None)
-    inside = site is not None and getattr(site, "directory", None) is None
+    node = getattr(pool._transport, "node_client", None)
+    inside = node is not None and getattr(node, "directory", None) is None
     return 1 if inside else pool._most_turns  # an actor system inside this process does one thing at a time
 
 

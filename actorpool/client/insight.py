@@ -18,7 +18,7 @@ def status(system: System, pool: str, timeout: float) -> PoolStatus:
         PoolNotFound: there is none of that name.
         PoolDown: it is being restarted, or has not answered within `timeout` seconds.
     """
-    return system._site.pool(pool)._ask(Status(), timeout)  # type: ignore[no-any-return]
+    return system._node_client.pool(pool)._ask(Status(), timeout)  # type: ignore[no-any-return]
 
 
 def histograms(system: System, pool: str) -> tuple[Histogram, Histogram]:
@@ -27,7 +27,7 @@ def histograms(system: System, pool: str) -> tuple[Histogram, Histogram]:
     Raises:
         PoolNotFound: there is none of that name, or it lends nothing.
     """
-    return system._site.pool(pool)._ask(Histograms())  # type: ignore[no-any-return]
+    return system._node_client.pool(pool)._ask(Histograms())  # type: ignore[no-any-return]
 
 
 def settings(system: System, pool: str) -> dict[str, str]:
@@ -36,7 +36,7 @@ def settings(system: System, pool: str) -> dict[str, str]:
     Raises:
         PoolNotFound: there is none of that name.
     """
-    return system._site.pool(pool)._ask(GetSettings())  # type: ignore[no-any-return]
+    return system._node_client.pool(pool)._ask(GetSettings())  # type: ignore[no-any-return]
 
 
 def dropped(system: System, pool: str | None = None) -> dict[str, int]:
@@ -45,5 +45,5 @@ def dropped(system: System, pool: str | None = None) -> dict[str, int]:
     Raises:
         PoolNotFound: there is none of that name.
     """
-    ask = system._site.ask if pool is None else system._site.pool(pool)._ask
+    ask = system._node_client.ask if pool is None else system._node_client.pool(pool)._ask
     return ask(Dropped())  # type: ignore[no-any-return]

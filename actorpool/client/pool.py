@@ -286,7 +286,7 @@ class Pool(PoolHandle):
         self._ask(requests.Resize(size, max_overflow))
 
     def suspend(self) -> None:
-        """Serve nobody new; leases go on, waiters keep waiting within their timeouts."""
+        """Grant no new leases; those that are out go on, waiters keep waiting within their timeouts."""
         self._ask(requests.Suspend())
 
     def resume(self) -> None:

@@ -61,7 +61,7 @@ class Gate:
 
 
 class Turn:
-    """A lease in a sandbox, as those see it who make calls in its block."""
+    """A lease in a sandbox, as it is seen by calls in its block."""
 
     def __init__(self, transport: PoolTransport, lease: LeaseHandle) -> None:
         self.transport = transport
@@ -186,7 +186,7 @@ class NestedTransport(PoolTransport):
         raise CheckoutTimeout(text, pool=self.pool, waited=timeout)
 
     def _lease(self) -> LeaseHandle:
-        """A lease within the outer one, for who got in."""
+        """A lease within the outer one, whose turn has come."""
         outer = self.turn.lease
         if outer is None:
             self.turn.gate.leave()

@@ -51,12 +51,12 @@ class System:
         directory: its runtime directory; None without a node.
     """
 
-    def __init__(self, site: NodeClient) -> None:
-        self._site = site
+    def __init__(self, node: NodeClient) -> None:
+        self._node_client = node
         self._local: dict[str, LocalPool] = {}  # pools that were started with enabled=False
         self._lock = renewed(self, "_lock", threading.Lock)
-        self.name = site.name
-        self.directory = site.directory
+        self.name = node.name
+        self.directory = node.directory
 
     # -- pools --------------------------------------------------------------------------------------------
 
@@ -86,8 +86,8 @@ class System:
         self._check_socket(name)
         if name in self._local:
             raise _exists(name)
-        self._site.ask(StartPool(name, config), config.checkout_timeout + START_POOL_TIMEOUT)
-        return self._site.pool(name)
+        self._node_client.ask(StartPool(name, config), config.checkout_timeout + START_POOL_TIMEOUT)
+        return self._node_client.pool(name)
 
     def start_database(
         self, url: str, name: str | None = None, *, adapter: Any = None, **fields: Any
@@ -133,7 +133,7 @@ class System:
         if local is not None:
             return local
         self._find(name, "pool")
-        return self._site.pool(name)
+        return self._node_client.pool(name)
 
     def start_shared_pool(self, name: str, config: SharedPoolConfig | None = None, /, **fields: Any) -> SharedPool:
         """Start a shared pool, whose connections are added one by one; see docs/shared-pools.md.
@@ -152,8 +152,8 @@ class System:
         self._check_socket(name)
         if name in self._local:
             raise _exists(name)
-        self._site.ask(StartPool(name, config), START_POOL_TIMEOUT)
-        return self._site.shared_pool(name)
+        self._node_client.ask(StartPool(name, config), START_POOL_TIMEOUT)
+        return self._node_client.shared_pool(name)
 
     def shared_pool(self, name: str) -> SharedPool:
         """The handle of a running shared pool.
@@ -162,12 +162,12 @@ class System:
             PoolNotFound: there is none of that name.
         """
         self._find(name, "shared")
-        return self._site.shared_pool(name)
+        return self._node_client.shared_pool(name)
 
     def _find(self, name: str, kind: str | None = None) -> None:
         """Make sure that a pool of that kind (None: of either) is running."""
         if name not in self._local:
-            found = self._site.ask(FindPool(name))
+            found = self._node_client.ask(FindPool(name))
             if found is None or kind is None or found == kind:
                 return
         verb, found = ("pool", "a pool that lends workers") if kind == "shared" else ("shared_pool", "a shared pool")
@@ -175,7 +175,7 @@ class System:
 
     def pools(self) -> list[str]:
         """The names of all pools, sorted."""
-        return sorted([*self._site.ask(ListPools()), *self._local])
+        return sorted([*self._node_client.ask(ListPools()), *self._local])
 
     def stop_pool(self, name: str, timeout: float = 5.0) -> None:
         """Stop a pool: waiters get `PoolStopped` at once, running calls may finish within `timeout` seconds.
@@ -187,20 +187,20 @@ class System:
         if local is not None:
             local.close()
         else:
-            self._site.ask(StopPool(name, timeout), timeout + STOP_MARGIN)
+            self._node_client.ask(StopPool(name, timeout), timeout + STOP_MARGIN)
 
     def status(self, name: str) -> PoolStatus:
         """A pool's figures, also while it is saturated."""
         if name in self._local:
             return self._local[name].status()
-        return self._site.ask(GetPoolStatus(name))  # type: ignore[no-any-return]
+        return self._node_client.ask(GetPoolStatus(name))  # type: ignore[no-any-return]
 
     def metrics(self, name: str) -> PoolMetrics:
         """The last 100 samples of a pool."""
         if name in self._local:
             return self._local[name].metrics()
         self._find(name)
-        return self._site.pool(name).metrics()
+        return self._node_client.pool(name).metrics()
 
     def stack(self, pool: str, worker_id: int) -> str:
         """The Python stack of all threads of a worker at this moment, also while it is stuck in C; the call goes on.
@@ -212,13 +212,13 @@ class System:
             TimeoutError: the worker has not told it within a second: it is stopped.
         """
         self._find(pool)
-        return self._site.pool(pool)._ask(GetStack(worker_id))  # type: ignore[no-any-return]
+        return self._node_client.pool(pool)._ask(GetStack(worker_id))  # type: ignore[no-any-return]
 
     # -- the whole ----------------------------------------------------------------------------------------
 
     def tree(self) -> TreeNode:
         """The supervision tree; `str(tree)` draws it."""
-        return self._site.ask(governing.Tree())  # type: ignore[no-any-return]
+        return self._node_client.ask(governing.Tree())  # type: ignore[no-any-return]
 
     def events(self, pattern: str = "*", after: int | None = None, limit: int = 1000) -> list[Event]:
         """What has happened lately, in order: all events but those of each call, the samples, and the oldest.
@@ -233,7 +233,7 @@ class System:
         Raises:
             InvalidConfig: names each bad argument.
         """
-        return self._site.ask(governing.GetEvents(pattern, after, limit))  # type: ignore[no-any-return]
+        return self._node_client.ask(governing.GetEvents(pattern, after, limit))  # type: ignore[no-any-return]
 
     def supervise(self, spec: Any) -> Any:
         """Start actors of your own under the root supervisor.
@@ -247,7 +247,7 @@ class System:
         Raises:
             SupervisorError: it failed to start; the text names the child and its reason.
         """
-        return self._site.ask(governing.Supervise(spec), START_POOL_TIMEOUT)
+        return self._node_client.ask(governing.Supervise(spec), START_POOL_TIMEOUT)
 
     @property
     def dashboard(self) -> str | None:
@@ -257,12 +257,12 @@ class System:
     @property
     def manager(self) -> Any:
         """The manager's `ActorAddress`; asked for anew each time, for a restarted manager has another."""
-        return self._site.manager()
+        return self._node_client.manager()
 
     @property
     def actor_system(self) -> Any:
         """Thespian's `ActorSystem`. Several threads: one `actor_system.private()` for each."""
-        return self._site.actor_system()
+        return self._node_client.actor_system()
 
     def wait(self) -> int:
         """Block until the system has ended; its exit status: 0 after an orderly end, also where it is not known.
@@ -270,7 +270,7 @@ class System:
         Raises:
             SystemDown: it runs in this process, so there is nothing to wait for.
         """
-        return self._site.wait()
+        return self._node_client.wait()
 
     def shutdown(self, timeout: float = 10.0) -> None:
         """End the system this process started, in an orderly way within `timeout` seconds, else by force.
@@ -279,7 +279,7 @@ class System:
         """
         for name in list(self._local):
             self._local.pop(name).close()
-        self._site.close(timeout)
+        self._node_client.close(timeout)
 
     def __enter__(self) -> System:
         return self

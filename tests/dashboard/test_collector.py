@@ -25,7 +25,7 @@ class Node:
         self.asked = Counter()
         self.kept = []
         self.state = "running"
-        self._site = self  # whose pools are asked directly
+        self._node_client = self  # whose pools are asked directly
 
     def pool(self, name):
         return self

@@ -272,7 +272,7 @@ def blocked(worker):
 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
 signal.signal(signal.SIGCHLD, signal.SIG_IGN)
 with actorpool.start() as system:
-    status = open(f"/proc/{system._site.facts.pid}/status").read()
+    status = open(f"/proc/{system._node_client.facts.pid}/status").read()
     db = system.start_pool("db", worker=EchoWorker)
     print(status[status.index("SigBlk"):].split()[1].strip("0"), db.run(blocked))
 """

@@ -60,11 +60,11 @@ def system() -> Any:
 
 
 def test_no_part_of_a_system_waits_in_a_child_for_a_thread_of_the_parent(system: actorpool.System) -> None:
-    mail, gate = MessageClient(system._site), Gate()
+    mail, gate = MessageClient(system._node_client), Gate()
     local = LocalPool(PoolConfig(worker=EchoWorker))
     pool = system.start_pool("forked", worker=EchoWorker, size=1)
     pool.echo(1)
-    held = [system._lock, system._site._lock, mail._turns, gate._lock, local._local._changed]  # type: ignore[attr-defined]
+    held = [system._lock, system._node_client._lock, mail._turns, gate._lock, local._local._changed]  # type: ignore[attr-defined]
     taken, over = threading.Event(), threading.Event()
 
     def hold() -> None:
