@@ -77,6 +77,7 @@ export function memo() {
     },
     // What stands in the page now, where `patch` has kept an older element instead of the new one.
     settle(place) {
+      drawn = new Map(); // what is shown no more
       for (const child of place.children) {
         const one = kept.get(keyOf(child));
         if (one) one.node = child;
