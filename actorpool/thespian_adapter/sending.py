@@ -8,7 +8,7 @@ its own share, and what is beyond it waits with the actor.
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 from thespian.system.transport import SendStatus
@@ -45,6 +45,10 @@ class _Unaddressed:
 
     def __iter__(self) -> Iterator[tuple[Any, list[Any]]]:
         return iter(self._waiting.values())
+
+    def fmap(self, function: Callable[[Any], Any]) -> list[Any]:
+        """Apply a function to each child and its messages, as Thespian does on SIGUSR1, to show an actor's state."""
+        return [function(each) for each in self]
 
     def add(self, address: Any, intent: Any) -> None:
         """Keep a message until `address`, a local one, stands for a real one."""
