@@ -40,7 +40,7 @@ class Counting:
     def __init__(self, system: Any, asked: Counter[str]) -> None:
         self._system = system
         self._asked = asked
-        self._site = self  # whose `pool` is used to ask one directly
+        self._node_client = self  # whose `pool` is used to ask one directly
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._system, name)

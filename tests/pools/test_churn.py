@@ -88,7 +88,7 @@ def all_at_once(node: actorpool.System, part: int) -> None:
 def usage(node: actorpool.System) -> tuple[float, int]:
     """Megabytes and descriptors of all processes of a node, once what has gone is gone."""
     time.sleep(2)
-    root = psutil.Process(node._site.facts.pid)
+    root = psutil.Process(node._node_client.facts.pid)
     processes = [root, *root.children(recursive=True)]
     return sum(one.memory_info().rss for one in processes) / 2**20, sum(one.num_fds() for one in processes)
 

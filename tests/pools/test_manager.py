@@ -50,9 +50,9 @@ def process_of(node: actorpool.System, id: str) -> int:
 
 
 def restart_manager(node: actorpool.System, eventually: Eventually) -> None:
-    before = node._site.ask(Hello()).pid
+    before = node._node_client.ask(Hello()).pid
     os.kill(before, signal.SIGKILL)
-    eventually(lambda: node._site.ask(Hello()).pid != before, timeout=10)
+    eventually(lambda: node._node_client.ask(Hello()).pid != before, timeout=10)
 
 
 def stands(node: actorpool.System, pool: actorpool.Pool) -> bool:

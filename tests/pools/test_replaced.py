@@ -49,8 +49,8 @@ def lease_and_sleep(pool: Any, seconds: float) -> Any:
 WAYS: dict[str, Handle] = {
     "channel": lambda node: node.pool("db"),
     "asyncio": lambda node: Blocking(node.pool("db")),
-    "messages": lambda node: Pool(MessageTransport(node._site, "db"), "db"),
-    "messages, asyncio": lambda node: Blocking(Pool(MessageTransport(node._site, "db"), "db")),
+    "messages": lambda node: Pool(MessageTransport(node._node_client, "db"), "db"),
+    "messages, asyncio": lambda node: Blocking(Pool(MessageTransport(node._node_client, "db"), "db")),
 }
 
 
