@@ -105,7 +105,7 @@ class LocalWorkers:
         deadline = began + timeout
         self._pass_gate(began, deadline)
         state = None if key is None else self._sessions.take(key, max(deadline - time.monotonic(), 0.0), block)
-        fresh = state is None or state.session is None
+        fresh = state is None or state.fresh
         try:
             session = state.session if state is not None and state.session is not None else self._connected(deadline)
         except BaseException:

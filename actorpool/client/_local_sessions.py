@@ -23,6 +23,8 @@ class LocalState:
         session: the worker; None until the first lease has connected one.
         lost: why what there was before is gone.
         ending: it ends when it is given back.
+        empty: nothing has run yet under any of its leases.
+        fresh: whether its last lease met nothing.
     """
 
     def __init__(self, key: Hashable, number: int, lost: str | None) -> None:
@@ -33,6 +35,8 @@ class LocalState:
         self.since = self.parked_at = time.monotonic()
         self.busy = True
         self.ending = False
+        self.empty = False
+        self.fresh = True
         self.leases = 1
 
 
@@ -72,7 +76,10 @@ class LocalSessions:
                 self._numbers += 1
                 state = self._by_key[key] = LocalState(key, self._numbers, self._lost.pop(key, None))
             else:
-                state.busy, state.lost = True, None
+                state.busy = True
+                state.fresh, state.empty = state.empty, False
+                if not state.fresh:
+                    state.lost = None
                 state.leases += 1
             return state
 
@@ -84,7 +91,7 @@ class LocalSessions:
         """A lease is over; False: its worker is not kept, and the caller is to close it.
 
         Args:
-            empty: nothing has run under it: if it was the first, the next one of its key is fresh as well.
+            empty: nothing has run under it: if it was fresh, so is the next one of its key.
             told: the caller knows why what there was before is gone; else the next one will be told.
         """
         with self._changed:
@@ -93,9 +100,10 @@ class LocalSessions:
             state.busy, state.parked_at = False, time.monotonic()
             self._by_key.move_to_end(state.key)
             self._changed.notify_all()
-            if empty and state.leases == 1:
-                self._forget(state, None if told or state.ending else state.lost)
-                return False
+            if empty and state.fresh:
+                state.empty = True
+                if told:
+                    state.lost = None
             if state.ending or state.session is None or not state.session.connected:
                 self._forget(state, None if state.ending else "reconnected")
                 return False
@@ -154,7 +162,8 @@ class LocalSessions:
 
     def _forget(self, state: LocalState, why: str | None) -> None:
         del self._by_key[state.key]
-        if why is not None:
-            self._lost[state.key] = why
+        lost = state.lost if state.empty else why
+        if why is not None and lost is not None:
+            self._lost[state.key] = lost
             if len(self._lost) > REMEMBERED:
                 self._lost.popitem(last=False)

@@ -405,7 +405,7 @@ class KeyedMachine(PoolMachine):
         if hasattr(self, "kit"):
             for session in self.kit.core.sessions.by_key.values():
                 process = self.kit.processes[session.worker.id]
-                assert process.noticed or not process.alive or process.holds == session.key
+                assert process.noticed or not process.alive or process.holds == (None if session.empty else session.key)
 
 
 _EXAMPLES = settings(max_examples=200 if os.environ.get("CI") else 50, stateful_step_count=50)

@@ -319,11 +319,14 @@ def test_lost_keys_are_remembered_up_to_a_bound(monkeypatch):
     assert kit.checkout(key=0).grant.keyed == fx.Keyed(True, None)
 
 
-def test_a_lease_under_which_nothing_has_run_leaves_nothing_of_its_key():
+def test_a_lease_under_which_nothing_has_run_parks_its_worker_and_leaves_its_key_fresh():
     kit = Kit(2)
-    kit.give_back_empty(kit.checkout(key="a"))
-    assert kit.status.parked == 0
-    used(kit, "a")
+    first, second = kit.checkout(key="a"), kit.checkout(key="b")
+    kit.give_back_empty(first)
+    kit.give_back_empty(second)
+    assert kit.status.parked == 2
+    again = used(kit, "a")
+    assert (again.worker, fresh(again)) == (first.worker, True)
     kit.give_back_empty(again := kit.checkout(key="a"))
     assert not fresh(again)
     assert not fresh(kit.checkout(key="a"))
@@ -348,6 +351,13 @@ def test_a_grant_that_crossed_its_cancel_leaves_nothing_and_its_loss_is_told_aga
     kit.cancel(kit.checkout(key="a"))
     ticket = kit.checkout("another", key="a")
     assert (fresh(ticket), ticket.grant.keyed.lost) == (True, "evicted")
+
+
+def test_a_worker_parked_empty_that_is_evicted_is_no_loss():
+    kit = Kit(1, max_overflow=0)
+    kit.give_back_empty(kit.checkout(key="a"))
+    used(kit, "b")
+    assert kit.checkout(key="a").grant.keyed == fx.Keyed(True, None)
 
 
 def test_who_waits_behind_a_lease_that_leaves_nothing_is_served_and_fresh():

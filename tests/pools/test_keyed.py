@@ -162,11 +162,17 @@ def test_a_key_that_cannot_be_one_is_refused_before_anything_is_asked_for(notes:
     assert pool.sessions() == []
 
 
-def test_a_lease_under_which_nothing_was_called_leaves_the_key_fresh(notes: Callable[..., Pool]) -> None:
+def test_a_lease_under_which_nothing_was_called_parks_its_worker_and_leaves_the_key_fresh(
+    notes: Callable[..., Pool],
+) -> None:
     pool = notes()
+    workers = set()
     for _ in range(2):
         with pool.checkout(key="a") as lease:
             assert lease.fresh
+            workers.add(lease.worker_id)
+        assert [(info.key, info.busy) for info in pool.sessions()] == [("a", False)]
+    assert len(workers) == 1
     assert told(pool, "a", 1) == (True, [1])
     with pool.checkout(key="a") as lease:
         assert not lease.fresh

@@ -165,14 +165,13 @@ class Leasing:
     def _key(self, lease: Lease, key: Hashable, session: Session | None, now: float) -> Keyed:
         """Make a lease keyed: it goes on with the session there is, or begins one."""
         lease.keyed = True
-        fresh = session is None
         if session is None:
             session = self.sessions.begin(key, lease.worker, now)
         else:
             self.sessions.resume(session)
         session.lease = lease.id
         session.leases += 1
-        return Keyed(fresh, session.lost if fresh else None)
+        return Keyed(session.fresh, session.lost if session.fresh else None)
 
     def available(self, worker: Worker, now: float, since: float | None = None) -> None:
         """A worker came back, and was not used since `since` (None: until now)."""
@@ -267,6 +266,7 @@ class Leasing:
         if lease is not None:
             self._give_back(lease, now)
             self.sessions.not_begun(lease.worker, told=False)
+            self.sessions.end_empty(lease.worker)
             self._returned(lease.worker, now)
         else:
             self.sandboxes.cancel(holder, ref, now)

@@ -29,9 +29,11 @@ class Session:
         leases: how many leases it had.
         lost: why the one before it ended, which its first caller is told.
         calls: how many its worker had begun before; None: it does not count them.
+        empty: nothing has run yet under any of its leases, so the worker holds nothing of the key.
+        fresh: whether its last lease was granted as one that meets nothing.
     """
 
-    __slots__ = ("calls", "ending", "key", "lease", "leases", "lost", "parked_at", "since", "worker")
+    __slots__ = ("calls", "empty", "ending", "fresh", "key", "lease", "leases", "lost", "parked_at", "since", "worker")
 
     def __init__(self, key: Hashable, worker: Worker, now: float, lost: str | None, calls: int | None) -> None:
         self.key = key
@@ -43,6 +45,8 @@ class Session:
         self.leases = 0
         self.lost = lost
         self.calls = calls
+        self.empty = False
+        self.fresh = True
 
 
 class Sessions:
@@ -76,21 +80,30 @@ class Sessions:
         return session
 
     def not_begun(self, worker: Worker, told: bool) -> None:
-        """Nothing has run under the lease that ends: if it was the first of its session, that is none.
+        """Nothing has run under the lease that ends: if it was fresh, so is the next one.
 
         Args:
             worker: the worker of the lease.
             told: its caller knows why the session before ended; else the next one will be told.
         """
         session = self.of_worker(worker)
-        if session is not None and session.leases == 1:
-            self.end(worker, "ended" if told or session.lost is None else session.lost)
+        if session is not None and session.fresh:
+            session.empty = True
+            if told:
+                session.lost = None
 
     def end_unused(self, worker: Worker, told: bool) -> None:
-        """As `not_begun`, where the holder does not say so, if the worker has counted no call since the grant."""
+        """End a session under which nothing has run, if the worker has counted no call since the grant."""
         session = self.of_worker(worker)
         if session is not None and session.calls is not None and session.calls == self._calls(worker):
             self.not_begun(worker, told)
+            self.end_empty(worker)
+
+    def end_empty(self, worker: Worker) -> None:
+        """End a session under which nothing has run."""
+        session = self.of_worker(worker)
+        if session is not None and session.empty:
+            self.end(worker, "empty")
 
     def _calls(self, worker: Worker) -> int | None:
         counter = self._counter(worker.id)
@@ -100,6 +113,9 @@ class Sessions:
         """A parked session is granted."""
         del self.parked[session.worker.id]
         session.parked_at = None
+        session.fresh, session.empty = session.empty, False
+        if session.fresh:
+            session.calls = self._calls(session.worker)
 
     def park(self, session: Session, now: float) -> None:
         """A session is not in use any more."""
@@ -114,8 +130,9 @@ class Sessions:
             return
         del self.by_key[session.key]
         self.parked.pop(worker.id, None)
-        if (session.ending or why) != "ended":  # `end_session` is no loss
-            self._lost[session.key] = why
+        lost = session.lost if session.empty else why
+        if lost is not None and "ended" not in (session.ending, why):  # `end_session` is no loss
+            self._lost[session.key] = lost
             if len(self._lost) > REMEMBERED:
                 self._lost.popitem(last=False)
 
