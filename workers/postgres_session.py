@@ -36,6 +36,7 @@ log = logging.getLogger("actorpool")
 # What psycopg itself sends for transactions and pipelines, and fetches of what was vouched for before.
 _OWN = {"_commit_gen", "_rollback_gen", "_enter_gen", "_exit_gen", "_fetch_gen", "_sync_gen", "_communicate_gen"}
 _IN_TRANSACTION = (TransactionStatus.INTRANS, TransactionStatus.INERROR, TransactionStatus.ACTIVE)
+STOP_WITHIN = 1.0  # seconds that the server has to end a command that was interrupted
 LOOK_EVERY = 0.02
 """Seconds between two looks at signals while an answer is waited for: so long may an interrupt take to be noticed."""
 _FINE = (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK, ExecStatus.EMPTY_QUERY)
@@ -316,29 +317,46 @@ class PgConnection(psycopg.Connection[Any]):
 
         Raises:
             psycopg.Error: the server refused, is gone, or did not answer in time; then the connection is closed.
+            BaseException: a signal handler's; the server was told to stop, and its answer is not left to the next one.
         """
         pgconn = self.pgconn
         if pgconn.status != ConnStatus.OK or pgconn.pipeline_status != PipelineStatus.OFF:
             raise psycopg.OperationalError("the connection is closed, or was left in a pipeline")
+        try:
+            pgconn.send_query(command.encode())
+            pgconn.flush()
+            results = self._answers(timeout)
+        except BaseException as error:
+            if not isinstance(error, psycopg.Error):
+                self._stop_command()
+            raise
+        for bad in (result for result in results if result.status not in _FINE):
+            raise errors.error_from_result(bad)
+        return results
+
+    def _answers(self, timeout: float | None) -> list[PGresult]:
+        pgconn = self.pgconn
+        results: list[PGresult] = []
         deadline = None if timeout is None else time.monotonic() + timeout
-        poll = self._readable
-        pgconn.send_query(command.encode())
-        pgconn.flush()
-        results = []
         while True:
             while pgconn.is_busy():
-                if not poll.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000):
+                if not self._readable.poll(None if deadline is None else max(deadline - time.monotonic(), 0) * 1000):
                     self.close()  # its answer may still come, and would be taken for that of another question
                     raise psycopg.OperationalError(f"the server did not answer within {timeout:g} s")
                 pgconn.consume_input()
             result = pgconn.get_result()
             if result is None:
-                break
+                return results
             results.append(result)
-        for result in results:
-            if result.status not in _FINE:
-                raise errors.error_from_result(result)
-        return results
+
+    def _stop_command(self) -> None:
+        """End a command whose answer nobody waits for: read what the server says, or close."""
+        if self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+            try:
+                self.pgconn.get_cancel().cancel()
+                self._answers(STOP_WITHIN)
+            except psycopg.Error:
+                self.close()
 
 
 class PgCursor(psycopg.Cursor[Any]):

@@ -14,6 +14,7 @@ from psycopg.rows import dict_row
 
 from actorpool.errors import PermanentError
 from actorpool.workers import PostgresWorker
+from tests.workers.conftest import Interrupted
 from tests.workers.databases import OpenPostgres as Open
 from tests.workers.databases import backend
 from tests.workers.pgserver import PgServer
@@ -86,6 +87,20 @@ def test_a_setting_is_undone_however_it_was_made(worker: PostgresWorker, how: st
     assert worker.execute("SHOW work_mem").scalar() == "7MB"
     worker.reset()
     assert worker.execute("SHOW work_mem").scalar() == default
+
+
+def test_an_interrupt_while_a_command_of_the_workers_own_runs_leaves_the_session_ready(
+    worker: PostgresWorker, interrupting: Callable[[float], Any]
+) -> None:
+    session = worker._live
+    backend = session.info.backend_pid
+    session.round_trip("BEGIN; SAVEPOINT mine")
+    with pytest.raises(Interrupted), interrupting(0.2):
+        session.round_trip("SELECT pg_sleep(20)")
+    session.round_trip("ROLLBACK TO SAVEPOINT mine")
+    (result,) = session.round_trip("SELECT pg_backend_pid()")
+    assert int(result.get_value(0, 0) or 0) == backend
+    session.round_trip("ROLLBACK")
 
 
 def test_nothing_of_a_session_is_left_for_the_next_lease(pg: PgServer, worker: PostgresWorker) -> None:
