@@ -118,6 +118,7 @@ def test_a_mapped_package_is_reached_under_its_public_name_in_a_checkout(name):
     assert link.resolve() == ROOT / name
 
 
+@pytest.mark.slow
 def test_nobody_imports_our_directories_under_their_second_name():
     offenders = []
     for path in [*ROOT.rglob("*.py")]:

@@ -26,8 +26,8 @@ from actorpool.transport import frames, paths, seals, usage_counters
 from actorpool.transport.frames import EXPIRED, unavailable
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.orders import ORDERS
-from actorpool.workers.session import Interrupted, Unavailable, WorkerSession, verdict_on
 from actorpool.workers.sticky import StickyUse
+from actorpool.workers.worker_session import Interrupted, Unavailable, WorkerSession, verdict_on
 
 INTERRUPT = signal.SIGUSR2
 """The signal by which a pool interrupts a running call; Thespian leaves it free."""

@@ -20,7 +20,7 @@ from actorpool.errors import PermanentError
 from actorpool.serialization import pickling
 from actorpool.serialization.exceptions import dump_error
 from actorpool.workers.base import Worker
-from actorpool.workers.session import Interrupted
+from actorpool.workers.worker_session import Interrupted
 
 HEAD = struct.Struct("!BBH")
 """Before each result: the number of its function, whether it failed, how many bytes follow."""

@@ -16,8 +16,8 @@ from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import log
 from actorpool.transport.server import ServerConn
 from actorpool.workers.base import RetryAfter
-from actorpool.workers.session import Unavailable, WorkerSession
 from actorpool.workers.sticky import Host, StickyUse
+from actorpool.workers.worker_session import Unavailable, WorkerSession
 
 
 class Ordered(Host, Protocol):

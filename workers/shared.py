@@ -23,7 +23,7 @@ from actorpool.transport import frames
 from actorpool.transport.server import ServerConn
 from actorpool.workers.actor import LONG, WorkerActor
 from actorpool.workers.base import Reply
-from actorpool.workers.session import Unavailable, WorkerSession
+from actorpool.workers.worker_session import Unavailable, WorkerSession
 
 
 class Outcome(NamedTuple):

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from actorpool._protocol import reports
 from actorpool.transport.server import ServerConn
 from actorpool.transport.usage_counters import UsageCounters
-from actorpool.workers.session import Unavailable, WorkerSession
+from actorpool.workers.worker_session import Unavailable, WorkerSession
 
 LONG = 65536
 """Bytes; an answer up to this leaves in one piece, so its use may be counted as ended before it is sent."""

@@ -22,7 +22,7 @@ from actorpool import process
 from actorpool.errors import PermanentError
 from actorpool.limits import Limits
 from actorpool.workers.base import Worker, method
-from actorpool.workers.session import Interrupted
+from actorpool.workers.worker_session import Interrupted
 
 MODULE = "__conversation__"
 """The module whose names the code's are."""

@@ -29,7 +29,7 @@ from actorpool.serialization.pickling import Pickled, dumps, loads
 from actorpool.status import LeaseInfo, PoolMetrics, PoolStatus, WorkerInfo
 from actorpool.transport import frames
 from actorpool.workers.base import RetryAfter
-from actorpool.workers.session import Unavailable, WorkerSession
+from actorpool.workers.worker_session import Unavailable, WorkerSession
 
 log = logging.getLogger("actorpool")
 

@@ -14,7 +14,7 @@ from actorpool.client._local_sessions import LocalState
 from actorpool.client.sandboxes import Gate
 from actorpool.errors import CheckoutTimeout, LeaseExpired, PoolFull
 from actorpool.transport import frames
-from actorpool.workers.session import WorkerSession
+from actorpool.workers.worker_session import WorkerSession
 
 
 class LocalLease:

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from actorpool.client._at_fork import condition, renewed
 from actorpool.errors import CheckoutTimeout, PoolFull
 from actorpool.status import SessionInfo
-from actorpool.workers.session import WorkerSession
+from actorpool.workers.worker_session import WorkerSession
 
 REMEMBERED = 1000
 """How many keys of which the state is gone are remembered, with the reason."""

@@ -19,7 +19,7 @@ from actorpool.client.lease import Lease
 from actorpool.client.pool import Pool
 from actorpool.errors import ActorPoolError, MethodNotFound, PoolNotFound, SystemDown
 from actorpool.process import HOST, Caller, start_time
-from actorpool.workers.session import BEGIN_SANDBOX
+from actorpool.workers.worker_session import BEGIN_SANDBOX
 
 KILL_TIME = 5.0
 """Seconds beyond the usual in which a pool interrupts, resets or kills a worker, with `kill_after` as it mostly is."""

@@ -1,7 +1,8 @@
 """What goes over the channel: frames, their kinds and fixed bodies. Exceptions go as `exceptions` packs them.
 
 A frame is `HEADER` (length of the body, kind, ref) and the body. Kinds are plain ints because both ends compare them
-in their hottest loop. docs/architecture.md lists the sender and receiver of each.
+in their hottest loop. What arrives is split by `connection` and `client`. docs/architecture.md lists the sender and
+receiver of each.
 """
 
 from __future__ import annotations

@@ -513,6 +513,7 @@ def test_a_checkout_that_waits_for_a_connection_gets_it_when_it_comes(
     assert p.echo(1, checkout_timeout=5) == 1
 
 
+@pytest.mark.slow
 def test_reconnects_back_off_within_their_bounds(pool: Callable[..., actorpool.Pool], tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     p = pool(kit.Gate, worker_args={"gate": str(gate)}, checkout_timeout=0.2, backoff_min=0.05, backoff_max=0.4)

@@ -237,6 +237,7 @@ def p(busy_site: Site) -> Iterator[Callable[..., str]]:
         busy_site.system.ask(busy_site.manager, StopPool(name, 0.1), 10)
 
 
+@pytest.mark.slow
 def test_the_status_answers_while_the_pool_is_saturated_and_other_pools_are_not_delayed(busy_site: Site) -> None:
     busy_site.ask(StartPool("slow", PoolConfig(worker=kit.Toy, size=1, max_overflow=0))).unwrap()
     busy_site.ask(StartPool("quick", PoolConfig(worker=kit.Toy, size=1))).unwrap()

@@ -66,6 +66,7 @@ def _all_processes_of(owner: int) -> set[psutil.Process]:
     ],
     ids=["kill -9", "exception", "SIGTERM", "SIGINT", "exit", "_exit", "abort"],
 )
+@pytest.mark.slow
 def test_no_process_of_a_node_is_left_two_seconds_after_its_owner(end: str, signal_number: int | None) -> None:
     token = f"owner-{os.getpid()}-{time.monotonic_ns()}"
     owner = subprocess.Popen(

@@ -32,6 +32,7 @@ def packed(p: actorpool.Pool) -> str:
     return base64.b64encode(pickle.dumps(p)).decode()
 
 
+@pytest.mark.slow
 def test_an_idle_worker_killed_a_hundred_times_fails_no_call(pool: Callable[..., actorpool.Pool]) -> None:
     p = pool(size=2, max_restarts=1000)
     for number in range(100):
@@ -40,6 +41,7 @@ def test_an_idle_worker_killed_a_hundred_times_fails_no_call(pool: Callable[...,
         assert p.echo(number) == number
 
 
+@pytest.mark.slow
 def test_the_only_idle_worker_killed_a_hundred_times_fails_no_call(
     pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
 ) -> None:
@@ -197,6 +199,7 @@ def test_whichever_worker_comes_back_first_above_size_is_the_one_that_is_stopped
     assert p.pid() == extra.worker_pid
 
 
+@pytest.mark.slow
 def test_a_waiter_that_timed_out_is_off_the_queue_and_no_worker_is_lost(
     pool: Callable[..., actorpool.Pool], eventually: Callable[..., Any]
 ) -> None:
@@ -461,6 +464,7 @@ def test_a_pool_killed_with_callers_waiting_lets_them_be_served_or_told(eventual
         eventually(lambda: p.echo(1) == 1)
 
 
+@pytest.mark.slow
 def test_a_pool_that_keeps_failing_is_reported_not_forgotten(eventually: Callable[..., Any]) -> None:
     with actorpool.start(log_level="CRITICAL") as system:
         p = system.start_pool("doomed", worker=kit.Toy, size=1)

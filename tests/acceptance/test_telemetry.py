@@ -159,6 +159,7 @@ def test_events_carry_no_arguments_of_workers(kept: Kept, eventually: Callable[.
 
 
 @pytest.mark.parametrize("sink", ["raise_always", "block_always"])
+@pytest.mark.slow
 def test_a_sink_that_fails_or_hangs_neither_breaks_nor_blocks_a_pool(sink: str) -> None:
     with actorpool.start(telemetry=f"tests.acceptance.test_telemetry:{sink}", log_level="CRITICAL") as system:
         p = system.start_pool("db", worker=kit.Toy, size=1)
@@ -306,6 +307,7 @@ def test_the_log_says_which_pools_started_failed_and_stopped(tmp_path: Path, eve
         assert "Failed to start pool broken: " in text
 
 
+@pytest.mark.slow
 def test_warnings_reach_the_owners_standard_error_and_information_does_not(tmp_path: Path) -> None:
     text = (
         "import actorpool, os, time\nfrom tests.acceptance.kit import Toy\n"

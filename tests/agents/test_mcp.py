@@ -80,6 +80,7 @@ def test_a_worker_holds_a_session_with_a_server(session: Pool) -> None:
     assert session.call_tool("add", {"a": "one"}).is_error
 
 
+@pytest.mark.slow
 def test_a_session_whose_server_died_is_opened_anew(session: Pool) -> None:
     former = int(session.call_tool("pid").content[0].text)
     os.kill(former, signal.SIGKILL)
@@ -93,6 +94,7 @@ def test_a_session_whose_server_died_is_opened_anew(session: Pool) -> None:
     eventually(another, timeout=20.0)
 
 
+@pytest.mark.slow
 def test_a_call_that_takes_too_long_is_cancelled_in_the_server(session: Pool, tmp_path: Path) -> None:
     path = tmp_path / "linger"
     with pytest.raises(CallTimeout):

@@ -179,6 +179,7 @@ def test_a_block_of_which_the_lease_is_over_does_not_stand_in_the_way(make: Call
         assert put.sync("b") == ["b"]
 
 
+@pytest.mark.slow
 def test_a_cancelled_call_stops_what_it_has_in_a_block_of_another_kind(make: Callable[..., Sessions]) -> None:
     sessions = Sessions(PythonWorker, size=1)
     with sessions, sessions("a") as lease:

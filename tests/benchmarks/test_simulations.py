@@ -152,6 +152,7 @@ def test_a_day_of_autoscaling_covers_the_noon_and_returns_in_the_evening():
 
 
 @pytest.mark.parametrize("cost", [scenarios.cost_of_pairs, scenarios.cost_of_handovers, scenarios.cost_of_deaths])
+@pytest.mark.slow
 def test_an_operation_costs_the_same_on_ten_workers_and_on_ten_thousand(cost):
     small, large = (min(cost(workers, 3000) for _ in range(3)) for workers in (10, 10_000))
     assert large < 4 * small  # caches explain less than a factor of 2; a scan would be a factor of 1000

@@ -77,6 +77,7 @@ def test_a_node_that_does_not_run_is_exit_code_1_with_advice(command):
 
 
 @pytest.mark.parametrize("command", OF_POOLS)
+@pytest.mark.slow
 def test_a_pool_that_is_not_there_is_exit_code_1_with_the_names_of_those_that_are(shop, command):
     arguments = [argument if argument != LONG_NAME else "absent" for argument in OF_POOLS[command]]
     done = run(*arguments)
@@ -132,6 +133,7 @@ def test_status_through_cat_has_the_whole_name_of_a_pool_and_no_escape(shop):
     [({}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False), ({"FORCE_COLOR": "1", "NO_COLOR": "1"}, False)],
     ids=["terminal", "NO_COLOR", "dumb", "NO_COLOR and FORCE_COLOR"],
 )
+@pytest.mark.slow
 def test_in_a_terminal_lines_fit_and_colour_is_as_the_environment_says(shop, command, environment, coloured):
     code, text = run_in_terminal(*COMMANDS[command], **environment)
     assert code == 0, text
@@ -145,6 +147,7 @@ def test_in_a_terminal_lines_fit_and_colour_is_as_the_environment_says(shop, com
 
 
 @pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.slow
 def test_colour_can_be_forced_in_a_pipe(shop, command):
     done = run(*COMMANDS[command], FORCE_COLOR="1")
     assert done.returncode == 0
@@ -171,6 +174,7 @@ def test_the_keys_of_a_pool_are_those_of_its_status(shop):
     assert [set(pool) for pool in document["pools"]] == [{item.name for item in fields(PoolStatus)}] * 2
 
 
+@pytest.mark.slow
 def test_check_says_by_its_exit_code_whether_all_pools_asked_about_serve(shop):
     assert run("resume", "shop", LONG_NAME).returncode == 0
     assert run("status", "shop", "--check").returncode == 0

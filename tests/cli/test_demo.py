@@ -12,6 +12,7 @@ from actorpool.cli import main
 DEMO = [sys.executable, "-m", "actorpool", "demo"]
 
 
+@pytest.mark.slow
 def test_the_demo_keeps_every_promise_while_workers_and_callers_are_killed():
     done = subprocess.run(
         [*DEMO, "--seconds", "2.5", "--rows", "5000", "--workers", "3", "--callers", "3", "--seed", "4"],

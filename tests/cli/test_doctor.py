@@ -46,6 +46,7 @@ def test_the_pools_of_a_file_are_connected(tmp_path):
     assert found["pool write"]["value"] == "connects"
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_is_a_failure_without_its_password(tmp_path, free_port):
     text = f"""
 [system]

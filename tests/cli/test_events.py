@@ -58,6 +58,7 @@ def test_a_pattern_and_a_time_choose_among_them(shop):
 
 
 @pytest.mark.parametrize("flags", [[], ["--json"]])
+@pytest.mark.slow
 def test_those_to_come_are_told_as_they_come(shop, eventually, flags):
     follower = subprocess.Popen(
         [*ACTORPOOL, "events", "shop", "worker.died", "-f", *flags],

@@ -90,6 +90,7 @@ def test_callers_wait(tmp_path, monkeypatch, eventually):
                 process.communicate()
 
 
+@pytest.mark.slow
 def test_degraded(tmp_path, monkeypatch):
     pool = "worker = 'tests.cli.workers:Away'\ncheckout_timeout = 0.5"
     with node(tmp_path, monkeypatch, pool) as running:

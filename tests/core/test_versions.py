@@ -43,6 +43,7 @@ def test_nothing_is_said_of_a_package_without_metadata(tmp_path: Path) -> None:
     versions.require(package(tmp_path, None), "4.0.1", "4.1")
 
 
+@pytest.mark.slow
 def test_setup_cfg_asks_for_the_versions_that_are_taken() -> None:
     root = Path(__file__).resolve().parent.parent.parent
     wanted = (root / "setup.cfg").read_text()

@@ -111,6 +111,7 @@ def test_metrics_have_the_type_and_the_figures(web):
     assert 'actorpool_events_dropped_total{sink="statsd"} 0' in answer.text.splitlines()
 
 
+@pytest.mark.slow
 def test_metrics_count_each_lease_in_the_histograms(node, web, eventually):
     families = {}
 

@@ -380,6 +380,7 @@ ENDINGS = {
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.slow
 def test_what_was_submitted_is_finished_before_the_interpreter_ends(ending: str, tmp_path: Path) -> None:
     text = "import sys, actorpool; from tests.executor import jobs; log = sys.argv[1]; e = actorpool.Executor(2)\n"
     done = run(text + ENDINGS[ending], str(tmp_path / "log"))

@@ -152,6 +152,7 @@ def test_an_owners_death_is_seen_without_pidfds_too(monkeypatch: pytest.MonkeyPa
     print(f"gone {took * 1000:.0f} ms after an owner that is looked at")
 
 
+@pytest.mark.slow
 def test_an_owner_that_dies_while_its_node_starts_leaves_nothing(eventually: Eventually) -> None:
     for moment in (0.0, 0.02, 0.05, 0.08, 0.11, 0.15, 0.2):
         program = f"from actorpool.node import launch; print(flush=True); launch.launch(None, {TCP!r})"
@@ -237,6 +238,7 @@ def test_what_an_actor_left_running_ends_with_the_node(node: launch.Node) -> Non
     assert not process.alive(orphan)
 
 
+@pytest.mark.slow
 def test_a_node_that_does_not_end_in_time_is_killed(node: launch.Node) -> None:
     pids = family(node.pid)
     os.kill(node.pid, signal.SIGSTOP)
@@ -370,6 +372,7 @@ def test_nothing_is_said_in_the_ordinary_course() -> None:
 
 
 @pytest.mark.parametrize(("level", "shown"), [("WARNING", {"loud"}), ("INFO", {"loud", "quiet"}), ("CRITICAL", set())])
+@pytest.mark.slow
 def test_the_log_gets_all_of_ours_and_the_terminal_what_was_asked_for(level: str, shown: set[str]) -> None:
     program = f"""
     import logging

@@ -220,6 +220,7 @@ def test_another_protocol_is_told_from_no_node() -> None:
     directory.release()
 
 
+@pytest.mark.slow
 def test_a_cookie_that_is_not_the_nodes_is_refused() -> None:
     directory = RuntimeDirectory.claim("shop")
     directory.publish(facts(directory))

@@ -352,6 +352,7 @@ EXPECTED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.slow
 def test_every_way_gives_the_same(name: str, bench: Bench) -> None:
     outcomes = {}
     for way in WAYS:

@@ -129,6 +129,7 @@ def test_the_slowest_call_of_an_interval_is_among_its_timings(statsd: Statsd, ev
 
 
 @pytest.mark.parametrize("base", BASES)
+@pytest.mark.slow
 def test_calls_are_counted_whether_or_not_memory_is_shared(statsd: Statsd, eventually: Eventually, base: str) -> None:
     with counted(statsd, base=base) as (_, pool):
         for number in range(20):

@@ -131,6 +131,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("end", ENDS)
+@pytest.mark.slow
 def test_what_a_worker_has_started_ends_with_it(
     system: actorpool.System, eventually: Callable[..., Any], end: str
 ) -> None:

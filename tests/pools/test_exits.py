@@ -137,6 +137,7 @@ def test_a_hook_that_leaves_is_a_lost_connection_and_not_a_dead_worker(start: St
 
 
 @pytest.mark.parametrize("end", ENDS)
+@pytest.mark.slow
 def test_an_open_that_leaves_has_failed_to_connect(start: StartPool, end: str) -> None:
     pool = start(Leaving, worker_args={"where": "open", "end": end}, size=1, checkout_timeout=1.0)
     with pytest.raises(WorkerUnavailable, match=ENDS[end][1].__name__):

@@ -46,6 +46,7 @@ def _slowly_three(_: Any) -> int:
 
 
 @pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.slow
 def test_an_open_that_hangs_is_ended_and_tried_again(
     start: StartPool, tmp_path: Path, eventually: Callable[..., Any], deaf: bool
 ) -> None:
@@ -64,6 +65,7 @@ def test_an_open_that_hangs_is_ended_and_tried_again(
     assert pool.status().total == 1
 
 
+@pytest.mark.slow
 def test_a_call_by_messages_hears_that_the_pool_itself_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_messages, "MANAGER_PATIENCE", 0.5)
     with actorpool.start(base="multiprocUDPBase", log_level="CRITICAL") as system:
@@ -80,6 +82,7 @@ def test_a_call_by_messages_hears_that_the_pool_itself_hangs(monkeypatch: pytest
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.slow
 def test_a_call_by_messages_that_takes_long_is_waited_for() -> None:
     with actorpool.start(base="multiprocUDPBase", log_level="CRITICAL") as system:
         pool = system.start_pool("db", worker=EchoWorker, size=1, checkout_timeout=0.1)

@@ -86,6 +86,7 @@ def hostile(known: dict[str, Any]) -> list[Any]:
     return [*Random(3).sample(made, SOME), *strangers()]
 
 
+@pytest.mark.slow
 def test_no_message_ends_a_pool_or_a_worker_of_it(system: actorpool.System, pool: actorpool.Pool) -> None:
     before = pid_of(system, "db")
     address = ask(system, system.manager, WhereIs("db"))
@@ -103,6 +104,7 @@ def test_no_message_ends_a_pool_or_a_worker_of_it(system: actorpool.System, pool
     assert pool.status().restarts == 0
 
 
+@pytest.mark.slow
 def test_no_message_ends_a_shared_pool(system: actorpool.System, shared: actorpool.SharedPool) -> None:
     before = pid_of(system, "together")
     address = ask(system, system.manager, WhereIs("together"))
@@ -138,6 +140,7 @@ def test_no_frame_ends_a_pool_or_a_worker_or_holds_up_who_calls(node: actorpool.
     node.stop_pool("framed", timeout=0.5)
 
 
+@pytest.mark.slow
 def test_the_same_request_sent_again_while_it_waits_is_dropped(system: actorpool.System, pool: actorpool.Pool) -> None:
     tell_one = system.actor_system.tell
     lease = ask(system, system.manager, Checkout("db"))
@@ -158,6 +161,7 @@ def _one(_connection: Any) -> int:
     return 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_nobody_asked_for_is_not_answered(system: actorpool.System, pool: actorpool.Pool) -> None:
     address = ask(system, system.manager, WhereIs("db"))
     grant = ask(system, system.manager, Checkout("db"))

@@ -80,6 +80,7 @@ os._exit(0)
 """
 
 
+@pytest.mark.slow
 def test_a_subscriber_whose_process_ends_is_forgotten_and_calls_are_direct_again(eventually: Eventually) -> None:
     with actorpool.start("forgets", log_level="CRITICAL") as node:
         pool = node.start_pool("db", worker=EchoWorker, size=1, max_overflow=0)

@@ -55,6 +55,7 @@ def test_samples_go_on_without_a_number_where_nobody_can_be_asked(
 
 
 @pytest.mark.parametrize(("go", "come_back"), [(Proxy.stop, Proxy.start), (Proxy.deafen, Proxy.hear)])
+@pytest.mark.slow
 def test_a_server_that_is_away_is_none_and_holds_nobody_up(
     go: Any, come_back: Any, node: actorpool.System, proxy: Proxy, through: Any, eventually: Eventually
 ) -> None:

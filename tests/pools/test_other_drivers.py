@@ -39,6 +39,7 @@ def generic(request: pytest.FixtureRequest, pg: PgServer, start: StartPool) -> C
     return make
 
 
+@pytest.mark.slow
 def test_a_connection_killed_while_idle_is_replaced_unseen(generic: Any, pg: PgServer) -> None:
     pool = generic(check_on_checkout=0.0)
     session = pool.execute(PID).scalar()

@@ -49,6 +49,7 @@ OUT, ERR = {"printed", "by a child"}, {"complained"}
     ("output", "out", "err", "logged"),
     [("inherit", OUT, ERR, set()), ("stderr", set(), OUT | ERR, set()), ("log", set(), set(), OUT | ERR)],
 )
+@pytest.mark.slow
 def test_what_workers_print_goes_where_the_program_wants_it(
     tmp_path: Path, output: str, out: set[str], err: set[str], logged: set[str]
 ) -> None:

@@ -97,6 +97,7 @@ def test_nobody_at_all_meets_connections_that_were_killed_while_idle(pg: PgServe
 # -- the server ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_restarted_server_is_found_again(pg: PgServer, postgres: StartPool) -> None:
     pool = postgres(checkout_timeout=20.0, backoff_max=0.2)
     before = backends(pool, 2)
@@ -114,6 +115,7 @@ AWAY: dict[str, tuple[Callable[[Proxy], None], Callable[[Proxy], None]]] = {
 
 
 @pytest.mark.parametrize("how", AWAY)
+@pytest.mark.slow
 def test_a_server_that_is_away_fails_calls_with_the_cause_and_recovers_by_itself(
     how: str, proxy: Proxy, through: StartPool, eventually: Eventually
 ) -> None:

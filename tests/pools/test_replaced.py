@@ -74,6 +74,7 @@ def replace(node: actorpool.System) -> Iterator[Callable[..., None]]:
 
 
 @pytest.mark.parametrize("way", WAYS)
+@pytest.mark.slow
 def test_calls_go_by_the_settings_of_the_pool_that_is_there(
     node: actorpool.System, replace: Callable[..., None], way: str
 ) -> None:
@@ -123,6 +124,7 @@ def test_a_handle_that_is_current_does_not_ask_again(
         assert lease.echo(3) == 3
 
 
+@pytest.mark.slow
 def test_a_lease_of_the_former_pool_is_over(node: actorpool.System, replace: Callable[..., None]) -> None:
     replace()
     lease = node.pool("db").checkout()

@@ -71,6 +71,7 @@ def check_turns(turns: list[Turn]) -> None:
 @pytest.mark.parametrize(
     ("processes", "turns_each"), [(2, 200), pytest.param(8, 1500, marks=pytest.mark.slow)], ids=["quick", "long"]
 )
+@pytest.mark.slow
 def test_sixty_four_callers_do_not_notice_that_the_pool_is_resized(
     node: actorpool.System, start: StartPool, eventually: Callable[..., Any], processes: int, turns_each: int
 ) -> None:

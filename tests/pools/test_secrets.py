@@ -72,6 +72,7 @@ def leave(dsn: str) -> None:
 
 
 @pytest.mark.parametrize("output", ["inherit", "log", "stderr"])
+@pytest.mark.slow
 def test_a_password_is_in_no_output_log_event_stack_or_tree(output: str, tmp_path: Path) -> None:
     log = tmp_path / "node.log"
     command = [sys.executable, "-c", PROGRAM, str(log), output]

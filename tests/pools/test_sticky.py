@@ -273,6 +273,7 @@ def test_a_worker_that_is_replaced_has_given_its_result_before(start: StartPool)
         assert sizes == [30_000_000]
 
 
+@pytest.mark.slow
 def test_a_late_call_does_not_wait_for_somebody_elses(start: StartPool) -> None:
     pool = start(EchoWorker, size=1)
     mine = pool.run(pid_of)

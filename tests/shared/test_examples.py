@@ -35,6 +35,7 @@ SHOWN = {
 
 
 @pytest.mark.parametrize("name", SHOWN)
+@pytest.mark.slow
 def test_an_example_shows_what_it_says(name: str) -> None:
     command = [sys.executable, "-W", "error::ResourceWarning", str(ROOT / "examples" / f"{name}.py")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False)
@@ -44,6 +45,7 @@ def test_an_example_shows_what_it_says(name: str) -> None:
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_the_page_of_examples_is_true_line_by_line() -> None:
     page = ROOT / "docs" / "shared-pools-by-example.md"
     command = [sys.executable, "-m", "doctest", "-o", "ELLIPSIS", str(page)]

@@ -72,6 +72,7 @@ def test_penalties_hold_unless_a_backoff_is_asked_for() -> None:
 
 
 @pytest.mark.parametrize("called", [True, False], ids=["after a call", "never called"])
+@pytest.mark.slow
 def test_a_lost_connection_is_reopened_at_once_and_then_after_each_penalty(
     node: actorpool.System, tmp_path: Path, eventually: Eventually, called: bool
 ) -> None:

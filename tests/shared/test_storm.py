@@ -12,6 +12,8 @@ from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 import actorpool
 from actorpool.errors import NoMatch, NoResource, WorkerDied
 from tests.shared.kit import Book, tokens
@@ -129,6 +131,7 @@ class Weather:
         self.pool.call("book", "lose")
 
 
+@pytest.mark.slow
 def test_every_call_of_fifty_callers_ends_once_whatever_happens_to_connections(
     shared: actorpool.SharedPool, tmp_path: Path
 ) -> None:

@@ -91,6 +91,7 @@ def test_a_child_whose_init_failed_or_asked_to_be_ignored_hears_of_no_exit(any_b
         ("temporary", ("raise",), False),
     ],
 )
+@pytest.mark.slow
 def test_the_reason_of_an_end_decides_about_the_restart(any_base, diary, child, eventually, restart, act, again):
     supervisor = start_supervisor(any_base, SupervisorSpec([child("a", restart), child("z")], **PLENTY))
     any_base.tell(ask(any_base, supervisor, WhereIs("a")), act)
@@ -468,6 +469,7 @@ def test_a_child_that_dies_as_soon_as_it_is_forked_is_heard_of(processes, eventu
         eventually(lambda wanted=number: processes.ask(herod, "deaths", 5) == 5 * wanted)
 
 
+@pytest.mark.slow
 def test_deaths_are_noticed_however_many_there_are(processes, child, eventually):
     """Thespian's UDP base mutes the signal of a child's death after ten of them."""
     supervisor = start_supervisor(processes, SupervisorSpec([child("a")], **PLENTY))

@@ -64,6 +64,7 @@ def test_the_last_thousand_are_kept() -> None:
 
 
 @given(st.lists(st.integers(0, 9000), min_size=100, max_size=400))
+@pytest.mark.slow
 def test_long_events_are_kept_within_a_megabyte_and_a_successor_reads_the_same(lengths: list[int]) -> None:
     memory = mmap.mmap(-1, SIZE)
     kept = History(memory)

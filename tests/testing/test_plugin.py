@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 CONFTEST = """
@@ -37,6 +39,7 @@ def run(folder: Path, *options: str, **files: str) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_each_test_has_a_sandbox_of_its_own_and_a_system_for_all(tmp_path: Path) -> None:
     done = run(
         tmp_path,

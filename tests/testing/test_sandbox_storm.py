@@ -49,6 +49,7 @@ def work(box: Any, chance: random.Random, over: threading.Event) -> None:
 
 
 @pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.slow
 def test_nothing_is_ever_committed_whatever_goes_wrong(
     postgres: Callable[..., Any], pg: Any, eventually: Callable[..., Any], seed: int
 ) -> None:
@@ -74,6 +75,7 @@ def test_nothing_is_ever_committed_whatever_goes_wrong(
 
 
 @pytest.mark.parametrize("kind", ["dbapi", "dbapi mariadb", "alchemy", "alchemy session"])
+@pytest.mark.slow
 def test_it_holds_for_pools_of_the_other_sql_workers(
     start: Callable[..., Any], kind: str, request: pytest.FixtureRequest
 ) -> None:

@@ -86,6 +86,7 @@ def test_a_call_beyond_the_end_fails_and_is_told(scripted: StartPool) -> None:
         assert_drained(pool)
 
 
+@pytest.mark.slow
 def test_a_busy_worker_cannot_be_asked(scripted: StartPool) -> None:
     pool = scripted(1)
     pool.get()

@@ -273,6 +273,7 @@ def test_every_message_is_signed_with_this_nodes_cookie(tcp: Started) -> None:
     assert tcp.cookie not in data
 
 
+@pytest.mark.slow
 def test_large_and_many_messages_arrive_whole(tcp: Started) -> None:
     for size in (0, 1, 65_536, 1_000_000, 20_000_000):
         value = random.randbytes(size)

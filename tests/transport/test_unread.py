@@ -129,6 +129,7 @@ def test_a_handle_that_knows_nothing_of_its_pool_yet_returns_as_soon(stopped: St
 
 
 @pytest.mark.parametrize("style", ["blocking", "asyncio"])
+@pytest.mark.slow
 def test_a_checkout_whose_stack_does_not_fit_into_the_socket_is_given_up_in_time(deaf: str, style: str) -> None:
     link, stack = ChannelTransport(deaf, "x"), "a line of a stack\n" * 100_000
     call: Callable[[], Any] = lambda: drive(link.checkout(THREADS, 0.1, True, stack))  # noqa: E731
@@ -139,6 +140,7 @@ def test_a_checkout_whose_stack_does_not_fit_into_the_socket_is_given_up_in_time
 
 
 @pytest.mark.parametrize("style", ["blocking", "asyncio"])
+@pytest.mark.slow
 def test_a_shared_call_that_does_not_fit_into_the_socket_is_given_up_in_time(deaf: str, style: str) -> None:
     pool, big = SharedPool(deaf, "x"), b"x" * 2_000_000
     call: Callable[[], Any] = lambda: pool.call("r", "m", big, timeout=0.2)  # noqa: E731

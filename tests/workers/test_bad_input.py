@@ -176,6 +176,7 @@ def test_a_host_that_cannot_be_reached_starts_degraded_and_calls_say_why(
         node.stop_pool("away")
 
 
+@pytest.mark.slow
 def test_a_host_that_accepts_and_says_nothing_is_given_up_after_the_connect_timeout(
     node: actorpool.System, eventually: Callable[..., Any]
 ) -> None:

@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("workloads.py", [": 26 for each", "the report: [('jam', 40), ('tea', 40)]", " write: 30 workers", "jobs: 5"]),
     ],
 )
+@pytest.mark.slow
 def test_an_example_runs(name: str, says: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-W", "error", str(EXAMPLES / name)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=50, check=False, cwd=tmp_path)

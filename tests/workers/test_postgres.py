@@ -188,6 +188,7 @@ def test_the_figures_outlive_the_connection(worker: PostgresWorker) -> None:
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["autocommit", "transaction"])
+@pytest.mark.slow
 def test_a_million_rows_cost_bounded_memory(worker: PostgresWorker, inside: bool) -> None:
     process = psutil.Process(os.getpid())
     if inside:

@@ -10,7 +10,7 @@ import pytest
 
 from actorpool.errors import ActorPoolError, LeaseExpired, MethodNotFound
 from actorpool.workers import EchoWorker, Rollback, SqlWorker
-from actorpool.workers.session import Unavailable, WorkerSession
+from actorpool.workers.worker_session import Unavailable, WorkerSession
 from tests.workers.databases import Database
 
 COUNT = "SELECT count(*) FROM t"

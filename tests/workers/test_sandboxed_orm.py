@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from actorpool.workers import SqlAlchemyWorker
-from actorpool.workers.session import WorkerSession as HostSession
+from actorpool.workers.worker_session import WorkerSession as HostSession
 
 sa = pytest.importorskip("sqlalchemy", reason="the extra sqlalchemy is not installed")
 from sqlalchemy import orm  # noqa: E402

@@ -122,6 +122,7 @@ def test_ordinary_statements_alter_no_session(query: str) -> None:
     assert not alters_session(query)
 
 
+@pytest.mark.slow
 def test_what_was_read_is_remembered_without_its_text() -> None:
     texts = ["insert into t values " + "(1, 2), " * 100 + str(number) for number in range(300)]
     for ask in (is_harmless, alters_session, transaction_verb):

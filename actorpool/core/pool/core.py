@@ -9,7 +9,7 @@ not know each other. Mediators say what happens among them in which order; each 
 
 - `leasing`: which caller gets which worker. It uses
 - `recalls` (sticky leases), `ending` (how leases end), `waiting` (who may wait, and for how long),
-- `replacement` (what becomes of a worker that came back), and below all of them
+- `returning` (what becomes of a worker that came back), and below all of them
 - `lifecycle`: worker processes and connections, so that there are enough.
 
 `PoolCore` is above them and has the steps of callers, workers and time; those of operators are in `operations`, those
@@ -36,7 +36,7 @@ from actorpool.core.pool.queue import WaitingQueue
 from actorpool.core.pool.recalls import Recalls
 from actorpool.core.pool.recycle import Recycling
 from actorpool.core.pool.refusals import Refusals
-from actorpool.core.pool.replacement import Replacement
+from actorpool.core.pool.returning import Returning
 from actorpool.core.pool.sandbox import Sandboxes
 from actorpool.core.pool.sandbox_requests import SandboxRequests
 from actorpool.core.pool.sessions import Sessions
@@ -109,11 +109,11 @@ class PoolCore(StateMachine):
             config, life, processes, connector, recycling, sessions, stats, figures, refusals, timers, self.effects,
             on_trip=lambda now: self.leasing.recalls.recall_all(now),
         )  # fmt: skip
-        replacement = Replacement(config, self.lifecycle, timers, self.effects)
+        returning = Returning(config, self.lifecycle, timers, self.effects)
         waiting = Waiting(config, self.lifecycle, queue, sandboxes, self.effects)
         ending = Ending(config, self.lifecycle, leases, sticky, sandboxes, self.effects)
         recalls = Recalls(ending, waiting, counter, self.effects)
-        self.leasing = leasing = Leasing(config, replacement, waiting, ending, recalls, self.effects)
+        self.leasing = leasing = Leasing(config, returning, waiting, ending, recalls, self.effects)
         self.operations = operations = Operations(config.autoscale, now, leasing, self.effects)
         self.resize, self.sampled, self.recycle = operations.resize, operations.sampled, operations.recycle
         self.suspend, self.resume, self.drain = operations.suspend, operations.resume, operations.drain
@@ -253,7 +253,7 @@ class PoolCore(StateMachine):
                 self.lifecycle.replace(worker, now)
             else:
                 self.operations.fail(self.refusals.too_many_crashes(reason))
-        self.leasing.replacement.next(now)
+        self.leasing.returning.next(now)
         self.leasing.serve_keys(now)
         self.operations.check_drained()
         self._check_started()
@@ -275,7 +275,7 @@ class PoolCore(StateMachine):
             self.workers.move(worker, REVOKING)
             self.lifecycle.await_reset(worker, NO_LEASE, now)
         self.lifecycle.refill(now)
-        self.leasing.replacement.next(now)
+        self.leasing.returning.next(now)
         self.leasing.serve_keys(now)
         self._check_started()
 
@@ -315,7 +315,7 @@ class PoolCore(StateMachine):
         if self.workers.all_down:
             self.leasing.waiting.turn_away(lambda waiter: self.refusals.unavailable(now - waiter.since))
         # What still has a connection had better keep it.
-        self.leasing.replacement.end(now, self.refusals.unavailable(0.0))
+        self.leasing.returning.end(now, self.refusals.unavailable(0.0))
 
     @step
     def lost(self, now: float, id: int, error: Exception) -> None:

@@ -16,7 +16,7 @@ from actorpool.core.pool.ending import DIED, Ending
 from actorpool.core.pool.leases import Lease
 from actorpool.core.pool.queue import Waiter
 from actorpool.core.pool.recalls import Recalls
-from actorpool.core.pool.replacement import Replacement
+from actorpool.core.pool.returning import Returning
 from actorpool.core.pool.sessions import Session
 from actorpool.core.pool.sticky import FIRST_LOOK, process_of
 from actorpool.core.pool.waiting import Waiting
@@ -28,7 +28,7 @@ class Leasing:
 
     Args:
         config: the pool's settings.
-        replacement: what becomes of workers that come back.
+        returning: what becomes of workers that come back.
         waiting: who may wait.
         ending: ends leases.
         recalls: begins sticky leases, and has them back.
@@ -38,14 +38,14 @@ class Leasing:
     def __init__(
         self,
         config: PoolConfig,
-        replacement: Replacement,
+        returning: Returning,
         waiting: Waiting,
         ending: Ending,
         recalls: Recalls,
         effects: Effects,
     ) -> None:
         self.config = config
-        self.replacement, self.waiting, self.ending, self.recalls = replacement, waiting, ending, recalls
+        self.returning, self.waiting, self.ending, self.recalls = returning, waiting, ending, recalls
         self.lifecycle = lifecycle = ending.lifecycle
         self.life, self.workers, self.connector = lifecycle.life, lifecycle.workers, lifecycle.connector
         self.sessions, self.timers = lifecycle.sessions, lifecycle.timers
@@ -175,7 +175,7 @@ class Leasing:
 
     def available(self, worker: Worker, now: float, since: float | None = None) -> None:
         """A worker came back, and was not used since `since` (None: until now)."""
-        if self.replacement.take_in(worker, now, since):
+        if self.returning.take_in(worker, now, since):
             if len(self.queue):
                 self.match(now)
             else:
@@ -194,7 +194,7 @@ class Leasing:
         if worker is None or worker.connected_at != connected_at:
             return
         if worker.state is IDLE:
-            self.replacement.renew(worker, now)
+            self.returning.renew(worker, now)
         elif worker.lease in self.sticky.by_id:
             self.recalls.recall(self.leases.by_id[worker.lease], now)
 

@@ -110,7 +110,7 @@ class Operations:
             self._do(Answer(ref, self.refusals.over()))
             return
         self.leasing.recalls.recall_all(now)
-        self.leasing.replacement.recycle(now, ref, timeout, restart)
+        self.leasing.returning.recycle(now, ref, timeout, restart)
         self.leasing.serve_keys(now)
 
     def _change(self, **wishes: Any) -> None:

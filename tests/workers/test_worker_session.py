@@ -6,7 +6,7 @@ import pytest
 
 from actorpool.errors import LeaseExpired, MethodNotFound
 from actorpool.workers.base import Worker, method
-from actorpool.workers.session import Interrupted, Unavailable, WorkerSession
+from actorpool.workers.worker_session import Interrupted, Unavailable, WorkerSession
 
 AWAY = ConnectionError("the server went away")
 

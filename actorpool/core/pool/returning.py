@@ -14,7 +14,7 @@ from actorpool.core.pool.worker_lifecycle import WorkerLifecycle
 from actorpool.core.workers import CHECKING, DOWN, IDLE, OPENING, STARTING, STOPPING, Worker
 
 
-class Replacement:
+class Returning:
     """Mediates between the life of workers and what is known of those that are to be replaced.
 
     Args:
