@@ -306,7 +306,7 @@ def test_an_opened_pool_shows_workers_memory_leases_and_settings(page, busy, eve
     page.find_element(By.CSS_SELECTOR, ".config summary").click()
     eventually(lambda: "max_overflow" in text(page, ".config"), timeout=5)
     selected = ""
-    for _ in range(3):  # a pool that comes to need more attention than another one moves, and the selection is lost then
+    for _ in range(3):  # a pool that comes to need more attention moves up, and the selection is lost then
         page.execute_script("getSelection().selectAllChildren(document.querySelector('.facts'))")
         time.sleep(6)  # it is asked for anew meanwhile
         assert "max_overflow" in text(page, ".config")  # still unfolded
