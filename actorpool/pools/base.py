@@ -139,6 +139,7 @@ class BasePoolActor(Supervised, Shell):
         """Before the first fork: what is loaded so far remains shared with every worker."""
         if self.is_process:
             generate(Init, Open, Started, Opened, Event)
+            import cloudpickle  # noqa: F401 - 3 ms that each worker would need for the first function it gets by value
             gc.collect()
             gc.freeze()
 
