@@ -309,11 +309,10 @@ class PgConnection(psycopg.Connection[Any]):
     def round_trip(self, command: str, timeout: float | None = None) -> list[PGresult]:
         """Run `command` (several statements are fine) past psycopg's cache of statements.
 
+        Returns the result of each statement.
+
         Args:
             timeout: longest wait for the answer, seconds.
-
-        Returns:
-            The result of each statement.
 
         Raises:
             psycopg.Error: the server refused, is gone, or did not answer in time; then the connection is closed.
@@ -330,8 +329,9 @@ class PgConnection(psycopg.Connection[Any]):
             if not isinstance(error, psycopg.Error):
                 self._stop_command()
             raise
-        for bad in (result for result in results if result.status not in _FINE):
-            raise errors.error_from_result(bad)
+        for result in results:
+            if result.status not in _FINE:
+                raise errors.error_from_result(result)
         return results
 
     def _answers(self, timeout: float | None) -> list[PGresult]:
