@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 import re
 import time
 from collections.abc import Callable
@@ -55,6 +56,7 @@ class Repeats:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._seen: dict[tuple[str, int, str], _Kind] = {}
+        self._pid = os.getpid()
 
     def admit(self, record: logging.LogRecord) -> list[logging.LogRecord]:
         """What is to be written now: the counts whose time is over, and the line itself unless it is one too many."""
@@ -74,6 +76,8 @@ class Repeats:
     def left_out(self, now: float | None = None) -> list[logging.LogRecord]:
         """The counts of what was not written, of times that are over by then; None is now."""
         now = self._clock() if now is None else now
+        if self._pid != os.getpid():  # in a forked process: what was left out before is its parent's to tell
+            self._pid, self._seen = os.getpid(), {}
         counts = []
         for key, kind in [(key, kind) for key, kind in self._seen.items() if kind.is_over(now)]:
             del self._seen[key]

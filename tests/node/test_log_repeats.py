@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,18 @@ def test_ten_thousand_equal_lines_are_a_hundred_at_most_and_the_number_left_out(
     written += [one.getMessage() for one in repeats.left_out(now + 1)]
     assert len(written) <= 100
     assert counted(written) == 10_000
+
+
+def test_a_forked_process_does_not_tell_what_its_parent_has_left_out() -> None:
+    repeats = Repeats(lambda: 0.0)
+    for number in range(50):
+        repeats.admit(line(f"worker {number} cannot connect"))
+    pid = os.fork()
+    if not pid:
+        told = repeats.left_out(10.0) + repeats.admit(line("worker 51 cannot connect"))
+        os._exit(len(told))
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 1, "its own line alone"
+    assert [counted([one.getMessage()]) for one in repeats.left_out(10.0)] == [40]
 
 
 @pytest.mark.parametrize("seconds", [0.0, 10.0, 60.0, 250.0, 900.0])
