@@ -2,13 +2,12 @@
 
 A Thespian message costs as much as several calls, and a busy pool has three events for each call. So these go to a
 subscriber every `EVERY` seconds, in one message, which the transport of a node hands on as one `Event` after the other.
-(Where there is no such transport, each event is a message, as late.) Rare events go at once, with all before them;
-where many come at once, they wait, too.
+(Where there is no such transport, each event is a message, as late.) Rare events go soon, with all before them. Not
+at once: they come in groups (a worker that is replaced has four), and what they tell of should not wait for them.
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,8 +18,8 @@ from actorpool.thespian_adapter.shell import Shell, log
 
 EVERY = 0.05
 """Seconds between two messages to a subscriber, when there is much to tell."""
-AT_ONCE = 10
-"""Rare events that go at once in such a time."""
+SOON = 0.01
+"""Seconds until a rare event goes."""
 TOGETHER = 500
 """Events in one message at most."""
 KEPT = 10_000
@@ -41,9 +40,7 @@ class Post:
         self._actor = actor
         self.dropped = 0
         self._boxes: dict[int, tuple[Any, list[Event]]] = {}  # by identity: an actor's address has no hash
-        self._armed = False
-        self._since = float("-inf")
-        self._at_once = 0
+        self._armed = self._hurried = False
 
     def add(self, mail: Iterable[tuple[Any, Event]]) -> None:
         """Take the events, with receivers, that a `Hub` wants to be sent."""
@@ -59,22 +56,16 @@ class Post:
             else:
                 self.dropped += 1
             rare = event.name not in FREQUENT
-        if rare and self._may_go():
-            self._send()
-        if self._boxes and not self._armed:
+        if rare and not self._hurried:
+            self._armed = self._hurried = True
+            self._actor.set_timer(SOON, self.deliver)
+        elif self._boxes and not self._armed:
             self._armed = True
             self._actor.set_timer(EVERY, self.deliver)
 
-    def _may_go(self) -> bool:
-        now = time.monotonic()
-        if now >= self._since + EVERY:
-            self._since, self._at_once = now, 0
-        self._at_once += 1
-        return self._at_once <= AT_ONCE
-
     def deliver(self) -> None:
         """Send what was gathered, now."""
-        self._armed = False
+        self._armed = self._hurried = False
         self._send()
         self.add(())
 

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import pytest
-
 from actorpool._protocol.requests import Events
 from actorpool.messages import Event
-from actorpool.supervisors import post
-from actorpool.supervisors.post import AT_ONCE, EVERY, KEPT, TOGETHER, Post
+from actorpool.supervisors.post import EVERY, KEPT, SOON, TOGETHER, Post
 
 
 class Actor:
@@ -31,13 +28,6 @@ class Actor:
         return address in self.stuck
 
 
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
-    now = [100.0]
-    monkeypatch.setattr(post.time, "monotonic", lambda: now[0])
-    return now
-
-
 def done(number: int) -> Event:
     return Event("call.done", "db", 1.0, {"n": number})
 
@@ -45,7 +35,6 @@ def done(number: int) -> Event:
 DIED = Event("worker.died", "db", 1.0)
 
 
-@pytest.mark.usefixtures("clock")
 def test_frequent_events_go_together_when_the_timer_runs_out():
     actor = Actor()
     mail = Post(actor)
@@ -58,29 +47,28 @@ def test_frequent_events_go_together_when_the_timer_runs_out():
     assert actor.timers == [EVERY], "nothing is left to be sent"
 
 
-@pytest.mark.usefixtures("clock")
-def test_a_rare_event_goes_at_once_after_all_that_happened_before():
+def test_a_rare_event_goes_soon_with_all_that_happened_before():
     actor = Actor()
     mail = Post(actor)
     mail.add([("alice", done(1))])
     mail.add([("alice", DIED), ("bob", DIED)])
+    assert actor.timers == [EVERY, SOON]
+    mail.deliver()
     assert actor.sent == [("alice", Events((done(1), DIED))), ("bob", DIED)]
 
 
-def test_many_rare_events_in_a_moment_wait_like_frequent_ones(clock):
+def test_many_rare_events_in_a_moment_go_in_one_message():
     actor = Actor()
     mail = Post(actor)
     for _ in range(100):
         mail.add([("alice", DIED)])
-    assert len(actor.sent) == AT_ONCE
+    assert actor.timers == [SOON]
     mail.deliver()
-    assert sum(len(m.events) if isinstance(m, Events) else 1 for _, m in actor.sent) == 100
-    clock[0] += EVERY
+    assert actor.sent == [("alice", Events((DIED,) * 100))]
     mail.add([("alice", DIED)])
-    assert len(actor.sent) == AT_ONCE + 2
+    assert actor.timers == [SOON, SOON]
 
 
-@pytest.mark.usefixtures("clock")
 def test_who_does_not_read_is_sent_nothing_more_and_what_is_kept_has_a_limit(caplog):
     actor = Actor()
     mail = Post(actor)
@@ -96,16 +84,15 @@ def test_who_does_not_read_is_sent_nothing_more_and_what_is_kept_has_a_limit(cap
     assert [len(message.events) for _, message in actor.sent] == [TOGETHER] * (KEPT // TOGETHER)
 
 
-@pytest.mark.usefixtures("clock")
 def test_without_a_transport_that_unfolds_each_event_is_a_message():
     actor = Actor(together=False)
     mail = Post(actor)
     mail.add([("alice", done(1))])
     mail.add([("alice", DIED)])
+    mail.deliver()
     assert actor.sent == [("alice", done(1)), ("alice", DIED)]
 
 
-@pytest.mark.usefixtures("clock")
 def test_what_was_gathered_for_somebody_who_is_gone_is_dropped():
     actor = Actor()
     mail = Post(actor)
