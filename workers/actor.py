@@ -22,7 +22,7 @@ from actorpool.messages import Call, Err, Ok
 from actorpool.serialization import pickling
 from actorpool.serialization.pickling import Pickled
 from actorpool.thespian_adapter.shell import Shell
-from actorpool.transport import frames, paths, seals, usage_counters
+from actorpool.transport import frames, inherited, paths, seals, usage_counters
 from actorpool.transport.frames import EXPIRED, unavailable
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.orders import ORDERS
@@ -111,10 +111,7 @@ class WorkerActor(Shell):
             worker = load_worker(init.worker)(**arguments)
             self.session = WorkerSession(worker, init.check_on_checkout, self.is_process)
             if init.directory is not None and self.can_watch:
-                path = paths.worker(init.directory, os.getpid())
-                self._server = ChannelServer(
-                    path, self, outside=self.messages, spin=init.spin, max_message=init.max_message
-                )
+                self._server = self._serve(init.directory, init)
                 self.counters = self.session.counters = usage_counters.inherited(init.slot)
                 self.sticky = StickyUse(self, self.counters) if self.counters is not None else None
             process.end_copy()
@@ -124,11 +121,22 @@ class WorkerActor(Shell):
             if init.pool is None:  # an embedding actor waits for answers only: each call gets this one
                 self._unborn = error
                 return
-            self.send(self.parent, reports.StartFailed(init.worker_id, self.scrubbed(error)))
+            self.tell(reports.StartFailed(init.worker_id, self.scrubbed(error)))
             self.exit_with("start failed")
             return
         if init.pool is not None:
-            self.send(self.parent, reports.Started(init.worker_id, os.getpid(), self.sticky is not None))
+            self.tell(reports.Started(init.worker_id, os.getpid(), self.sticky is not None))
+
+    def _serve(self, directory: str, init: orders.Init) -> ChannelServer:
+        """Open the worker's socket. The pool is there already, if it has forked this process itself."""
+        path = paths.worker(directory, os.getpid())
+        server = ChannelServer(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
+        control = inherited.take()
+        if control is not None:
+            self.pool = server.adopt(control, os.getppid())
+            if self.orders_first:
+                server.first = self.pool.fd
+        return server
 
     def _on_control(self, message: Any) -> bool:
         """An order of the pool, whichever way it came; False for anything else."""
@@ -216,15 +224,6 @@ class WorkerActor(Shell):
                 self._end(ref, kind == frames.PARK)
         elif kind == frames.CONTROL and peer is self.pool:
             self._on_control(pickling.loads(body))
-        elif kind == frames.CONTROL:
-            self._meet(peer, ref)
-
-    def _meet(self, peer: ServerConn, seal: int) -> None:
-        """A connection says that it is the pool's; the seal of no lease proves it. Others give no orders."""
-        if self._is_granted(seals.POOL, seal):
-            self.pool, peer.heeded = peer, True
-            if self.orders_first and self._server is not None:
-                self._server.first = peer.fd
 
     def on_gone(self, peer: ServerConn) -> None:
         """A client closed its end; its lease is the pool's business."""

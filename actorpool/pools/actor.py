@@ -102,8 +102,8 @@ class PoolActor(BasePoolActor):
                 self._checkout(ref, holder, *wanted)
         elif kind == frames.CHECKIN:
             if self._has(peer, ref):
-                empty, told = body == frames.EMPTY or body == frames.EMPTY_AND_TOLD, body == frames.EMPTY_AND_TOLD
-                self.carry_out(core.checkin(time.monotonic(), ref, empty, told))
+                told = body == frames.EMPTY_AND_TOLD
+                self.carry_out(core.checkin(time.monotonic(), ref, told or body == frames.EMPTY, told))
         elif kind == frames.CANCEL:
             self.carry_out(core.cancel(time.monotonic(), ref, holder))
         elif kind == frames.ABANDON:
@@ -178,7 +178,7 @@ class PoolActor(BasePoolActor):
     # -- incoming: workers, deaths, time --------------------------------------------------------------------------
 
     def _worker_started(self, message: reports.Started) -> None:
-        self.worker_handles.attach(message.worker_id, message.pid)
+        self.worker_handles.is_up(message.worker_id, message.pid)
         if message.counts:
             self.pages.counts(message.worker_id)
         self.telemetry.worker_started(message.worker_id)
@@ -261,8 +261,11 @@ class PoolActor(BasePoolActor):
             if isinstance(lease.holder, RunCaller) and self.directory is not None:
                 lease.holder.running = not self.worker_handles.unread(id)
         decided = self.core.died(time.monotonic(), id, reason)
-        if (hand := self.worker_handles.forget(id)) is not None:
-            self._note_end(hand, reason, in_order, restarted=any(map(_is_restart, decided)))
+        hand, restarted = self.worker_handles.forget(id), any(map(_is_restart, decided))
+        decided = self._start_first(decided)
+        if hand is not None:
+            self.worker_handles.clear(hand)
+            self._note_end(hand, reason, in_order, restarted)
         self._calls.died(id)
         self.worker_queries.gone(id)
         self.carry_out(decided)

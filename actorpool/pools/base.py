@@ -14,6 +14,7 @@ from actorpool._dataclass import generate
 from actorpool._protocol import manager, requests
 from actorpool._protocol.orders import Init, Open
 from actorpool._protocol.reports import Opened, Started
+from actorpool.core.effects import Start
 from actorpool.errors import InvalidConfig
 from actorpool.messages import Err, Event, Ok
 from actorpool.pools.holders import Asker, ChannelAsker, ChannelCaller, Holder, Holders, MessageAsker
@@ -287,6 +288,11 @@ class BasePoolActor(Supervised, Shell):
         effects = self.effects
         for effect in decided:
             effects[type(effect)](self, effect)
+
+    def _start_first(self, decided: list[Any]) -> list[Any]:
+        """Of what the core decided, fork the processes now, for callers wait for them; what remains to be done."""
+        self.carry_out([effect for effect in decided if type(effect) is Start])
+        return [effect for effect in decided if type(effect) is not Start]
 
     def _end_serving(self, kill_after: float) -> None:
         """End every worker process and leave nothing behind. Blocks at most `kill_after` seconds."""

@@ -175,6 +175,8 @@ class SharedPoolActor(BasePoolActor):
         self.worker_handles.forget(id)
         in_order = self.core.workers.get(id, STOPPING) is not None and not status
         decided = self.core.died(time.monotonic(), id, reason, begun=begun, refused=refused)
+        decided = self._start_first(decided)
+        self.worker_handles.clear(hand)
         self._note_end(hand, self.ending(status), in_order)
         self._changed = True
         self.carry_out(decided)

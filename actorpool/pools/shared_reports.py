@@ -16,7 +16,7 @@ from actorpool.transport import frames
 def started(pool: SharedPoolShell, report: reports.Started) -> None:
     """The worker's process is up."""
     id, pid = report.worker_id, report.pid
-    pool.worker_handles.attach(id, pid)
+    pool.worker_handles.is_up(id, pid)
     with suppress(KeyError):  # it is dead already
         prompt = pool.worker_handles.hand(id).peer is not None
         pool.carry_out(pool.core.worker_started(time.monotonic(), id, pid, prompt))

@@ -24,7 +24,7 @@ from actorpool.pools.worker_ids import WorkerIds
 from actorpool.serialization import pickling
 from actorpool.supervisors.ending import end_processes
 from actorpool.thespian_adapter.shell import Shell, drop_connection, log
-from actorpool.transport import frames, paths, seals
+from actorpool.transport import frames, inherited, paths, seals
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
@@ -37,34 +37,31 @@ class WorkerHandle:
 
     `place`: a number that it shares with no other that stays; its successor has the same. `since`: Unix time.
     `words`: what it wrote last to its standard error. `outputs`: the pipes by which it is heard.
-    `key`: seals its leases.
+    `key`: seals its leases. `seal`: what proves to the worker that a lease (or loan) is one of its own.
     `killed`: by its pool, which it did not answer.
     `called`: a call was sent. `mixed`: something was ordered after it, so what is unread need not be the call.
     """
 
     __slots__ = (
-        "address", "called", "fd", "id", "key", "killed", "mixed", "outputs", "peer", "pid", "place", "since", "stays",
-        "tells_stacks", "words",
+        "address", "called", "fd", "id", "key", "killed", "mixed", "outputs", "peer", "pid", "place", "seal", "since",
+        "stays", "tells_stacks", "words",
     )  # fmt: skip
 
-    def __init__(self, id: int, place: int, address: Any, pid: int | None) -> None:
+    def __init__(self, id: int, place: int) -> None:
         self.id = id
         self.place = place
         self.since = time.time()
         self.stays = True
         self.tells_stacks = False
-        self.address = address
-        self.pid = pid
+        self.address: Any = None
+        self.pid: int | None = None
         self.peer: ServerConn | None = None
         self.fd: int | None = None
         self.outputs: list[Output] = []
         self.words = LastWords()
         self.key = seals.new_key()
+        self.seal = seals.sealer(self.key)
         self.called = self.mixed = self.killed = False
-
-    def seal(self, lease: int) -> int:
-        """What proves to the worker that this lease (or loan) is one of its own."""
-        return seals.seal(self.key, lease)
 
 
 class WorkerHandles:
@@ -128,20 +125,28 @@ class WorkerHandles:
 
     def start(self, id: int, init: Init, requirements: Any) -> None:
         """Create the worker's process and send it its first message, with a key of its own."""
-        words = LastWords()
-        outputs = self._listen(id, words)
-        with _output.of_forks(outputs):
-            address, pid = self._actor.spawn(self._kind, requirements)
-        if pid is None:  # nothing was forked that could write: its descriptors are for what lives
-            self._close(outputs)
-            outputs = []
         taken = {hand.place for hand in self._hands.values() if hand.stays}
         place = next(number for number in itertools.count(1) if number not in taken)
-        hand = self._hands[id] = WorkerHandle(id, place, address, pid)
-        hand.outputs, hand.words = outputs, words
+        hand = WorkerHandle(id, place)
+        hand.outputs = self._listen(id, hand.words)
+        first = dataclasses.replace(init, key=hand.key)
+        with _output.of_forks(hand.outputs), self._control() as control:
+            hand.address, hand.pid = self._actor.spawn(self._kind, requirements, first)
+        self._hands[id] = hand
         self._ids.changed()
+        if hand.pid is None:  # nothing was forked that could write: its descriptors are for what lives
+            self._close(hand.outputs)
+            hand.outputs = []
+            if control is not None:
+                control.close()
+            return
+        if self._server is not None and control is not None:
+            hand.peer = self._server.adopt(control, hand.pid)
+            hand.peer.state = hand
         self._watch(hand)
-        self._actor.send(address, dataclasses.replace(init, key=hand.key))
+
+    def _control(self) -> contextlib.AbstractContextManager[socket.socket | None]:
+        return contextlib.nullcontext() if self._server is None else inherited.across_fork()
 
     def _listen(self, id: int, words: LastWords) -> list[Output]:
         """What is to hear the next worker: its last words always; all that it prints if that goes to the log, or if
@@ -205,8 +210,8 @@ class WorkerHandles:
         if hand.fd is not None:
             self._server.watch(hand.fd, lambda _fd: self._on_death(hand.id))
 
-    def attach(self, id: int, pid: int) -> None:
-        """The worker is up: connect to its socket, so that orders travel by the channel."""
+    def is_up(self, id: int, pid: int) -> None:
+        """The worker has started, in the process of that pid."""
         hand = self._hands.get(id)
         if hand is None:
             return
@@ -214,11 +219,6 @@ class WorkerHandles:
         if hand.pid is None and pid != os.getpid():
             hand.pid = pid
             self._watch(hand)
-        if self._server is not None and self._directory is not None:
-            with contextlib.suppress(OSError):  # it has died meanwhile, which is noticed by itself
-                hand.peer = self._server.connect(paths.worker(self._directory, pid))
-                hand.peer.state = hand
-                hand.peer.send(frames.CONTROL, hand.seal(seals.POOL))
 
     def settled(self, id: int) -> None:
         """The worker is heard by the channel: messages are needed no more, nor is the connection they came by."""
@@ -284,12 +284,15 @@ class WorkerHandles:
         return next((hand.id for hand in self._hands.values() if hand.address == address), None)
 
     def forget(self, id: int) -> WorkerHandle | None:
-        """The worker's process is gone: let go of its connection, watch and socket file, end what it has left."""
+        """The worker's process is gone, and its place is free. What it has left is to be `clear`ed."""
         hand = self._hands.pop(id, None)
-        if hand is None:
-            return None
-        self._departed = hand.id, hand.pid
-        self._ids.changed()
+        if hand is not None:
+            self._departed = hand.id, hand.pid
+            self._ids.changed()
+        return hand
+
+    def clear(self, hand: WorkerHandle) -> None:
+        """Let go of a forgotten worker's connection, watch and socket file, and end what it has left running."""
         if hand.fd is not None and self._server is not None:
             self._server.unwatch(hand.fd)
             os.close(hand.fd)
@@ -300,7 +303,6 @@ class WorkerHandles:
                 os.unlink(paths.worker(self._directory, hand.pid))
         self._actor.end_orphans()
         self._close(hand.outputs)
-        return hand
 
     def _close(self, outputs: list[Output]) -> None:
         for output in outputs:
@@ -316,4 +318,5 @@ class WorkerHandles:
         end_processes(pids, timeout)
         for hand in self:
             self.forget(hand.id)
+            self.clear(hand)
         self._ids.close()

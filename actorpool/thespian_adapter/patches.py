@@ -6,10 +6,12 @@ Each is done once in an actor's process, before its first message is looked at, 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import logging
 import os
 import resource
+from collections.abc import Iterator
 from typing import Any
 
 import thespian
@@ -108,6 +110,20 @@ def _check_descriptors(manager: Any) -> None:
     needed = SPARE + len(getattr(manager, "_child_procs", ()))  # each child will be connected to
     if limit != resource.RLIM_INFINITY and lowest + needed > limit:
         raise OSError(errno.EMFILE, f"{os.strerror(errno.EMFILE)} ({lowest} of {limit})")
+
+
+@contextlib.contextmanager
+def first_message(manager: Any, message: Any) -> Iterator[bool]:
+    """Have a child that is forked meanwhile find a message in its memory; whether this transport can do so."""
+    transport: Any = getattr(manager, "transport", None)
+    able = message is not None and hasattr(transport, "first_message")
+    if able:
+        transport.first_message = message
+    try:
+        yield able
+    finally:
+        if able:
+            transport.first_message = None
 
 
 def start_error(manager: Any) -> str | None:

@@ -241,9 +241,15 @@ class Shell(Actor):  # type: ignore[misc]
     def _living(self) -> list[tuple[ActorAddress, Any]]:
         return self.__dict__.setdefault("_living_children", [])  # type: ignore[no-any-return]
 
-    def spawn(self, actor: Any, requirements: Any = None) -> tuple[ActorAddress, int | None]:
-        """Create a child; returns its address and, where it has one, the pid of its process."""
-        with process.linked_forks():
+    def spawn(self, actor: Any, requirements: Any = None, first: Any = None) -> tuple[ActorAddress, int | None]:
+        """Create a child; returns its address and, where it has one, the pid of its process.
+
+        Args:
+            actor: its class.
+            requirements: capabilities of the system it may run in.
+            first: its first message. A child that is forked here by a node's transport has it in its memory.
+        """
+        with process.linked_forks(), patches.first_message(self._myRef, first) as handed:
             address = self.createActor(actor, targetActorRequirements=requirements)
         started = getattr(self._myRef, "_child_procs", None)
         newest = started[-1] if started else None
@@ -252,6 +258,8 @@ class Shell(Actor):  # type: ignore[misc]
         if error is not None:
             log.error("a child of %s pid %d: %s", type(self).__name__, os.getpid(), error)
         self._living.append((address, running if error is None else error))
+        if first is not None and not (handed and running is not None):
+            self.send(address, first)
         return address, running.pid if running is not None else None
 
     def ending(self, status: int | None) -> str:

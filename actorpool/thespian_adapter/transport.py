@@ -55,7 +55,6 @@ class _Hardened:
     seal: Seal
     place: Any
     logging_tree: tuple[Any, Any]
-
     def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
         """Tell the child, just before it is forked, which process to die with."""
         endpoint = super().prepEndpoint(address, capabilities)  # type: ignore[misc]
@@ -87,6 +86,14 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
     """Unix sockets of one directory; a connection that brings a forged message is closed without an answer."""
 
     directory: str
+    first_message: Any = None
+    """That of the child that is about to be forked, which finds it in its memory."""
+
+    def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
+        """As above, with its first message."""
+        endpoint = super().prepEndpoint(address, capabilities)
+        endpoint.first_message = self.first_message
+        return endpoint
 
     def __init__(self, init: Any, *args: Any) -> None:
         super(TCPTransport, self).__init__()  # Thespian's own makes a TCP socket; all else it does is below
@@ -104,7 +111,8 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
         self._transmitIntents: dict[int, Any] = {}
         self._waitingTransmits: list[Any] = []
         self._incomingSockets: dict[int, Any] = {}
-        self._incomingEnvelopes: list[Any] = []
+        first = getattr(init, "first_message", None)
+        self._incomingEnvelopes: list[Any] = [] if first is None else [ReceiveEnvelope(self._parentAddr, first)]
         self._finished_intents: list[Any] = []
         self._watches: list[int] = []
         self._openSockets: dict[Any, Any] = {}

@@ -58,6 +58,10 @@ def checkout(body: bytes | memoryview) -> Checkout:
         BadFrame: it is none.
         TypeError: its key cannot be one.
     """
+    return _read_checkout(body) if len(body) > _CHECKOUT.size else _read_short(bytes(body))
+
+
+def _read_checkout(body: bytes | memoryview) -> Checkout:
     try:
         timeout, flags, length, key_length = _CHECKOUT.unpack_from(body)
         start = _CHECKOUT.size + length
@@ -70,6 +74,9 @@ def checkout(body: bytes | memoryview) -> Checkout:
         raise BadFrame(f"no checkout: a timeout of {timeout} s, {end} of {len(body)} bytes")
     key = _key(body[start:end]) if key_length else None
     return Checkout(timeout, bool(flags & _BLOCK), stack, name, bool(flags & _STAY), key)
+
+
+_read_short = functools.lru_cache(maxsize=64)(_read_checkout)  # without a key, nearly all of a process are equal
 
 
 def _key(body: bytes | memoryview) -> Hashable:

@@ -103,7 +103,7 @@ class ServerConn(Connection):
 
 
 class ChannelServer:
-    """Serves a unix socket, the connections made to it, outgoing connections and watched descriptors.
+    """Serves a unix socket, the connections made to it, those of our own and watched descriptors.
 
     Args:
         path: where to listen; what lies there is replaced (the former process is gone). None: listen nowhere.
@@ -309,6 +309,10 @@ class ChannelServer:
         except BaseException:
             sock.close()
             raise
+        return self.adopt(sock, pid)
+
+    def adopt(self, sock: socket.socket, pid: int) -> ServerConn:
+        """Serve also this connection, the other end of which a process of our own has, of that pid."""
         peer = self._add(sock, pid)
         peer.heeded = True
         return peer

@@ -128,7 +128,8 @@ class PoolCore(StateMachine):
 
     # -- callers -------------------------------------------------------------------------------------------
 
-    @step
+    # The two steps that callers wait for take their effects themselves: `step` would be one more frame for each.
+
     def checkout(
         self,
         now: float,
@@ -140,7 +141,7 @@ class PoolCore(StateMachine):
         sandbox: str | None = None,
         sticky: bool = False,
         key: Hashable = None,
-    ) -> None:
+    ) -> list[Any]:
         """Ask for a worker: `Granted`, `Refused` or `UseLocal`, now or later.
 
         Args:
@@ -155,9 +156,9 @@ class PoolCore(StateMachine):
             key: the worker that holds the state of this key is meant (see `sessions`).
         """
         self.leasing.checkout(now, ref, holder, timeout, block, stack, sandbox, sticky, key)
+        return self.effects.take()
 
-    @step
-    def checkin(self, now: float, id: int, empty: bool = False, told: bool = False) -> None:
+    def checkin(self, now: float, id: int, empty: bool = False, told: bool = False) -> list[Any]:
         """The holder gives the lease back. A lease that is over (taken back meanwhile) is nothing.
 
         Args:
@@ -167,6 +168,7 @@ class PoolCore(StateMachine):
         self.leasing.checkin(now, id, empty, told)
         self.leasing.serve_keys(now)
         self.operations.check_drained()
+        return self.effects.take()
 
     @step
     def cancel(self, now: float, ref: Any, holder: Hashable) -> None:

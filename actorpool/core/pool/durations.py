@@ -31,22 +31,30 @@ class Durations:
         slowest: the longest one since `take_slowest`, as far as it was told by `add`.
     """
 
-    __slots__ = ("_last", "buckets", "count", "slowest", "sum")
+    __slots__ = ("_keep", "_last", "buckets", "count", "slowest", "sum")
 
     def __init__(self) -> None:
         self.count = 0
         self.sum = self.slowest = 0.0
         self.buckets = [0] * BUCKETS
         self._last = Quantiles(KEPT)
+        self._keep = self._last.add
 
-    def add(self, seconds: float, times: int = 1) -> None:
-        """One that took so many seconds, or several."""
+    def add(self, seconds: float) -> None:
+        """One that took so many seconds."""
+        self.count += 1
+        self.sum += seconds
+        self.buckets[bisect_left(BOUNDS, seconds)] += 1
+        if seconds > self.slowest:
+            self.slowest = seconds
+        self._keep(seconds)
+
+    def add_none(self, times: int) -> None:
+        """So many that took no time."""
         self.count += times
-        self.sum += seconds * times
-        self.buckets[bisect_left(BOUNDS, seconds)] += times
-        self.slowest = max(self.slowest, seconds)
+        self.buckets[0] += times
         for _ in range(min(times, KEPT)):
-            self._last.add(seconds)
+            self._keep(0.0)
 
     def include(self, last: Iterable[float], seconds: float, buckets: Sequence[int]) -> None:
         """Several that were counted elsewhere: the last of them one by one, and what all of them amount to."""
@@ -54,7 +62,7 @@ class Durations:
         self.sum += seconds
         self.buckets = [mine + theirs for mine, theirs in zip(self.buckets, buckets, strict=True)]
         for each in last:
-            self._last.add(each)
+            self._keep(each)
 
     def quantile(self, q: float) -> float:
         """The smallest of the last ones that at least the share `q` (0 to 1) of them does not exceed; else 0.0."""

@@ -54,9 +54,11 @@ class Ending:
         self.leases.end(lease)
         if lease.sandbox is not None:
             self.sandboxes.close(lease, why == DIED, self.refusals.sandbox_over())
-        if not lease.unused:
-            self.stats.holds.add(now - lease.used_since)
-        if lease.sticky is not None:
+        if lease.sticky is None:
+            self.stats.holds.add(now - lease.since)
+        else:
+            if not lease.unused:
+                self.stats.holds.add(now - lease.used_since)
             self.stats.settle(lease)
             self.sticky.end(lease)
         if lease.trial:

@@ -52,6 +52,7 @@ class Leasing:
         self.stats, self.figures, self.refusals = lifecycle.stats, lifecycle.figures, lifecycle.refusals
         self.queue = waiting.queue
         self.leases, self.sticky, self.sandboxes = ending.leases, ending.sticky, ending.sandboxes
+        self._newest_first = config.strategy == "lifo"
         self._do, self._emit = effects.do, effects.emit
 
     # -- checkout ------------------------------------------------------------------------------------------
@@ -69,7 +70,8 @@ class Leasing:
         key: Hashable = None,
     ) -> None:
         """Ask for a worker; see `PoolCore.checkout`."""
-        if len(self.queue) and (holder, ref) in self.queue:
+        waiters = self.queue.waiters
+        if waiters and (holder, ref) in waiters:
             return  # the same request once more
         timeout = self.config.checkout_timeout if timeout is None else timeout
         if (sandbox is not None or self.sandboxes.guests) and self.sandboxes.is_meant(holder, sandbox):
@@ -78,7 +80,7 @@ class Leasing:
             self._do(Refused(ref, holder, refusal))
         elif key is not None:
             self._checkout_keyed(now, Waiter((holder, ref), holder, now, now + timeout, block, stack, False, key))
-        elif self.workers.idle and self.life.serving and not (len(self.queue) and self.figures.wanted):
+        elif self.workers.idle and self.life.serving and not (waiters and self.figures.wanted):
             self._grant(now, ref, holder, now, stack, sticky)
         else:
             self._wait(now, Waiter((holder, ref), holder, now, now + timeout, block, stack, sticky))
@@ -143,7 +145,7 @@ class Leasing:
         session = None if key is None else self.sessions.by_key.get(key)
         if session is None:
             idle = self.workers.idle
-            worker = idle[next(reversed(idle) if self.config.strategy == "lifo" else iter(idle))]
+            worker = idle[next(reversed(idle) if self._newest_first else iter(idle))]
         else:
             worker = session.worker
         self.workers.move(worker, LEASED)
@@ -176,7 +178,7 @@ class Leasing:
     def available(self, worker: Worker, now: float, since: float | None = None) -> None:
         """A worker came back, and was not used since `since` (None: until now)."""
         if self.returning.take_in(worker, now, since):
-            if len(self.queue):
+            if self.queue.waiters:
                 self.match(now)
             else:
                 self.queue.unneeded()
@@ -272,7 +274,8 @@ class Leasing:
             self.sandboxes.cancel(holder, ref, now)
 
     def _give_back(self, lease: Lease, now: float) -> None:
-        self.stats.checkins += not lease.unused  # the end of each use of a sticky lease is one already
+        # The end of each use of a sticky lease is one already.
+        self.stats.checkins += lease.sticky is None or not lease.unused
         self.ending.end(lease, now)
 
     def caller_down(self, now: float, holder: Hashable) -> None:
@@ -306,7 +309,7 @@ class Leasing:
 
     def _returned(self, worker: Worker, now: float) -> None:
         """A worker is back from its holder: it is parked with the state of its key, or free."""
-        session = self.sessions.of_worker(worker)
+        session = None if worker.key is None else self.sessions.of_worker(worker)
         if session is None or worker.broken or self.life.ending:
             self.available(worker, now)
             return

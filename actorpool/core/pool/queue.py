@@ -60,11 +60,11 @@ class WaitingQueue:
     """
 
     def __init__(self, target: float | None = None, interval: float = 1.0) -> None:
-        self._order: OrderedDict[Hashable, Waiter] = OrderedDict()
+        self.waiters: OrderedDict[Hashable, Waiter] = OrderedDict()
         self._callers: dict[Hashable, dict[Hashable, Waiter]] = {}
         self._deadlines: list[tuple[float, int, Waiter]] = []
         self._numbers = 0
-        self._keyed = 0  # how many wait for a key
+        self.keyed = 0
         self._late: list[Waiter] = []
         self._target = target
         self._interval = interval
@@ -74,13 +74,13 @@ class WaitingQueue:
         self._shedding = target is not None
 
     def __len__(self) -> int:
-        return len(self._order)
+        return len(self.waiters)
 
     def __iter__(self) -> Iterator[Waiter]:
-        return iter(self._order.values())
+        return iter(self.waiters.values())
 
     def __contains__(self, ref: Hashable) -> bool:
-        return ref in self._order
+        return ref in self.waiters
 
     def knows(self, caller: Hashable) -> bool:
         """Whether that caller waits."""
@@ -89,11 +89,6 @@ class WaitingQueue:
     def __repr__(self) -> str:
         pace = f", slow (minimum wait {self._seen:.3f} s)" if self.slow else ""
         return f"<WaitingQueue of {len(self)}{pace}>"
-
-    @property
-    def keyed(self) -> bool:
-        """Whether some wait for a key."""
-        return self._keyed > 0
 
     @property
     def slow(self) -> bool:
@@ -108,20 +103,20 @@ class WaitingQueue:
         Raises:
             ValueError: a waiter of the same `ref` is waiting.
         """
-        if waiter.ref in self._order:
+        if waiter.ref in self.waiters:
             raise ValueError(f"{waiter.ref!r} is already waiting")
-        if not self._order and waiter.since >= self._ends:
+        if not self.waiters and waiter.since >= self._ends:
             self._begin(waiter.since, seen=0.0)  # an interval that ended with an empty queue was not slow
         self._add(waiter)
 
     def front(self, waiter: Waiter) -> None:
         """Put a waiter back first: what it was granted could not be delivered. It keeps its `since` and deadline."""
         self._add(waiter)
-        self._order.move_to_end(waiter.ref, last=False)
+        self.waiters.move_to_end(waiter.ref, last=False)
 
     def remove(self, ref: Hashable) -> Waiter | None:
         """Take out the waiter of that `ref`; None when it does not wait (any more)."""
-        waiter = self._order.get(ref)
+        waiter = self.waiters.get(ref)
         if waiter is not None:
             self._drop(waiter)
         return waiter
@@ -135,12 +130,12 @@ class WaitingQueue:
 
     def clear(self) -> list[Waiter]:
         """Remove all waiters: those with a passed deadline first, then in order of arrival."""
-        gone = self._late + list(self._order.values())
+        gone = self._late + list(self.waiters.values())
         self._late = []
-        self._order.clear()
+        self.waiters.clear()
         self._callers.clear()
         self._deadlines.clear()
-        self._keyed = 0
+        self.keyed = 0
         return gone
 
     # -- being served -------------------------------------------------------------------------------------
@@ -160,13 +155,13 @@ class WaitingQueue:
         Returns:
             The waiter to serve, or None, and the shed ones with the minimum wait in seconds that was measured.
         """
-        if not self._order:
+        if not self.waiters:
             self.unneeded()
             return None, []
         if self._deadlines and self._deadlines[0][0] <= now:
             self._late += self._due(now)
-        shed = self._shed_old(now) if self._shedding and self._order else []
-        if not self._order:
+        shed = self._shed_old(now) if self._shedding and self.waiters else []
+        if not self.waiters:
             return None, shed
         waiter = self._first() if choose is None else choose(iter(self))
         if waiter is None:
@@ -181,7 +176,7 @@ class WaitingQueue:
 
     def shed(self, now: float) -> Shed:
         """CoDel by timer, for a pool in which nothing is checked in: end the interval if it is over, shed if slow."""
-        if not self._shedding or not self._order or now < self._ends:
+        if not self._shedding or not self.waiters or now < self._ends:
             return []
         return self._shed_old(now)
 
@@ -199,19 +194,19 @@ class WaitingQueue:
         while heap and not self._waits(heap[0][2]):
             heapq.heappop(heap)
         first = heap[0][0] if heap else _NEVER
-        if self._shedding and self._order:
+        if self._shedding and self.waiters:
             first = min(first, self._ends)
         return None if first == _NEVER else first
 
     def oldest(self, now: float) -> float:
         """How long the first in the queue has waited, in seconds; 0.0 when the queue is empty."""
-        return now - next(iter(self._order.values())).since if self._order else 0.0
+        return now - next(iter(self.waiters.values())).since if self.waiters else 0.0
 
     def wanting(self, is_busy: Callable[[Hashable], bool]) -> int:
         """How many wait for any worker: all but those that wait for a key which is in use."""
-        if not self._keyed:
-            return len(self._order)
-        return sum(not is_busy(waiter.key) for waiter in self._order.values())
+        if not self.keyed:
+            return len(self.waiters)
+        return sum(not is_busy(waiter.key) for waiter in self.waiters.values())
 
     def suspend(self) -> None:
         """Stop shedding: a suspended pool serves no request, so waits say nothing about its load."""
@@ -225,12 +220,12 @@ class WaitingQueue:
     # -- inside -------------------------------------------------------------------------------------------
 
     def _add(self, waiter: Waiter) -> None:
-        self._order[waiter.ref] = waiter
-        self._keyed += waiter.key is not None
+        self.waiters[waiter.ref] = waiter
+        self.keyed += waiter.key is not None
         self._callers.setdefault(waiter.caller, {})[waiter.ref] = waiter
         if waiter.deadline == _NEVER:
             return
-        if len(self._deadlines) > 2 * len(self._order) + 64:
+        if len(self._deadlines) > 2 * len(self.waiters) + 64:
             self._compact()
         self._numbers += 1
         heapq.heappush(self._deadlines, (waiter.deadline, self._numbers, waiter))
@@ -242,18 +237,18 @@ class WaitingQueue:
         heapq.heapify(self._deadlines)
 
     def _first(self) -> Waiter:
-        return next(iter(self._order.values()))
+        return next(iter(self.waiters.values()))
 
     def _drop(self, waiter: Waiter) -> None:
-        del self._order[waiter.ref]
-        self._keyed -= waiter.key is not None
+        del self.waiters[waiter.ref]
+        self.keyed -= waiter.key is not None
         refs = self._callers[waiter.caller]
         del refs[waiter.ref]
         if not refs:
             del self._callers[waiter.caller]
 
     def _waits(self, waiter: Waiter) -> bool:
-        return self._order.get(waiter.ref) is waiter
+        return self.waiters.get(waiter.ref) is waiter
 
     def _due(self, now: float) -> list[Waiter]:
         due = []

@@ -29,6 +29,6 @@ class Stats:
         self.checkins += ended
         lease.worker.calls += begun
         if begun:
-            self.waits.add(0.0, begun)
+            self.waits.add_none(begun)
         if ended:
             self.holds.include(sticky.counter.holds(ended), seconds, buckets)
