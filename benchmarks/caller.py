@@ -8,14 +8,10 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from actorpool import process
+from actorpool.benchmarks.calls import add
 from actorpool.benchmarks.meter import count
 
 _FORK = multiprocessing.get_context("fork")
-
-
-def add(connection: object, left: int, right: int) -> int:
-    """The call that is measured: as little as possible."""
-    return left + right
 
 
 class Callers:

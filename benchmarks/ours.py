@@ -13,7 +13,8 @@ from typing import Any
 import psutil
 
 import actorpool
-from actorpool.benchmarks.caller import Callers, add
+from actorpool.benchmarks.caller import Callers
+from actorpool.benchmarks.calls import add
 from actorpool.benchmarks.meter import Figures, Measure, latency, pss, threads
 from actorpool.messages import WithConnection
 from actorpool.workers import EchoWorker

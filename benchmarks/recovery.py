@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from typing import Any
 
 import actorpool
 from actorpool import process
-from actorpool.benchmarks.caller import add
+from actorpool.benchmarks.calls import add, pid
 from actorpool.benchmarks.meter import Figures, Measure, until
 from actorpool.errors import ActorPoolError
 from actorpool.workers import EchoWorker
@@ -35,7 +34,7 @@ def idle_worker() -> Iterator[Measure]:
     with _pool() as (_, pool):
 
         def measure(seconds: float) -> Figures:
-            victim = pool.run(_pid)
+            victim = pool.run(pid)
             begun = time.perf_counter()
             process.kill(victim)
             pool.run(add, 1, 2)
@@ -120,10 +119,6 @@ def actor(kind: str) -> Iterator[Measure]:
             return {"serving": until(serves)}
 
         yield measure
-
-
-def _pid(connection: Any) -> int:
-    return os.getpid()
 
 
 def _full(pool: Any, victim: int) -> bool:

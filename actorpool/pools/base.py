@@ -141,6 +141,7 @@ class BasePoolActor(Supervised, Shell):
         if self.is_process:
             generate(Init, Open, Started, Opened, Event)
             import cloudpickle  # noqa: F401 - 3 ms that each worker would need for the first function it gets by value
+
             gc.collect()
             gc.freeze()
 

@@ -55,6 +55,7 @@ class _Hardened:
     seal: Seal
     place: Any
     logging_tree: tuple[Any, Any]
+
     def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
         """Tell the child, just before it is forked, which process to die with."""
         endpoint = super().prepEndpoint(address, capabilities)  # type: ignore[misc]
