@@ -131,8 +131,7 @@ class WorkerActor(Shell):
         """Open the worker's socket. The pool is there already, if it has forked this process itself."""
         path = paths.worker(directory, os.getpid())
         server = ChannelServer(path, self, outside=self.messages, spin=init.spin, max_message=init.max_message)
-        control = inherited.take()
-        if control is not None:
+        if (control := inherited.take()) is not None:
             self.pool = server.adopt(control, os.getppid())
             if self.orders_first:
                 server.first = self.pool.fd
@@ -341,13 +340,15 @@ class WorkerActor(Shell):
     def count_call(self) -> None:
         """A call of no sticky lease is over: count it before it is answered, so that its caller finds it counted."""
         if self.counters is not None:
-            self.counters.others.add(time.monotonic() - self._began)
+            self.counters.end_other(time.monotonic() - self._began)
 
     def after_call(self, error: BaseException | None, lease: int, last: bool) -> None:
         """At the end of a lease become pristine. After the answer, so that no caller waits for it."""
         session = self.session
         assert session is not None
         now = time.monotonic()
+        if self.counters is not None:
+            self.counters.measure()
         if self.observed:
             self.tell(reports.Called(self.id, lease, now - self._began, error is not None))
         session.used = now

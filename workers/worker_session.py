@@ -90,6 +90,7 @@ class WorkerSession:
         self.keyed = False  # what is left is that of a key
         self.used = 0.0
         self._resets = type(worker).reset is not Worker.reset
+        self._asks = type(worker).needs_check is not Worker.needs_check
 
     # -- the connection -----------------------------------------------------------------------------------
 
@@ -219,7 +220,9 @@ class WorkerSession:
                 self._failed(error)
             self.reopened = True
         elif (
-            check_first or (self.check_after is not None and now - self.used > self.check_after) or self._needs_check()
+            check_first
+            or (self.check_after is not None and now - self.used > self.check_after)
+            or (self._asks and self._needs_check())
         ):
             self.check(now)
 
@@ -244,15 +247,8 @@ class WorkerSession:
                 return self.run(target, args, kwargs)
         self.dirty = True
         counters = self.counters
-        if counters is None:
-            return self._run(target, args, kwargs)
-        counters.runs(target)
-        try:
-            return self._run(target, args, kwargs)
-        finally:
-            counters.rests()
-
-    def _run(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
+        if counters is not None:
+            counters.runs(target)
         try:
             if self.sandbox is not None:
                 worker: Any = self.worker
@@ -261,6 +257,9 @@ class WorkerSession:
         except MemoryError as error:
             limits.explain(error)
             raise
+        finally:
+            if counters is not None:
+                counters.rests()
 
     def _call(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> Any:
         if isinstance(target, str):

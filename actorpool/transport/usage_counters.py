@@ -66,11 +66,6 @@ class Meter:
 
     # -- in the worker's process ------------------------------------------------------------------------------
 
-    def add(self, seconds: float) -> None:
-        """One was done."""
-        self.measure(seconds)
-        self.count_one(seconds)
-
     def count_one(self, seconds: float) -> None:
         """One was done, and its duration is among the last; `measure` follows."""
         words = self._words
@@ -138,7 +133,7 @@ class UsageCounters:
     """
 
     __slots__ = (
-        "_begun", "_calls", "_name", "_name_bytes", "_since", "_target", "_took", "_words", "others", "uses",
+        "_begun", "_calls", "_ended", "_name", "_name_bytes", "_since", "_target", "_took", "_words", "others", "uses",
     )  # fmt: skip
 
     def __init__(self, pages: UsagePages, number: int) -> None:
@@ -152,6 +147,7 @@ class UsageCounters:
         self._begun = self._calls = 0
         self._since = 0.0
         self._took: float | None = None
+        self._ended = self.uses  # to which the one belongs that `_took` so long
 
     def begin(self, now: float) -> None:
         """A use begins. In the worker's process."""
@@ -163,13 +159,18 @@ class UsageCounters:
     def end(self, now: float) -> None:
         """It has ended. In the worker's process, before the answer is sent."""
         self._words[_UNTIL] = now
-        self._took = now - self._since
+        self._took, self._ended = now - self._since, self.uses
         self.uses.count_one(self._took)
 
+    def end_other(self, seconds: float) -> None:
+        """A call of no sticky lease has taken so long. In the worker's process, before the answer is sent."""
+        self._took, self._ended = seconds, self.others
+        self.others.count_one(seconds)
+
     def measure(self) -> None:
-        """The rest of what is told of the use that has ended. In the worker's process, after the answer was sent."""
+        """The rest of what is told of what has ended. In the worker's process, after the answer was sent."""
         if self._took is not None:
-            self.uses.measure(self._took)
+            self._ended.measure(self._took)
             self._took = None
 
     @property

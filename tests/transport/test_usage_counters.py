@@ -105,14 +105,20 @@ def counting(pages: usage_counters.UsagePages, worker: int) -> usage_counters.Us
     return usage_counters.UsageCounters(pages, pages.take(worker))
 
 
+def other(worker: usage_counters.UsageCounters, seconds: float) -> None:
+    """A call of no sticky lease."""
+    worker.end_other(seconds)
+    worker.measure()
+
+
 def test_a_look_counts_uses_and_other_calls_of_all_workers_also_of_those_that_are_gone():
     pages = usage_counters.UsagePages()
     first, second = counting(pages, 1), counting(pages, 2)
     first.begin(0.0)
     first.end(0.25)
     first.measure()
-    first.others.add(0.5)
-    second.others.add(0.125)
+    other(first, 0.5)
+    other(second, 0.125)
     pages.give(1)
     assert pages.look() == (3, [0.25, 0.5, 0.125], 0.5, 0.25)
     assert pages.look() == (3, [], 0.0, 0.0)
@@ -123,25 +129,25 @@ def test_a_look_counts_uses_and_other_calls_of_all_workers_also_of_those_that_ar
 def test_the_slowest_of_an_interval_is_told_however_many_came_after_it():
     pages = usage_counters.UsagePages()
     worker = counting(pages, 1)
-    worker.others.add(9.0)
+    other(worker, 9.0)
     for _ in range(5 * usage_counters.HOLDS):
-        worker.others.add(1.0)
+        other(worker, 1.0)
     assert pages.look().slowest_call == 9.0
-    worker.others.add(2.0)
+    other(worker, 2.0)
     assert pages.look().slowest_call == 2.0
     pages.look()
-    worker.others.add(0.5)  # into the place of the interval before the last
+    other(worker, 0.5)  # into the place of the interval before the last
     assert pages.look().slowest_call == 0.5
 
 
 def test_a_slowest_that_is_written_down_while_the_pool_looks_is_told_the_next_time():
     pages = usage_counters.UsagePages()
     worker = counting(pages, 1)
-    worker.others.add(1.0)
+    other(worker, 1.0)
     before = pages.interval[0]
     assert pages.look().slowest_call == 1.0
     now, pages.interval[0] = pages.interval[0], before  # the worker has read the number just before the pool's look
-    worker.others.add(3.0)
+    other(worker, 3.0)
     pages.interval[0] = now
     assert pages.look().slowest_call == 3.0
     assert pages.look().slowest_call == 0.0
