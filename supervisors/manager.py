@@ -59,6 +59,9 @@ from actorpool.thespian_adapter.shell import log
 from actorpool.transport import bodies, frames, paths, spinwait
 from actorpool.transport.server import ChannelServer, ServerConn
 
+LOAD_AFTER = 0.01
+"""Seconds; by then the node has been told that all is there."""
+
 
 class ConnectionManager(Supervisor):
     """Owns the pools. Made by `actorpool.start`, by a supervisor of your own, or by a plain `createActor`."""
@@ -107,7 +110,7 @@ class ConnectionManager(Supervisor):
         if self._options.get("dead_letters"):
             self.handleDeadLetters()
         if self.is_process:  # forked from here, pools need not load their modules (30 ms) themselves
-            self.set_timer(0.0, lambda: load_class(POOL))
+            self.set_timer(LOAD_AFTER, lambda: load_class(POOL))
         outcome = super().init(POOLS)
         for name, config in (pools or {}).items():
             self.registry.configs[name] = config

@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -25,6 +26,7 @@ from thespian.actors import ActorSystemException
 from thespian.system import multiprocCommon, systemCommon, utilis
 
 from actorpool import __version__, _output, _scrubbing, process
+from actorpool._dataclass import generate
 from actorpool.errors import ActorPoolError, SystemDown
 from actorpool.node import log_lines, runtime
 from actorpool.node.log_repeats import Repeats
@@ -97,6 +99,7 @@ def _serve(order: Order, owner: Connection) -> int:
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
         os.environ[NODE] = directory.path
         system, place = _start_system(order.base, directory)
+        threading.Thread(target=generate, args=(runtime.NodeFacts, Ready)).start()  # no more forks here, but waiting
         root, welcome = start_tree(system, directory.path, order.options.open())
         assert welcome.supervisor_pid is not None  # every actor of these bases is a process
         watch = Watch(order, owner, welcome.supervisor_pid, directory.tend)
