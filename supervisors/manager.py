@@ -110,7 +110,7 @@ class ConnectionManager(Supervisor):
         if self._options.get("dead_letters"):
             self.handleDeadLetters()
         if self.is_process:  # forked from here, pools need not load their modules (30 ms) themselves
-            self.set_timer(LOAD_AFTER, lambda: load_class(POOL))
+            self.set_timer(LOAD_AFTER, lambda: load_class(POOL).load_for_workers())  # type: ignore[attr-defined]
         outcome = super().init(POOLS)
         for name, config in (pools or {}).items():
             self.registry.configs[name] = config

@@ -136,12 +136,16 @@ class BasePoolActor(Supervised, Shell):
         self._remembered.update(args)
         self.remember(**self._remembered)
 
+    @staticmethod
+    def load_for_workers() -> None:
+        """Load what each worker would else load by itself; in the manager, from which pools are forked, or here."""
+        generate(Init, Open, Started, Opened, Event)
+        import cloudpickle  # noqa: F401 - needed by the first function that a worker gets by value
+
     def _share_memory(self) -> None:
         """Before the first fork: what is loaded so far remains shared with every worker."""
         if self.is_process:
-            generate(Init, Open, Started, Opened, Event)
-            import cloudpickle  # noqa: F401 - 3 ms that each worker would need for the first function it gets by value
-
+            self.load_for_workers()
             gc.collect()
             gc.freeze()
 
