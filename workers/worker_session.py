@@ -90,7 +90,6 @@ class WorkerSession:
         self.keyed = False  # what is left is that of a key
         self.used = 0.0
         self._resets = type(worker).reset is not Worker.reset
-        self._asks = type(worker).needs_check is not Worker.needs_check
 
     # -- the connection -----------------------------------------------------------------------------------
 
@@ -220,9 +219,7 @@ class WorkerSession:
                 self._failed(error)
             self.reopened = True
         elif (
-            check_first
-            or (self.check_after is not None and now - self.used > self.check_after)
-            or (self._asks and self._needs_check())
+            check_first or (self.check_after is not None and now - self.used > self.check_after) or self._needs_check()
         ):
             self.check(now)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pickle
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import psycopg
@@ -110,15 +110,15 @@ def test_a_missing_driver_says_what_to_install(monkeypatch: pytest.MonkeyPatch) 
         PostgresWorker("").open()
 
 
-def test_an_error_in_configure_leaves_no_connection(pg: PgServer) -> None:
+def test_an_error_in_configure_leaves_no_connection(pg: PgServer, eventually: Callable[..., Any]) -> None:
     def configure(conn: Any) -> None:
         raise RuntimeError("not like this")
 
     worker = PostgresWorker(pg.dsn, configure=configure, application_name="misconfigured")
     with pytest.raises(RuntimeError, match="not like this"):
         worker.open()
-    rows = pg.query("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'misconfigured'")
-    assert rows == [(0,)]
+    count = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'misconfigured'"
+    eventually(lambda: pg.query(count) == [(0,)])
 
 
 def test_bad_arguments_are_all_named_before_anything_is_done() -> None:
