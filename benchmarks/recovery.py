@@ -122,8 +122,9 @@ def actor(kind: str) -> Iterator[Measure]:
 
 
 def _full(pool: Any, victim: int) -> bool:
-    pids = {worker.pid for worker in pool.workers() if worker.pid}
-    return victim not in pids and len(pids) >= WORKERS
+    workers = pool.workers()
+    idle = [worker for worker in workers if worker.state == "idle"]
+    return len(idle) >= WORKERS and all(worker.pid != victim for worker in workers)
 
 
 def _pid_of(tree: Any, kind: str) -> int:
