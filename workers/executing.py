@@ -17,7 +17,7 @@ from typing import Any
 from actorpool import process
 from actorpool.config import load_worker
 from actorpool.errors import PermanentError
-from actorpool.serialization import pickling
+from actorpool.serialization import pickling, tracing
 from actorpool.serialization.exceptions import dump_error
 from actorpool.workers.base import Worker
 from actorpool.workers.worker_session import Interrupted
@@ -128,7 +128,7 @@ def outcome_of(call: bytes) -> tuple[bool, bytes]:
     """Run one function: whether it failed, and its pickled value or exception."""
     try:
         function, args, kwargs = pickling.loads(call)
-        value = function(*args, **kwargs)
+        value = tracing.run(function, args, kwargs)
         process.end_copy()
         try:
             return False, pickling.dumps(value)

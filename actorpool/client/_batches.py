@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent import futures
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any
 
 from actorpool.errors import ActorPoolError
-from actorpool.serialization import pickling
+from actorpool.serialization import pickling, tracing
 from actorpool.serialization.exceptions import load_error
 from actorpool.workers.executing import HEAD, QUEUE, RESULTS, Outcome, run_batch
 
@@ -29,7 +29,8 @@ class ExecutorFuture(Future[Any]):
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
-        self.call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (fn, args, kwargs)
+        carried = tracing.carried(kwargs)
+        self.call: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None = (fn, args, carried)
         self.name = getattr(fn, "__qualname__", "a function")
         self.payload: bytes = b""
         self.batch: Batch | None = None

@@ -20,7 +20,7 @@ from actorpool.client._driver import Answer, Driver, plain
 from actorpool.client._messages import PoolMessages
 from actorpool.client._transport import opened, pauses
 from actorpool.messages import Err, Ok
-from actorpool.serialization import pickling
+from actorpool.serialization import pickling, tracing
 from actorpool.transport import client, frames
 from actorpool.transport.client import Gone, NotDelivered, TimedOut
 
@@ -72,7 +72,7 @@ class SharedCallRequest:
         except TypeError:  # not hashable: no connection's resource, as the pool will say
             self.route = _known_route.__wrapped__(resource, method)
         self.where = b"" if where is None else pickling.dumps(where)
-        self.payload = pickling.dumps_call(method, args, kwargs)
+        self.payload = pickling.dumps_call(method, args, tracing.carried(kwargs))
         self.timeout = timeout
 
     def head(self, timeout: float | None) -> bytes:

@@ -14,12 +14,13 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any
 
 from actorpool.client import sandboxes
 from actorpool.errors import CheckoutTimeout, PoolDown, QueueShed, TooManyWaiting
+from actorpool.serialization import tracing
 
 if TYPE_CHECKING:
     from actorpool.client.aio import AsyncLease
@@ -89,9 +90,12 @@ class LoopThread:
         await self._loop.shutdown_asyncgens()
 
     def soon(self, function: Callable[[], object]) -> None:
-        """Call a function in the thread; from any thread, after `start`."""
+        """Call a function in the thread; from any thread, after `start`.
+
+        In a context of nobody's: what it begins works for all that is queued, not for who has called this.
+        """
         assert self._loop is not None
-        self._loop.call_soon_threadsafe(function)
+        self._loop.call_soon_threadsafe(function, context=contextvars.Context())
 
     def task(self, job: Job) -> None:
         """Begin a coroutine; from the thread itself."""
@@ -258,7 +262,8 @@ class Submitted(Future[Any]):
 
     def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         super().__init__()
-        self.call: tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]] | None = (fn, args, kwargs)
+        carried = tracing.carried(kwargs)
+        self.call: tuple[Callable[..., Any], tuple[Any, ...], Mapping[str, Any]] | None = (fn, args, carried)
 
     async def run(self, where: Any) -> None:
         """Run it on a lease or a pool, and take what it comes to."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from sys import modules
 from typing import Any
 
 from actorpool.errors import (
@@ -90,7 +89,7 @@ class FarCall:
 
     def _pack(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         functions.check_plain(self.what)
-        span = tracing.with_span({}) if "opentelemetry.trace" in modules else {}
+        span = tracing.carried({})
         try:
             if self.verb == "call":
                 args = tuple(Through(pickling.dumps(value)) for value in self.args)

@@ -5,9 +5,10 @@ What names the span travels among the keyword arguments of a call, under a name 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
+from sys import modules
 from typing import Any
 
 SPAN = "span of the caller"
@@ -19,6 +20,20 @@ def with_span(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
     carrier: dict[str, str] = {}
     import_module("opentelemetry.propagate").inject(carrier)
     return {**kwargs, SPAN: carrier} if carrier else kwargs
+
+
+def carried(kwargs: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The same wherever a call is made: without OpenTelemetry they are returned as they are."""
+    return with_span(kwargs) if "opentelemetry.trace" in modules else kwargs
+
+
+def run(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a function as its caller wanted it, in the caller's span if one came with the arguments."""
+    if SPAN not in kwargs:
+        return function(*args, **kwargs)
+    kwargs = dict(kwargs)
+    with within(kwargs.pop(SPAN)):
+        return function(*args, **kwargs)
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import actorpool
+from actorpool.client import sandboxes
 from actorpool.workers.echo import EchoWorker
 
 
@@ -43,8 +44,9 @@ def pool() -> Any:
 
 @pytest.fixture(autouse=True)
 def _not_traced(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another test may have imported it."""
+    """Another test may have imported it, or used a sandbox."""
     monkeypatch.delitem(sys.modules, "opentelemetry.trace", raising=False)
+    monkeypatch.setattr(sandboxes, "used", False)
 
 
 def fewest(call: Callable[[], Any]) -> list[str]:

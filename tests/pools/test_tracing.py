@@ -72,3 +72,28 @@ def test_so_do_the_tools_of_a_session() -> None:
         with in_span():
             assert where.sync()[0] == asyncio.run(where())[0] == "abc"
         assert where.sync()[0] == "0"
+
+
+def trace_of_a_function() -> str:
+    return trace_here(None)
+
+
+def test_what_is_submitted_carries_the_span_of_who_submits_it() -> None:
+    with actorpool.start(log_level="CRITICAL") as system:
+        pool = system.start_pool("traced", worker=Traced, size=1)
+        with actorpool.Executor(1, system=system) as executor:
+            with in_span():
+                submitted, run = pool.submit(trace_here), executor.submit(trace_of_a_function)
+            assert (submitted.result(10), run.result(10)) == ("abc", "abc")
+            assert (pool.submit(trace_here).result(10), executor.submit(trace_of_a_function).result(10)) == ("0", "0")
+
+
+@pytest.mark.parametrize("base", ["multiprocTCPBase", "simpleSystemBase"])
+def test_a_call_of_a_shared_connection_carries_the_span_of_its_caller(base: str) -> None:
+    with actorpool.start(base=base, log_level="CRITICAL") as system:
+        shared = system.start_shared_pool("shared")
+        shared.add(Traced, resource="r")
+        for _ in range(3):  # by the pool, and under a loan
+            with in_span():
+                assert shared.call("r", "where", a=1) == ("abc", {"a": 1})
+            assert shared.call("r", "where", a=1) == ("0", {"a": 1})
