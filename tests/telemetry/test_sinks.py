@@ -238,7 +238,7 @@ def test_the_functions_process_dies_with_its_actor(notes, eventually):
         "import os, time\nfrom actorpool.messages import Event\n"
         "from actorpool.telemetry.function import ProcessOutlet\n"
         "outlet = ProcessOutlet('user_functions:slow'); outlet.emit(Event('call.done', 'db', 1.0))\n"
-        f"while not os.path.exists({str(notes)!r}): time.sleep(0.01)\n"
+        f"while not (os.path.exists({str(notes)!r}) and os.path.getsize({str(notes)!r})): time.sleep(0.01)\n"
         "os.kill(os.getpid(), 9)"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(notes.parent), os.environ["PYTHONPATH"]])}

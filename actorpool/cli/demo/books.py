@@ -157,7 +157,7 @@ def _pool(faults: Faults) -> list[Promise]:
         Promise(
             "every killed worker was replaced",
             faults.workers >= faults.size and len(faults.recoveries) == faults.workers_killed,
-            f"{faults.workers} of {faults.size} alive",
+            f"{faults.workers} alive, {faults.size} wanted",
         ),
         Promise(
             "every lease came back",
