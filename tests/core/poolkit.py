@@ -459,7 +459,7 @@ class Kit:
         assert all(other.worker != grant.worker for other in self.open_tickets()), f"leased twice: {grant}"
         process = self.processes[grant.worker]
         self._session(ticket, grant, process)
-        resumed = grant.keyed is not None and not grant.keyed.fresh
+        resumed = ticket.key is not None and self.core.sessions.by_key[ticket.key].leases > 1  # also an empty one
         first = next(other for other in self.waiting() if other is ticket or self._is_servable(other))
         assert resumed or first is ticket, f"{ticket} is served before {first}"
         assert not process.noticed, f"a dead worker is leased: {grant}"
