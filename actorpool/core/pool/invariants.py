@@ -37,8 +37,8 @@ def check(
     recycling.check(workers)
     assert len(leases) == workers.count(LEASED), "leases and leased workers differ"
     recalled = [lease for lease in sticky.by_id.values() if lease.sticky and lease.sticky.recalled]
-    assert not len(queue) or len(recalled) == len(sticky.by_id), "a request waits, and a sticky lease is not recalled"
     wanting = queue.wanting(sessions.is_busy)
+    assert not wanting or len(recalled) == len(sticky.by_id), "a request waits, and a sticky lease is not recalled"
     assert not (life.serving and workers.idle and wanting), "a request waits while a worker is idle"
     waiting = {waiter.key for waiter in queue if waiter.key is not None} if life.serving and not wanting else set()
     assert not any(session.key in waiting for session in sessions.parked.values()), "it waits for a parked worker"

@@ -265,7 +265,9 @@ class Leasing:
         if self.queue.remove((holder, ref)) is not None:
             return
         lease = self.leases.of_request(holder, ref)
-        if lease is not None:
+        if lease is not None and lease.sticky is not None and lease.sticky.running:  # as in `checkin`
+            self.ending.take_back(lease, now, "given up")
+        elif lease is not None:
             self._give_back(lease, now)
             self.sessions.not_begun(lease.worker, told=False)
             self.sessions.end_empty(lease.worker)
@@ -331,6 +333,8 @@ class Leasing:
         """Serve callers that waited for a key whose session has just ended: any worker will do for them now."""
         if self.queue.keyed:
             self.match(now)
+            if self.figures.wanted:
+                self.recalls.recall_for_waiter(now)
             self.lifecycle.refill(now)
 
     def end_session(self, key: Hashable, now: float) -> bool:
