@@ -368,6 +368,7 @@ class ConnectionManager(Supervisor):
 
     def on_exit(self) -> None:
         """End all pools, side by side with nothing left behind."""
+        self._post.deliver()
         super().on_exit()
         self._post.deliver()
         self.subscribers.close()

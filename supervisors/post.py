@@ -40,7 +40,8 @@ class Post:
         self._actor = actor
         self.dropped = 0
         self._boxes: dict[int, tuple[Any, list[Event]]] = {}  # by identity: an actor's address has no hash
-        self._armed = self._hurried = False
+        self._wait: float | None = None  # what is gathered is sent after so long
+        self._timer = 0  # the number of the timer that is to do so; those before it do nothing
 
     def add(self, mail: Iterable[tuple[Any, Event]]) -> None:
         """Take the events, with receivers, that a `Hub` wants to be sent."""
@@ -56,16 +57,23 @@ class Post:
             else:
                 self.dropped += 1
             rare = event.name not in FREQUENT
-        if rare and not self._hurried:
-            self._armed = self._hurried = True
-            self._actor.set_timer(SOON, self.deliver)
-        elif self._boxes and not self._armed:
-            self._armed = True
-            self._actor.set_timer(EVERY, self.deliver)
+        if rare and not self._actor.is_process:  # timers of an actor without a process run when Thespian is called
+            self.deliver()
+        elif rare and self._wait != SOON:
+            self._arm(SOON)
+        elif self._boxes and self._wait is None:
+            self._arm(EVERY)
+
+    def _arm(self, seconds: float) -> None:
+        self._wait = seconds
+        self._timer += 1
+        number = self._timer
+        self._actor.set_timer(seconds, lambda: self.deliver() if number == self._timer else None)
 
     def deliver(self) -> None:
         """Send what was gathered, now."""
-        self._armed = self._hurried = False
+        self._wait = None
+        self._timer += 1
         self._send()
         self.add(())
 

@@ -107,13 +107,13 @@ class WorkerActor(Shell):
         try:
             if init.limits is not None and self.is_process:
                 init.limits.apply()
+            if init.directory is not None and self.can_watch:  # first: what user code forks closes its copies
+                self._server = self._serve(init.directory, init)
+                self.counters = usage_counters.inherited(init.slot)
+                self.sticky = StickyUse(self, self.counters) if self.counters is not None else None
             _scrubbing.hide_arguments(arguments := init.worker_args.open())
             worker = load_worker(init.worker)(**arguments)
-            self.session = WorkerSession(worker, init.check_on_checkout, self.is_process)
-            if init.directory is not None and self.can_watch:
-                self._server = self._serve(init.directory, init)
-                self.counters = self.session.counters = usage_counters.inherited(init.slot)
-                self.sticky = StickyUse(self, self.counters) if self.counters is not None else None
+            self.session = WorkerSession(worker, init.check_on_checkout, self.is_process, self.counters)
             process.end_copy()
         except BaseException as raised:  # user code, as in `attempt`
             process.end_copy(raised)

@@ -73,13 +73,19 @@ class WorkerSession:
         lasting: the processes that run since it was opened, and belong to no call.
     """
 
-    def __init__(self, worker: Worker, check_after: float | None, own_process: bool = False) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        check_after: float | None,
+        own_process: bool = False,
+        counters: UsageCounters | None = None,
+    ) -> None:
         self.worker = worker
         self.methods = {name: getattr(worker, name) for name in methods_of(type(worker))}
         self.check_after = check_after
         self.own_process = own_process
         self.lasting: dict[int, float] = {}
-        self.counters: UsageCounters | None = None
+        self.counters = counters
         self.connected = False
         self.lost: Exception | None = None
         self.reopened = False  # connected at its own will, which its pool is still to hear of

@@ -263,14 +263,16 @@ class SharedMessages(PoolMessages, SharedTransport):
         self, driver: Driver, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any,
         timeout: float | None,
     ) -> Ok | Err:  # fmt: skip
-        request = SharedCall(self.pool, resource, method, args, kwargs, where, timeout)
+        request = SharedCall(self.pool, resource, method, args, tracing.carried(kwargs), where, timeout)
         return await driver.in_thread(self._once, request)
 
     def call_now(
         self, resource: Any, method: str, args: tuple[Any, ...], kwargs: Mapping[str, Any], where: Any,
         timeout: float | None,
     ) -> Any:  # fmt: skip
-        return self.value(self._once(SharedCall(self.pool, resource, method, args, kwargs, where, timeout)))
+        return self.value(
+            self._once(SharedCall(self.pool, resource, method, args, tracing.carried(kwargs), where, timeout))
+        )
 
     async def call_all(self, driver: Driver, request: CallAll) -> Ok | Err:
         return await driver.in_thread(self._once, request)

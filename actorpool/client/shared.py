@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from actorpool._protocol import shared
 from actorpool.client._blocking import THREADS, drive
 from actorpool.client._shared_calls import STARTING, SharedChannel, SharedTransport
+from actorpool.serialization import tracing
 from actorpool.status import ConnInfo
 from actorpool.transport.paths import Endpoint
 
@@ -155,7 +156,7 @@ class SharedPool:
         self, resource: Hashable, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> dict[int, Any]:
         """Call a method on every open connection to `resource`: id to result, or to the exception in its place."""
-        request = shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
+        request = shared.CallAll(self.name, resource, method, args, tracing.carried(kwargs), None, timeout)
         return self._transport.value(drive(self._transport.call_all(THREADS, request)))  # type: ignore[no-any-return]
 
     def _ask(self, request: Any, timeout: float | None = 5.0) -> Any:

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from actorpool._protocol import shared
 from actorpool.client._asyncio import TASKS
 from actorpool.client._shared_calls import STARTING, SharedTransport
+from actorpool.serialization import tracing
 from actorpool.status import ConnInfo
 
 
@@ -102,7 +103,7 @@ class AsyncSharedPool:
         self, resource: Hashable, method: str, /, *args: Any, timeout: float | None = None, **kwargs: Any
     ) -> dict[int, Any]:
         """As `SharedPool.map`."""
-        request = shared.CallAll(self.name, resource, method, args, kwargs, None, timeout)
+        request = shared.CallAll(self.name, resource, method, args, tracing.carried(kwargs), None, timeout)
         answer = await self._transport.call_all(TASKS, request)
         return self._transport.value(answer, TASKS)  # type: ignore[no-any-return]
 

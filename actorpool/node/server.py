@@ -1,7 +1,7 @@
 """The node's own process: it starts the actor system and ends with its owner, and everything ends with it.
 
-It has one thread, because every actor is forked from it. Whatever happens to it, the kernel ends the admin with it,
-and each actor with its parent; in an orderly end it also ends what those processes left behind.
+It has one thread until the admin is forked, from which all actors descend. Whatever happens to it, the kernel ends the
+admin with it, and each actor with its parent; in an orderly end it also ends what those processes left behind.
 """
 
 from __future__ import annotations
@@ -99,7 +99,8 @@ def _serve(order: Order, owner: Connection) -> int:
         _close_when_forked(owner.close, lambda: os.close(directory.lock))
         os.environ[NODE] = directory.path
         system, place = _start_system(order.base, directory)
-        threading.Thread(target=generate, args=(runtime.NodeFacts, Ready)).start()  # no more forks here, but waiting
+        with contextlib.suppress(RuntimeError):  # no thread can be had: then they are generated when they are needed
+            threading.Thread(target=generate, args=(runtime.NodeFacts, Ready)).start()
         root, welcome = start_tree(system, directory.path, order.options.open())
         assert welcome.supervisor_pid is not None  # every actor of these bases is a process
         watch = Watch(order, owner, welcome.supervisor_pid, directory.tend)

@@ -254,6 +254,7 @@ class PoolActor(BasePoolActor):
     def _worker_gone(self, id: int, status: int | None = None) -> None:
         if id not in self.core.workers:
             return
+        self.worker_handles.drain(id)
         status = process.exit_status(self.worker_handles.pid(id)) if status is None else status
         reason = self.ending(status)
         in_order = self.core.workers.by_id[id].state is STOPPING and not status
@@ -328,6 +329,7 @@ class PoolActor(BasePoolActor):
         """Refuse all waiters, end every worker process, leave nothing behind. Blocks at most `kill_after` seconds."""
         if not hasattr(self, "core"):
             return
+        self.telemetry.post.deliver()
         for waiter in self.core.queue.clear():
             error = PoolStopped(f"pool {self.name!r} ended while you waited", pool=self.name)
             waiter.caller.refused(self, Refused(waiter.ref[1], waiter.caller, error))  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ Callers send their calls here, and here alone; arguments and results pass throug
 from __future__ import annotations
 
 import random
-import select
 import time
 from typing import Any
 
@@ -151,7 +150,7 @@ class SharedPoolActor(BasePoolActor):
         """Hear what workers have said of connections that are lent: the asker may know it already."""
         for connection, _loan in self.core.loans.out():
             assert connection.worker is not None
-            _drain(self.worker_handles.hand(connection.worker.id).peer)
+            self.worker_handles.drain(connection.worker.id)
 
     def _not_leased(self) -> PoolNotFound:
         text = f"{self.name!r} is a shared pool, which lends nothing: call it through system.shared_pool({self.name!r})"
@@ -168,7 +167,7 @@ class SharedPoolActor(BasePoolActor):
             hand = self.worker_handles.hand(id)
         except KeyError:
             return  # told before
-        _drain(hand.peer)
+        self.worker_handles.drain(id)
         status = process.exit_status(hand.pid) if status is None else status
         reason = f"{self.ending(status)} (pid {hand.pid})"
         begun, refused = not self.worker_handles.unread(id), self.refused.pop(id, None)
@@ -231,19 +230,9 @@ class SharedPoolActor(BasePoolActor):
         """Refuse all waiting calls, end every worker process. Blocks at most `kill_after` seconds."""
         if not hasattr(self, "core"):
             return
+        self.telemetry.post.deliver()
         for ref in list(self.core.calls.by_ref):
             if isinstance(ref, (ChannelCall, MessageCall)):
                 ref.answer(PoolStopped(f"shared pool {self.name!r} ended meanwhile", pool=self.name))
         self._end_serving(self.config.kill_after)
         self.telemetry.close()
-
-
-def _drain(peer: ServerConn | None) -> None:
-    """Take in what a worker has sent so far."""
-    if peer is None or not peer.open:
-        return
-    poll = select.poll()
-    poll.register(peer.fd, select.POLLIN)
-    while peer.open and poll.poll(0):
-        if not peer.receive():
-            return

@@ -57,6 +57,7 @@ class Telemetry:
 
     def listen(self, subscriptions: Iterable[tuple[str, Any]]) -> None:
         """From now on send events to these actors and to no other."""
+        self.post.deliver()  # to those of before: the addresses that came are other objects, also for the same actors
         self.hub.listen(subscriptions)
         self.post.forget(self.hub.receivers)
 

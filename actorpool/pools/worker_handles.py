@@ -11,6 +11,7 @@ import errno
 import functools
 import itertools
 import os
+import select
 import socket
 import time
 from collections.abc import Iterator
@@ -28,6 +29,8 @@ from actorpool.transport import frames, inherited, paths, seals
 from actorpool.transport.server import ChannelServer, ServerConn
 from actorpool.workers.actor import INTERRUPT, WorkerActor
 
+GREETED_AFTER = 0.5
+"""Seconds after which Thespian's greeting of a new worker should have come."""
 LOOK_AGAIN = 0.05
 """Seconds until a stream that took nothing is looked at again."""
 
@@ -92,6 +95,7 @@ class WorkerHandles:
         self.secretive = False
         """Whether the workers know secrets, so that what they print is looked through."""
         self._departed: tuple[int, int | None] = (0, None)
+        self._ungreeted: set[int] = set()  # those that serve before Thespian's greeting of them has come
         path = None if directory is None else paths.ids(directory, getattr(actor, "name", "?"))
         self._ids = WorkerIds(actor, path, lambda: sorted(self._hands))
 
@@ -124,7 +128,7 @@ class WorkerHandles:
         return iter(list(self._hands.values()))
 
     def start(self, id: int, init: Init, requirements: Any) -> None:
-        """Create the worker's process and send it its first message, with a key of its own."""
+        """Create the worker's process, with its first message and a key of its own."""
         taken = {hand.place for hand in self._hands.values() if hand.stays}
         place = next(number for number in itertools.count(1) if number not in taken)
         hand = WorkerHandle(id, place)
@@ -223,8 +227,16 @@ class WorkerHandles:
     def settled(self, id: int) -> None:
         """The worker is heard by the channel: messages are needed no more, nor is the connection they came by."""
         hand = self._hands.get(id)
-        if hand is not None and hand.peer is not None:
-            drop_connection(self._actor, hand.address)
+        if hand is None or hand.peer is None or drop_connection(self._actor, hand.address):
+            return
+        if not self._ungreeted:
+            self._actor.set_timer(GREETED_AFTER, self._settle)
+        self._ungreeted.add(id)
+
+    def _settle(self) -> None:
+        ids, self._ungreeted = self._ungreeted, set()
+        for id in ids:
+            self.settled(id)
 
     def tell(self, id: int, message: Any) -> None:
         """Send an order, by the control connection where there is one."""
@@ -290,6 +302,16 @@ class WorkerHandles:
             self._departed = hand.id, hand.pid
             self._ids.changed()
         return hand
+
+    def drain(self, id: int) -> None:
+        """Take in what a worker that is gone has said last."""
+        peer = self.hand(id).peer
+        if peer is None:
+            return
+        poll = select.poll()
+        poll.register(peer.fd, select.POLLIN)
+        while peer.open and poll.poll(0) and peer.receive():
+            pass
 
     def clear(self, hand: WorkerHandle) -> None:
         """Let go of a forgotten worker's connection, watch and socket file, and end what it has left running."""

@@ -95,16 +95,20 @@ class Messages:
         return [transport.socket.fileno(), *transport._incomingSockets, *kept]
 
 
-def drop_connection(actor: Any, child: ActorAddress) -> None:
+def drop_connection(actor: Any, child: ActorAddress) -> bool:
     """Close the connection that Thespian keeps to a child which is spoken to otherwise from now on.
 
     Thespian looks at every kept connection in each turn of its loop: a pool of 400 workers would crawl.
+
+    Returns:
+        Whether the child has greeted its parent by now; if not, its connection is still to come.
     """
+    address = actor._myRef._addrManager.exportAddr(child)
     kept = getattr(getattr(actor._myRef, "transport", None), "_openSockets", {})
-    address = actor._myRef._addrManager.exportAddr(child) if kept else None
     idle = kept.pop(address.addressDetails, None) if address is not None else None
     if idle is not None:
         idle.socket.close()
+    return address is not None
 
 
 def ip_of(address: Any) -> str | None:

@@ -91,9 +91,12 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
     """That of the child that is about to be forked, which finds it in its memory."""
 
     def prepEndpoint(self, address: Any, capabilities: Any) -> Any:  # noqa: N802
-        """As above, with its first message."""
+        """As above, with its first message, and its place: a child that dies at once has told it nobody."""
         endpoint = super().prepEndpoint(address, capabilities)
         endpoint.first_message = self.first_message
+        endpoint.path = None
+        if endpoint.addrInst is not None:
+            endpoint.path = self._places[endpoint.addrInst] = unix.free_path(self.directory)
         return endpoint
 
     def __init__(self, init: Any, *args: Any) -> None:
@@ -102,11 +105,12 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
         if isinstance(init, TCPEndpoint):
             _tie(init)
             _number, address, self._parentAddr, self._adminAddr, _routing, _tx_only = init.args
-            path = address.addressDetails.path if address is not None else None
+            path = address.addressDetails.path if address is not None else init.path
         else:
             self._parentAddr, self._adminAddr = None, self.getAdminAddr()
         self.txOnly = False
         self.socket, self._path = unix.listen(self.directory, path)
+        self._places: dict[int, str] = {}  # of children, by their numbers
         self._owner = os.getpid()
         self.myAddress = unix.address_of(self._path)
         self._transmitIntents: dict[int, Any] = {}
@@ -141,8 +145,12 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
         """A child is gone, and its socket has no owner any more."""
         super().deadAddress(manager, child)
         details = (manager.exportAddr(child) or child).addressDetails
-        if isinstance(details, unix.UnixAddress):
-            unix.remove(details.path)
+        path = details.path if isinstance(details, unix.UnixAddress) else None
+        for number, place in list(self._places.items()):
+            if place == path or number == getattr(details, "addressInstanceNum", None):
+                path = self._places.pop(number)
+        if path is not None:
+            unix.remove(path)
 
     unfolds = True
 

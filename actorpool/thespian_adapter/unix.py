@@ -134,7 +134,9 @@ class UnixSocket(socket.socket):
 
 def free_path(directory: str) -> str:
     """Where another socket may be."""
-    return paths.actor(directory, secrets.token_hex(3))
+    while os.path.lexists(path := paths.actor(directory, secrets.token_hex(3))):
+        pass
+    return path
 
 
 def listen(directory: str, path: str | None) -> tuple[UnixSocket, str]:

@@ -4,7 +4,7 @@ The pool makes the pages before it forks its first worker, and every worker inhe
 what a dead worker has counted can still be read. Each worker has a slot of its own, so each word has one writer; a word
 is written and read whole, because it is aligned. A use is counted as begun before it runs, and as ended before its
 answer is sent: the sockets between them keep that order for a process that has the answer. Calls outside of sticky
-leases are counted before their answers are sent, too. Only what a histogram wants of a use is written after its answer:
+leases are counted before their answers are sent, too. Only what a histogram wants of them is written after the answer:
 the caller does not wait for it.
 """
 

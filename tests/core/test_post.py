@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from actorpool._protocol.requests import Events
@@ -12,17 +13,21 @@ from actorpool.supervisors.post import EVERY, KEPT, SOON, TOGETHER, Post
 class Actor:
     """Remembers what it is to do."""
 
+    is_process = True
+
     def __init__(self, together: bool = True) -> None:
         self.sends_together = together
         self.sent: list[tuple[Any, Any]] = []
         self.timers: list[float] = []
+        self.rings: list[Callable[[], None]] = []
         self.stuck: set[str] = set()
 
     def send(self, address: Any, message: Any) -> None:
         self.sent.append((address, message))
 
-    def set_timer(self, seconds: float, _then: Any) -> None:
+    def set_timer(self, seconds: float, then: Callable[[], None]) -> None:
         self.timers.append(seconds)
+        self.rings.append(then)
 
     def waits_for(self, address: Any) -> bool:
         return address in self.stuck
@@ -101,3 +106,26 @@ def test_what_was_gathered_for_somebody_who_is_gone_is_dropped():
     mail.forget([bob])
     mail.deliver()
     assert actor.sent == [("bob", done(1))]
+
+
+def test_timers_do_not_multiply_however_rare_and_frequent_events_alternate():
+    actor = Actor()
+    mail = Post(actor)
+    for _ in range(20):  # each turn: a timer of a frequent event is overtaken by that of a rare one
+        mail.add([("alice", done(1))])
+        mail.add([("alice", DIED)])
+        rings, actor.rings = actor.rings, []
+        for ring in reversed(rings):
+            ring()
+            mail.add([("alice", done(2))])
+    assert len(actor.rings) <= 2
+    assert len(actor.timers) <= 3 * 20
+
+
+def test_an_actor_without_a_process_sends_rare_events_at_once():
+    actor = Actor()
+    actor.is_process = False
+    mail = Post(actor)
+    mail.add([("alice", done(1))])
+    mail.add([("alice", DIED)])
+    assert actor.sent == [("alice", Events((done(1), DIED)))]

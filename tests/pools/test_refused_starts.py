@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -34,3 +35,23 @@ def test_a_pool_that_does_not_start_is_one_line_of_the_log(
     lines = [line for line in log.read_text().splitlines() if "orders" in line]
     assert len(lines) == 1, lines
     assert lines[0].endswith(f"Failed to start pool orders: {told}")
+
+
+def test_the_reason_is_told_however_many_workers_are_still_to_be_forked(node: actorpool.System) -> None:
+    with pytest.raises(ValueError, match="no such mode"):
+        node.start_pool("many", worker=Unmade, size=60)
+
+
+class Gone(Worker):
+    def __init__(self) -> None:
+        os._exit(3)
+
+
+def test_a_worker_that_ends_before_it_has_said_anything_leaves_no_socket(node: actorpool.System) -> None:
+    def sockets() -> set[str]:
+        return {name for name in os.listdir(node.directory) if name.startswith("@")}
+
+    before = sockets()
+    with pytest.raises(actorpool.ActorPoolError, match="exit status 3"):
+        node.start_pool("gone", worker=Gone, size=2)
+    assert len(sockets() - before) <= 1  # that of the pool, which is on its way out

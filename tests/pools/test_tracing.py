@@ -97,3 +97,5 @@ def test_a_call_of_a_shared_connection_carries_the_span_of_its_caller(base: str)
             with in_span():
                 assert shared.call("r", "where", a=1) == ("abc", {"a": 1})
             assert shared.call("r", "where", a=1) == ("0", {"a": 1})
+        with in_span():
+            assert list(shared.map("r", "where").values()) == [("abc", {})]
