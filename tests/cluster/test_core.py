@@ -455,4 +455,4 @@ class ClusterMachine(RuleBasedStateMachine):
 
 
 TestClusterMachine = ClusterMachine.TestCase
-TestClusterMachine.settings = settings(stateful_step_count=40)
+TestClusterMachine.settings = settings(max_examples=100, stateful_step_count=40)

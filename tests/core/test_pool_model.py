@@ -6,7 +6,6 @@ knob; time passes. At the end everybody behaves, and the pool must be exactly wh
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 import pytest
@@ -408,7 +407,7 @@ class KeyedMachine(PoolMachine):
                 assert process.noticed or not process.alive or process.holds == (None if session.empty else session.key)
 
 
-_EXAMPLES = settings(max_examples=200 if os.environ.get("CI") else 50, stateful_step_count=50)
+_EXAMPLES = settings(max_examples=50, stateful_step_count=50)  # many more in `test_histories`
 
 TestPool = pytest.mark.timeout(300)(PoolMachine.TestCase)
 TestPool.settings = _EXAMPLES

@@ -692,4 +692,4 @@ class SharedPool(RuleBasedStateMachine):
 
 
 TestSharedPool = SharedPool.TestCase
-TestSharedPool.settings = settings(stateful_step_count=50)
+TestSharedPool.settings = settings(max_examples=100, stateful_step_count=50)

@@ -200,5 +200,5 @@ class Supervisors(RuleBasedStateMachine):
             self.everything_comes_to_rest()
 
 
-Supervisors.TestCase.settings = settings(stateful_step_count=40, deadline=None)
+Supervisors.TestCase.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
 TestSupervisors = Supervisors.TestCase

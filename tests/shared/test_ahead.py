@@ -151,6 +151,9 @@ def test_calls_in_a_crowd_to_a_connection_that_died_while_idle_all_go_elsewhere(
     async def main() -> None:
         await practised(shared)
         await shared.aio.add(Press, {"log": str(tmp_path / "log")}, resource="press")
+        await asyncio.gather(
+            *(shared.aio.call("press", "print", f"first {n}") for n in range(4))
+        )  # nothing is lent
         os.kill(pool, signal.SIGSTOP)
         try:
             calls = [asyncio.create_task(shared.aio.call("press", "print", f"{n}")) for n in range(50)]
