@@ -163,6 +163,7 @@ def test_memory_grows(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a small disk")
+@pytest.mark.slow
 def test_the_disk_is_full(tmp_path, monkeypatch, short_path):
     small = short_path / "small"
     small.mkdir()

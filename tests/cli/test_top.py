@@ -146,6 +146,7 @@ def shop(tmp_path_factory):
         yield node
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_seen_to_be_restarted(tmp_path):
     with up(write(tmp_path)) as node:
         node.wait_for("serves")

@@ -165,6 +165,7 @@ def test_a_signal_before_it_serves_leaves_nothing_behind(tmp_path):
     assert not alive(processes)
 
 
+@pytest.mark.slow
 def test_status_answers_while_pools_start(tmp_path, eventually):
     with up(write(tmp_path, SLOW_FILE)) as node:
         found = eventually(lambda: told("status", "shop")["pools"], 30)
@@ -232,6 +233,7 @@ def test_a_service_manager_hears_when_it_serves_lives_and_stops(tmp_path, short_
             assert node.end() == 0
 
 
+@pytest.mark.slow
 def test_no_watchdog_is_fed_while_the_manager_does_not_answer(tmp_path, short_path, eventually):
     address = str(short_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:

@@ -451,6 +451,7 @@ def test_the_nodes_of_the_other_hosts_tell_what_happens_to_a_host(lossy, db, eve
     assert next(iter(node.events("pool.share"))).pool == "db"
 
 
+@pytest.mark.slow
 def test_without_a_host_the_error_names_those_there_are(lossy, shop, eventually):
     pool = shop.start_pool("alone", worker=EchoWorker, size=1, max_overflow=0, placement={"far": True}, most=1)
     for host in "bc":

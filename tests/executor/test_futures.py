@@ -113,6 +113,7 @@ def test_a_death_costs_one_future(start: Start, tmp_path: Path) -> None:
     assert Counter(jobs.noted(log)) == Counter(map(str, range(50)))
 
 
+@pytest.mark.slow
 def test_the_pools_call_timeout_counts_from_the_beginning_of_the_call(start: Start) -> None:
     pool = start(size=1, call_timeout=0.5)
     futures = [pool.submit(lambda connection: time.sleep(0.2)) for _ in range(5)]

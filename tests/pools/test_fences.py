@@ -175,6 +175,7 @@ def answer(_connection):
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_waits_while_a_worker_imports_the_callers_module(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -157,6 +157,7 @@ def test_supervisors_tell_their_strategy_and_what_is_left_of_their_restarts(even
         assert None not in times
 
 
+@pytest.mark.slow
 def test_errors_that_the_program_does_not_read_hold_up_their_worker_and_not_its_pool() -> None:
     with subprocess.Popen([sys.executable, "-c", PROGRAM], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
         assert program.stdout is not None

@@ -287,6 +287,7 @@ def test_a_late_call_does_not_wait_for_somebody_elses(start: StartPool) -> None:
     other.join()
 
 
+@pytest.mark.slow
 def test_a_late_call_waits_no_longer_than_it_may(start: StartPool) -> None:
     pool = start(EchoWorker, size=1)
     pool.run(pid_of)
@@ -298,6 +299,7 @@ def test_a_late_call_waits_no_longer_than_it_may(start: StartPool) -> None:
     other.join()
 
 
+@pytest.mark.slow
 def test_a_late_call_of_a_task_does_not_wait_for_somebody_elses(start: StartPool) -> None:
     pool = start(EchoWorker, size=1)
 

@@ -306,6 +306,7 @@ pool.call("book", "wait", 0.5, "orphan")
 # -- the share that speed earns ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_fast_mirror_gets_the_share_that_its_speed_earns(shared: SharedPool) -> None:
     fast = shared.add(Book, {"pace": 0.002})
     slow = shared.add(Book, {"pace": 0.02})

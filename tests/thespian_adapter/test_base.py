@@ -280,6 +280,7 @@ def test_large_and_many_messages_arrive_whole(tcp: Started) -> None:
         assert tcp.ask("echo", value, 20) == value
 
 
+@pytest.mark.slow
 def test_messages_that_cross_on_one_connection_all_arrive(tcp: Started, eventually: Eventually) -> None:
     other = tcp.system.createActor(Plain)
     count = 500  # below Thespian's own limit for one sender's queue

@@ -76,6 +76,7 @@ def echo() -> Iterator[tuple[str, int]]:
     thread.join()
 
 
+@pytest.mark.slow
 def test_the_page_is_a_program_that_runs(pg: PgServer, web: WebServer, echo: tuple[str, int], tmp_path: Path) -> None:
     run(tmp_path, program(False, POSTGRES=pg.dsn, SERVICE=web.url, ECHO=echo, FOLDER=str(tmp_path)))
 

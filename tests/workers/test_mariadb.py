@@ -73,6 +73,7 @@ def test_isolation_and_read_only_are_the_servers_own(worker: DbapiWorker) -> Non
     assert worker.execute("SELECT x FROM t ORDER BY x").rows == [(1,), (3,)]
 
 
+@pytest.mark.slow
 def test_many_rows_cost_bounded_memory_without_a_cursor_of_ones_own(worker: DbapiWorker) -> None:
     process = psutil.Process(os.getpid())
     gc.collect()
