@@ -126,6 +126,13 @@ def first_message(manager: Any, message: Any) -> Iterator[bool]:
             transport.first_message = None
 
 
+def clear_places(manager: Any) -> None:
+    """Remove what children that have ended have left, for an actor that ends before it has heard of each."""
+    clear = getattr(manager.transport, "clear_places", None)
+    if clear is not None:
+        clear()
+
+
 def start_error(manager: Any) -> str | None:
     """Why the child that was just created has no process, in words; None if nothing went wrong. Told once."""
     error = getattr(manager, START_ERROR, None)

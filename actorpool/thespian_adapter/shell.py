@@ -299,6 +299,7 @@ class Shell(Actor):  # type: ignore[misc]
             signal.signal(signal.SIGALRM, lambda *_: _end_process())
             signal.setitimer(signal.ITIMER_REAL, 2 * FAREWELL)  # a transport that is in a transmission keeps no time
             self._myRef.transport.run(TransmitOnly, timedelta(seconds=FAREWELL))
+            patches.clear_places(self._myRef)
             signal.setitimer(signal.ITIMER_REAL, 0)
             logging.shutdown()
             _end_process()

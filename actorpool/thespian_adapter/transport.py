@@ -152,6 +152,11 @@ class SignedStream(_Hardened, TCPTransport):  # type: ignore[misc]
         if path is not None:
             unix.remove(path)
 
+    def clear_places(self) -> None:
+        """All children have ended: none of their sockets has an owner any more."""
+        for place in self._places.values():
+            unix.remove(place)
+
     unfolds = True
 
     def _processReceivedEnvelope(self, envelope: Any, has_exclusive_flag: bool = False) -> Any:  # noqa: N802
