@@ -30,6 +30,7 @@ class CallRequest:
             functions.check_plain(what)  # raises
         self.what = what
         self.args = args
+        # As `tracing.carried`, without its frame.
         self.kwargs = tracing.with_span(kwargs) if "opentelemetry.trace" in modules else kwargs
         self.timeout = timeout
         self.flags = 0 if what.__class__ is str else frames.FUNCTION  # of its `CALL` frame

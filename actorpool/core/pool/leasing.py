@@ -276,8 +276,7 @@ class Leasing:
             self.sandboxes.cancel(holder, ref, now)
 
     def _give_back(self, lease: Lease, now: float) -> None:
-        # The end of each use of a sticky lease is one already.
-        self.stats.checkins += lease.sticky is None or not lease.unused
+        self.stats.checkins += not lease.unused  # the end of each use of a sticky lease is one already
         self.ending.end(lease, now)
 
     def caller_down(self, now: float, holder: Hashable) -> None:
@@ -311,7 +310,7 @@ class Leasing:
 
     def _returned(self, worker: Worker, now: float) -> None:
         """A worker is back from its holder: it is parked with the state of its key, or free."""
-        session = None if worker.key is None else self.sessions.of_worker(worker)
+        session = self.sessions.of_worker(worker)
         if session is None or worker.broken or self.life.ending:
             self.available(worker, now)
             return

@@ -57,6 +57,10 @@ class WaitingQueue:
     Args:
         target: CoDel's longest acceptable minimum wait in seconds; None switches shedding off.
         interval: seconds over which the minimum is taken.
+
+    Attributes:
+        waiters: those who wait, by their refs, in order; changed by this class alone.
+        keyed: how many of them wait for a key.
     """
 
     def __init__(self, target: float | None = None, interval: float = 1.0) -> None:

@@ -30,7 +30,6 @@ from actorpool.core.workers import (
     OPENING,
     PARKED,
     REVOKING,
-    STOPPING,
     Worker,
 )
 
@@ -65,7 +64,6 @@ class WorkerLifecycle:
         self.life = life
         self.processes = processes
         self.workers = processes.workers
-        self._ids, self._leaving = self.workers.by_id, self.workers.by_state[STOPPING]  # for `surplus`, asked often
         self.connector = connector
         self.recycling = recycling
         self.sessions = sessions
@@ -83,7 +81,7 @@ class WorkerLifecycle:
     @property
     def surplus(self) -> int:
         """How many workers there are above what is kept: `size`, and one more while processes are recycled."""
-        return len(self._ids) - len(self._leaving) - self.life.kept.size - self.recycling.surge
+        return self.workers.staying - self.life.kept.size - self.recycling.surge
 
     @property
     def room(self) -> int:
